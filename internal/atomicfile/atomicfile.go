@@ -1,0 +1,128 @@
+// Package atomicfile writes files and directories that are either whole or absent: a failed or
+// interrupted command leaves nothing half-written behind.
+package atomicfile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// A File is a temporary file beside its destination. Commit renames it into place, Abort removes it;
+// Abort after Commit does nothing, so `defer f.Abort()` is the usual shape.
+type File struct {
+	*os.File
+	dst  string
+	done bool
+}
+
+// Create starts writing what will become path with permissions perm (before no umask: Chmod is used).
+func Create(path string, perm fs.FileMode) (*File, error) {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".tmp-")
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Chmod(perm); err != nil {
+		return nil, errors.Join(err, f.Close(), os.Remove(f.Name()))
+	}
+	return &File{File: f, dst: path}, nil
+}
+
+// Commit makes the file durable and visible under its final name.
+func (f *File) Commit() error {
+	if f.done {
+		return errors.New("atomicfile: commit after commit or abort")
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), f.dst); err != nil {
+		return err
+	}
+	f.done = true
+	return nil
+}
+
+// Abort removes the temporary file unless it was committed.
+func (f *File) Abort() {
+	if !f.done {
+		f.done = true
+		f.Close()
+		os.Remove(f.Name())
+	}
+}
+
+// WriteFile writes data to path as a whole or not at all.
+func WriteFile(path string, data []byte, perm fs.FileMode) error {
+	f, err := Create(path, perm)
+	if err != nil {
+		return err
+	}
+	defer f.Abort()
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	return f.Commit()
+}
+
+// A Dir is a temporary directory beside its destination, with the life cycle of File.
+type Dir struct {
+	Path string // where to write meanwhile
+	dst  string
+	done bool
+}
+
+// CreateDir starts filling what will become the directory dst. An existing dst is replaced by Commit
+// only when it contains a file named marker (an earlier result of ours); otherwise CreateDir refuses.
+func CreateDir(dst, marker string) (*Dir, error) {
+	entries, err := os.ReadDir(dst)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), err == nil && len(entries) == 0:
+	case err != nil:
+		return nil, err
+	default:
+		if _, err := os.Lstat(filepath.Join(dst, marker)); err != nil {
+			return nil, fmt.Errorf("%s: directory is not empty and has no %s of an earlier run", dst, marker)
+		}
+	}
+	if err := os.MkdirAll(filepath.Dir(filepath.Clean(dst)), 0o755); err != nil {
+		return nil, err
+	}
+	tmp, err := os.MkdirTemp(filepath.Dir(filepath.Clean(dst)), "."+filepath.Base(dst)+".tmp-")
+	if err != nil {
+		return nil, err
+	}
+	return &Dir{Path: tmp, dst: dst}, nil
+}
+
+// Commit puts the directory in place of dst.
+func (d *Dir) Commit() error {
+	if d.done {
+		return errors.New("atomicfile: commit after commit or abort")
+	}
+	if err := os.Chmod(d.Path, 0o755); err != nil {
+		return err
+	}
+	old := d.Path + ".old"
+	if err := os.Rename(d.dst, old); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Rename(d.Path, d.dst); err != nil {
+		return errors.Join(err, os.Rename(old, d.dst))
+	}
+	d.done = true
+	return os.RemoveAll(old)
+}
+
+// Abort removes the temporary directory unless it was committed.
+func (d *Dir) Abort() {
+	if !d.done {
+		d.done = true
+		os.RemoveAll(d.Path)
+	}
+}
