@@ -135,6 +135,7 @@ func prepare(e *env, c *cli.Command) {
 		}
 		return
 	}
+	c.HideHelpCommand = true // a leaf has --help, not a subcommand "help"
 	c.Flags = append(c.Flags,
 		&cli.BoolFlag{Name: "json", Usage: "print one JSON object instead of text", Destination: &e.json},
 		&cli.BoolFlag{Name: "quiet", Usage: "say nothing on stderr but errors", Destination: &e.quiet})

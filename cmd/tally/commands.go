@@ -4,5 +4,8 @@ import "github.com/urfave/cli/v2"
 
 // commands lists every command, one a file, in the order of the help page.
 func commands(e *env) []*cli.Command {
-	return []*cli.Command{}
+	return []*cli.Command{
+		manCommand(e),
+		completionCommand(e),
+	}
 }

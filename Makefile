@@ -1,0 +1,46 @@
+# Two commands for a newcomer: make demo, make test. Both set up what they need.
+#
+# GOTOOLCHAIN is go.mod's exact release, whatever the caller's environment says: the go command
+# fetches and verifies it through the module proxy when another release is installed.
+export GOTOOLCHAIN := $(shell sed -n 's/^toolchain //p' go.mod)
+export GOFLAGS := -buildvcs=false
+export CGO_ENABLED := 0
+
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
+TALLY := bin/tally
+
+.PHONY: all build setup demo test bench fuzz man fmt clean
+
+all: build
+
+build:
+	@mkdir -p bin
+	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o $(TALLY) ./cmd/tally
+
+# Debian packages that the demo, the tests and the benchmarks use as oracles and to boot.
+setup:
+	@scripts/setup
+
+demo: setup build
+	@scripts/demo
+
+# Everything: formatting, vet, every test. In CI a missing tool is a failure.
+test: setup
+	@scripts/test
+
+bench: setup build
+	@scripts/bench
+
+# Each fuzz target for FUZZTIME; the corpora under testdata run in every `make test`.
+FUZZTIME ?= 20s
+fuzz:
+	@scripts/fuzz $(FUZZTIME)
+
+man: build
+	@$(TALLY) man man
+
+fmt:
+	"$$(go env GOROOT)/bin/gofmt" -l -w .
+
+clean:
+	rm -rf bin man out

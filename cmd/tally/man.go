@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"tally/internal/atomicfile"
+)
+
+func manCommand(e *env) *cli.Command {
+	return &cli.Command{
+		Name:      "man",
+		Usage:     "write one man page a command (section 1) into a directory",
+		ArgsUsage: "DIR",
+		Description: "Writes tally.1 and tally-COMMAND.1 for every command. They hold what --help prints, so that the two\n" +
+			"cannot differ; read one with 'man -l DIR/tally-build.1'.",
+		Action: func(c *cli.Context) error {
+			if err := wantArgs(c, "DIR"); err != nil {
+				return err
+			}
+			n, err := writeManPages(c.App, c.Args().First())
+			if err != nil {
+				return err
+			}
+			e.logf("%d man pages in %s", n, c.Args().First())
+			return nil
+		},
+	}
+}
+
+func writeManPages(app *cli.App, dir string) (int, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return 0, err
+	}
+	pages := map[string][]byte{"tally.1": manRoot(app)}
+	var walk func(prefix string, cs []*cli.Command)
+	walk = func(prefix string, cs []*cli.Command) {
+		for _, c := range cs {
+			if c.Name == "help" {
+				continue
+			}
+			name := prefix + "-" + c.Name
+			if len(c.Subcommands) > 0 {
+				walk(name, c.Subcommands)
+				continue
+			}
+			pages[name+".1"] = manLeaf(name, c)
+		}
+	}
+	walk("tally", app.Commands)
+	for name, page := range pages {
+		if err := atomicfile.WriteFile(filepath.Join(dir, name), page, 0o644); err != nil {
+			return 0, err
+		}
+	}
+	return len(pages), nil
+}
+
+func manRoot(app *cli.App) []byte {
+	b := new(bytes.Buffer)
+	manHead(b, "tally", app.Usage)
+	fmt.Fprintf(b, ".SH SYNOPSIS\n.B tally\n.I command\n[options] [arguments]\n.SH COMMANDS\n")
+	var walk func(prefix string, cs []*cli.Command)
+	walk = func(prefix string, cs []*cli.Command) {
+		for _, c := range cs {
+			if len(c.Subcommands) > 0 {
+				walk(prefix+" "+c.Name, c.Subcommands)
+			} else if c.Name != "help" {
+				fmt.Fprintf(b, ".TP\n.B %s\n%s\n", roff(prefix+" "+c.Name), roff(c.Usage))
+			}
+		}
+	}
+	walk("tally", app.Commands)
+	manExit(b)
+	return b.Bytes()
+}
+
+func manLeaf(name string, c *cli.Command) []byte {
+	b := new(bytes.Buffer)
+	manHead(b, name, c.Usage)
+	fmt.Fprintf(b, ".SH SYNOPSIS\n.B %s\n[options] %s\n", roff(strings.ReplaceAll(name, "-", " ")), roff(c.ArgsUsage))
+	if c.Description != "" {
+		fmt.Fprintf(b, ".SH DESCRIPTION\n.nf\n%s\n.fi\n", roff(c.Description))
+	}
+	fmt.Fprintf(b, ".SH OPTIONS\n")
+	for _, f := range c.VisibleFlags() {
+		names, usage, ok := strings.Cut(f.String(), "\t")
+		if !ok {
+			names, usage = f.String(), ""
+		}
+		fmt.Fprintf(b, ".TP\n.B %s\n%s\n", roff(names), roff(strings.TrimSpace(usage)))
+	}
+	manExit(b)
+	return b.Bytes()
+}
+
+func manHead(b *bytes.Buffer, name, usage string) {
+	fmt.Fprintf(b, ".TH %s 1\n.SH NAME\n%s \\- %s\n", strings.ToUpper(roff(name)), roff(name), roff(usage))
+}
+
+func manExit(b *bytes.Buffer) {
+	fmt.Fprint(b, ".SH EXIT STATUS\n")
+	for _, row := range []struct{ code, text string }{
+		{"0", "the answer is yes"},
+		{"1", "the operation failed; stdout is empty and no output file is left"},
+		{"2", "wrong flags or arguments; stdout is empty and no output file is left"},
+		{"3", "bytes differ"},
+		{"4", "a signature, proof or hash tree is not verified"},
+		{"5", "appraisal failed"},
+	} {
+		fmt.Fprintf(b, ".TP\n.B %s\n%s\n", row.code, row.text)
+	}
+}
+
+// roff escapes text for a man page: backslashes and hyphens (which must stay copyable), and a leading
+// dot or quote, which would be a request.
+func roff(s string) string {
+	s = strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(s)
+	lines := strings.Split(s, "\n")
+	for i, l := range lines {
+		if strings.HasPrefix(l, ".") || strings.HasPrefix(l, "'") {
+			lines[i] = `\&` + l
+		}
+	}
+	return strings.Join(lines, "\n")
+}
