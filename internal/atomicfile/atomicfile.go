@@ -18,7 +18,7 @@ type File struct {
 	done bool
 }
 
-// Create starts writing what will become path with permissions perm (before no umask: Chmod is used).
+// Create starts writing what will become path with permissions perm (whatever the umask).
 func Create(path string, perm fs.FileMode) (*File, error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".tmp-")
 	if err != nil {

@@ -1,0 +1,101 @@
+package atomicfile
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+func names(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, e := range entries {
+		all = append(all, e.Name())
+	}
+	return all
+}
+
+func TestAbortLeavesTheOldFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "x")
+	if err := WriteFile(path, []byte("old"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Create(path, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.WriteString("half")
+	f.Abort()
+	f.Abort()
+	if got, _ := os.ReadFile(path); string(got) != "old" {
+		t.Errorf("after abort: %q", got)
+	}
+	if n := names(t, dir); len(n) != 1 {
+		t.Errorf("left behind: %q", n)
+	}
+	if err := f.Commit(); err == nil {
+		t.Error("commit after abort: no error")
+	}
+}
+
+func TestModeDoesNotFollowTheUmask(t *testing.T) {
+	old := syscall.Umask(0o077)
+	defer syscall.Umask(old)
+	path := filepath.Join(t.TempDir(), "x")
+	if err := WriteFile(path, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if fi, _ := os.Stat(path); fi.Mode().Perm() != 0o644 {
+		t.Errorf("mode %v, want 0644", fi.Mode())
+	}
+}
+
+func TestDirReplacesOnlyItsOwn(t *testing.T) {
+	dst := filepath.Join(t.TempDir(), "out")
+	fill := func(content string) error {
+		d, err := CreateDir(dst, "marker")
+		if err != nil {
+			return err
+		}
+		defer d.Abort()
+		if err := os.WriteFile(filepath.Join(d.Path, "marker"), []byte(content), 0o644); err != nil {
+			return err
+		}
+		return d.Commit()
+	}
+	for _, c := range []string{"one", "two"} {
+		if err := fill(c); err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := os.ReadFile(filepath.Join(dst, "marker")); string(got) != c {
+			t.Errorf("marker %q, want %q", got, c)
+		}
+	}
+	if err := os.Rename(filepath.Join(dst, "marker"), filepath.Join(dst, "precious")); err != nil {
+		t.Fatal(err)
+	}
+	if err := fill("three"); err == nil {
+		t.Error("a directory that is not ours was replaced")
+	}
+	if n := names(t, filepath.Dir(dst)); len(n) != 1 {
+		t.Errorf("left behind: %q", n)
+	}
+}
+
+func TestDirAbort(t *testing.T) {
+	root := t.TempDir()
+	d, err := CreateDir(filepath.Join(root, "a/b"), "marker")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Abort()
+	if n := names(t, filepath.Join(root, "a")); len(n) != 0 {
+		t.Errorf("left behind: %q", n)
+	}
+}
