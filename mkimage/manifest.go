@@ -124,7 +124,9 @@ func (m *Manifest) Marshal() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-func inputKey(in Input) string { return strings.Join([]string{in.Kind, in.Name, in.Version, in.SHA256.String()}, "\x00") }
+func inputKey(in Input) string {
+	return strings.Join([]string{in.Kind, in.Name, in.Version, in.SHA256.String()}, "\x00")
+}
 
 // ParseManifest reads and checks a manifest; it accepts only what Marshal writes.
 func ParseManifest(data []byte) (*Manifest, error) {

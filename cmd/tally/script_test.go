@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"os"
+	"os/exec"
 	"os/signal"
+	"regexp"
+	"strconv"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -26,6 +30,10 @@ func TestScript(t *testing.T) {
 		Dir: "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exitcode": exitCodeCmd,
+			"mkdata":   mkdataCmd,
+			"flip":     flipCmd,
+			"root":     rootCmd,
+			"need":     needCmd,
 		},
 		RequireExplicitExec: true,
 	})
@@ -46,5 +54,53 @@ func exitCodeCmd(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != args[0] {
 		ts.Fatalf("exit code %s, want %s\n%s", got, args[0], ts.ReadFile("stderr"))
+	}
+}
+
+// mkdataCmd is `mkdata BLOCKS FILE`: a file of so many different blocks of 4096 bytes.
+func mkdataCmd(ts *testscript.TestScript, neg bool, args []string) {
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	b := make([]byte, n*4096)
+	for i := range n {
+		binary.BigEndian.PutUint64(b[i*4096:], uint64(i)+1)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), b, 0o644))
+}
+
+// flipCmd is `flip FILE OFFSET`: changes one bit of the byte there.
+func flipCmd(ts *testscript.TestScript, neg bool, args []string) {
+	off, err := strconv.ParseInt(args[1], 0, 64)
+	ts.Check(err)
+	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_RDWR, 0)
+	ts.Check(err)
+	defer f.Close()
+	b := make([]byte, 1)
+	_, err = f.ReadAt(b, off)
+	ts.Check(err)
+	b[0] ^= 1
+	_, err = f.WriteAt(b, off)
+	ts.Check(err)
+}
+
+// rootCmd is `root FILE`: sets $ROOT to the root hash that veritysetup's form names in it.
+func rootCmd(ts *testscript.TestScript, neg bool, args []string) {
+	m := regexp.MustCompile(`Root hash:\s+([0-9a-f]{64})`).FindStringSubmatch(ts.ReadFile(args[0]))
+	if m == nil {
+		ts.Fatalf("%s names no root hash", args[0])
+	}
+	ts.Setenv("ROOT", m[1])
+}
+
+// needCmd is `need TOOL…`: skips loudly when one is missing, fails in CI.
+func needCmd(ts *testscript.TestScript, neg bool, args []string) {
+	for _, tool := range args {
+		if _, err := exec.LookPath(tool); err == nil {
+			continue
+		}
+		if os.Getenv("CI") != "" || os.Getenv("TALLY_CI") != "" {
+			ts.Fatalf("program %s is not installed, and in CI nothing may be skipped", tool)
+		}
+		ts.Logf("SKIPPED: program %s is not installed", tool)
 	}
 }
