@@ -1,0 +1,119 @@
+package fw
+
+import (
+	"encoding/binary"
+	"strings"
+	"testing"
+)
+
+// image builds a firmware of one page with the given entries; sections go into an ASEV table.
+func image(sections []Section) []byte {
+	b := make([]byte, PageSize)
+	le := binary.LittleEndian
+	meta := 1024 // bytes from the end
+	m := b[len(b)-meta:]
+	copy(m, "ASEV")
+	le.PutUint32(m[4:], uint32(asevHeader+asevSection*len(sections)))
+	le.PutUint32(m[8:], 1)
+	le.PutUint32(m[12:], uint32(len(sections)))
+	for i, s := range sections {
+		r := m[asevHeader+asevSection*i:]
+		le.PutUint32(r, s.GPA)
+		le.PutUint32(r[4:], s.Size)
+		le.PutUint32(r[8:], uint32(s.Type))
+	}
+	end := len(b) - tailSize - entryHeader
+	put := func(data []byte, id string) {
+		end -= len(data) + entryHeader
+		copy(b[end:], data)
+		le.PutUint16(b[end+len(data):], uint16(len(data)+entryHeader))
+		copy(b[end+len(data)+2:], sliceOf(parseGUID(id)))
+	}
+	put(le.AppendUint32(nil, uint32(meta)), guidSEVMeta)
+	put(le.AppendUint32(nil, 0x80b004), guidESReset)
+	put(le.AppendUint32(le.AppendUint32(nil, 0x810c00), 1024), guidHashTable)
+	foot := len(b) - tailSize - entryHeader
+	le.PutUint16(b[foot:], uint16(len(b)-tailSize-end))
+	copy(b[foot+2:], sliceOf(parseGUID(guidFooter)))
+	return b
+}
+
+var sections = []Section{{0x800000, 0x9000, SecMem}, {0x80d000, 0x1000, SecSecrets}, {0x80e000, 0, SecCPUID}, {0x810000, 0x1000, SecKernelHsh}}
+
+func TestParse(t *testing.T) {
+	o, err := Parse(image(sections))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !o.HasSEV || !o.HasResetEIP || o.ResetEIP != 0x80b004 || o.HashTableGPA != 0x810c00 || o.HashTableSize != 1024 || len(o.Sections) != 4 {
+		t.Errorf("read %+v", o)
+	}
+	for i, s := range o.Sections {
+		if s != sections[i] {
+			t.Errorf("section %d: %+v, want %+v", i, s, sections[i])
+		}
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	le := binary.LittleEndian
+	foot := PageSize - tailSize - entryHeader
+	meta := PageSize - 1024
+	for name, c := range map[string]struct {
+		change func(b []byte) []byte
+		want   string
+	}{
+		"empty":              {func(b []byte) []byte { return nil }, "0 bytes"},
+		"odd size":           {func(b []byte) []byte { return b[:4095] }, "4095 bytes, want a multiple"},
+		"no footer":          {func(b []byte) []byte { b[foot+2] ^= 1; return b }, "no footer at byte 4048"},
+		"table too long":     {func(b []byte) []byte { le.PutUint16(b[foot:], 0xffff); return b }, "GUIDed table of 65535 bytes"},
+		"table too short":    {func(b []byte) []byte { le.PutUint16(b[foot:], 17); return b }, "GUIDed table of 17 bytes"},
+		"stray bytes":        {func(b []byte) []byte { le.PutUint16(b[foot:], 18+22+5); return b }, "stray bytes"},
+		"entry length zero":  {func(b []byte) []byte { le.PutUint16(b[foot-18:], 0); return b }, "has length 0"},
+		"entry length huge":  {func(b []byte) []byte { le.PutUint16(b[foot-18:], 5000); return b }, "has length 5000"},
+		"offset past start":  {func(b []byte) []byte { le.PutUint32(b[foot-22:], 5000); return b }, "offset 5000"},
+		"offset in table":    {func(b []byte) []byte { le.PutUint32(b[foot-22:], 3); return b }, "offset 3"},
+		"signature":          {func(b []byte) []byte { b[meta] = 'X'; return b }, "signature \"XSEV\" at byte 3072"},
+		"version":            {func(b []byte) []byte { b[meta+8] = 2; return b }, "version 2"},
+		"count":              {func(b []byte) []byte { le.PutUint32(b[meta+12:], 1<<31); return b }, "sections, want at most"},
+		"length":             {func(b []byte) []byte { b[meta+4]++; return b }, "length 65 with 4 sections"},
+		"section type":       {func(b []byte) []byte { b[meta+24] = 7; return b }, "section 0: unknown type 0x7"},
+		"section unaligned":  {func(b []byte) []byte { b[meta+16] = 1; return b }, "whole pages"},
+		"section past 4 GiB": {func(b []byte) []byte { le.PutUint32(b[meta+20:], 0xfffff000); return b }, "below 4 GiB"},
+		"overlap":            {func(b []byte) []byte { le.PutUint32(b[meta+20:], 0xe000); return b }, "SEC_MEM and SECRETS overlap"},
+	} {
+		if o, err := Parse(c.change(image(sections))); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %+v, %v; want an error with %q", name, o, err, c.want)
+		}
+	}
+	if _, err := Parse(make([]byte, MaxSize+PageSize)); err == nil {
+		t.Error("firmware over the cap: no error")
+	}
+}
+
+func TestDuplicateEntry(t *testing.T) {
+	b := image(sections)
+	// The second entry from the end becomes another metadata entry (both have 4 bytes).
+	foot := PageSize - tailSize - entryHeader
+	copy(b[foot-22-16:], sliceOf(parseGUID(guidSEVMeta)))
+	if _, err := Parse(b); err == nil || !strings.Contains(err.Error(), "twice") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(image(sections))
+	f.Add(image(nil))
+	f.Add(make([]byte, PageSize))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		o, err := Parse(b)
+		if err != nil {
+			return
+		}
+		for _, s := range o.Sections {
+			if err := s.check(); err != nil {
+				t.Errorf("accepted %+v: %v", s, err)
+			}
+		}
+	})
+}

@@ -1,0 +1,63 @@
+package snp
+
+import (
+	"fmt"
+	"strings"
+)
+
+// A VMM names what differs between virtual machine monitors: initial register state, page order. The
+// zero VMM is invalid.
+type VMM string
+
+// The monitors known, with the names of sev-snp-measure where it has one.
+const (
+	QEMU          VMM = "QEMU"             // upstream QEMU and KVM, Linux 6.11 and later (KVM_SEV_INIT2)
+	QEMUNoFPUInit VMM = "QEMU-no-fpu-init" // AMD's older host kernels: mxcsr and x87_fcw stay zero
+	EC2           VMM = "ec2"              // Amazon EC2, fleet of 2026
+	EC22023       VMM = "ec2-2023"         // Amazon EC2, fleet of 2023
+	GCE           VMM = "gce"              // Google Compute Engine
+)
+
+// A profile is everything the digest takes from a monitor.
+type profile struct {
+	vmsaProfile
+	cpuidLast bool     // the CPUID page is measured after all other sections
+	secMem    pageType // type of SEC_MEM sections
+	needsVCPU bool     // the CPU signature enters the digest
+	vmsaGPA   uint64
+	source    string // what backs this profile
+}
+
+const vmsaGPA = 0xfffffffff000
+
+var profiles = map[VMM]profile{
+	QEMU: {vmsaProfile: vmsaProfile{csAttrBSP: 0x9b, csAttrAP: 0x9b, ssAttr: 0x93, trAttr: 0x8b, gPAT: 0x7040600070406, mxcsr: 0x1f80, fcw: 0x37f},
+		secMem: pageZero, needsVCPU: true, vmsaGPA: vmsaGPA, source: "hardware report (Milan), sev-snp-measure"},
+	QEMUNoFPUInit: {vmsaProfile: vmsaProfile{csAttrBSP: 0x9b, csAttrAP: 0x9b, ssAttr: 0x93, trAttr: 0x8b, gPAT: 0x7040600070406},
+		secMem: pageZero, needsVCPU: true, vmsaGPA: vmsaGPA, source: "source reading only"},
+	EC2: {vmsaProfile: vmsaProfile{csAttrBSP: 0x9a, csAttrAP: 0x9b, ssAttr: 0x92, trAttr: 0x83, gPAT: 0x7040600070406, rdxFixed: true, rdx: 0x600},
+		secMem: pageZero, cpuidLast: true, vmsaGPA: vmsaGPA, source: "sev-snp-measure"},
+	EC22023: {vmsaProfile: vmsaProfile{csAttrBSP: 0x9a, csAttrAP: 0x9b, ssAttr: 0x92, trAttr: 0x83, gPAT: 0x7040600070406, rdxFixed: true},
+		secMem: pageZero, cpuidLast: true, vmsaGPA: vmsaGPA, source: "sev-snp-measure-go"},
+	GCE: {vmsaProfile: vmsaProfile{csAttrBSP: 0x9b, csAttrAP: 0x9b, ssAttr: 0x93, trAttr: 0x8b, gPAT: 0x70106, rdxFixed: true, rdx: 0x600},
+		secMem: pageUnmeasured, vmsaGPA: vmsaGPA, source: "sev-snp-measure, gce-tcb-verifier"},
+}
+
+// VMMs lists the monitors known.
+func VMMs() []VMM { return []VMM{QEMU, QEMUNoFPUInit, EC2, EC22023, GCE} }
+
+// ParseVMM reads a monitor's name, in any case.
+func ParseVMM(s string) (VMM, error) {
+	for _, v := range VMMs() {
+		if strings.EqualFold(s, string(v)) {
+			return v, nil
+		}
+	}
+	return "", fmt.Errorf("vmm type %.40q: want one of %v", s, VMMs())
+}
+
+// NeedsVCPU says whether the vCPU type enters the digest under v.
+func (v VMM) NeedsVCPU() bool { return profiles[v].needsVCPU }
+
+// Source says what the profile of v was checked against.
+func (v VMM) Source() string { return profiles[v].source }
