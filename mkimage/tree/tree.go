@@ -7,10 +7,8 @@
 package tree
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -148,6 +146,10 @@ func (e *Entry) check() error {
 		return fmt.Errorf("%s: path %q: file of %d bytes without contents", e.Source, e.Path, e.Size)
 	case (e.Kind == Symlink || e.Kind == HardLink) && (e.Link == "" || len(e.Link) > MaxPath):
 		return fmt.Errorf("%s: path %q: link target of %d bytes, want 1 to %d", e.Source, e.Path, len(e.Link), MaxPath)
+	case e.Major > 0xfff || e.Minor > 0xfffff:
+		return fmt.Errorf("%s: path %q: device %d:%d, want at most 4095:1048575", e.Source, e.Path, e.Major, e.Minor)
+	case e.Kind == Symlink && strings.ContainsRune(e.Link, 0):
+		return fmt.Errorf("%s: path %q: NUL byte in the link target", e.Source, e.Path)
 	}
 	return nil
 }
@@ -203,15 +205,18 @@ func (t *Tree) Complete() error {
 	return nil
 }
 
+// Time is the modification time that writers give to e: never negative, never after epoch.
+func (e *Entry) Time(epoch int64) int64 { return max(0, min(e.MTime, epoch)) }
+
 // Digest is the SHA-256 of everything a writer can see of the tree but for file bytes, which enter by
-// their own digests: it names the tree's content, independent of how it was put together.
-// Every field is length-prefixed; the form is part of layout v1.
-func (t *Tree) Digest() [sha256.Size]byte {
+// their own digests: it names the tree's content, independent of how it was put together. Times enter as
+// writers see them, clamped to epoch. Every field is length-prefixed; the form is part of layout v1.
+func (t *Tree) Digest(epoch int64) [sha256.Size]byte {
 	h := sha256.New()
 	writeString(h, "tally tree v1")
 	for _, e := range t.Entries() {
 		writeString(h, e.Path)
-		writeInts(h, uint64(e.Kind), uint64(e.Mode), uint64(e.UID), uint64(e.GID), uint64(e.MTime), uint64(e.Size), uint64(e.Major), uint64(e.Minor))
+		writeInts(h, uint64(e.Kind), uint64(e.Mode), uint64(e.UID), uint64(e.GID), uint64(e.Time(epoch)), uint64(e.Size), uint64(e.Major), uint64(e.Minor))
 		writeString(h, e.Link)
 		h.Write(e.Digest[:])
 		names := make([]string, 0, len(e.Xattrs))
@@ -242,17 +247,3 @@ func writeInts(h hash.Hash, vs ...uint64) {
 		h.Write(b[:])
 	}
 }
-
-// Bytes is a Content held in memory.
-type Bytes []byte
-
-// Open returns a reader over the bytes.
-func (b Bytes) Open() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil }
-
-// NewFile returns a File entry with contents in memory, owner 0:0, time 0.
-func NewFile(path string, mode uint32, data []byte, source string) Entry {
-	return Entry{Path: path, Kind: File, Mode: mode, Size: int64(len(data)), Digest: sha256.Sum256(data), Data: Bytes(data), Source: source}
-}
-
-// ErrSize is what writers return when a Content has not the size its entry says.
-var ErrSize = errors.New("contents have not the declared size")
