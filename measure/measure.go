@@ -1,0 +1,274 @@
+// Package measure computes the reference values of a built image: what each platform's hardware will
+// report when it starts. It reads the bytes of the artefacts and nothing of how they were built; only
+// bytes cross from mkimage to here, so that a builder's bug cannot leak into the expected value.
+//
+// The format of its answer is specified in SPEC.md beside this file.
+package measure
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+
+	"tally/measure/snp"
+)
+
+// Limits on what is read whole, in bytes.
+const (
+	maxManifest = 64 << 20
+	maxFirmware = 64 << 20
+	maxCmdline  = 2047 // COMMAND_LINE_SIZE of x86 less the NUL
+)
+
+// manifest is the part of tally.manifest/v1 that measuring needs: where the artefacts are and what they
+// hash to. Its verity and cmdline fields are not read: the bytes are.
+type manifest struct {
+	Schema    string `json:"schema"`
+	Name      string `json:"name"`
+	Version   string `json:"version"`
+	Artifacts []struct {
+		Name   string `json:"name"`
+		Role   string `json:"role"`
+		SHA256 string `json:"sha256"`
+		Size   int64  `json:"size"`
+	} `json:"artifacts"`
+	Firmware []struct {
+		Name string `json:"name"`
+		File string `json:"file"`
+	} `json:"firmware"`
+	Platforms json.RawMessage `json:"platforms"`
+}
+
+// An image is the open artefacts of one build.
+type image struct {
+	fsys fs.FS
+	m    manifest
+}
+
+// Image measures the image in fsys (the directory that `tally build` wrote) for platforms, or for those
+// of its manifest when platforms is nil. Every file read is checked against the manifest's SHA-256.
+func Image(ctx context.Context, fsys fs.FS, platforms []Platform) (*ReferenceValues, error) {
+	im := &image{fsys: fsys}
+	if err := im.readManifest(); err != nil {
+		return nil, err
+	}
+	if platforms == nil {
+		var err error
+		if platforms, err = ParsePlatforms(im.m.Platforms); err != nil {
+			return nil, fmt.Errorf("manifest.json: platforms: %w", err)
+		}
+	}
+	rv := &ReferenceValues{Schema: Schema, Name: im.m.Name, Version: im.m.Version}
+	if err := im.static(ctx, rv); err != nil {
+		return nil, err
+	}
+	for _, p := range platforms {
+		if err := im.firmware(ctx, rv, p.Firmware); err != nil {
+			return nil, err
+		}
+		values, err := rv.Static.values(p)
+		if err != nil {
+			return nil, fmt.Errorf("platform %q: %w", p.Name, err)
+		}
+		rv.Values = append(rv.Values, values...)
+	}
+	return rv, nil
+}
+
+func (im *image) readManifest() error {
+	data, err := readCapped(im.fsys, "manifest.json", maxManifest)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, &im.m); err != nil {
+		return fmt.Errorf("manifest.json: %w", err)
+	}
+	if im.m.Schema != "tally.manifest/v1" {
+		return fmt.Errorf("manifest.json: schema %.64q, want %q", im.m.Schema, "tally.manifest/v1")
+	}
+	return nil
+}
+
+func readCapped(fsys fs.FS, name string, limit int64) ([]byte, error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("%s: more than %d bytes", name, limit)
+	}
+	return data, nil
+}
+
+// static fills in the digests of kernel, initrd and command line, and what the command line says.
+func (im *image) static(ctx context.Context, rv *ReferenceValues) error {
+	var err error
+	if rv.Static.Kernel, err = im.hashRole(ctx, "kernel"); err != nil {
+		return err
+	}
+	if rv.Static.Initrd, err = im.hashRole(ctx, "initrd"); err != nil {
+		return err
+	}
+	name, err := im.roleName("cmdline")
+	if err != nil {
+		return err
+	}
+	cmdline, err := readCapped(im.fsys, name, maxCmdline)
+	if err != nil {
+		return err
+	}
+	if err := im.checkDigest(name, sha256.Sum256(cmdline)); err != nil {
+		return err
+	}
+	if i := bytes.IndexFunc(cmdline, func(r rune) bool { return r < 0x20 || r > 0x7e }); i >= 0 {
+		return fmt.Errorf("%s: byte %d is %#x: want printable ASCII", name, i, cmdline[i])
+	}
+	rv.Static.Cmdline = string(cmdline)
+	return nil
+}
+
+// roleName returns the file of the one artefact with a role.
+func (im *image) roleName(role string) (string, error) {
+	found := ""
+	for _, a := range im.m.Artifacts {
+		if a.Role != role {
+			continue
+		}
+		if found != "" {
+			return "", fmt.Errorf("manifest.json: two artefacts with role %q", role)
+		}
+		found = a.Name
+	}
+	if found == "" {
+		return "", fmt.Errorf("manifest.json: no artefact with role %q", role)
+	}
+	if !fs.ValidPath(found) || path.Clean(found) != found {
+		return "", fmt.Errorf("manifest.json: artefact name %.128q: want a clean relative path", found)
+	}
+	return found, nil
+}
+
+// hashRole streams the artefact with a role through SHA-256.
+func (im *image) hashRole(ctx context.Context, role string) (d Hash, err error) {
+	name, err := im.roleName(role)
+	if err != nil {
+		return d, err
+	}
+	f, err := im.fsys.Open(name)
+	if err != nil {
+		return d, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.CopyBuffer(struct{ io.Writer }{h}, ctxReader{ctx, f}, make([]byte, 256<<10)); err != nil {
+		return d, fmt.Errorf("%s: %w", name, err)
+	}
+	h.Sum(d[:0])
+	return d, im.checkDigest(name, d)
+}
+
+type ctxReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c ctxReader) Read(b []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(b)
+}
+
+func (im *image) checkDigest(name string, got [32]byte) error {
+	for _, a := range im.m.Artifacts {
+		if a.Name == name {
+			if hex.EncodeToString(got[:]) != a.SHA256 {
+				return fmt.Errorf("%s: SHA-256 %x, but manifest.json says %.64q", name, got, a.SHA256)
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("manifest.json: no artefact %q", name)
+}
+
+// firmware measures the firmware called name, once.
+func (im *image) firmware(ctx context.Context, rv *ReferenceValues, name string) error {
+	if rv.Static.firmware(name) != nil {
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	for _, f := range im.m.Firmware {
+		if f.Name != name {
+			continue
+		}
+		if !fs.ValidPath(f.File) {
+			return fmt.Errorf("manifest.json: firmware file %.128q: want a clean relative path", f.File)
+		}
+		data, err := readCapped(im.fsys, f.File, maxFirmware)
+		if err != nil {
+			return err
+		}
+		sum := sha256.Sum256(data)
+		if err := im.checkDigest(f.File, sum); err != nil {
+			return err
+		}
+		fw, err := snp.ReadFirmware(data)
+		if err != nil {
+			return fmt.Errorf("%s: %w", f.File, err)
+		}
+		rv.Static.Firmware = append(rv.Static.Firmware, Firmware{Name: name, SHA256: sum, SNP: fw})
+		return nil
+	}
+	return fmt.Errorf("firmware %q is not in the image: its manifest lists %s", name, im.firmwareNames())
+}
+
+func (im *image) firmwareNames() string {
+	var names []string
+	for _, f := range im.m.Firmware {
+		names = append(names, f.Name)
+	}
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
+}
+
+// ErrCmdline says why a command line does not cover the root file system.
+var ErrCmdline = errors.New("command line: want exactly one roothash= of 64 hex digits")
+
+// rootHash returns the value of the one roothash= of a command line.
+func rootHash(cmdline string) (string, error) {
+	found := ""
+	for _, w := range strings.Fields(cmdline) {
+		v, ok := strings.CutPrefix(w, "roothash=")
+		if !ok {
+			continue
+		}
+		if found != "" {
+			return "", ErrCmdline
+		}
+		if b, err := hex.DecodeString(v); err != nil || len(b) != 32 {
+			return "", ErrCmdline
+		}
+		found = v
+	}
+	if found == "" {
+		return "", ErrCmdline
+	}
+	return found, nil
+}

@@ -1,0 +1,88 @@
+package measure
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"tally/measure/snp"
+)
+
+// A Platform is a kind of machine to measure for. The zero Platform is an error.
+type Platform struct {
+	Name          string  `json:"name"`
+	TEE           string  `json:"tee"`                 // snp
+	VMM           snp.VMM `json:"vmm"`                 // see snp.VMMs
+	Firmware      string  `json:"firmware"`            // name of one of the image's firmware files
+	KernelHashes  bool    `json:"kernel-hashes"`       // the VMM is given kernel, initrd and command line with their hashes
+	VCPUType      string  `json:"vcpu-type,omitempty"` // QEMU CPU model
+	VCPUs         []int   `json:"vcpus"`               // each number is one shape
+	GuestFeatures uint64  `json:"guest-features"`      // SEV_FEATURES
+}
+
+// maxPlatforms and maxShapes bound the work a list can ask for.
+const (
+	maxPlatforms = 64
+	maxShapes    = 512
+)
+
+// ParsePlatforms reads a JSON list of platforms (in a spec the same is written in YAML). Unknown keys and
+// an empty list are errors.
+func ParsePlatforms(data []byte) ([]Platform, error) {
+	var ps []Platform
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&ps); err != nil {
+		return nil, err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("data after the list")
+	}
+	if len(ps) == 0 || len(ps) > maxPlatforms {
+		return nil, fmt.Errorf("%d platforms, want 1 to %d", len(ps), maxPlatforms)
+	}
+	seen := map[string]bool{}
+	for i, p := range ps {
+		if err := p.check(); err != nil {
+			return nil, fmt.Errorf("platform %d: %w", i, err)
+		}
+		if seen[p.Name] {
+			return nil, fmt.Errorf("platform %d: name %q twice", i, p.Name)
+		}
+		seen[p.Name] = true
+	}
+	return ps, nil
+}
+
+func (p *Platform) check() error {
+	switch {
+	case p.Name == "":
+		return errors.New("name: missing")
+	case p.TEE != "snp":
+		return fmt.Errorf("tee %.40q: want \"snp\"", p.TEE)
+	case p.Firmware == "":
+		return errors.New("firmware: missing")
+	case len(p.VCPUs) == 0 || len(p.VCPUs) > maxShapes:
+		return fmt.Errorf("vcpus: %d shapes, want 1 to %d", len(p.VCPUs), maxShapes)
+	}
+	if v, err := snp.ParseVMM(string(p.VMM)); err != nil || v != p.VMM {
+		return fmt.Errorf("vmm %.40q: want one of %v", p.VMM, snp.VMMs())
+	}
+	if p.VMM.NeedsVCPU() {
+		if _, err := snp.VCPUSignature(p.VCPUType); err != nil {
+			return err
+		}
+	} else if p.VCPUType != "" {
+		return fmt.Errorf("vcpu-type %q: does not enter the digest on vmm %s", p.VCPUType, p.VMM)
+	}
+	last := 0
+	for _, n := range p.VCPUs {
+		if n <= last || n > snp.MaxVCPUs {
+			return fmt.Errorf("vcpus %v: want ascending numbers from 1 to %d", p.VCPUs, snp.MaxVCPUs)
+		}
+		last = n
+	}
+	return nil
+}

@@ -1,0 +1,217 @@
+package measure
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"tally/measure/snp"
+)
+
+// Schema names the format of reference-values.json (SPEC.md).
+const Schema = "tally.reference-values/v1"
+
+// maxValues is the size in bytes above which reference values are refused unread.
+const maxValues = 16 << 20
+
+// A Hash is a SHA-256 (32 bytes), lower-case hex in text.
+type Hash [32]byte
+
+func (h Hash) String() string { return hex.EncodeToString(h[:]) }
+
+// MarshalText returns 64 hex digits.
+func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+
+// UnmarshalText wants 64 lower-case hex digits.
+func (h *Hash) UnmarshalText(b []byte) error {
+	if len(b) != 64 || string(bytes.ToLower(b)) != string(b) {
+		return fmt.Errorf("hash %.80q: want 64 lower-case hex digits", b)
+	}
+	if _, err := hex.Decode(h[:], b); err != nil {
+		return fmt.Errorf("hash %.80q: want 64 lower-case hex digits", b)
+	}
+	return nil
+}
+
+// ReferenceValues are the expected measurements of one image: what does not depend on the machine's
+// shape, and one value a shape.
+type ReferenceValues struct {
+	Schema  string  `json:"schema"`
+	Name    string  `json:"name"`
+	Version string  `json:"version"`
+	Static  Static  `json:"static"`
+	Values  []Value `json:"values"` // in the order of the platforms, shapes ascending
+}
+
+// Static is what all values of an image are computed from: with it anybody recomputes them without the
+// image (Recompute).
+type Static struct {
+	Kernel   Hash       `json:"kernel_sha256"`
+	Initrd   Hash       `json:"initrd_sha256"`
+	Cmdline  string     `json:"cmdline"`
+	Firmware []Firmware `json:"firmware"`
+}
+
+// A Firmware is one firmware, reduced to what enters a measurement.
+type Firmware struct {
+	Name   string        `json:"name"`
+	SHA256 Hash          `json:"sha256"`
+	SNP    *snp.Firmware `json:"snp"`
+}
+
+// A Part is something that a reference value covers. A client wants all five proven together.
+type Part string
+
+// The parts.
+const (
+	PartFirmware Part = "firmware"
+	PartKernel   Part = "kernel"
+	PartInitrd   Part = "initrd"
+	PartCmdline  Part = "cmdline"
+	PartRoot     Part = "root" // through the root hash on the measured command line
+)
+
+// A Value is what one platform in one shape reports.
+type Value struct {
+	Platform Platform   `json:"platform"` // with one entry in VCPUs
+	Register string     `json:"register"` // launch_digest
+	Digest   snp.Digest `json:"digest"`
+	Covers   []Part     `json:"covers"`
+}
+
+func (s *Static) firmware(name string) *Firmware {
+	for i := range s.Firmware {
+		if s.Firmware[i].Name == name {
+			return &s.Firmware[i]
+		}
+	}
+	return nil
+}
+
+// values computes the values of one platform.
+func (s *Static) values(p Platform) ([]Value, error) {
+	launches, err := s.Launches(p)
+	if err != nil {
+		return nil, err
+	}
+	covers := []Part{PartFirmware}
+	if p.KernelHashes {
+		covers = append(covers, PartKernel, PartInitrd, PartCmdline)
+		if _, err := rootHash(s.Cmdline); err != nil {
+			return nil, err
+		}
+		covers = append(covers, PartRoot)
+	}
+	var values []Value
+	for i, l := range launches {
+		one := p
+		one.VCPUs = []int{p.VCPUs[i]}
+		values = append(values, Value{Platform: one, Register: "launch_digest", Digest: l.Digest, Covers: covers})
+	}
+	return values, nil
+}
+
+// Launches computes the launch of each shape of p, with the events behind it.
+func (s *Static) Launches(p Platform) ([]*snp.Launch, error) {
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	f := s.firmware(p.Firmware)
+	if f == nil || f.SNP == nil {
+		return nil, fmt.Errorf("firmware %q: not measured", p.Firmware)
+	}
+	in := snp.Input{VMM: p.VMM, Firmware: f.SNP, Features: p.GuestFeatures}
+	if p.VMM.NeedsVCPU() {
+		var err error
+		if in.Signature, err = snp.VCPUSignature(p.VCPUType); err != nil {
+			return nil, err
+		}
+	}
+	if p.KernelHashes {
+		in.Hashes = &snp.KernelHashes{Kernel: s.Kernel, Initrd: s.Initrd, Cmdline: snp.HashCmdline(s.Cmdline)}
+	}
+	var all []*snp.Launch
+	for _, n := range p.VCPUs {
+		in.VCPUs = n
+		l, err := snp.Measure(in)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, l)
+	}
+	return all, nil
+}
+
+// Recompute computes every value again from the static part and returns an error that names the first
+// one that differs.
+func (rv *ReferenceValues) Recompute() error {
+	for i, v := range rv.Values {
+		again, err := rv.Static.values(v.Platform)
+		if err != nil {
+			return fmt.Errorf("value %d (%s): %w", i, v.Platform.Name, err)
+		}
+		if len(again) != 1 {
+			return fmt.Errorf("value %d (%s): %d shapes, want one", i, v.Platform.Name, len(again))
+		}
+		if again[0].Digest != v.Digest || again[0].Register != v.Register || fmt.Sprint(again[0].Covers) != fmt.Sprint(v.Covers) {
+			return fmt.Errorf("value %d (%s, %v vcpus): says %s covering %v, its own inputs give %s covering %v", i, v.Platform.Name, v.Platform.VCPUs, v.Digest, v.Covers, again[0].Digest, again[0].Covers)
+		}
+	}
+	return nil
+}
+
+// Marshal returns the one form of rv: indented JSON with a trailing newline.
+func (rv *ReferenceValues) Marshal() ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(rv); err != nil {
+		return nil, fmt.Errorf("reference values: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// Parse reads reference values and accepts only what Marshal writes, with values that follow from their
+// own inputs.
+func Parse(data []byte) (*ReferenceValues, error) {
+	if len(data) > maxValues {
+		return nil, fmt.Errorf("reference values: %d bytes, want at most %d", len(data), maxValues)
+	}
+	rv := new(ReferenceValues)
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(rv); err != nil {
+		return nil, fmt.Errorf("reference values: %w", err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("reference values: data after the object")
+	}
+	if rv.Schema != Schema {
+		return nil, fmt.Errorf("reference values: schema %.64q, want %q", rv.Schema, Schema)
+	}
+	again, err := rv.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(again, data) {
+		return nil, errors.New("reference values: not in the form tally writes (keys, order or spacing were changed)")
+	}
+	if err := rv.Recompute(); err != nil {
+		return nil, fmt.Errorf("reference values: %w", err)
+	}
+	return rv, nil
+}
+
+// String says in which shape a value holds, for messages and tables.
+func (v Value) String() string {
+	parts := make([]string, len(v.Covers))
+	for i, c := range v.Covers {
+		parts[i] = string(c)
+	}
+	return fmt.Sprintf("%s %d vcpus %s (covers %s)", v.Platform.Name, v.Platform.VCPUs[0], v.Digest, strings.Join(parts, ", "))
+}
