@@ -3,14 +3,18 @@ package main
 import (
 	"context"
 	"encoding/binary"
+	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/ulikunitz/xz"
 )
 
 func TestMain(m *testing.M) {
@@ -34,6 +38,12 @@ func TestScript(t *testing.T) {
 			"flip":     flipCmd,
 			"root":     rootCmd,
 			"need":     needCmd,
+			"unxz":     unxzCmd,
+		},
+		Setup: func(env *testscript.Env) error {
+			repo, err := filepath.Abs("../..")
+			env.Setenv("REPO", repo)
+			return err
 		},
 		RequireExplicitExec: true,
 	})
@@ -103,4 +113,17 @@ func needCmd(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		ts.Logf("SKIPPED: program %s is not installed", tool)
 	}
+}
+
+// unxzCmd is `unxz FILE.xz FILE`.
+func unxzCmd(ts *testscript.TestScript, neg bool, args []string) {
+	in, err := os.Open(ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer in.Close()
+	r, err := xz.NewReader(in)
+	ts.Check(err)
+	out, err := os.Create(ts.MkAbs(args[1]))
+	ts.Check(err)
+	_, err = io.Copy(out, r)
+	ts.Check(errors.Join(err, out.Close()))
 }

@@ -319,3 +319,12 @@ func (d *decoder) generic(n *yaml.Node) (any, error) {
 	}
 	return nil, d.errorf(n, "value %q: want a string, whole number, true or false", n.Value)
 }
+
+// ToJSON returns the one document of data, of any shape, as JSON.
+func ToJSON(data []byte, name string) ([]byte, error) {
+	d, err := parse(data, name)
+	if err != nil {
+		return nil, err
+	}
+	return d.json(d.root)
+}
