@@ -55,6 +55,7 @@ func measureSNP(c *cli.Context, e *env) error {
 	if err != nil {
 		return err
 	}
+	initrd := hashInitrd(c)
 	if in.Firmware, err = readFirmware(c.String("ovmf"), c.String("snp-ovmf-hash")); err != nil {
 		return err
 	}
@@ -63,9 +64,14 @@ func measureSNP(c *cli.Context, e *env) error {
 		return nil
 	}
 	if c.String("kernel") != "" {
-		if in.Hashes, err = kernelHashes(c); err != nil {
+		h := &snp.KernelHashes{Cmdline: snp.HashCmdline(c.String("append"))}
+		if h.Kernel, err = hashFile(c.Context, c.String("kernel")); err != nil {
 			return err
 		}
+		if h.Initrd, err = initrd(); err != nil {
+			return err
+		}
+		in.Hashes = h
 	}
 	l, err := snp.Measure(in)
 	if err != nil {
@@ -171,19 +177,26 @@ func readFirmware(path, digest string) (*snp.Firmware, error) {
 	return fw, nil
 }
 
-// kernelHashes streams kernel and initrd, one after the other: memory stays flat.
-func kernelHashes(c *cli.Context) (*snp.KernelHashes, error) {
-	h := &snp.KernelHashes{Initrd: snp.NoInitrd(), Cmdline: snp.HashCmdline(c.String("append"))}
-	var err error
-	if h.Kernel, err = hashFile(c.Context, c.String("kernel")); err != nil {
-		return nil, err
+// hashInitrd starts hashing the initrd, the longest of the inputs, while the others are read, and returns
+// how to get the result.
+func hashInitrd(c *cli.Context) func() ([32]byte, error) {
+	name := c.String("initrd")
+	if name == "" {
+		return func() ([32]byte, error) { return snp.NoInitrd(), nil }
 	}
-	if name := c.String("initrd"); name != "" {
-		if h.Initrd, err = hashFile(c.Context, name); err != nil {
-			return nil, err
-		}
+	type result struct {
+		sum [32]byte
+		err error
 	}
-	return h, nil
+	done := make(chan result, 1)
+	go func() {
+		sum, err := hashFile(c.Context, name)
+		done <- result{sum, err}
+	}()
+	return func() ([32]byte, error) {
+		r := <-done
+		return r.sum, r.err
+	}
 }
 
 // hashFile returns the SHA-256 of a file.
