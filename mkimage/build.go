@@ -1,0 +1,266 @@
+// Package mkimage turns locked inputs into the bytes of an enclave image, layout v1.
+//
+// Build is a function of its inputs alone: no clock, no environment, no network, no host name, no
+// directory order reaches a byte of its output. Its outputs and their order are those of DESIGN section
+// 4: disk.raw (GPT: ESP, root, hash tree), uki.efi, vmlinuz, initrd, cmdline, firmware/NAME.fd, the spec, the
+// lock and the source archive as they were given, and manifest.json, which names them all.
+package mkimage
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"tally/internal/atomicfile"
+	"tally/mkimage/disk"
+	"tally/mkimage/erofs"
+	"tally/mkimage/tree"
+	"tally/mkimage/uki"
+	"tally/verity"
+)
+
+// MaxCmdline is the longest kernel command line in bytes (COMMAND_LINE_SIZE of x86 less the NUL).
+const MaxCmdline = 2047
+
+// MaxScrub is the size of a root file system in bytes up to which every block is read before it is used.
+const MaxScrub = 512 << 20
+
+// Inputs are everything an image is made of. The zero Inputs is an error.
+type Inputs struct {
+	Name, Version string
+	Epoch         int64  // seconds since 1970; nothing in the image is newer
+	Cmdline       string // words behind those that Build writes
+	Platforms     json.RawMessage
+
+	Root       *tree.Tree // the root file system
+	KernelTree *tree.Tree // what the kernel package holds: modules
+	Kernel     []byte     // vmlinuz
+	Modules    []string   // to load in the initrd, by name; dependencies are found
+	Init       []byte     // /init of the initrd, a static binary
+	Stub       []byte     // systemd's UEFI stub
+	Firmware   []FirmwareInput
+
+	Spec, Lock []byte       // as read
+	Sources    tree.Content // the archive of all local sources
+
+	List    []Input  // what was read, for the manifest
+	Omitted []string // what was left out, for the manifest
+}
+
+// A FirmwareInput is one firmware file to copy to OUT/firmware/NAME.fd.
+type FirmwareInput struct {
+	Name string
+	Vars string // as-is or blank, already applied to Data
+	Data []byte
+}
+
+// A builder is one run of Build.
+type builder struct {
+	in  Inputs
+	dir string // being filled
+	log *slog.Logger
+
+	initrd  []byte
+	release string // of the kernel
+	m       Manifest
+}
+
+var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,63}$`)
+
+// Build writes the image to the directory out, which must be absent, empty or an earlier result. On any
+// error, and when ctx ends, out is as it was.
+func Build(ctx context.Context, in Inputs, out string, log *slog.Logger) (*Manifest, error) {
+	if err := in.check(); err != nil {
+		return nil, err
+	}
+	d, err := atomicfile.CreateDir(out, "manifest.json")
+	if err != nil {
+		return nil, err
+	}
+	defer d.Abort()
+	b := &builder{in: in, dir: d.Path, log: log}
+	for _, step := range []func(context.Context) error{b.buildInitrd, b.buildDisk, b.copyInputs, b.writeManifest} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+	return &b.m, d.Commit()
+}
+
+func (in *Inputs) check() error {
+	switch {
+	case !nameForm.MatchString(in.Name):
+		return fmt.Errorf("name %.80q: want lower-case letters, digits, dots and hyphens, at most 64", in.Name)
+	case in.Version == "":
+		return errors.New("version: missing")
+	case in.Epoch < 315532800:
+		return fmt.Errorf("epoch %d: want at least 315532800 (1980, the first date FAT can hold)", in.Epoch)
+	case in.Root == nil || in.KernelTree == nil || in.Sources == nil:
+		return errors.New("inputs: root, kernel tree or sources are missing")
+	case len(in.Kernel) == 0 || len(in.Init) == 0 || len(in.Stub) == 0:
+		return errors.New("inputs: kernel, init or stub are empty")
+	}
+	for _, w := range strings.Fields(in.Cmdline) {
+		key, _, _ := strings.Cut(w, "=")
+		if key == "roothash" || key == "panic" || key == "init" || key == "rdinit" || strings.HasPrefix(key, "tally.") {
+			return fmt.Errorf("cmdline: word %.80q: %s is set by the build", w, key)
+		}
+	}
+	for _, r := range in.Cmdline {
+		if r < 0x20 || r > 0x7e {
+			return fmt.Errorf("cmdline: character %q: want printable ASCII", r)
+		}
+	}
+	seen := map[string]bool{}
+	for _, f := range in.Firmware {
+		if !nameForm.MatchString(f.Name) || seen[f.Name] {
+			return fmt.Errorf("firmware name %.80q: want a plain name, once", f.Name)
+		}
+		seen[f.Name] = true
+	}
+	return nil
+}
+
+// derive returns a digest that depends on purpose and parts alone: the origin of every identifier.
+func derive(purpose string, parts ...[]byte) [32]byte {
+	h := sha256.New()
+	fmt.Fprintf(h, "tally %s v%d\x00", purpose, LayoutVersion)
+	for _, p := range parts {
+		fmt.Fprintf(h, "%d\x00", len(p))
+		h.Write(p)
+	}
+	return [32]byte(h.Sum(nil))
+}
+
+// buildDisk writes the root file system and, in the same pass, its hash tree straight into disk.raw, then
+// the command line that names the root hash, the UKI that holds the command line, and the ESP and
+// partition table around them.
+func (b *builder) buildDisk(ctx context.Context) error {
+	image, err := erofs.Plan(b.in.Root, erofs.Options{Epoch: b.in.Epoch, Label: b.in.Name[:min(16, len(b.in.Name))]})
+	if err != nil {
+		return err
+	}
+	p := b.verityParams(image)
+	hashSize, err := verity.HashFileSize(p)
+	if err != nil {
+		return err
+	}
+	layout, err := disk.Plan(disk.Spec{Name: b.in.Name, Epoch: b.in.Epoch, RootSize: image.Size(), HashSize: hashSize,
+		ESPPayload: int64(len(b.in.Stub) + len(b.in.Kernel) + len(b.initrd) + 64<<10)})
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(b.dir, "disk.raw"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	root, err := writeRoot(ctx, f, image, layout, p)
+	if err != nil {
+		return err
+	}
+	b.describeVerity(p, root, image.Size(), hashSize)
+	if len(b.m.Cmdline) > MaxCmdline {
+		return fmt.Errorf("cmdline: %d bytes with the words of the build, want at most %d", len(b.m.Cmdline), MaxCmdline)
+	}
+	uefi, err := uki.Assemble(b.in.Stub, uki.Sections{OSRelease: b.osRelease(), Cmdline: []byte(b.m.Cmdline), Uname: []byte(b.release), Linux: b.in.Kernel, Initrd: b.initrd})
+	if err != nil {
+		return err
+	}
+	if err := layout.Finish(ctx, f, root, []disk.File{{Path: "EFI/BOOT/BOOTX64.EFI", Data: uefi}}); err != nil {
+		return err
+	}
+	if err := b.write("cmdline", "cmdline", []byte(b.m.Cmdline)); err != nil {
+		return err
+	}
+	if err := b.write("uki.efi", "uki", uefi); err != nil {
+		return err
+	}
+	return errors.Join(b.hashDisk(ctx, f), f.Close())
+}
+
+// verityParams derives salt and UUID: the salt from the name, so that two images share no tree blocks by
+// accident; the UUID, which only the unread superblock holds, from the file system's.
+func (b *builder) verityParams(image *erofs.Image) verity.Params {
+	salt := derive("verity salt", []byte(b.in.Name))
+	fs := image.UUID()
+	id := derive("verity uuid", fs[:], salt[:])
+	p := verity.Params{DataBlocks: uint64(image.Size() / verity.BlockSize), Salt: salt[:], UUID: [16]byte(id[:16])}
+	p.UUID[6], p.UUID[8] = p.UUID[6]&0x0f|0x80, p.UUID[8]&0x3f|0x80 // version 8, RFC 9562
+	return p
+}
+
+func writeRoot(ctx context.Context, f *os.File, image *erofs.Image, layout *disk.Layout, p verity.Params) (verity.RootHash, error) {
+	w, err := verity.NewWriter(io.NewOffsetWriter(f, layout.Hash.Offset), p)
+	if err != nil {
+		return verity.RootHash{}, err
+	}
+	_, err = image.WriteTo(ctx, io.MultiWriter(io.NewOffsetWriter(f, layout.Root.Offset), w))
+	root, cerr := w.Close()
+	if err != nil {
+		return verity.RootHash{}, err
+	}
+	return root, cerr
+}
+
+// describeVerity fills in the manifest's parameters and the command line that carries them.
+func (b *builder) describeVerity(p verity.Params, root verity.RootHash, rootSize, hashSize int64) {
+	v := VerityParams{Algorithm: "sha256", RootHash: Digest(root), Salt: hex.EncodeToString(p.Salt), UUID: verity.FormatUUID(p.UUID),
+		DataBlockSize: verity.BlockSize, HashBlockSize: verity.BlockSize, DataBlocks: p.DataBlocks, HashStart: 1, HashSize: hashSize}
+	scrub := 1
+	if rootSize > MaxScrub {
+		scrub = 0
+	}
+	b.m.Verity = v
+	b.m.Cmdline = fmt.Sprintf("roothash=%s tally.verity=1,%s,%d,%d,%d,%d,%s tally.scrub=%d panic=-1", root, v.Algorithm, v.DataBlockSize, v.HashBlockSize, v.DataBlocks, v.HashStart, v.Salt, scrub)
+	if words := strings.Join(strings.Fields(b.in.Cmdline), " "); words != "" {
+		b.m.Cmdline += " " + words
+	}
+}
+
+func (b *builder) osRelease() []byte {
+	return fmt.Appendf(nil, "ID=tally\nNAME=%q\nVERSION_ID=%q\nPRETTY_NAME=%q\n", b.in.Name, b.in.Version, b.in.Name+" "+b.in.Version)
+}
+
+func (b *builder) hashDisk(ctx context.Context, f *os.File) error {
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	h := sha256.New()
+	if err := copyCtx(ctx, h, io.NewSectionReader(f, 0, fi.Size())); err != nil {
+		return err
+	}
+	b.m.Artifacts = append(b.m.Artifacts, Artifact{Name: "disk.raw", Role: "disk", SHA256: Digest(h.Sum(nil)), Size: fi.Size()})
+	return nil
+}
+
+func copyCtx(ctx context.Context, w io.Writer, r io.Reader) error {
+	buf := make([]byte, 1<<20)
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := r.Read(buf)
+		if _, werr := w.Write(buf[:n]); werr != nil {
+			return werr
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
