@@ -6,6 +6,8 @@ import "github.com/urfave/cli/v2"
 func commands(e *env) []*cli.Command {
 	return []*cli.Command{
 		measureCommand(e),
+		releaseCommand(e),
+		logCommand(e),
 		verityCommand(e),
 		manCommand(e),
 		completionCommand(e),

@@ -1,0 +1,33 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+
+	"github.com/urfave/cli/v2"
+
+	"tally/policy"
+)
+
+// policyFlags are shared by every command that decides whom to trust.
+func policyFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "policy", Usage: "`FILE` (tally.policy/v1) that says whom to trust; without it nothing is trusted"},
+		&cli.StringFlag{Name: "state", Usage: "`DIR` that remembers what was seen, against forks and rollback"},
+	}
+}
+
+// loadPolicy reads the file of --policy. Having none is an answer (exit 5), not a mistake: nobody is
+// trusted by default.
+func loadPolicy(c *cli.Context) (*policy.Policy, error) {
+	path := c.String("policy")
+	if path == "" {
+		return nil, withHint(verdict(exitAppraisal, "policy", "no policy: nobody is trusted by default"),
+			"write one (see 'tally man', tally.policy/v1) and give it as --policy FILE")
+	}
+	p, err := policy.Load(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, usagef("--policy: %w", err)
+	}
+	return p, err
+}

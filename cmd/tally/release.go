@@ -1,0 +1,43 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"tally/release"
+)
+
+func releaseCommand(e *env) *cli.Command {
+	return &cli.Command{
+		Name:  "release",
+		Usage: "sign, publish and verify releases",
+		Subcommands: []*cli.Command{
+			releaseKeygenCommand(e),
+			releaseSignCommand(e),
+			releasePublishCommand(e),
+			releaseVerifyCommand(e),
+		},
+	}
+}
+
+// readBundle reads a bundle file, "-" for stdin.
+func readBundle(e *env, path string) ([]byte, error) {
+	r := e.stdin
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		r = f
+	}
+	// One byte more than allowed is enough for the parser to refuse it.
+	data, err := io.ReadAll(io.LimitReader(r, release.MaxBundle+1))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return data, nil
+}

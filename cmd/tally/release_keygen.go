@@ -1,0 +1,156 @@
+package main
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"tally/release/sign"
+)
+
+func releaseKeygenCommand(e *env) *cli.Command {
+	return &cli.Command{
+		Name: "keygen", Usage: "make a signing key in cosign's format",
+		Flags: append(passwordFlags(), &cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "cosign", Usage: "write `PREFIX`.key and PREFIX.pub"}),
+		Description: "ECDSA P-256. The private key is encrypted under a password; stock cosign reads both files.\n" + passwordHelp +
+			"\n--json prints tally.key/v1: key_file, public_file, key_id (SHA-256 of the public key's SubjectPublicKeyInfo).\n\n   tally release keygen -o release",
+		Action: func(c *cli.Context) error { return releaseKeygen(c, e) },
+	}
+}
+
+// A keyAnswer is tally.key/v1.
+type keyAnswer struct {
+	Schema     string `json:"schema"`
+	KeyFile    string `json:"key_file"`
+	PublicFile string `json:"public_file"`
+	KeyID      string `json:"key_id"`
+}
+
+func releaseKeygen(c *cli.Context, e *env) error {
+	if err := wantArgs(c); err != nil {
+		return err
+	}
+	private, public := c.String("output")+".key", c.String("output")+".pub"
+	for _, f := range []string{private, public} {
+		if _, err := os.Lstat(f); err == nil {
+			return fmt.Errorf("%s exists: a key is never overwritten", f)
+		}
+	}
+	password, err := getPassword(c, e, true)
+	if err != nil {
+		return err
+	}
+	key, err := sign.GenerateKey(rand.Reader)
+	if err != nil {
+		return err
+	}
+	file, err := key.Marshal(password)
+	if err != nil {
+		return err
+	}
+	if err := createFile(private, file, 0o600); err != nil {
+		return err
+	}
+	if err := createFile(public, key.Public().PEM(), 0o644); err != nil {
+		return errors.Join(err, os.Remove(private))
+	}
+	if e.json {
+		return e.printJSON(keyAnswer{"tally.key/v1", private, public, key.Public().ID().String()})
+	}
+	e.printf("private key %s\npublic key %s\nkey id %s\n", private, public, key.Public().ID())
+	return nil
+}
+
+// createFile writes a file that must not exist.
+func createFile(path string, data []byte, perm os.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(data); err != nil {
+		return errors.Join(err, f.Close(), os.Remove(path))
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+const passwordHelp = "The password comes from --password-file (its first line), else the environment variable COSIGN_PASSWORD, else the\n" +
+	"terminal. A new key without a password has to be asked for by --insecure-no-password."
+
+func passwordFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "password-file", Usage: "read the key's password from the first line of `FILE`"},
+		&cli.BoolFlag{Name: "insecure-no-password", Usage: "the key has an empty password"},
+	}
+}
+
+// getPassword finds the password of a key file. For a new key it must not be empty by accident.
+func getPassword(c *cli.Context, e *env, fresh bool) ([]byte, error) {
+	file, none := c.String("password-file"), c.Bool("insecure-no-password")
+	if file != "" && none {
+		return nil, usagef("--password-file and --insecure-no-password exclude each other")
+	}
+	if none {
+		return nil, nil
+	}
+	var password []byte
+	var err error
+	if env, ok := os.LookupEnv("COSIGN_PASSWORD"); file != "" {
+		if password, err = os.ReadFile(file); err == nil {
+			password, _, _ = bytes.Cut(password, []byte("\n"))
+			password = bytes.TrimSuffix(password, []byte("\r"))
+		}
+	} else if ok {
+		password = []byte(env)
+	} else {
+		password, err = promptPassword(e, fresh)
+	}
+	if err == nil && fresh && len(password) == 0 {
+		err = withHint(usagef("the password is empty"), "--insecure-no-password makes a key without one")
+	}
+	return password, err
+}
+
+// promptPassword asks on the terminal, twice for a new key.
+func promptPassword(e *env, fresh bool) ([]byte, error) {
+	f, ok := e.stdin.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return nil, withHint(usagef("no password: stdin is not a terminal"), "give --password-file FILE or set COSIGN_PASSWORD")
+	}
+	ask := func(prompt string) ([]byte, error) {
+		fmt.Fprint(e.stderr, prompt)
+		defer fmt.Fprintln(e.stderr)
+		return term.ReadPassword(int(f.Fd()))
+	}
+	first, err := ask("Password of the key: ")
+	if err != nil || !fresh {
+		return first, err
+	}
+	again, err := ask("Again: ")
+	if err == nil && !bytes.Equal(first, again) {
+		err = errors.New("the two passwords differ")
+	}
+	return first, err
+}
+
+// loadKey opens the signing key that --key names.
+func loadKey(c *cli.Context, e *env) (*sign.Key, error) {
+	path := c.String("key")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	password, err := getPassword(c, e, false)
+	if err != nil {
+		return nil, err
+	}
+	key, err := sign.ParseKey(data, password)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return key, nil
+}

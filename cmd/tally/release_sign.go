@@ -1,0 +1,134 @@
+package main
+
+import (
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"tally/internal/atomicfile"
+	"tally/release"
+	"tally/release/sign"
+)
+
+func releaseSignCommand(e *env) *cli.Command {
+	return &cli.Command{
+		Name: "sign", Usage: "sign the statement about a built and measured image", ArgsUsage: "OUT",
+		Flags: append(passwordFlags(),
+			&cli.StringFlag{Name: "key", Usage: "signing key `FILE` (tally release keygen, cosign generate-key-pair)", Required: true},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the bundle to `BUNDLE`", Required: true},
+			&cli.Uint64Flag{Name: "sequence", Value: 1, Usage: "`NUMBER` that grows with every release of this name"},
+			&cli.StringFlag{Name: "source-repo", Usage: "`URL` of the repository the image comes from"},
+			&cli.StringFlag{Name: "source-commit", Usage: "its `COMMIT`, in hex"},
+			&cli.StringFlag{Name: "valid-from", Usage: "`TIME` (RFC 3339) from which the release is valid (default: the image's epoch)"},
+			&cli.StringFlag{Name: "valid-until", Usage: "`TIME` (RFC 3339) at which it expires (default: never)"},
+		),
+		Description: "Every artefact of OUT is hashed again and must be what manifest.json says; reference-values.json comes from\n" +
+			"'tally measure image'. The statement depends on bytes and flags alone, and the signature is deterministic: signing twice gives one\n" +
+			"bundle. The bundle is not logged yet: 'tally release publish' does that.\n" + passwordHelp +
+			"\n--json prints tally.release/v1: bundle, payload_sha256, key_id, name, version, sequence, subjects (list of name, sha256).\n\n" +
+			"   tally release sign OUT --key cosign.key -o minimal.sigstore.json",
+		Action: func(c *cli.Context) error { return releaseSign(c, e) },
+	}
+}
+
+// A releaseAnswer is tally.release/v1, what sign and publish print.
+type releaseAnswer struct {
+	Schema   string          `json:"schema"`
+	Bundle   string          `json:"bundle"`
+	Payload  release.Digest  `json:"payload_sha256"`
+	KeyID    release.Digest  `json:"key_id"`
+	Name     string          `json:"name"`
+	Version  string          `json:"version"`
+	Sequence uint64          `json:"sequence"`
+	Subjects []subjectAnswer `json:"subjects"`
+	Log      *loggedAnswer   `json:"log,omitempty"`
+}
+
+type subjectAnswer struct {
+	Name   string         `json:"name"`
+	SHA256 release.Digest `json:"sha256"`
+}
+
+type loggedAnswer struct {
+	Origin  string         `json:"origin"`
+	Index   int64          `json:"index"`
+	Size    int64          `json:"tree_size"`
+	Leaf    release.Digest `json:"leaf_hash"`
+	Path    string         `json:"path"`
+	Already bool           `json:"already_published"`
+}
+
+func newReleaseAnswer(path string, b *release.Bundle, k release.PublicKey, s *release.Statement) releaseAnswer {
+	r := s.Predicate.Release
+	a := releaseAnswer{
+		Schema: "tally.release/v1", Bundle: path, Payload: release.PayloadDigest(b), KeyID: k.ID(),
+		Name: r.Name, Version: r.Version, Sequence: r.Sequence,
+	}
+	for _, sub := range s.Subject {
+		a.Subjects = append(a.Subjects, subjectAnswer{sub.Name, sub.Digest.SHA256})
+	}
+	return a
+}
+
+func releaseSign(c *cli.Context, e *env) error {
+	if err := wantArgs(c, "OUT"); err != nil {
+		return err
+	}
+	opt, err := signOptions(c)
+	if err != nil {
+		return err
+	}
+	out, err := sign.ReadOut(c.Context, c.Args().First())
+	if err != nil {
+		return err
+	}
+	s, err := out.Statement(opt)
+	if err != nil {
+		return err
+	}
+	key, err := loadKey(c, e)
+	if err != nil {
+		return err
+	}
+	b, err := sign.Sign(s, key)
+	if err != nil {
+		return err
+	}
+	data, err := b.Marshal()
+	if err != nil {
+		return err
+	}
+	if s, err = release.ParseStatement(b.Envelope.Payload); err != nil { // what was signed, in its one form
+		return err
+	}
+	if err := atomicfile.WriteFile(c.String("output"), data, 0o644); err != nil {
+		return err
+	}
+	a := newReleaseAnswer(c.String("output"), b, key.Public(), s)
+	if e.json {
+		return e.printJSON(a)
+	}
+	for _, sub := range a.Subjects {
+		e.printf("%s  %s\n", sub.SHA256, sub.Name)
+	}
+	e.printf("signed %s %s (sequence %d) with key %s\nbundle %s (not logged yet)\n", a.Name, a.Version, a.Sequence, a.KeyID, a.Bundle)
+	return nil
+}
+
+func signOptions(c *cli.Context) (sign.Options, error) {
+	opt := sign.Options{Sequence: c.Uint64("sequence"), SourceRepository: c.String("source-repo"), SourceCommit: c.String("source-commit")}
+	for _, f := range []struct {
+		flag string
+		to   *time.Time
+	}{{"valid-from", &opt.NotBefore}, {"valid-until", &opt.NotAfter}} {
+		if !c.IsSet(f.flag) {
+			continue
+		}
+		t, err := time.Parse(time.RFC3339, c.String(f.flag))
+		if err != nil {
+			return opt, usagef("--%s %q: want RFC 3339, such as 2027-01-01T00:00:00Z", f.flag, c.String(f.flag))
+		}
+		*f.to = t
+	}
+	return opt, nil
+}

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"sort"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"tally/release"
+	"tally/release/sign"
+)
+
+func releaseVerifyCommand(e *env) *cli.Command {
+	return &cli.Command{
+		Name: "verify", Usage: "check a bundle against a policy, offline", ArgsUsage: "BUNDLE",
+		Flags: append(policyFlags(),
+			&cli.StringSliceFlag{Name: "artifact", Usage: "also check that `FILE`, or every file of the directory, is what was released (several times)"},
+			&cli.StringFlag{Name: "at", Usage: "verify as of `TIME` (RFC 3339; default: now)"}),
+		Description: "Checks signature, log entry, inclusion, statement and times in that order and prints each; what was not checked is said.\n" +
+			"A FILE is compared with the subject of its own base name; in a directory every subject must be there.\n" +
+			"Exit 0: verified. Exit 4, reason bundle, identity, signature, not-logged, log, inclusion, log-fork, statement or artifact. Exit 5, reason\n" +
+			"policy, expired or not-yet.\n" +
+			"--json prints tally.release-verification/v1: verified, reason, checks (list of name, status ok|failed|not-checked, want, got, from) and, only\n" +
+			"when verified, payload_sha256, key_id, leaf_hash, log_index, tree_size and the statement.\n\n" +
+			"   tally release verify minimal.sigstore.json --policy policy.yaml --artifact OUT",
+		Action: func(c *cli.Context) error { return releaseVerify(c, e) },
+	}
+}
+
+// A verifyAnswer is tally.release-verification/v1.
+type verifyAnswer struct {
+	Schema    string             `json:"schema"`
+	Verified  bool               `json:"verified"`
+	Reason    release.Reason     `json:"reason,omitempty"`
+	Checks    []release.Check    `json:"checks"`
+	Payload   *release.Digest    `json:"payload_sha256,omitempty"`
+	KeyID     *release.Digest    `json:"key_id,omitempty"`
+	Leaf      *release.Digest    `json:"leaf_hash,omitempty"`
+	Index     *int64             `json:"log_index,omitempty"`
+	TreeSize  *int64             `json:"tree_size,omitempty"`
+	Statement *release.Statement `json:"statement,omitempty"`
+}
+
+func releaseVerify(c *cli.Context, e *env) error {
+	if err := wantArgs(c, "BUNDLE"); err != nil {
+		return err
+	}
+	now := time.Now()
+	if c.IsSet("at") {
+		var err error
+		if now, err = time.Parse(time.RFC3339, c.String("at")); err != nil {
+			return usagef("--at %q: want RFC 3339, such as 2027-01-01T00:00:00Z", c.String("at"))
+		}
+	}
+	p, err := loadPolicy(c)
+	if err != nil {
+		return err
+	}
+	state, err := openState(c.String("state"), p.Release.Log.Key)
+	if err != nil {
+		return err
+	}
+	p.Release.Log.Seen = state.trees
+	data, err := readBundle(e, c.Args().First())
+	if err != nil {
+		return err
+	}
+	r, err := release.Verify(data, &p.Release, now)
+	for _, path := range c.StringSlice("artifact") {
+		if err == nil {
+			err = checkArtifacts(c.Context, r, path)
+		}
+	}
+	if err == nil {
+		err = state.remember(r.Tree)
+	}
+	return printVerification(e, r, err)
+}
+
+// checkArtifacts compares one file, or a directory with every subject in it.
+func checkArtifacts(ctx context.Context, r *release.Result, path string) error {
+	st, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	files := map[string]string{filepath.Base(path): path}
+	if st.IsDir() {
+		files = map[string]string{}
+		for _, s := range r.Statement.Subject {
+			files[s.Name] = filepath.Join(path, filepath.FromSlash(s.Name))
+		}
+	}
+	names := make([]string, 0, len(files))
+	for name := range files {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	for _, name := range names {
+		got, _, err := sign.HashFile(ctx, files[name])
+		if err != nil {
+			return err
+		}
+		if err := r.CheckArtifact(name, got); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// printVerification prints the table of checks and turns a refusal into its exit code.
+func printVerification(e *env, r *release.Result, err error) error {
+	var refusal *release.Error
+	if err != nil && !errors.As(err, &refusal) {
+		return err // could not look, which is no verdict
+	}
+	if e.json {
+		if jerr := e.printJSON(newVerifyAnswer(r, refusal)); jerr != nil {
+			return jerr
+		}
+	} else {
+		w := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0)
+		for _, c := range r.Checks {
+			mark := map[release.Status]string{release.OK: "ok", release.Failed: "FAILED", release.NotChecked: "not checked"}[c.Status]
+			text := c.Got
+			if c.Status == release.Failed && c.Want != "" {
+				text += ", want " + c.Want
+			}
+			w.Write([]byte(mark + "\t" + c.Name + "\t" + text + "\n"))
+		}
+		w.Flush()
+	}
+	if refusal != nil {
+		code := exitUnverified
+		if refusal.Reason.Policy() {
+			code = exitAppraisal
+		}
+		if !e.json {
+			e.printf("NOT VERIFIED  reason: %s\n", refusal.Reason)
+		}
+		return verdict(code, string(refusal.Reason), "%w", refusal)
+	}
+	if !e.json {
+		rel := r.Statement.Predicate.Release
+		e.printf("VERIFIED  %s %s (sequence %d)\n", rel.Name, rel.Version, rel.Sequence)
+	}
+	return nil
+}
+
+func newVerifyAnswer(r *release.Result, refusal *release.Error) verifyAnswer {
+	a := verifyAnswer{Schema: "tally.release-verification/v1", Checks: r.Checks}
+	if refusal != nil {
+		a.Reason = refusal.Reason
+		return a
+	}
+	id := r.Signer.ID()
+	a.Verified, a.Statement = true, r.Statement
+	a.Payload, a.KeyID, a.Leaf, a.Index, a.TreeSize = &r.Payload, &id, &r.Leaf, &r.Index, &r.Tree.N
+	return a
+}

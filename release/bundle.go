@@ -1,0 +1,210 @@
+package release
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+)
+
+const (
+	// MediaType is the one bundle version this package reads and writes
+	// (github.com/sigstore/protobuf-specs, protos/sigstore_bundle.proto).
+	MediaType = "application/vnd.dev.sigstore.bundle.v0.3+json"
+
+	// MaxBundle is the size in bytes above which a bundle is refused unread: a statement in base64
+	// with its proof.
+	MaxBundle = MaxStatement/3*4 + 256<<10
+
+	maxProof      = 64       // hashes: a tree of 2^63 leaves needs no more
+	maxCheckpoint = 64 << 10 // bytes, room for many cosignatures
+	maxSignature  = 128      // bytes; P-256 in DER has at most 72
+)
+
+// A Bundle is a DSSE envelope with what is needed to verify it, decoded but not verified.
+type Bundle struct {
+	Envelope Envelope
+	Hint     string // names the signing key; see PublicKey.Hint
+	Entry    *Entry // nil until the bundle is logged
+}
+
+// An Envelope is a DSSE envelope (github.com/secure-systems-lab/dsse) of PayloadType with its one signature.
+type Envelope struct {
+	Payload   []byte
+	Signature []byte // ASN.1 DER
+}
+
+// PAE returns the pre-authentication encoding, the bytes that are signed (DSSE protocol.md).
+func (e *Envelope) PAE() []byte {
+	return fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(PayloadType), PayloadType, len(e.Payload), e.Payload)
+}
+
+// An Entry proves that a leaf is in a log.
+type Entry struct {
+	LogID      [32]byte // see LogKey.ID
+	Index      int64    // of the leaf, from 0
+	TreeSize   int64
+	RootHash   [32]byte
+	Proof      [][32]byte // inclusion proof, RFC 6962 order
+	Checkpoint string     // signed note (C2SP tlog-checkpoint), with its cosignatures
+	Body       []byte     // the leaf; a verifier rebuilds it and compares
+}
+
+// The JSON form, field by field in protobuf's names. Fields of other modes (certificates, timestamps,
+// inclusion promises, two logs) are not known here and so refused.
+type bundleJSON struct {
+	MediaType            string       `json:"mediaType"`
+	VerificationMaterial materialJSON `json:"verificationMaterial"`
+	DSSEEnvelope         envelopeJSON `json:"dsseEnvelope"`
+}
+
+type materialJSON struct {
+	PublicKey   hintJSON    `json:"publicKey"`
+	TlogEntries []entryJSON `json:"tlogEntries,omitempty"`
+}
+
+type hintJSON struct {
+	Hint string `json:"hint"`
+}
+
+type entryJSON struct {
+	LogIndex          decimal     `json:"logIndex"`
+	LogID             logIDJSON   `json:"logId"`
+	KindVersion       kindVersion `json:"kindVersion"`
+	InclusionProof    proofJSON   `json:"inclusionProof"`
+	CanonicalizedBody base64Bytes `json:"canonicalizedBody"`
+}
+
+type logIDJSON struct {
+	KeyID base64Bytes `json:"keyId"`
+}
+
+type kindVersion struct {
+	Kind    string `json:"kind"`
+	Version string `json:"version"`
+}
+
+type proofJSON struct {
+	LogIndex   decimal        `json:"logIndex"`
+	RootHash   base64Bytes    `json:"rootHash"`
+	TreeSize   decimal        `json:"treeSize"`
+	Hashes     []base64Bytes  `json:"hashes"`
+	Checkpoint checkpointJSON `json:"checkpoint"`
+}
+
+type checkpointJSON struct {
+	Envelope string `json:"envelope"`
+}
+
+type envelopeJSON struct {
+	Payload     base64Bytes     `json:"payload"`
+	PayloadType string          `json:"payloadType"`
+	Signatures  []signatureJSON `json:"signatures"`
+}
+
+// A signature has no keyid: stock cosign refuses one that repeats the hint.
+type signatureJSON struct {
+	Sig base64Bytes `json:"sig"`
+}
+
+// ParseBundle decodes a bundle and checks its shape; it proves nothing.
+func ParseBundle(data []byte) (*Bundle, error) {
+	if len(data) > MaxBundle {
+		return nil, fmt.Errorf("bundle: %d bytes, want at most %d", len(data), MaxBundle)
+	}
+	var j bundleJSON
+	if err := unmarshalStrict(data, &j); err != nil {
+		return nil, fmt.Errorf("bundle: %w", err)
+	}
+	b, err := j.bundle()
+	if err != nil {
+		return nil, fmt.Errorf("bundle: %w", err)
+	}
+	return b, nil
+}
+
+func (j *bundleJSON) bundle() (*Bundle, error) {
+	env := &j.DSSEEnvelope
+	switch {
+	case j.MediaType != MediaType:
+		return nil, fmt.Errorf("mediaType %.80q, want %q", j.MediaType, MediaType)
+	case env.PayloadType != PayloadType:
+		return nil, fmt.Errorf("dsseEnvelope.payloadType %.80q, want %q", env.PayloadType, PayloadType)
+	case len(env.Signatures) != 1:
+		return nil, fmt.Errorf("dsseEnvelope has %d signatures, want 1", len(env.Signatures))
+	case len(env.Payload) == 0 || len(env.Payload) > MaxStatement:
+		return nil, fmt.Errorf("dsseEnvelope.payload has %d bytes, want 1 to %d", len(env.Payload), MaxStatement)
+	case len(env.Signatures[0].Sig) == 0 || len(env.Signatures[0].Sig) > maxSignature:
+		return nil, fmt.Errorf("dsseEnvelope signature has %d bytes, want 1 to %d", len(env.Signatures[0].Sig), maxSignature)
+	case len(j.VerificationMaterial.TlogEntries) > 1:
+		return nil, fmt.Errorf("%d log entries, want one", len(j.VerificationMaterial.TlogEntries))
+	}
+	hint := j.VerificationMaterial.PublicKey.Hint
+	if id, err := base64.StdEncoding.Strict().DecodeString(hint); err != nil || len(id) != 32 || len(hint) != 44 {
+		return nil, fmt.Errorf("publicKey.hint %.80q: want a SHA-256 in base64", hint)
+	}
+	b := &Bundle{Envelope: Envelope{env.Payload, env.Signatures[0].Sig}, Hint: hint}
+	if len(j.VerificationMaterial.TlogEntries) == 0 {
+		return b, nil
+	}
+	var err error
+	b.Entry, err = j.VerificationMaterial.TlogEntries[0].entry()
+	return b, err
+}
+
+func (j *entryJSON) entry() (*Entry, error) {
+	p := &j.InclusionProof
+	switch {
+	case j.KindVersion != leafKind:
+		return nil, fmt.Errorf("log entry is a %.32q %.32q, want %q %q", j.KindVersion.Kind, j.KindVersion.Version, leafKind.Kind, leafKind.Version)
+	case p.LogIndex != j.LogIndex:
+		return nil, errors.New("log entry and inclusion proof have different indexes")
+	case p.TreeSize <= p.LogIndex:
+		return nil, fmt.Errorf("inclusion proof: index %d in a tree of %d", p.LogIndex, p.TreeSize)
+	case len(p.Hashes) > maxProof:
+		return nil, fmt.Errorf("inclusion proof has %d hashes, want at most %d", len(p.Hashes), maxProof)
+	case len(p.Checkpoint.Envelope) > maxCheckpoint:
+		return nil, fmt.Errorf("checkpoint has %d bytes, want at most %d", len(p.Checkpoint.Envelope), maxCheckpoint)
+	case len(p.RootHash) != 32 || len(j.LogID.KeyID) != 32:
+		return nil, errors.New("inclusion proof: rootHash and logId want 32 bytes each")
+	}
+	e := &Entry{
+		LogID: [32]byte(j.LogID.KeyID), Index: int64(j.LogIndex), TreeSize: int64(p.TreeSize), RootHash: [32]byte(p.RootHash),
+		Checkpoint: p.Checkpoint.Envelope, Body: j.CanonicalizedBody,
+	}
+	for i, h := range p.Hashes {
+		if len(h) != 32 {
+			return nil, fmt.Errorf("inclusion proof: hash %d has %d bytes, want 32", i, len(h))
+		}
+		e.Proof = append(e.Proof, [32]byte(h))
+	}
+	return e, nil
+}
+
+// Marshal returns the bundle as compact JSON with a trailing newline.
+func (b *Bundle) Marshal() ([]byte, error) {
+	j := bundleJSON{MediaType: MediaType, DSSEEnvelope: envelopeJSON{
+		Payload: b.Envelope.Payload, PayloadType: PayloadType, Signatures: []signatureJSON{{b.Envelope.Signature}},
+	}}
+	j.VerificationMaterial.PublicKey.Hint = b.Hint
+	if e := b.Entry; e != nil {
+		p := proofJSON{
+			LogIndex: decimal(e.Index), RootHash: e.RootHash[:], TreeSize: decimal(e.TreeSize), Hashes: []base64Bytes{},
+			Checkpoint: checkpointJSON{e.Checkpoint},
+		}
+		for _, h := range e.Proof {
+			p.Hashes = append(p.Hashes, h[:])
+		}
+		j.VerificationMaterial.TlogEntries = []entryJSON{{
+			LogIndex: decimal(e.Index), LogID: logIDJSON{e.LogID[:]}, KindVersion: leafKind, InclusionProof: p, CanonicalizedBody: e.Body,
+		}}
+	}
+	out, err := marshalCompact(j)
+	if err != nil {
+		return nil, fmt.Errorf("bundle: %w", err)
+	}
+	out = append(out, '\n')
+	if _, err := ParseBundle(out); err != nil {
+		return nil, err // never write what we would not read
+	}
+	return out, nil
+}

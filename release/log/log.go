@@ -1,0 +1,216 @@
+package log
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/transparency-dev/tessera"
+	"github.com/transparency-dev/tessera/client"
+	"github.com/transparency-dev/tessera/storage/posix"
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+	"golang.org/x/sys/unix"
+	"k8s.io/klog/v2"
+
+	"tally/release"
+)
+
+const (
+	batchAge   = 20 * time.Millisecond  // how long one entry waits for company
+	checkpoint = 100 * time.Millisecond // Tessera's minimum between checkpoints
+	poll       = 10 * time.Millisecond
+	lockFile   = ".lock"
+)
+
+// A Log is an open log. One process at a time holds it.
+type Log struct {
+	dir      string
+	key      release.LogKey
+	appender *tessera.Appender
+	reader   tessera.LogReader
+	awaiter  *tessera.PublicationAwaiter
+	shutdown func(context.Context) error
+	cancel   context.CancelFunc
+	lock     *os.File
+}
+
+// Open opens the log in dir for appending with the private key in keyFile. It waits for another process
+// that has the log open, until ctx ends.
+func Open(ctx context.Context, dir, keyFile string, logger *slog.Logger) (*Log, error) {
+	key, err := ReadKey(dir)
+	if err != nil {
+		return nil, err
+	}
+	skey, err := readLine(keyFile)
+	if err != nil {
+		return nil, fmt.Errorf("log key: %w", err)
+	}
+	signer, err := note.NewSigner(skey)
+	if err != nil {
+		return nil, fmt.Errorf("log key %q: %w", keyFile, err)
+	}
+	if signer.Name() != key.Origin() || !signs(signer, key) {
+		return nil, fmt.Errorf("log key %q: is not the key of the log %q in %q", keyFile, key.Origin(), dir)
+	}
+	return open(ctx, dir, signer, key, logger)
+}
+
+// signs reports whether signer is the private half of key: four bytes of key hash alone would not say so.
+func signs(signer note.Signer, key release.LogKey) bool {
+	text := key.Origin() + "\n0\n" + tlog.Hash{}.String() + "\n"
+	msg, err := note.Sign(&note.Note{Text: text}, signer)
+	if err != nil {
+		return false
+	}
+	_, err = key.OpenCheckpoint(msg)
+	return err == nil
+}
+
+func open(ctx context.Context, dir string, signer note.Signer, key release.LogKey, logger *slog.Logger) (*Log, error) {
+	lock, err := acquire(ctx, filepath.Join(dir, lockFile))
+	if err != nil {
+		return nil, err
+	}
+	// Tessera talks through klog, which is one per process; errors matter, the rest is chatter.
+	klog.SetSlogLogger(slog.New(errorsOnly{logger.Handler()}))
+	driver, err := posix.New(ctx, posix.Config{Path: dir})
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	// Tessera's goroutines live until Close, whatever the deadline of the call that opened the log.
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	opts := tessera.NewAppendOptions().WithCheckpointSigner(signer).WithBatching(1, batchAge).WithCheckpointInterval(checkpoint).
+		WithCheckpointRepublishInterval(0).WithGarbageCollectionInterval(0)
+	app, shutdown, reader, err := tessera.NewAppender(run, driver, opts)
+	if err != nil {
+		cancel()
+		return nil, errors.Join(fmt.Errorf("log %q: %w", dir, err), lock.Close())
+	}
+	return &Log{
+		dir: dir, key: key, appender: app, reader: reader, shutdown: shutdown, cancel: cancel, lock: lock,
+		awaiter: tessera.NewPublicationAwaiter(run, reader.ReadCheckpoint, poll),
+	}, nil
+}
+
+// acquire takes an exclusive lock on path, which it makes, waiting until ctx ends.
+func acquire(ctx context.Context, path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, errors.Join(fmt.Errorf("log lock %q: %w", path, err), f.Close())
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(fmt.Errorf("log lock %q is held by another process: %w", path, ctx.Err()), f.Close())
+		case <-time.After(poll):
+		}
+	}
+}
+
+// Close waits until everything appended is published and lets the log go.
+func (l *Log) Close() error {
+	err := l.shutdown(context.Background())
+	l.cancel()
+	return errors.Join(err, l.lock.Close())
+}
+
+// Key is the log's public key.
+func (l *Log) Key() release.LogKey { return l.key }
+
+// Dir is the directory of the log.
+func (l *Log) Dir() string { return l.dir }
+
+// Append adds a leaf, unless the log has it already, waits until a checkpoint commits to it, and returns
+// the entry with a proof that has been checked.
+func (l *Log) Append(ctx context.Context, body []byte) (*release.Entry, error) {
+	index, found, err := l.find(ctx, release.LeafHash(body))
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		i, _, err := l.awaiter.Await(ctx, l.appender.Add(ctx, tessera.NewEntry(body)))
+		if err != nil {
+			return nil, fmt.Errorf("log %q: append: %w", l.dir, err)
+		}
+		index = i.Index
+	}
+	return l.entry(ctx, index, body)
+}
+
+// tree reads and checks the latest checkpoint.
+func (l *Log) tree(ctx context.Context) (tlog.Tree, []byte, error) {
+	text, err := l.reader.ReadCheckpoint(ctx)
+	if err != nil {
+		return tlog.Tree{}, nil, fmt.Errorf("log %q: %w", l.dir, err)
+	}
+	t, err := l.key.OpenCheckpoint(text)
+	return t, text, err
+}
+
+func (l *Log) entry(ctx context.Context, index uint64, body []byte) (*release.Entry, error) {
+	tree, text, err := l.tree(ctx)
+	if err != nil {
+		return nil, err
+	}
+	pb, err := client.NewProofBuilder(ctx, uint64(tree.N), l.reader.ReadTile)
+	if err != nil {
+		return nil, fmt.Errorf("log %q: proof: %w", l.dir, err)
+	}
+	hashes, err := pb.InclusionProof(ctx, index)
+	if err != nil {
+		return nil, fmt.Errorf("log %q: proof: %w", l.dir, err)
+	}
+	e := &release.Entry{LogID: l.key.ID(), Index: int64(index), TreeSize: tree.N, RootHash: tree.Hash, Checkpoint: string(text), Body: body}
+	var proof tlog.RecordProof
+	for _, h := range hashes {
+		e.Proof = append(e.Proof, [32]byte(h))
+		proof = append(proof, tlog.Hash(h))
+	}
+	if err := tlog.CheckRecord(proof, tree.N, tree.Hash, e.Index, tlog.RecordHash(body)); err != nil {
+		return nil, fmt.Errorf("log %q: its own proof does not hold, the directory is damaged: %w", l.dir, err)
+	}
+	return e, nil
+}
+
+// find looks a leaf up by its hash in the level-0 tiles: 32 bytes a leaf, no index to keep in step.
+func (l *Log) find(ctx context.Context, leaf release.Digest) (uint64, bool, error) {
+	tree, _, err := l.tree(ctx)
+	if err != nil {
+		return 0, false, err
+	}
+	const width = 256
+	for first := int64(0); first < tree.N; first += width {
+		partial := uint8(min(tree.N-first, width) % width)
+		tile, err := l.reader.ReadTile(ctx, 0, uint64(first/width), partial)
+		if err != nil {
+			return 0, false, fmt.Errorf("log %q: %w", l.dir, err)
+		}
+		for i := 0; i+32 <= len(tile); i += 32 {
+			if release.Digest(tile[i:i+32]) == leaf {
+				return uint64(first) + uint64(i/32), true, nil
+			}
+		}
+	}
+	return 0, false, nil
+}
+
+// errorsOnly passes errors on and drops the rest.
+type errorsOnly struct{ slog.Handler }
+
+func (h errorsOnly) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelError }
+
+func (h errorsOnly) WithAttrs(a []slog.Attr) slog.Handler { return errorsOnly{h.Handler.WithAttrs(a)} }
+
+func (h errorsOnly) WithGroup(n string) slog.Handler { return errorsOnly{h.Handler.WithGroup(n)} }

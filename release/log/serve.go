@@ -1,0 +1,71 @@
+package log
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path"
+	"strings"
+	"time"
+)
+
+// Handler serves a log directory read-only: what any static web server would, without the hidden files
+// and without listings.
+func Handler(dir string) http.Handler {
+	files := http.FileServer(visible{os.DirFS(dir)})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
+			return
+		}
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		switch p := r.URL.Path; {
+		case strings.HasPrefix(p, "/tile/"):
+			h.Set("Content-Type", "application/octet-stream")
+			h.Set("Cache-Control", "public, max-age=31536000, immutable")
+		case p == "/"+CheckpointFile, p == "/"+VKeyFile, p == "/"+PolicyFile:
+			h.Set("Content-Type", "text/plain; charset=utf-8")
+			h.Set("Cache-Control", "no-cache")
+		case strings.HasPrefix(p, "/by-digest/"):
+			h.Set("Content-Type", "application/octet-stream")
+		}
+		files.ServeHTTP(w, r)
+	})
+}
+
+// visible is a file system for http.FileServer without dot files and directories.
+type visible struct{ fs fs.FS }
+
+func (v visible) Open(name string) (http.File, error) {
+	for _, part := range strings.Split(name, "/") {
+		if strings.HasPrefix(part, ".") {
+			return nil, fs.ErrNotExist
+		}
+	}
+	f, err := http.FS(v.fs).Open(path.Clean(name))
+	if err != nil {
+		return nil, err
+	}
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return nil, errors.Join(fs.ErrNotExist, f.Close())
+	}
+	return f, nil
+}
+
+// Serve answers on ln until ctx ends.
+func Serve(ctx context.Context, ln net.Listener, dir string) error {
+	srv := &http.Server{
+		Handler: Handler(dir), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	stop := context.AfterFunc(ctx, func() { srv.Close() })
+	defer stop()
+	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,217 @@
+// Package publish puts a signed release into a log directory, beside the tiles, so that one static web
+// server serves everything that a client, a rebuilder or a monitor needs:
+//
+//	DIR/bundles/LEAF.sigstore.json   the bundle of every leaf; a leaf itself is only a hash
+//	DIR/by-digest/SHA256             every subject of every release, and the statement itself
+//	DIR/releases/SHA256-SIGNER       text: the leaf of the payload with that digest by that signer
+//	DIR/.pending/SHA256-SIGNER       the signed bundle while it is being logged
+//
+// Publishing is idempotent by payload digest and signer: the second time finds the first, even if the
+// process was killed between any two steps, and even if the signer's signatures are not deterministic.
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"tally/internal/atomicfile"
+	"tally/release"
+	"tally/release/log"
+	"tally/release/sign"
+)
+
+const (
+	bundleDir  = "bundles"
+	digestDir  = "by-digest"
+	releaseDir = "releases"
+	pendingDir = ".pending"
+	suffix     = ".sigstore.json"
+)
+
+// A Published says where a release went.
+type Published struct {
+	Bundle  []byte // complete, with its log entry
+	Path    string // of the bundle, below the directory
+	Leaf    release.Digest
+	Index   int64
+	Size    int64 // of the tree that the bundle's proof is for
+	Already bool  // it had been published before
+}
+
+// A Request is a release to publish.
+type Request struct {
+	Bundle []byte            // signed; a log entry in it is left aside
+	Signer release.PublicKey // who must have signed it
+	OutDir string            // where the files are
+	Files  []sign.File       // the subjects
+}
+
+// Publish logs the release and stores bundle and files. The signature is checked first: nothing enters
+// the log that its readers would refuse.
+func Publish(ctx context.Context, l *log.Log, r Request) (*Published, error) {
+	b, err := release.ParseBundle(r.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	b.Entry = nil
+	s, err := release.VerifyUnlogged(b, r.Signer)
+	if err != nil {
+		return nil, err
+	}
+	if err := covers(s, r.Files); err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{bundleDir, digestDir, releaseDir, pendingDir} {
+		if err := os.MkdirAll(filepath.Join(l.Dir(), dir), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	name := release.PayloadDigest(b).String() + "-" + r.Signer.ID().String()
+	done, err := lookup(l.Dir(), name)
+	if err != nil || done != nil {
+		return done, err
+	}
+	for _, f := range r.Files {
+		if err := store(ctx, l.Dir(), filepath.Join(r.OutDir, filepath.FromSlash(f.Name)), f); err != nil {
+			return nil, err
+		}
+	}
+	return logBundle(ctx, l, b, r.Signer, name)
+}
+
+// covers checks that the files at hand are the subjects, all of them.
+func covers(s *release.Statement, files []sign.File) error {
+	if len(files) != len(s.Subject) {
+		return fmt.Errorf("publish: %d files for %d subjects of the statement", len(files), len(s.Subject))
+	}
+	for _, f := range files {
+		want, ok := s.SubjectDigest(f.Name)
+		if !ok || want != f.Digest {
+			return fmt.Errorf("publish: file %q has SHA-256 %s, which is not its subject's: sign again", f.Name, f.Digest)
+		}
+	}
+	return nil
+}
+
+// logBundle appends the leaf and stores the complete bundle. A signature that was on its way into the log
+// when an earlier run died is finished, not signed over.
+func logBundle(ctx context.Context, l *log.Log, b *release.Bundle, signer release.PublicKey, name string) (*Published, error) {
+	pending := filepath.Join(l.Dir(), pendingDir, name)
+	if old, err := os.ReadFile(pending); err == nil {
+		if earlier, err := release.ParseBundle(old); err == nil {
+			if _, err := release.VerifyUnlogged(earlier, signer); err == nil {
+				b = earlier
+			}
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	data, err := b.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	if err := atomicfile.WriteFile(pending, data, 0o644); err != nil {
+		return nil, err
+	}
+	body := release.LeafBody(&b.Envelope, signer)
+	if b.Entry, err = l.Append(ctx, body); err != nil {
+		return nil, err
+	}
+	p := &Published{Leaf: release.LeafHash(body), Index: b.Entry.Index, Size: b.Entry.TreeSize}
+	p.Path = filepath.Join(bundleDir, p.Leaf.String()+suffix)
+	if p.Bundle, err = b.Marshal(); err != nil {
+		return nil, err
+	}
+	payload := filepath.Join(l.Dir(), digestDir, release.PayloadDigest(b).String())
+	if err := atomicfile.WriteFile(payload, b.Envelope.Payload, 0o644); err != nil {
+		return nil, err
+	}
+	if err := atomicfile.WriteFile(filepath.Join(l.Dir(), p.Path), p.Bundle, 0o644); err != nil {
+		return nil, err
+	}
+	if err := atomicfile.WriteFile(filepath.Join(l.Dir(), releaseDir, name), []byte(p.Leaf.String()+"\n"), 0o644); err != nil {
+		return nil, err
+	}
+	return p, os.Remove(pending)
+}
+
+// lookup finds an earlier publication, or returns nil.
+func lookup(dir, name string) (*Published, error) {
+	text, err := os.ReadFile(filepath.Join(dir, releaseDir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	leaf, err := release.ParseDigest(strings.TrimSuffix(string(text), "\n"))
+	if err != nil {
+		return nil, fmt.Errorf("publish: %s/%s: %w", releaseDir, name, err)
+	}
+	p := &Published{Leaf: leaf, Path: filepath.Join(bundleDir, leaf.String()+suffix), Already: true}
+	if p.Bundle, err = os.ReadFile(filepath.Join(dir, p.Path)); err != nil {
+		return nil, err
+	}
+	b, err := release.ParseBundle(p.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	if b.Entry == nil {
+		return nil, fmt.Errorf("publish: %s: has no log entry", p.Path)
+	}
+	p.Index, p.Size = b.Entry.Index, b.Entry.TreeSize
+	return p, nil
+}
+
+// store copies a file to its place by digest, hashing what it writes.
+func store(ctx context.Context, dir, path string, f sign.File) error {
+	dst := filepath.Join(dir, digestDir, f.Digest.String())
+	if _, err := os.Lstat(dst); err == nil {
+		return nil // a name appears only after its content was hashed and synced
+	}
+	in, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := atomicfile.Create(dst, 0o644)
+	if err != nil {
+		return err
+	}
+	defer out.Abort()
+	got, err := sign.HashCopy(ctx, out, in)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if got != f.Digest {
+		return fmt.Errorf("%s: SHA-256 %s, want %s: the file changed meanwhile", path, got, f.Digest)
+	}
+	return out.Commit()
+}
+
+// OpenByDigest opens a published file for someone who holds a bundle: dirs are tried in order, each as a
+// by-digest directory itself, as a directory that has one, and as the sibling of one (a bundle lies in
+// DIR/bundles). The content is not checked here; see sign.HashCopy. An absent digest is fs.ErrNotExist,
+// naming where it was looked for.
+func OpenByDigest(d release.Digest, dirs ...string) (io.ReadCloser, error) {
+	var tried []string
+	for _, dir := range dirs {
+		for _, place := range []string{dir, filepath.Join(dir, digestDir), filepath.Join(dir, "..", digestDir)} {
+			f, err := os.Open(filepath.Join(place, d.String()))
+			if err == nil {
+				return f, nil
+			}
+			if !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
+			}
+			tried = append(tried, place)
+		}
+	}
+	return nil, fmt.Errorf("file with SHA-256 %s: not in %s: %w", d, strings.Join(tried, ", "), fs.ErrNotExist)
+}

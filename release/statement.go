@@ -1,0 +1,323 @@
+package release
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"sort"
+	"strings"
+	"time"
+)
+
+const (
+	// StatementType is the _type of an in-toto Statement v1
+	// (github.com/in-toto/attestation, spec/v1/statement.md).
+	StatementType = "https://in-toto.io/Statement/v1"
+
+	// PredicateType names the predicate of this package. It is a tag URI (RFC 4151): a name, not a
+	// place to visit. A change of meaning is a new type ending in /v2.
+	PredicateType = "tag:tallystick,2026:release/v1"
+
+	// PayloadType is the DSSE payload type of every in-toto statement.
+	PayloadType = "application/vnd.in-toto+json"
+
+	// MaxStatement is the size in bytes above which a statement is refused unread.
+	MaxStatement = 8 << 20
+
+	// ReferenceValues is the name of the subject that holds the reference values.
+	ReferenceValues = "reference-values.json"
+
+	// Manifest is the name of the subject that holds the build's manifest.
+	Manifest = "manifest.json"
+
+	maxSubjects = 4096
+)
+
+// A Statement says what was released. Its subjects are every artefact of the build, the manifest and the
+// reference values, so that one signature covers all of them.
+type Statement struct {
+	Type          string    `json:"_type"`
+	Subject       []Subject `json:"subject"` // sorted by name, each name once
+	PredicateType string    `json:"predicateType"`
+	Predicate     Predicate `json:"predicate"`
+}
+
+// A Subject is one file by name and digest.
+type Subject struct {
+	Name   string    `json:"name"` // slash-separated, relative, clean
+	Digest DigestSet `json:"digest"`
+}
+
+// A DigestSet has SHA-256 only: one algorithm leaves nothing to choose.
+type DigestSet struct {
+	SHA256 Digest `json:"sha256"`
+}
+
+// A Predicate is what the subjects alone do not say.
+type Predicate struct {
+	Release   Release    `json:"release"`
+	Inputs    Inputs     `json:"inputs"`
+	Artifacts []Artifact `json:"artifacts"` // sorted by name; each is a subject too
+	Verity    Verity     `json:"verity"`
+	Cmdline   string     `json:"cmdline"` // the measured command line; its digest is the subject "cmdline"
+
+	// ReferenceValues is the content of reference-values.json, compacted; indented again by two
+	// spaces, with a newline at its end, it has the digest of that subject.
+	ReferenceValues json.RawMessage `json:"referenceValues"`
+
+	Validity Validity `json:"validity"`
+}
+
+// A Release is what people call it.
+type Release struct {
+	Name             string `json:"name"`
+	Version          string `json:"version"`
+	Sequence         uint64 `json:"sequence"`         // grows with every release of this name; at least 1
+	SourceRepository string `json:"sourceRepository"` // URL, or empty
+	SourceCommit     string `json:"sourceCommit"`     // 40 or 64 hex digits, or empty
+}
+
+// Inputs are the digests that let anyone rebuild the image.
+type Inputs struct {
+	Spec    Digest `json:"spec"`    // image.yaml
+	Lock    Digest `json:"lock"`    // image.lock
+	Sources Digest `json:"sources"` // sources.tar
+}
+
+// An Artifact is one output of the build.
+type Artifact struct {
+	Name   string `json:"name"`
+	Role   string `json:"role"` // disk, uki, kernel, initrd, cmdline, firmware, spec, lock, sources
+	SHA256 Digest `json:"sha256"`
+	Size   int64  `json:"size"` // bytes
+}
+
+// Verity are the dm-verity parameters that stand on the measured command line.
+type Verity struct {
+	Algorithm     string `json:"algorithm"`
+	RootHash      Digest `json:"rootHash"`
+	Salt          string `json:"salt"` // hex, "-" for none
+	DataBlockSize int    `json:"dataBlockSize"`
+	HashBlockSize int    `json:"hashBlockSize"`
+	DataBlocks    uint64 `json:"dataBlocks"`
+	HashStart     uint64 `json:"hashStart"` // in hash blocks
+}
+
+// Validity is the time in which the signer stands behind the release.
+type Validity struct {
+	NotBefore time.Time  `json:"notBefore"`
+	NotAfter  *time.Time `json:"notAfter,omitempty"` // nil: the statement names no end
+}
+
+// Marshal returns the one form of s: compact JSON, lists sorted, no trailing newline.
+func (s *Statement) Marshal() ([]byte, error) {
+	c := *s
+	c.Subject = append([]Subject{}, s.Subject...)
+	sort.Slice(c.Subject, func(i, j int) bool { return c.Subject[i].Name < c.Subject[j].Name })
+	c.Predicate.Artifacts = append([]Artifact{}, s.Predicate.Artifacts...)
+	a := c.Predicate.Artifacts
+	sort.Slice(a, func(i, j int) bool { return a[i].Name < a[j].Name })
+	if err := c.check(); err != nil {
+		return nil, fmt.Errorf("statement: %w", err)
+	}
+	b, err := marshalCompact(c)
+	if err != nil {
+		return nil, fmt.Errorf("statement: %w", err)
+	}
+	if len(b) > MaxStatement {
+		return nil, fmt.Errorf("statement: %d bytes, want at most %d", len(b), MaxStatement)
+	}
+	return b, nil
+}
+
+// ParseStatement reads and checks a statement. It accepts only the bytes that Marshal writes, so that no
+// two readers can understand one signed payload differently.
+func ParseStatement(data []byte) (*Statement, error) {
+	if len(data) > MaxStatement {
+		return nil, fmt.Errorf("statement: %d bytes, want at most %d", len(data), MaxStatement)
+	}
+	if err := sniff(data); err != nil {
+		return nil, fmt.Errorf("statement: %w", err)
+	}
+	s := new(Statement)
+	if err := unmarshalStrict(data, s); err != nil {
+		return nil, fmt.Errorf("statement: %w", err)
+	}
+	again, err := s.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(again, data) {
+		return nil, errors.New("statement: not in the form tally writes (keys, order or spacing differ)")
+	}
+	return s, nil
+}
+
+// sniff gives a foreign statement its own message before the strict decoder stumbles over its predicate.
+func sniff(data []byte) error {
+	var head struct {
+		Type          string `json:"_type"`
+		PredicateType string `json:"predicateType"`
+	}
+	if err := json.Unmarshal(data, &head); err != nil {
+		return err
+	}
+	if head.Type != StatementType {
+		return fmt.Errorf("_type %.80q, want %q", head.Type, StatementType)
+	}
+	if head.PredicateType != PredicateType {
+		return fmt.Errorf("predicateType %.80q, want %q", head.PredicateType, PredicateType)
+	}
+	return nil
+}
+
+// SubjectDigest returns the digest of the subject called name.
+func (s *Statement) SubjectDigest(name string) (Digest, bool) {
+	for _, sub := range s.Subject {
+		if sub.Name == name {
+			return sub.Digest.SHA256, true
+		}
+	}
+	return Digest{}, false
+}
+
+// check holds the parts of a statement against each other. What it proves is said in SPEC.md, section 2.
+func (s *Statement) check() error {
+	if s.Type != StatementType || s.PredicateType != PredicateType {
+		return fmt.Errorf("type %.80q with predicate %.80q, want %q with %q", s.Type, s.PredicateType, StatementType, PredicateType)
+	}
+	p := &s.Predicate
+	if err := p.Release.check(); err != nil {
+		return err
+	}
+	if err := s.checkSubjects(); err != nil {
+		return err
+	}
+	if got := Digest(sha256.Sum256([]byte(p.Cmdline))); !s.has("cmdline", got) {
+		return fmt.Errorf("cmdline has digest %s, which is not its subject's", got)
+	}
+	if n := strings.Count(" "+p.Cmdline, " roothash="); n != 1 || !strings.Contains(" "+p.Cmdline+" ", " roothash="+p.Verity.RootHash.String()+" ") {
+		return fmt.Errorf("cmdline has %d roothash= words, want one, with the root hash %s", n, p.Verity.RootHash)
+	}
+	file, err := ReferenceFile(p.ReferenceValues)
+	if err != nil {
+		return err
+	}
+	if got := Digest(sha256.Sum256(file)); !s.has(ReferenceValues, got) {
+		return fmt.Errorf("referenceValues has digest %s, which is not its subject's", got)
+	}
+	return p.Validity.check()
+}
+
+func (s *Statement) has(name string, d Digest) bool {
+	got, ok := s.SubjectDigest(name)
+	return ok && got == d
+}
+
+func (s *Statement) checkSubjects() error {
+	if len(s.Subject) > maxSubjects {
+		return fmt.Errorf("%d subjects, want at most %d", len(s.Subject), maxSubjects)
+	}
+	for i, sub := range s.Subject {
+		if !cleanName(sub.Name) {
+			return fmt.Errorf("subject name %.128q: want a clean relative path", sub.Name)
+		}
+		if i > 0 && s.Subject[i-1].Name >= sub.Name {
+			return fmt.Errorf("subject %.128q: want sorted names, each once", sub.Name)
+		}
+	}
+	if _, ok := s.SubjectDigest(Manifest); !ok {
+		return fmt.Errorf("no subject %q", Manifest)
+	}
+	p := &s.Predicate
+	roles := map[string]Digest{}
+	for i, a := range p.Artifacts {
+		if i > 0 && p.Artifacts[i-1].Name >= a.Name {
+			return fmt.Errorf("artifact %.128q: want sorted names, each once", a.Name)
+		}
+		if !s.has(a.Name, a.SHA256) || a.Size < 0 {
+			return fmt.Errorf("artifact %.128q is not a subject with the same digest", a.Name)
+		}
+		roles[a.Role] = a.SHA256
+	}
+	// Two subjects are not outputs of the build: the manifest and the reference values.
+	if len(s.Subject) != len(p.Artifacts)+2 {
+		return fmt.Errorf("%d subjects for %d artifacts, want two more than artifacts", len(s.Subject), len(p.Artifacts))
+	}
+	for role, want := range map[string]Digest{"spec": p.Inputs.Spec, "lock": p.Inputs.Lock, "sources": p.Inputs.Sources} {
+		if got, ok := roles[role]; !ok || got != want {
+			return fmt.Errorf("inputs.%s is not the digest of the artifact with that role", role)
+		}
+	}
+	return nil
+}
+
+func cleanName(s string) bool {
+	return s != "" && s != "." && path.Clean(s) == s && !path.IsAbs(s) && s != ".." && !strings.HasPrefix(s, "../") && !strings.ContainsAny(s, "\\\x00\n\r")
+}
+
+func (r *Release) check() error {
+	if r.Name == "" || r.Version == "" || r.Sequence == 0 {
+		return errors.New("release: want a name, a version and a sequence of at least 1")
+	}
+	for _, s := range []string{r.Name, r.Version, r.SourceRepository, r.SourceCommit} {
+		if len(s) > 1024 || strings.ContainsFunc(s, func(c rune) bool { return c < 0x20 || c == 0x7f }) {
+			return fmt.Errorf("release: %.64q: want at most 1024 printable bytes", s)
+		}
+	}
+	if n := len(r.SourceCommit); n != 0 && (n != 40 && n != 64 || strings.Trim(r.SourceCommit, "0123456789abcdef") != "") {
+		return fmt.Errorf("release: source commit %.80q: want 40 or 64 lower-case hex digits", r.SourceCommit)
+	}
+	return nil
+}
+
+func (v *Validity) check() error {
+	for _, t := range []*time.Time{&v.NotBefore, v.NotAfter} {
+		if t != nil && (t.IsZero() || t.Location() != time.UTC || t.Nanosecond() != 0) {
+			return fmt.Errorf("validity: %v: want a time in UTC, in whole seconds", t)
+		}
+	}
+	if v.NotAfter != nil && !v.NotAfter.After(v.NotBefore) {
+		return errors.New("validity: ends before it begins")
+	}
+	return nil
+}
+
+// ReferenceFile returns the bytes of reference-values.json for the compact form that a statement carries.
+func ReferenceFile(compact json.RawMessage) ([]byte, error) {
+	var b bytes.Buffer
+	if len(compact) == 0 || compact[0] != '{' {
+		return nil, errors.New("referenceValues: want a JSON object")
+	}
+	if err := json.Indent(&b, compact, "", "  "); err != nil {
+		return nil, fmt.Errorf("referenceValues: %w", err)
+	}
+	b.WriteByte('\n')
+	return b.Bytes(), nil
+}
+
+// CompactReference is the way back: it wants the exact form that ReferenceFile returns.
+func CompactReference(file []byte) (json.RawMessage, error) {
+	if len(file) > MaxStatement {
+		return nil, fmt.Errorf("%d bytes, want at most %d", len(file), MaxStatement)
+	}
+	var any json.RawMessage
+	if err := unmarshalStrict(file, &any); err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	if err := json.Compact(&b, file); err != nil {
+		return nil, err
+	}
+	again, err := ReferenceFile(b.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(again, file) {
+		return nil, errors.New("not in the form tally writes (two-space indentation, one trailing newline)")
+	}
+	return b.Bytes(), nil
+}
