@@ -8,6 +8,13 @@ import (
 	"tally/release"
 )
 
+// SignPAE signs a pre-authentication encoding: ECDSA over its SHA-256, ASN.1 DER. It takes no randomness
+// (RFC 6979), so that the same statement and key are the same release.
+func (k *Key) SignPAE(pae []byte) ([]byte, error) {
+	d := sha256.Sum256(pae)
+	return k.priv.Sign(nil, d[:], crypto.SHA256)
+}
+
 // Sign returns the unlogged bundle of a statement.
 func Sign(s *release.Statement, k *Key) (*release.Bundle, error) {
 	payload, err := s.Marshal()
@@ -15,9 +22,7 @@ func Sign(s *release.Statement, k *Key) (*release.Bundle, error) {
 		return nil, err
 	}
 	b := &release.Bundle{Envelope: release.Envelope{Payload: payload}, Hint: k.pub.Hint()}
-	d := sha256.Sum256(b.Envelope.PAE())
-	// No randomness: RFC 6979, so that the same statement and key are the same release.
-	if b.Envelope.Signature, err = k.priv.Sign(nil, d[:], crypto.SHA256); err != nil {
+	if b.Envelope.Signature, err = k.SignPAE(b.Envelope.PAE()); err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
 	return b, nil

@@ -1,0 +1,196 @@
+// Package releasetest makes small releases for tests: a directory that looks like a build's output, keys,
+// and a log, all in temporary directories. It is for tests only.
+package releasetest
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"testing"
+	"time"
+
+	"tally/release"
+	"tally/release/log"
+	"tally/release/publish"
+	"tally/release/sign"
+)
+
+// Epoch is the image's epoch in seconds; Now is a time at which the releases are valid.
+const Epoch = 1767225600
+
+// Now is an hour after Epoch.
+var Now = time.Unix(Epoch+3600, 0).UTC()
+
+// A World is a maintainer with a key, a log and one published release.
+type World struct {
+	Out    string // OUT
+	Key    *sign.Key
+	LogDir string
+	LogKey string // private key file
+	Log    release.LogKey
+	Bundle []byte // published
+	Policy *release.Policy
+}
+
+// New builds and publishes a release.
+func New(t testing.TB) *World {
+	t.Helper()
+	dir := t.TempDir()
+	w := &World{Out: Out(t), LogDir: filepath.Join(dir, "pub"), LogKey: filepath.Join(dir, "pub.key")}
+	w.Key = Key(t)
+	var err error
+	w.Log, err = log.Create(t.Context(), w.LogDir, log.CreateOptions{
+		Origin: "log.tally.example", KeyFile: w.LogKey, Rand: rand.Reader, Now: Now, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Policy = &release.Policy{Signers: []release.Signer{{Key: w.Key.Public()}}, Log: release.LogPolicy{Key: w.Log, Unwitnessed: true}}
+	w.Bundle = w.Publish(t, w.Sign(t, w.Key, sign.Options{Sequence: 1})).Bundle
+	return w
+}
+
+// Key makes a signing key.
+func Key(t testing.TB) *sign.Key {
+	t.Helper()
+	k, err := sign.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// Statement is the statement about w.Out.
+func (w *World) Statement(t testing.TB, opt sign.Options) *release.Statement {
+	t.Helper()
+	out, err := sign.ReadOut(t.Context(), w.Out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := out.Statement(opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// Sign returns the unlogged bundle of w.Out.
+func (w *World) Sign(t testing.TB, k *sign.Key, opt sign.Options) []byte {
+	t.Helper()
+	b, err := sign.Sign(w.Statement(t, opt), k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Marshal(t, b)
+}
+
+// Marshal is b.Marshal for tests.
+func Marshal(t testing.TB, b *release.Bundle) []byte {
+	t.Helper()
+	data, err := b.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// Open opens the log; the caller closes it.
+func (w *World) Open(t testing.TB) *log.Log {
+	t.Helper()
+	l, err := log.Open(t.Context(), w.LogDir, w.LogKey, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// Publish publishes a bundle of w.Out signed by w.Key.
+func (w *World) Publish(t testing.TB, bundle []byte) *publish.Published {
+	t.Helper()
+	p, err := w.TryPublish(t.Context(), t, bundle, w.Key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// TryPublish is Publish for a test that expects an error.
+func (w *World) TryPublish(ctx context.Context, t testing.TB, bundle []byte, signer release.PublicKey) (*publish.Published, error) {
+	t.Helper()
+	out, err := sign.ReadOut(ctx, w.Out)
+	if err != nil {
+		return nil, err
+	}
+	l := w.Open(t)
+	defer func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	return publish.Publish(ctx, l, publish.Request{Bundle: bundle, Signer: signer, OutDir: w.Out, Files: out.Files()})
+}
+
+// Out writes a directory that looks like what `tally build` and `tally measure image` leave.
+func Out(t testing.TB) string {
+	t.Helper()
+	root := strings.Repeat("ab", 32)
+	files := map[string][2]string{ // role, content
+		"disk.raw": {"disk", strings.Repeat("disk", 30000)}, "uki.efi": {"uki", "uki"}, "vmlinuz": {"kernel", "kernel"},
+		"initrd": {"initrd", "initrd"}, "firmware/ovmf.fd": {"firmware", "firmware"}, "image.yaml": {"spec", "name: minimal\n"},
+		"image.lock": {"lock", "{}\n"}, "sources.tar": {"sources", "sources"},
+		"cmdline": {"cmdline", "roothash=" + root + " tally.verity=1,sha256,4096,4096,10,1,- tally.scrub=1 panic=-1 console=ttyS0"},
+	}
+	dir := t.TempDir()
+	var names []string
+	for name := range files {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	var artifacts []map[string]any
+	for _, name := range names {
+		write(t, filepath.Join(dir, name), files[name][1])
+		artifacts = append(artifacts, map[string]any{"name": name, "role": files[name][0], "sha256": hash(files[name][1]), "size": len(files[name][1])})
+	}
+	ref := func(name string) any { return map[string]any{"sha256": hash(files[name][1])} }
+	writeJSON(t, filepath.Join(dir, release.Manifest), map[string]any{
+		"schema": "tally.manifest/v1", "name": "minimal", "version": "0.1.0", "epoch": Epoch, "layout": 1,
+		"spec": ref("image.yaml"), "lock": ref("image.lock"), "sources": ref("sources.tar"), "artifacts": artifacts,
+		"verity": map[string]any{
+			"algorithm": "sha256", "root_hash": root, "salt": "-", "uuid": "", "data_block_size": 4096, "hash_block_size": 4096,
+			"data_blocks": 10, "hash_start": 1, "hash_size": 8192,
+		},
+		"cmdline": files["cmdline"][1], "firmware": []any{}, "platforms": []any{}, "inputs": []any{}, "omitted": []any{},
+	})
+	writeJSON(t, filepath.Join(dir, release.ReferenceValues), map[string]any{
+		"schema": "tally.reference-values/v1", "values": []any{map[string]any{"launch_digest": strings.Repeat("00", 48)}},
+	})
+	return dir
+}
+
+func hash(s string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(s))) }
+
+func write(t testing.TB, path, content string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func writeJSON(t testing.TB, path string, v any) {
+	t.Helper()
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, string(data)+"\n")
+}
