@@ -1,0 +1,141 @@
+package policy_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"tally/policy"
+	rt "tally/release/releasetest"
+)
+
+const vkey = "log.tally.example+ffce267a+AUEGGec4l2754ikI5pUYxRpL7SQEGIr/4dsukNkg9QfC"
+
+func TestLoad(t *testing.T) {
+	dir := t.TempDir()
+	key := rt.Key(t).Public()
+	for name, text := range map[string]string{
+		"a.pub": string(key.PEM()), "log.vkey": vkey + "\n",
+		"policy.yaml": "schema: tally.policy/v1\nrelease:\n  signers:\n    - file: a.pub\n      not-after: 2027-01-01T00:00:00Z\n" +
+			"  log: {file: log.vkey, witnesses: none}\nevidence: {platforms: [insecure, snp]}\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, err := policy.Load(filepath.Join(dir, "policy.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Release.Check(); err != nil {
+		t.Error(err)
+	}
+	s := p.Release.Signers
+	if len(s) != 1 || s[0].Key.ID() != key.ID() || !s[0].NotBefore.IsZero() || !s[0].NotAfter.Equal(time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)) {
+		t.Errorf("signers %+v", s)
+	}
+	if p.Release.Log.Key.String() != vkey || !p.Release.Log.Unwitnessed {
+		t.Errorf("log %+v", p.Release.Log)
+	}
+	if !p.Evidence.Accepts("snp") || !p.Evidence.Accepts("insecure") || p.Evidence.Accepts("tdx") || p.Evidence.Accepts("") {
+		t.Errorf("evidence %+v", p.Evidence)
+	}
+}
+
+func TestInlineKeys(t *testing.T) {
+	key := rt.Key(t).Public()
+	text := "schema: tally.policy/v1\nrelease:\n  signers:\n    - pem: |\n" + indent(string(key.PEM())) + "  log:\n    vkey: " + vkey + "\n    witnesses: none\n"
+	p, err := policy.Parse([]byte(text), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Release.Check() != nil || p.Release.Signers[0].Key.ID() != key.ID() {
+		t.Errorf("%v, %+v", p.Release.Check(), p.Release)
+	}
+}
+
+func indent(s string) string {
+	return "        " + strings.ReplaceAll(strings.TrimSuffix(s, "\n"), "\n", "\n        ") + "\n"
+}
+
+// What a policy does not say is trusted to nobody.
+func TestIncompletePoliciesRejectEverything(t *testing.T) {
+	key := indent(string(rt.Key(t).Public().PEM()))
+	for name, text := range map[string]string{
+		"nothing":      "",
+		"no log":       "release:\n  signers:\n    - pem: |\n" + key,
+		"no signer":    "release:\n  log: {vkey: " + vkey + ", witnesses: none}\n",
+		"empty list":   "release:\n  signers: []\n  log: {vkey: " + vkey + ", witnesses: none}\n",
+		"no witnesses": "release:\n  signers:\n    - pem: |\n" + key + "  log: {vkey: " + vkey + "}\n",
+	} {
+		p, err := policy.Parse([]byte("schema: tally.policy/v1\n"+text), nil)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if p.Release.Check() == nil {
+			t.Errorf("%s: accepts something", name)
+		}
+		if p.Evidence.Accepts("insecure") {
+			t.Errorf("%s: accepts evidence", name)
+		}
+	}
+}
+
+func TestErrorsNameTheirPlace(t *testing.T) {
+	head := "schema: tally.policy/v1\n"
+	read := func(name string) ([]byte, error) { return nil, errors.New("no such key") }
+	for name, c := range map[string]struct{ text, want string }{
+		"empty":          {"", "1:1: the policy is empty"},
+		"not yaml":       {head + "a: [", "2:1: "},
+		"a list":         {"- a\n", "1:1: policy: want a mapping"},
+		"no schema":      {"release: {}\n", `1:1: schema "", want "tally.policy/v1"`},
+		"other schema":   {"schema: tally.policy/v2\n", `1:1: schema "tally.policy/v2"`},
+		"unknown":        {head + "relaese: {}\n", `2:1: policy: unknown key "relaese"`},
+		"twice":          {head + "evidence: {}\nevidence: {}\n", `3:1: policy: key "evidence" twice`},
+		"deep unknown":   {head + "release:\n  signers:\n    - fil: a\n", `4:7: release.signers: unknown key "fil"`},
+		"both":           {head + "release:\n  signers:\n    - {file: a, pem: b}\n", `4:7: want either "pem" or "file"`},
+		"neither":        {head + "release:\n  signers:\n    - {}\n", `4:7: want either`},
+		"unreadable":     {head + "release:\n  signers:\n    - file: a\n", `4:13: no such key`},
+		"bad pem":        {head + "release:\n  signers:\n    - pem: hello\n", `4:7: public key: want one PEM block`},
+		"bad time":       {head + "release:\n  signers:\n    - {pem: a, not-after: 2027}\n", `4:27: want a text`},
+		"bad time text":  {head + "release:\n  signers:\n    - {pem: a, not-after: soon}\n", `4:27: time "soon"`},
+		"bad vkey":       {head + "release:\n  log: {vkey: a, witnesses: none}\n", `3:8: log key "a"`},
+		"witnesses":      {head + "release:\n  log: {vkey: a, witnesses: all}\n", `3:29: witnesses "all"`},
+		"signers":        {head + "release:\n  signers: {}\n", `3:12: release.signers: want a list`},
+		"platform twice": {head + "evidence:\n  platforms: [a, a]\n", `3:18: evidence.platforms: "a" twice`},
+		"number":         {head + "evidence:\n  platforms: [1]\n", `3:15: want a text`},
+		"alias":          {head + "evidence:\n  platforms: &x [a]\nrelease: *x\n", `4:10: release: want a mapping`},
+		"two documents":  {head + "---\n" + head, `want one document`},
+		"merge":          {head + "release:\n  <<: {log: {}}\n", `3:3: release: unknown key "<<"`},
+		"oversize":       {strings.Repeat("#", policy.MaxSize+1), "1:1: policy larger"},
+	} {
+		_, err := policy.Parse([]byte(c.text), read)
+		if err == nil || !strings.HasPrefix(err.Error(), c.want) && !(name == "two documents" && strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v, want %q first", name, err, c.want)
+		}
+	}
+	if _, err := policy.Load(filepath.Join(t.TempDir(), "absent")); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("schema: tally.policy/v1\nrelease:\n  signers:\n    - file: a\n      not-after: 2027-01-01T00:00:00Z\n  log: {vkey: " + vkey + ", witnesses: none}\nevidence: {platforms: [insecure]}\n"))
+	f.Add([]byte("a: &a [*a]\n"))
+	f.Add([]byte("? [a]\n: b\n"))
+	key := rt.Key(f).Public().PEM()
+	f.Fuzz(func(t *testing.T, data []byte) {
+		_, err := policy.Parse(data, func(string) ([]byte, error) { return key, nil })
+		var line, column int
+		if err != nil {
+			if _, scanErr := fmt.Sscanf(err.Error(), "%d:%d: ", &line, &column); scanErr != nil {
+				t.Errorf("error without a place: %v", err)
+			}
+		}
+	})
+}
