@@ -47,7 +47,7 @@ func dirBlock(c []child, count int) []byte {
 		ent := b[i*direntSize:]
 		binary.LittleEndian.PutUint64(ent, ch.node.nid())
 		binary.LittleEndian.PutUint16(ent[8:], uint16(nameOff))
-		ent[10] = fileType(ch.node.e.Kind)
+		ent[10] = fileTypes[ch.node.e.Kind]
 		nameOff += copy(b[nameOff:], ch.name)
 	}
 	return b
@@ -78,7 +78,5 @@ func (n *node) dirBytes(tail bool, emit func([]byte) error) error {
 	return nil
 }
 
-// fileType is the EROFS_FT_ code of a directory entry.
-func fileType(k tree.Kind) byte {
-	return map[tree.Kind]byte{tree.File: 1, tree.Dir: 2, tree.CharDev: 3, tree.BlockDev: 4, tree.FIFO: 5, tree.Symlink: 7}[k]
-}
+// fileTypes are the EROFS_FT_ codes of directory entries.
+var fileTypes = [...]byte{tree.File: 1, tree.Dir: 2, tree.CharDev: 3, tree.BlockDev: 4, tree.FIFO: 5, tree.Symlink: 7}

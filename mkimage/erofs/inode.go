@@ -44,7 +44,7 @@ func (n *node) inode(epoch int64) []byte {
 	if len(n.xattrs) > 0 {
 		le.PutUint16(b[2:], uint16((len(n.xattrs)-xattrHeader)/4+1)) // i_xattr_icount
 	}
-	le.PutUint16(b[4:], modeType(n.e.Kind)|uint16(n.e.Mode))
+	le.PutUint16(b[4:], modeTypes[n.e.Kind]|uint16(n.e.Mode))
 	le.PutUint64(b[8:], uint64(n.size))
 	le.PutUint32(b[16:], n.union())
 	le.PutUint32(b[20:], n.ino)
@@ -63,12 +63,10 @@ func (n *node) union() uint32 {
 	return uint32(n.start)
 }
 
-// modeType is the S_IFMT part of a mode.
-func modeType(k tree.Kind) uint16 {
-	return map[tree.Kind]uint16{
-		tree.FIFO: 0o010000, tree.CharDev: 0o020000, tree.Dir: 0o040000,
-		tree.BlockDev: 0o060000, tree.File: 0o100000, tree.Symlink: 0o120000,
-	}[k]
+// modeTypes are the S_IFMT parts of modes.
+var modeTypes = [...]uint16{
+	tree.FIFO: 0o010000, tree.CharDev: 0o020000, tree.Dir: 0o040000,
+	tree.BlockDev: 0o060000, tree.File: 0o100000, tree.Symlink: 0o120000,
 }
 
 const xattrHeader = 12 // struct erofs_xattr_ibody_header: name filter, shared count, reserved; all zero
