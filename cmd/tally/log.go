@@ -19,7 +19,7 @@ func logCommand(e *env) *cli.Command {
 			{
 				Name: "create", Usage: "make an empty log in DIR", ArgsUsage: "DIR",
 				Flags: []cli.Flag{
-					&cli.StringFlag{Name: "origin", Usage: "the log's `NAME`: a bare host name, never used for another log", Required: true},
+					&cli.StringFlag{Name: "origin", Usage: "the log's `NAME`: a bare host name, never used for another log"},
 					&cli.StringFlag{Name: "key", Usage: "write the private key to `FILE` (default: DIR.key, beside the directory)"},
 				},
 				Description: "DIR gets a C2SP tlog-tiles log (checkpoint, tile/), log.vkey, policy.txt (C2SP tlog-policy) and\n" +
@@ -49,6 +49,9 @@ type logAnswer struct {
 
 func logCreate(c *cli.Context, e *env) error {
 	if err := wantArgs(c, "DIR"); err != nil {
+		return err
+	}
+	if err := requireFlags(c, "origin"); err != nil {
 		return err
 	}
 	dir := strings.TrimRight(c.Args().First(), "/")

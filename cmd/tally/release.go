@@ -41,3 +41,13 @@ func readBundle(e *env, path string) ([]byte, error) {
 	}
 	return data, nil
 }
+
+// requireFlags is a usage error that names the first of the flags that was not given.
+func requireFlags(c *cli.Context, names ...string) error {
+	for _, name := range names {
+		if c.String(name) == "" {
+			return usagef("%s wants --%s", c.Command.FullName(), name)
+		}
+	}
+	return nil
+}

@@ -18,9 +18,9 @@ func releasePublishCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name: "publish", Usage: "log a signed release and store it with its files in the log's directory", ArgsUsage: "BUNDLE OUT",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "log", Usage: "the log's `DIR` (tally log create)", Required: true},
+			&cli.StringFlag{Name: "log", Usage: "the log's `DIR` (tally log create)"},
 			&cli.StringFlag{Name: "log-key", Usage: "the log's private key `FILE` (default: DIR.key)"},
-			&cli.StringFlag{Name: "signer", Usage: "public key `FILE` of who signed BUNDLE", Required: true},
+			&cli.StringFlag{Name: "signer", Usage: "public key `FILE` of who signed BUNDLE"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the complete bundle to `FILE` (default: BUNDLE itself)"},
 		},
 		Description: "OUT is the directory that was signed; its files are stored by digest, so that 'tally rebuild' finds spec, lock and\n" +
@@ -33,6 +33,9 @@ func releasePublishCommand(e *env) *cli.Command {
 
 func releasePublish(c *cli.Context, e *env) error {
 	if err := wantArgs(c, "BUNDLE", "OUT"); err != nil {
+		return err
+	}
+	if err := requireFlags(c, "log", "signer"); err != nil {
 		return err
 	}
 	path, dir := c.Args().Get(0), strings.TrimRight(c.String("log"), "/")

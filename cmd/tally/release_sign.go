@@ -14,8 +14,8 @@ func releaseSignCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name: "sign", Usage: "sign the statement about a built and measured image", ArgsUsage: "OUT",
 		Flags: append(passwordFlags(),
-			&cli.StringFlag{Name: "key", Usage: "signing key `FILE` (tally release keygen, cosign generate-key-pair)", Required: true},
-			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the bundle to `BUNDLE`", Required: true},
+			&cli.StringFlag{Name: "key", Usage: "signing key `FILE` (tally release keygen, cosign generate-key-pair)"},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the bundle to `BUNDLE`"},
 			&cli.Uint64Flag{Name: "sequence", Value: 1, Usage: "`NUMBER` that grows with every release of this name"},
 			&cli.StringFlag{Name: "source-repo", Usage: "`URL` of the repository the image comes from"},
 			&cli.StringFlag{Name: "source-commit", Usage: "its `COMMIT`, in hex"},
@@ -72,6 +72,9 @@ func newReleaseAnswer(path string, b *release.Bundle, k release.PublicKey, s *re
 
 func releaseSign(c *cli.Context, e *env) error {
 	if err := wantArgs(c, "OUT"); err != nil {
+		return err
+	}
+	if err := requireFlags(c, "key", "output"); err != nil {
 		return err
 	}
 	opt, err := signOptions(c)
