@@ -3,6 +3,7 @@ package sign_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"tally/mkimage"
 	"tally/release"
 	rt "tally/release/releasetest"
 	"tally/release/sign"
@@ -229,5 +231,42 @@ func TestStatementChecksTheManifest(t *testing.T) {
 		if err == nil {
 			t.Errorf("%s: accepted", name)
 		}
+	}
+}
+
+// The builder and this package share a format, not code: what the one writes the other reads.
+func TestManifestOfTheBuilder(t *testing.T) {
+	dir := rt.Out(t)
+	path := filepath.Join(dir, release.Manifest)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m mkimage.Manifest
+	if err := json.Unmarshal(data, &m); err != nil {
+		t.Fatal(err)
+	}
+	m.Inputs = []mkimage.Input{{Kind: "package", Name: "a", Version: "1", Size: 1, Verified: "index"}}
+	m.Firmware = []mkimage.Firmware{{Name: "ovmf", File: "firmware/ovmf.fd", Vars: "as-is"}}
+	m.Omitted = []string{"a"}
+	if data, err = m.Marshal(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := mkimage.ParseManifest(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out, err := sign.ReadOut(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := out.Statement(sign.Options{Sequence: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Predicate; got.Release.Name != m.Name || got.Verity.RootHash != release.Digest(m.Verity.RootHash) || got.Verity.DataBlocks != m.Verity.DataBlocks || got.Inputs.Lock != release.Digest(m.Lock.SHA256) {
+		t.Errorf("predicate %+v", got)
 	}
 }
