@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sort"
 
 	"tally/mkimage/cpio"
 	"tally/mkimage/kmod"
@@ -36,7 +37,8 @@ func (b *builder) buildInitrd(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := kmod.Install(t, mods); err != nil {
+	// As packaged: the kernel unpacks them itself (CONFIG_MODULE_DECOMPRESS), and the initrd stays small.
+	if err := kmod.InstallPacked(t, mods); err != nil {
 		return err
 	}
 	var buf bytes.Buffer
@@ -109,6 +111,7 @@ func (b *builder) writeManifest(context.Context) error {
 	if m.Platforms == nil {
 		m.Platforms = json.RawMessage("[]")
 	}
+	sort.Slice(m.Artifacts, func(i, j int) bool { return m.Artifacts[i].Name < m.Artifacts[j].Name })
 	for name, ref := range map[string]*Ref{"image.yaml": &m.Spec, "image.lock": &m.Lock, "sources.tar": &m.Sources} {
 		ref.SHA256 = m.Artifact(name).SHA256
 	}

@@ -5,6 +5,8 @@ import "github.com/urfave/cli/v2"
 // commands lists every command, one a file, in the order of the help page.
 func commands(e *env) []*cli.Command {
 	return []*cli.Command{
+		lockCommand(e),
+		buildCommand(e),
 		measureCommand(e),
 		releaseCommand(e),
 		logCommand(e),

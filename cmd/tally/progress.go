@@ -70,8 +70,8 @@ func (p *progress) show() {
 	}
 }
 
-// end removes the line that rewrites itself.
-func (p *progress) end() {
+// End removes the line that rewrites itself.
+func (p *progress) End() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.terminal && p.visible {

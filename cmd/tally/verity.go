@@ -149,7 +149,7 @@ func verityFormat(c *cli.Context, e *env) error {
 // formatFile writes the hash area: in place behind an offset, as a new file otherwise.
 func formatFile(ctx context.Context, e *env, data *os.File, path string, p verity.Params) (verity.RootHash, error) {
 	bar := e.startProgress("hashing "+data.Name(), int64(p.DataBlocks)*verity.BlockSize)
-	defer bar.end()
+	defer bar.End()
 	in := io.TeeReader(io.LimitReader(data, int64(p.DataBlocks)*verity.BlockSize), bar)
 	if p.HashOffset > 0 {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
@@ -203,7 +203,7 @@ func verityVerify(c *cli.Context, e *env) error {
 	}
 	bar := e.startProgress("verifying "+data.Name(), int64(p.DataBlocks)*verity.BlockSize)
 	err = verity.Verify(c.Context, countingReaderAt{data, bar}, hash, root, p)
-	bar.end()
+	bar.End()
 	var be *verity.BlockError
 	if errors.As(err, &be) || errors.Is(err, verity.ErrRoot) {
 		return verdict(exitUnverified, "hash-tree", "%s: %w", data.Name(), err)

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+
+	"github.com/urfave/cli/v2"
+
+	"tally/mkimage"
+	"tally/mkimage/lock"
+	"tally/mkimage/source"
+)
+
+func buildCommand(e *env) *cli.Command {
+	return &cli.Command{
+		Name:      "build",
+		Usage:     "build an image from a spec and its lock",
+		ArgsUsage: "SPEC",
+		Description: "Writes disk.raw, uki.efi, vmlinuz, initrd, cmdline, firmware/NAME.fd, image.yaml, image.lock, sources.tar and\n" +
+			"manifest.json to OUT, which must be absent, empty or an earlier result. Nothing is half-written: OUT appears whole.\n" +
+			"Packages are fetched by the lock's hashes alone, local inputs must be what the lock pinned. No root, no chroot, no\n" +
+			"maintainer script; the pinned go command is the one program run.\n\n" +
+			"--twice builds again under another directory, umask, time zone, locale and GOMAXPROCS, and compares (exit 3).\n\n" +
+			"--json prints the manifest (tally.manifest/v1, mkimage).",
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{Name: "o", Usage: "write to the directory `OUT`", Required: true},
+			&cli.StringFlag{Name: "lock", Usage: "use the lock `FILE` (default: image.lock beside SPEC)"},
+			&cli.IntFlag{Name: "jobs", Value: min(runtime.NumCPU(), 4), Usage: "unpack `N` packages at a time"},
+			&cli.BoolFlag{Name: "twice", Usage: "build again under a changed environment and compare"},
+		}, fetchFlags()...),
+		Action: func(c *cli.Context) error { return runBuild(c, e) },
+	}
+}
+
+func runBuild(c *cli.Context, e *env) error {
+	if err := wantArgs(c, "SPEC"); err != nil {
+		return err
+	}
+	spec := c.Args().First()
+	lockFile := c.String("lock")
+	if lockFile == "" {
+		lockFile = lockBeside(spec)
+	}
+	if c.Int("jobs") < 1 {
+		return usagef("--jobs %d: want at least 1", c.Int("jobs"))
+	}
+	f, err := newFetcher(c, e)
+	if err != nil {
+		return err
+	}
+	b := &build{env: e, fetcher: f, jobs: c.Int("jobs"), environ: os.Environ()}
+	m, err := b.run(c.Context, spec, lockFile, c.String("o"))
+	if err != nil {
+		return err
+	}
+	if c.Bool("twice") {
+		if err := b.again(c.Context, e, spec, lockFile, m); err != nil {
+			return err
+		}
+	}
+	return printManifest(e, m, c.String("o"))
+}
+
+// A build is one run of the builder with all it needs from outside.
+type build struct {
+	env     *env
+	fetcher *lock.Fetcher
+	jobs    int
+	environ []string
+}
+
+// run builds spec with the lock at lockFile into out.
+func (b *build) run(ctx context.Context, spec, lockFile, out string) (*mkimage.Manifest, error) {
+	l, err := source.Open(spec, b.environ)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := os.ReadFile(lockFile)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, withHint(err, "make it with 'tally lock %s'", spec)
+	} else if err != nil {
+		return nil, err
+	}
+	k, err := lock.Parse(raw, lockFile)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.Check(ctx, k); err != nil {
+		return nil, withHint(fmt.Errorf("%s: %w", lockFile, err), "pin what there is now with 'tally lock %s'", spec)
+	}
+	if err := b.fetcher.Packages(ctx, k); err != nil {
+		return nil, explainGone(err, spec)
+	}
+	tmp, err := os.MkdirTemp("", "tally-build-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(tmp)
+	in, err := l.Assemble(ctx, k, raw, b.fetcher.Store, tmp, b.jobs)
+	if err != nil {
+		return nil, err
+	}
+	return mkimage.Build(ctx, in, out, b.env.logger())
+}
+
+func printManifest(e *env, m *mkimage.Manifest, out string) error {
+	for _, o := range m.Omitted {
+		e.logf("left out: %s", o)
+	}
+	if e.json {
+		data, err := m.Marshal()
+		if err != nil {
+			return err
+		}
+		e.printf("%s", data)
+		return nil
+	}
+	for _, a := range m.Artifacts {
+		e.printf("%s  %s (%d bytes)\n", a.SHA256, a.Name, a.Size)
+	}
+	e.printf("root hash %s\n%s\n", m.Verity.RootHash, out)
+	return nil
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"tally/mkimage"
+	"tally/release/rebuild"
+)
+
+// again builds a second time with everything changed that must not matter, and compares with m.
+func (b *build) again(ctx context.Context, e *env, spec, lockFile string, m *mkimage.Manifest) error {
+	tmp, err := os.MkdirTemp("", "tally-twice-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	second := *b
+	second.jobs = 1
+	second.environ = changedEnviron(b.environ, filepath.Join(tmp, "gocache"))
+	procs, mask := runtime.GOMAXPROCS(1), syscall.Umask(0o077)
+	defer func() {
+		runtime.GOMAXPROCS(procs)
+		syscall.Umask(mask)
+	}()
+	e.logf("building again under another directory, umask, time zone, locale, build cache and GOMAXPROCS")
+	out := filepath.Join(tmp, "a directory with another name")
+	if _, err := second.run(ctx, spec, lockFile, out); err != nil {
+		return err
+	}
+	var subjects []rebuild.Subject
+	for _, a := range m.Artifacts {
+		subjects = append(subjects, rebuild.Subject{Name: a.Name, SHA256: a.SHA256.String()})
+	}
+	data, err := m.Marshal()
+	if err != nil {
+		return err
+	}
+	subjects = append(subjects, rebuild.Subject{Name: "manifest.json", SHA256: sha256Hex(data)})
+	r, err := rebuild.Compare(ctx, subjects, os.DirFS(out))
+	if err != nil {
+		return err
+	}
+	if !r.Reproduced {
+		printComparison(e, r)
+		return verdict(exitDiffers, "bytes", "the second build differs")
+	}
+	e.logf("the second build is identical: %d files", len(r.Subjects))
+	return nil
+}
+
+// changedEnviron replaces what tends to leak into builds.
+func changedEnviron(environ []string, cache string) []string {
+	changed := map[string]string{"TZ": "Pacific/Kiritimati", "LC_ALL": "tr_TR.UTF-8", "LANG": "tr_TR.UTF-8", "USER": "somebody-else", "LOGNAME": "somebody-else",
+		"GOCACHE": cache, "GOMAXPROCS": "1", "SOURCE_DATE_EPOCH": "1"}
+	var out []string
+	for _, kv := range environ {
+		name, _, _ := strings.Cut(kv, "=")
+		if _, ok := changed[name]; !ok {
+			out = append(out, kv)
+		}
+	}
+	for k, v := range changed {
+		out = append(out, k+"="+v)
+	}
+	return out
+}
+
+func printComparison(e *env, r *rebuild.Report) {
+	for _, row := range r.Subjects {
+		e.printf("%-8s %s\n", row.Status, row.Name)
+		if row.Status == rebuild.Differ {
+			e.printf("         released %s\n         rebuilt  %s\n", row.Want, row.Got)
+		}
+	}
+	for _, in := range r.Inputs {
+		e.printf("input %s %s: was %s, is %s\n", in.Kind, in.Name, orNone(in.Was), orNone(in.Is))
+	}
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "not there"
+	}
+	return s
+}
+
+func sha256Hex(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}

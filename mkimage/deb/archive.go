@@ -1,0 +1,205 @@
+package deb
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+
+	"tally/mkimage/tree"
+)
+
+// Limits on a package, in bytes and files.
+const (
+	MaxPackage  = 4 << 30  // of the .deb
+	maxUnpacked = 16 << 30 // of data.tar
+	maxControl  = 16 << 20 // of control.tar
+	maxFiles    = 1 << 20
+)
+
+// An Archive is the content of one .deb (deb(5)).
+type Archive struct {
+	Control Paragraph    // the control stanza
+	Scripts []string     // maintainer scripts found, sorted, e.g. "postinst"; none was run
+	Entries []tree.Entry // files in archive order; contents refer to the unpacked data.tar
+}
+
+// scriptNames are the control files that dpkg or debconf would run.
+var scriptNames = []string{"config", "postinst", "postrm", "preinst", "prerm"}
+
+// members finds the three members a .deb must have, in their order.
+func members(r io.ReaderAt, size int64) (control, data member, err error) {
+	if size > MaxPackage {
+		return control, data, fmt.Errorf("%d bytes, want at most %d", size, int64(MaxPackage))
+	}
+	all, err := readAr(r, size)
+	if err != nil {
+		return control, data, err
+	}
+	all = slices.DeleteFunc(all, func(m member) bool { return strings.HasPrefix(m.name, "_") }) // deb(5): to be ignored
+	if len(all) != 3 || all[0].name != "debian-binary" || !strings.HasPrefix(all[1].name, "control.tar") || !strings.HasPrefix(all[2].name, "data.tar") {
+		var names []string
+		for _, m := range all {
+			names = append(names, m.name)
+		}
+		return control, data, fmt.Errorf("members %q, want debian-binary, control.tar*, data.tar*", names)
+	}
+	version := make([]byte, min(all[0].size, 16))
+	if _, err := r.ReadAt(version, all[0].offset); err != nil && !errors.Is(err, io.EOF) {
+		return control, data, err
+	}
+	if !bytes.HasPrefix(version, []byte("2.")) {
+		return control, data, fmt.Errorf("format version %q, want 2.0", version)
+	}
+	return all[1], all[2], nil
+}
+
+// readControl reads control.tar: the stanza and which scripts there are.
+func readControl(r io.Reader, name string) (Paragraph, []string, error) {
+	z, err := decompress(name, "control.tar", r)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer z.Close()
+	tr := tar.NewReader(io.LimitReader(z, maxControl))
+	var para Paragraph
+	var scripts []string
+	for {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("control.tar: %w", err)
+		}
+		file := path.Clean(h.Name)
+		if slices.Contains(scriptNames, file) {
+			scripts = append(scripts, file)
+		}
+		if file != "control" {
+			continue
+		}
+		if para, err = NewParagraphReader(tr).Next(); err != nil {
+			return nil, nil, fmt.Errorf("control: %w", err)
+		}
+	}
+	if para == nil {
+		return nil, nil, errors.New("control.tar: no file \"control\"")
+	}
+	slices.Sort(scripts)
+	return para, scripts, nil
+}
+
+// position counts what a tar reader has taken, which tells where contents lie.
+type position struct {
+	ctx context.Context
+	r   io.Reader
+	n   int64
+}
+
+func (p *position) Read(b []byte) (int, error) {
+	if err := p.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := p.r.Read(b)
+	if p.n += int64(n); p.n > maxUnpacked {
+		return n, fmt.Errorf("unpacks to more than %d bytes", int64(maxUnpacked))
+	}
+	return n, err
+}
+
+// readData reads data.tar from p. contents returns the Content for size bytes at an offset of it.
+func readData(p *position, source string, contents func(offset, size int64) tree.Content) ([]tree.Entry, error) {
+	tr := tar.NewReader(p)
+	var all []tree.Entry
+	seen := map[string]bool{}
+	for {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			_, err := io.Copy(io.Discard, p) // padding behind the end belongs to the file
+			return all, err
+		}
+		if err != nil {
+			return nil, fmt.Errorf("data.tar: %w", err)
+		}
+		e, err := entry(h, source)
+		if err != nil {
+			return nil, fmt.Errorf("data.tar: %w", err)
+		}
+		if e.Path == "" {
+			continue // the root directory is not a package's to define
+		}
+		if seen[e.Path] {
+			return nil, fmt.Errorf("data.tar: path %q twice", e.Path)
+		}
+		if len(all) >= maxFiles {
+			return nil, fmt.Errorf("data.tar: more than %d files", maxFiles)
+		}
+		seen[e.Path] = true
+		if e.Kind == tree.File {
+			e.Data = contents(p.n, e.Size)
+			sum := sha256.New()
+			if _, err := io.Copy(sum, tr); err != nil {
+				return nil, fmt.Errorf("data.tar: path %q: %w", e.Path, err)
+			}
+			sum.Sum(e.Digest[:0])
+		}
+		all = append(all, e)
+	}
+}
+
+// entry translates a tar header. Owners are taken by number: names are looked up by nobody.
+func entry(h *tar.Header, source string) (tree.Entry, error) {
+	e := tree.Entry{Mode: uint32(h.Mode) & 0o7777, UID: uint32(h.Uid), GID: uint32(h.Gid), MTime: h.ModTime.Unix(), Source: source}
+	var err error
+	if e.Path, err = cleanPath(h.Name); err != nil {
+		return e, err
+	}
+	if h.Mode&^0o7777 != 0 && h.Mode>>12 > 0o17 || h.Uid < 0 || h.Gid < 0 {
+		return e, fmt.Errorf("path %q: mode %#o or owner %d:%d out of range", e.Path, h.Mode, h.Uid, h.Gid)
+	}
+	for key, value := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return e, fmt.Errorf("path %q: sparse files are not supported in packages", e.Path)
+		}
+		if name, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok {
+			if e.Xattrs == nil {
+				e.Xattrs = map[string][]byte{}
+			}
+			e.Xattrs[name] = []byte(value)
+		}
+	}
+	switch h.Typeflag {
+	case tar.TypeReg:
+		e.Kind, e.Size = tree.File, h.Size
+	case tar.TypeDir:
+		e.Kind = tree.Dir
+	case tar.TypeSymlink:
+		e.Kind, e.Link = tree.Symlink, h.Linkname
+	case tar.TypeLink:
+		e.Kind = tree.HardLink
+		if e.Link, err = cleanPath(h.Linkname); err != nil {
+			return e, fmt.Errorf("path %q: hard link to %q: outside the image", e.Path, h.Linkname)
+		}
+	case tar.TypeChar, tar.TypeBlock:
+		return e, fmt.Errorf("path %q: device node: only the spec may name devices", e.Path)
+	default:
+		return e, fmt.Errorf("path %q: entry type %q is not supported", e.Path, h.Typeflag)
+	}
+	return e, nil
+}
+
+// cleanPath turns "./usr/bin/" into "usr/bin" and refuses whatever climbs or is absolute.
+func cleanPath(s string) (string, error) {
+	p := strings.TrimSuffix(strings.TrimPrefix(s, "./"), "/")
+	if p == "" || p == "." {
+		return "", nil
+	}
+	return p, tree.CheckPath(p)
+}
