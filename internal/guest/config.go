@@ -1,0 +1,205 @@
+// Package guest makes a booted root file system fit to serve: mounts, host name, network, lock-down,
+// reaping, power off. It is what an init system would be, for a process that is PID 1 and the service at
+// once.
+//
+// # The configuration file
+//
+// /etc/tally/enclave.json lies in the verified root, so it is measured; nothing else configures the
+// guest. Every key is required unless marked, no other is known, none may stand twice:
+//
+//	{
+//	  "schema": "tally.enclave-config/v1",
+//	  "hostname": "minimal",                 RFC 1123 label
+//	  "listen": ":7443",                     TCP address of the service, [IP]:PORT
+//	  "network": {                           optional; without it there is only loopback
+//	    "interface": "eth0",
+//	    "address": "10.0.2.15/24",           IPv4 with prefix length
+//	    "gateway": "10.0.2.2"                optional, in the same network
+//	  }
+//	}
+package guest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"regexp"
+	"slices"
+	"unicode/utf8"
+)
+
+// ConfigPath is where the root keeps its configuration; ConfigSchema is its schema word.
+const (
+	ConfigPath   = "/etc/tally/enclave.json"
+	ConfigSchema = "tally.enclave-config/v1"
+
+	maxConfig = 64 << 10 // bytes
+)
+
+// A Config is the measured configuration of a guest. The zero Config is invalid.
+type Config struct {
+	Hostname string
+	Listen   netip.AddrPort // an unspecified address means all
+	Network  *Network       // nil: loopback only
+}
+
+// A Network is one static interface.
+type Network struct {
+	Interface string
+	Address   netip.Prefix // IPv4 address with the length of its network
+	Gateway   netip.Addr   // the zero Addr: none
+}
+
+// LoadConfig reads and checks the file at path.
+func LoadConfig(path string) (*Config, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	if err != nil {
+		return nil, err
+	}
+	c, err := ParseConfig(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// ParseConfig reads a configuration in the form of the package comment.
+func ParseConfig(b []byte) (*Config, error) {
+	if len(b) > maxConfig {
+		return nil, fmt.Errorf("%d bytes, want at most %d", len(b), maxConfig)
+	}
+	top, err := object(b, "", []string{"schema", "hostname", "listen"}, []string{"network"})
+	if err != nil {
+		return nil, err
+	}
+	c := new(Config)
+	if s, err := text(top, "schema"); err != nil || s != ConfigSchema {
+		return nil, errors.Join(err, fmt.Errorf("schema %.80q: want %q", s, ConfigSchema))
+	}
+	if c.Hostname, err = text(top, "hostname"); err != nil {
+		return nil, err
+	}
+	if !hostLabel.MatchString(c.Hostname) {
+		return nil, fmt.Errorf("hostname %.80q: want letters, digits and hyphens, at most 63", c.Hostname)
+	}
+	if c.Listen, err = listenAddr(top); err != nil {
+		return nil, err
+	}
+	if raw, ok := top["network"]; ok {
+		c.Network, err = parseNetwork(raw)
+	}
+	return c, err
+}
+
+var (
+	hostLabel = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$`)
+	ifaceName = regexp.MustCompile(`^[a-z][a-z0-9]{0,14}$`) // IFNAMSIZ less the NUL
+)
+
+func listenAddr(top map[string]json.RawMessage) (netip.AddrPort, error) {
+	s, err := text(top, "listen")
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	full := s
+	if len(s) > 0 && s[0] == ':' {
+		full = "0.0.0.0" + s
+	}
+	a, err := netip.ParseAddrPort(full)
+	if err != nil || a.Port() == 0 {
+		return a, fmt.Errorf("listen %.80q: want [IP]:PORT with a port from 1 to 65535", s)
+	}
+	return a, nil
+}
+
+func parseNetwork(raw json.RawMessage) (*Network, error) {
+	o, err := object(raw, "network.", []string{"interface", "address"}, []string{"gateway"})
+	if err != nil {
+		return nil, err
+	}
+	n := new(Network)
+	if n.Interface, err = text(o, "interface"); err != nil {
+		return nil, err
+	}
+	if !ifaceName.MatchString(n.Interface) || n.Interface == "lo" {
+		return nil, fmt.Errorf("network.interface %.80q: want the name of an interface other than lo", n.Interface)
+	}
+	s, err := text(o, "address")
+	if err != nil {
+		return nil, err
+	}
+	if n.Address, err = netip.ParsePrefix(s); err != nil || !n.Address.Addr().Is4() || n.Address.Bits() == 0 {
+		return nil, fmt.Errorf("network.address %.80q: want an IPv4 address with prefix length", s)
+	}
+	if _, ok := o["gateway"]; !ok {
+		return n, nil
+	}
+	if s, err = text(o, "gateway"); err != nil {
+		return nil, err
+	}
+	n.Gateway, err = netip.ParseAddr(s)
+	if err != nil || !n.Address.Contains(n.Gateway) || n.Gateway == n.Address.Addr() {
+		return nil, fmt.Errorf("network.gateway %.80q: want another IPv4 address in %s", s, n.Address.Masked())
+	}
+	return n, nil
+}
+
+// object reads one JSON object whose keys are exactly the required ones and some of the optional ones,
+// each once and in this spelling: encoding/json alone would take keys twice or in another case.
+func object(b []byte, at string, required, optional []string) (map[string]json.RawMessage, error) {
+	if !utf8.Valid(b) {
+		return nil, errors.New("not valid UTF-8")
+	}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return nil, errors.Join(err, fmt.Errorf("%swant a JSON object", at))
+	}
+	out := map[string]json.RawMessage{}
+	for dec.More() {
+		t, err := dec.Token()
+		if err != nil {
+			return nil, err
+		}
+		key, _ := t.(string)
+		if _, twice := out[key]; twice {
+			return nil, fmt.Errorf("key %.80q stands there twice", at+key)
+		}
+		if !slices.Contains(required, key) && !slices.Contains(optional, key) {
+			return nil, fmt.Errorf("unknown key %.80q", at+key)
+		}
+		var v json.RawMessage
+		if err := dec.Decode(&v); err != nil {
+			return nil, fmt.Errorf("%s%s: %w", at, key, err)
+		}
+		out[key] = v
+	}
+	if _, err := dec.Token(); err != nil {
+		return nil, err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("data after the JSON object")
+	}
+	for _, key := range required {
+		if _, ok := out[key]; !ok {
+			return nil, fmt.Errorf("no key %q", at+key)
+		}
+	}
+	return out, nil
+}
+
+func text(o map[string]json.RawMessage, key string) (string, error) {
+	var s *string
+	if err := json.Unmarshal(o[key], &s); err != nil || s == nil {
+		return "", fmt.Errorf("key %q: want a string", key)
+	}
+	return *s, nil
+}
