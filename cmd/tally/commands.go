@@ -10,6 +10,7 @@ func commands(e *env) []*cli.Command {
 		measureCommand(e),
 		releaseCommand(e),
 		logCommand(e),
+		rebuildCommand(e),
 		verityCommand(e),
 		manCommand(e),
 		completionCommand(e),
