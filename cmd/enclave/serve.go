@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"tally/enclave"
+	"tally/enclave/attest/insecure"
+	"tally/enclave/evidence"
+)
+
+// authorityFile names the service that this enclave is, in one line. It lies in the verity root, so that
+// the host cannot change it; without it the enclave is the service "default".
+const authorityFile = "/etc/tally/authority"
+
+const defaultAuthority = "default"
+
+// runServer answers attested sessions on ln until ctx ends. There is no attester for real hardware yet:
+// the evidence is marked insecure, and clients refuse it unless their policy names that.
+func runServer(ctx context.Context, ln net.Listener, log *slog.Logger) error {
+	authority, err := readAuthority(authorityFile)
+	if err != nil {
+		return err
+	}
+	log.Warn("evidence is insecure: the host can forge this", "authority", authority)
+	return enclave.Serve(ctx, ln, insecure.Attester{}, enclave.Echo{}, enclave.Options{
+		Authority: authority, Rand: rand.Reader, Now: time.Now, Logger: log,
+	})
+}
+
+// readAuthority reads the measured configuration. Only its absence has a default; a damaged one is an
+// error.
+func readAuthority(path string) (string, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return defaultAuthority, nil
+	}
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, evidence.MaxAuthority+2))
+	if err != nil {
+		return "", err
+	}
+	name := strings.TrimSuffix(string(data), "\n")
+	if err := evidence.CheckAuthority(name); err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	return name, nil
+}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"tally/enclave/appraise"
+	"tally/enclave/client"
+	"tally/measure"
+	"tally/policy"
+	"tally/release"
+)
+
+func connectCommand(e *env) *cli.Command {
+	return &cli.Command{
+		Name: "connect", Usage: "verify a release, appraise a running enclave, and exchange one message with it", ArgsUsage: "HOST:PORT",
+		Flags: append(policyFlags(),
+			&cli.StringFlag{Name: "bundle", Usage: "`FILE` with the release that the enclave should be (- for stdin)"},
+			&cli.StringFlag{Name: "message", Usage: "`TEXT` to send once the enclave is accepted; without it nothing is sent"},
+			&cli.StringFlag{Name: "authority", Value: "default", Usage: "`NAME` of the service that the enclave must be"},
+			&cli.DurationFlag{Name: "timeout", Value: time.Minute, Usage: "give up after `TIME`"}),
+		Description: "First the bundle is verified under the policy (as by 'tally release verify'), then the enclave's evidence is appraised against the\n" +
+			"reference values in it. Only then is the message sent. Each check is printed, then the answer. Evidence that no hardware signed is accepted only\n" +
+			"when the policy's evidence.platforms names \"insecure\", and then every line says \"" + appraise.InsecureNote + "\".\n" +
+			"Exit 0: accepted, and the answer came back whole. Exit 1: no connection, or it broke. Exit 4: the bundle is not verified. Exit 5: the enclave is\n" +
+			"not accepted, reason policy, evidence, platform, key, authority, report-data, measurement or unsupported; or the release is not valid now.\n" +
+			"--json prints tally.connection/v1: accepted, reason, platform, insecure, note (insecure only), release (name, version, sequence, payload_sha256),\n" +
+			"warnings (what the release check left open), checks (list of name, status ok|failed|not-checked, want, got, from, note), key, handshake, reply.\n\n" +
+			"   tally connect enclave.example:8443 --policy policy.yaml --bundle minimal.sigstore.json --message hello",
+		Action: func(c *cli.Context) error { return connect(c, e) },
+	}
+}
+
+// A connectAnswer is tally.connection/v1.
+type connectAnswer struct {
+	Schema string `json:"schema"`
+	*appraise.Result
+	Note      string          `json:"note,omitempty"`
+	Release   connectRelease  `json:"release"`
+	Warnings  []release.Check `json:"warnings"`
+	Key       string          `json:"key,omitempty"`
+	Handshake string          `json:"handshake,omitempty"`
+	Reply     *string         `json:"reply,omitempty"`
+}
+
+type connectRelease struct {
+	Name     string         `json:"name"`
+	Version  string         `json:"version"`
+	Sequence uint64         `json:"sequence"`
+	Payload  release.Digest `json:"payload_sha256"`
+}
+
+func connect(c *cli.Context, e *env) error {
+	if err := wantArgs(c, "HOST:PORT"); err != nil {
+		return err
+	}
+	if _, _, err := net.SplitHostPort(c.Args().First()); err != nil {
+		return usagef("%q: want HOST:PORT", c.Args().First())
+	}
+	p, err := loadPolicy(c)
+	if err != nil {
+		return err
+	}
+	if !c.IsSet("bundle") {
+		return usagef("connect wants --bundle FILE: the release that the enclave should be")
+	}
+	ctx, cancel := context.WithTimeout(c.Context, c.Duration("timeout"))
+	defer cancel()
+	r, err := verifyForConnect(c, e, p)
+	if err != nil {
+		if r != nil {
+			return printVerification(e, r, err)
+		}
+		return err
+	}
+	rv, err := referenceValues(r.Statement)
+	if err != nil {
+		return verdict(exitUnverified, string(release.BadStatement), "%w", err)
+	}
+	return converse(ctx, c, e, newConnectAnswer(r), client.Config{
+		Authority: c.String("authority"), Policy: appraise.Policy{Platforms: p.Evidence.Platforms}, Reference: rv, Rand: rand.Reader, Now: time.Now,
+	})
+}
+
+// verifyForConnect verifies the bundle and remembers the log's tree. A refusal comes with its Result.
+func verifyForConnect(c *cli.Context, e *env, p *policy.Policy) (*release.Result, error) {
+	state, err := openState(c.String("state"), p.Release.Log.Key)
+	if err != nil {
+		return nil, err
+	}
+	p.Release.Log.Seen = state.trees
+	data, err := readBundle(e, c.String("bundle"))
+	if err != nil {
+		return nil, err
+	}
+	r, err := release.Verify(data, &p.Release, time.Now())
+	if err != nil {
+		return r, err
+	}
+	return r, state.remember(r.Tree)
+}
+
+// referenceValues takes them from the verified statement.
+func referenceValues(s *release.Statement) (*measure.ReferenceValues, error) {
+	file, err := release.ReferenceFile(s.Predicate.ReferenceValues)
+	if err != nil {
+		return nil, err
+	}
+	return measure.Parse(file)
+}
+
+func newConnectAnswer(r *release.Result) *connectAnswer {
+	rel := r.Statement.Predicate.Release
+	a := &connectAnswer{Schema: "tally.connection/v1", Warnings: []release.Check{}, Release: connectRelease{rel.Name, rel.Version, rel.Sequence, r.Payload}}
+	for _, c := range r.Checks {
+		if c.Status == release.NotChecked {
+			a.Warnings = append(a.Warnings, c)
+		}
+	}
+	return a
+}
+
+// converse opens the session, sends the message and prints what was found and answered.
+func converse(ctx context.Context, c *cli.Context, e *env, a *connectAnswer, cfg client.Config) error {
+	s, err := client.Dial(ctx, new(net.Dialer), c.Args().First(), cfg)
+	var refused *appraise.Error
+	if errors.As(err, &refused) {
+		a.Result = refused.Result
+		if perr := printConnection(e, a); perr != nil {
+			return perr
+		}
+		return verdict(exitAppraisal, string(refused.Result.Reason), "%w", refused)
+	}
+	if err != nil {
+		return err
+	}
+	peer := s.Peer()
+	a.Result, a.Key, a.Handshake = s.Result(), fmt.Sprintf("%x", peer.Static), peer.Kind.String()
+	if c.IsSet("message") {
+		reply, err := s.Do(ctx, []byte(c.String("message")))
+		if err != nil {
+			return errors.Join(err, s.Close(ctx))
+		}
+		text := string(reply)
+		a.Reply = &text
+	}
+	if err := s.Close(ctx); err != nil {
+		return err
+	}
+	return printConnection(e, a)
+}
+
+// printConnection prints the answer. On insecure evidence every line carries the note, the reply's too.
+func printConnection(e *env, a *connectAnswer) error {
+	if a.Insecure {
+		a.Note = appraise.InsecureNote
+	}
+	if e.json {
+		return e.printJSON(a)
+	}
+	w := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0)
+	row := func(mark, name, text string) {
+		if a.Insecure {
+			text += "  [" + appraise.InsecureNote + "]"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", mark, name, text)
+	}
+	row("ok", "release", fmt.Sprintf("%s %s, sequence %d, payload %s", a.Release.Name, a.Release.Version, a.Release.Sequence, a.Release.Payload))
+	for _, c := range a.Warnings {
+		row("not checked", c.Name, c.Got)
+	}
+	for _, c := range a.Checks {
+		mark := map[appraise.Status]string{appraise.OK: "ok", appraise.Failed: "FAILED", appraise.NotChecked: "not checked"}[c.Status]
+		text := c.Got
+		if c.Status == appraise.Failed && c.Want != "" {
+			text += ", want " + c.Want + " (" + c.From + ")"
+		}
+		row(mark, c.Name, text)
+	}
+	if !a.Accepted {
+		row("NOT ACCEPTED", "", "reason: "+string(a.Reason))
+		return w.Flush()
+	}
+	row("ACCEPTED", "", fmt.Sprintf("%s evidence, %s handshake", a.Platform, a.Handshake))
+	if a.Reply != nil {
+		row("reply", "", fmt.Sprintf("%q", *a.Reply))
+	}
+	return w.Flush()
+}

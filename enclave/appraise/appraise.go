@@ -1,0 +1,244 @@
+// Package appraise decides whether evidence speaks for the enclave that a client wants to talk to: evidence
+// × reference values × policy → a [Result] that lists every check, what was expected, what was found and
+// where the expectation came from.
+//
+// It fails closed: a zero [Policy] rejects everything, a platform that the policy does not name is refused,
+// and a platform that this version cannot verify is refused although it is named. Only the platform
+// "insecure" can be verified so far, which proves that the channel's key is the one in the evidence and
+// nothing about the machine; every line of such a Result carries [InsecureNote].
+package appraise
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"tally/enclave/evidence"
+	"tally/measure"
+)
+
+// InsecureNote stands on every line of a Result about evidence that no hardware signed.
+const InsecureNote = "insecure: the host can forge this"
+
+// A Policy says which evidence is accepted.
+type Policy struct {
+	Platforms []string // names such as "snp" or "insecure"; empty: none
+}
+
+// An Input is everything that an appraisal looks at.
+type Input struct {
+	Document  []byte   // key evidence as received (evidence.Parse)
+	Static    [32]byte // the key that the peer proved to hold in this session's handshake
+	Authority string   // the service that the client selected
+	Reference *measure.ReferenceValues
+	Now       time.Time
+}
+
+// A Reason is a stable word for why evidence is refused; scripts rely on it.
+type Reason string
+
+// The reasons.
+const (
+	PolicyEmpty    Reason = "policy"      // the policy accepts no evidence at all
+	BadEvidence    Reason = "evidence"    // not a document in the form that this version reads
+	BadPlatform    Reason = "platform"    // the policy does not name the platform
+	BadKey         Reason = "key"         // the evidence is for another key than the channel's
+	BadAuthority   Reason = "authority"   // the evidence is for another service
+	BadReportData  Reason = "report-data" // the report is not about these claims
+	BadMeasurement Reason = "measurement" // there is nothing to compare with, or it differs
+	Unsupported    Reason = "unsupported" // this version cannot verify it, so it is refused
+)
+
+// Status is the outcome of one check.
+type Status string
+
+// The outcomes. A Result holds at most one Failed check, the last one made.
+const (
+	OK         Status = "ok"
+	Failed     Status = "failed"
+	NotChecked Status = "not-checked"
+)
+
+// A Check is one step of an appraisal.
+type Check struct {
+	Name   string `json:"name"`
+	Status Status `json:"status"`
+	Want   string `json:"want,omitempty"`
+	Got    string `json:"got,omitempty"`
+	From   string `json:"from,omitempty"` // where the expectation came from
+	Note   string `json:"note,omitempty"` // InsecureNote when nothing signed the evidence
+}
+
+// A Result says what was found, step by step.
+type Result struct {
+	Accepted bool    `json:"accepted"`
+	Reason   Reason  `json:"reason,omitempty"` // of a refusal
+	Platform string  `json:"platform,omitempty"`
+	Insecure bool    `json:"insecure"` // nothing signed the evidence
+	Checks   []Check `json:"checks"`
+}
+
+// An Error is a refusal. It carries the Result up to the check that failed.
+type Error struct {
+	Result *Result
+	Err    error
+}
+
+func (e *Error) Error() string {
+	s := "appraisal: " + string(e.Result.Reason) + ": " + e.Err.Error()
+	if e.Result.Insecure {
+		s += " (" + InsecureNote + ")"
+	}
+	return s
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Appraise judges in under p. The Result is never nil; err is nil exactly when Result.Accepted is true,
+// and an *Error otherwise.
+func Appraise(in Input, p Policy) (*Result, error) {
+	a := &appraisal{in: in, policy: p, result: &Result{Checks: []Check{}}}
+	for _, step := range []func() *refusal{a.acceptsAny, a.parse, a.platform, a.key, a.authority, a.extras, a.report, a.measurement, a.times} {
+		if r := step(); r != nil {
+			a.add(Check{Name: string(r.reason), Status: Failed, Want: r.want, Got: r.got, From: r.from})
+			a.result.Reason = r.reason
+			return a.result, &Error{a.result, r}
+		}
+	}
+	a.result.Accepted = true
+	return a.result, nil
+}
+
+// A refusal is a check that failed.
+type refusal struct {
+	reason          Reason
+	want, got, from string
+}
+
+func (r *refusal) Error() string {
+	if r.want == "" {
+		return r.got
+	}
+	return fmt.Sprintf("%s, want %s (from the %s)", r.got, r.want, r.from)
+}
+
+type appraisal struct {
+	in     Input
+	policy Policy
+	doc    *evidence.Document
+	result *Result
+}
+
+// add appends a check, marked when nothing signed the evidence.
+func (a *appraisal) add(c Check) {
+	if a.result.Insecure {
+		c.Note = InsecureNote
+	}
+	a.result.Checks = append(a.result.Checks, c)
+}
+
+func (a *appraisal) ok(name, want, got, from string) {
+	a.add(Check{Name: name, Status: OK, Want: want, Got: got, From: from})
+}
+
+func (a *appraisal) unchecked(name, why string) {
+	a.add(Check{Name: name, Status: NotChecked, Got: why})
+}
+
+func (a *appraisal) acceptsAny() *refusal {
+	if len(a.policy.Platforms) == 0 {
+		return &refusal{reason: PolicyEmpty, got: "the policy accepts no platform's evidence"}
+	}
+	return nil
+}
+
+func (a *appraisal) parse() *refusal {
+	d, err := evidence.Parse(a.in.Document)
+	if err != nil {
+		return &refusal{reason: BadEvidence, got: err.Error()}
+	}
+	a.doc, a.result.Platform, a.result.Insecure = d, d.Platform, d.Platform == "insecure"
+	return nil
+}
+
+func (a *appraisal) platform() *refusal {
+	named := strings.Join(a.policy.Platforms, " or ")
+	if !slices.Contains(a.policy.Platforms, a.doc.Platform) {
+		return &refusal{BadPlatform, named, a.doc.Platform, "policy"}
+	}
+	a.ok("platform", named, a.doc.Platform, "policy")
+	return nil
+}
+
+// key holds the evidence to the channel: without it the evidence of any other enclave would do.
+func (a *appraisal) key() *refusal {
+	want, got := fmt.Sprintf("%x", a.in.Static), fmt.Sprintf("%x", a.doc.Claims.Static)
+	if a.in.Static == [32]byte{} || want != got {
+		return &refusal{BadKey, want, "evidence for key " + got, "handshake"}
+	}
+	a.ok("key", want, got, "handshake")
+	return nil
+}
+
+func (a *appraisal) authority() *refusal {
+	if a.in.Authority == "" || a.doc.Claims.Authority != a.in.Authority {
+		return &refusal{BadAuthority, fmt.Sprintf("%q", a.in.Authority), fmt.Sprintf("%q", a.doc.Claims.Authority), "client"}
+	}
+	a.ok("authority", a.in.Authority, a.doc.Claims.Authority, "client")
+	return nil
+}
+
+// extras refuses claims that this version would have to believe.
+func (a *appraisal) extras() *refusal {
+	c := &a.doc.Claims
+	switch {
+	case len(c.GPU) != 0:
+		return &refusal{reason: Unsupported, got: "GPU evidence is not supported yet"}
+	case len(c.Beacon) != 0:
+		return &refusal{reason: Unsupported, got: "a freshness beacon is not supported yet"}
+	case len(c.EncapKey) != 0:
+		return &refusal{reason: Unsupported, got: "a static ML-KEM key is not supported yet"}
+	}
+	return nil
+}
+
+// report verifies who says so, and that it is said about these claims.
+func (a *appraisal) report() *refusal {
+	if !a.result.Insecure {
+		return &refusal{reason: Unsupported, got: fmt.Sprintf("evidence of platform %q is not supported yet: it is not accepted unverified", a.doc.Platform)}
+	}
+	if len(a.doc.Endorsements) != 0 {
+		return &refusal{reason: BadEvidence, got: "insecure evidence with endorsements"}
+	}
+	a.unchecked("signature", "nothing signed this evidence")
+	want := a.doc.Claims.ReportData()
+	if !bytes.Equal(a.doc.Report, want[:]) {
+		return &refusal{BadReportData, fmt.Sprintf("%x", want), fmt.Sprintf("%.64x", a.doc.Report), "claims"}
+	}
+	a.ok("report-data", fmt.Sprintf("%x", want), fmt.Sprintf("%x", a.doc.Report), "claims")
+	return nil
+}
+
+// measurement wants reference values at hand even where there is no measurement to compare, so that no
+// caller can forget them.
+func (a *appraisal) measurement() *refusal {
+	rv := a.in.Reference
+	if rv == nil || len(rv.Values) == 0 {
+		return &refusal{reason: BadMeasurement, got: "no reference values to compare with"}
+	}
+	a.unchecked("measurement", fmt.Sprintf("insecure evidence holds none; the release %s %s has %d reference values", rv.Name, rv.Version, len(rv.Values)))
+	return nil
+}
+
+// times reports the window in the evidence. It comes from the host's clock: it informs and decides
+// nothing. Key evidence is the same for every session of its key.
+func (a *appraisal) times() *refusal {
+	c := &a.doc.Claims
+	a.unchecked("freshness", fmt.Sprintf("key %d says it is valid from %s to %s; now %s; the evidence is about the key, not about this session", c.Epoch, unix(c.NotBefore), unix(c.NotAfter), a.in.Now.UTC().Format(time.RFC3339)))
+	return nil
+}
+
+func unix(sec int64) string { return time.Unix(sec, 0).UTC().Format(time.RFC3339) }

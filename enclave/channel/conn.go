@@ -1,0 +1,186 @@
+package channel
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/flynn/noise"
+)
+
+// readBuffer is the size in bytes of the buffered reader of a session: a few small records at once, or
+// the head of a large one.
+const readBuffer = 4096
+
+// A Conn is an open session. One goroutine may send while another receives; several that send, or several
+// that receive, take turns.
+type Conn struct {
+	conn net.Conn
+	peer Peer
+
+	w struct {
+		sync.Mutex
+		cs    *noise.CipherState
+		count int       // records under this key
+		since time.Time // when this key came into use
+		limit int
+		now   func() time.Time
+		buf   []byte
+		err   error // sticky: nothing is sent after it
+	}
+	r struct {
+		sync.Mutex
+		cs    *noise.CipherState
+		in    *bufio.Reader
+		count int
+		buf   []byte
+		err   error // sticky: nothing is received after it
+	}
+}
+
+func newConn(conn net.Conn, h *half) *Conn {
+	c := &Conn{conn: conn, peer: h.peer}
+	c.w.cs, c.w.limit, c.w.now, c.w.since = h.out, h.cfg.RekeyAfter, h.cfg.Now, h.cfg.Now()
+	c.r.cs, c.r.in = h.re, h.in
+	return c
+}
+
+// Peer says who is at the other end. Its Payload must not be changed.
+func (c *Conn) Peer() Peer { return c.peer }
+
+// Send seals r and writes it. It fails for good when ctx ends in the middle, when the connection does, or
+// after a Close record was sent.
+func (c *Conn) Send(ctx context.Context, r Record) error {
+	if r.Type == rekey {
+		return errors.New("channel: rekey is the channel's own record")
+	}
+	c.w.Lock()
+	defer c.w.Unlock()
+	if c.w.err != nil {
+		return c.w.err
+	}
+	if err := ctx.Err(); err != nil {
+		return err // nothing was written: the session lives
+	}
+	if r.Type != Close {
+		if err := c.refresh(ctx); err != nil {
+			return err
+		}
+	}
+	if err := c.seal(ctx, &r); err != nil {
+		return err
+	}
+	if r.Type == Close {
+		c.w.err = ErrClosed
+	}
+	return nil
+}
+
+// refresh changes the key when its last place is reached, which is the rekey record's, or it is old.
+func (c *Conn) refresh(ctx context.Context) error {
+	now := c.w.now()
+	if c.w.count < c.w.limit-1 && now.Sub(c.w.since) < MaxKeyAge {
+		return nil
+	}
+	if err := c.seal(ctx, &Record{Type: rekey}); err != nil {
+		return err
+	}
+	c.w.cs.Rekey()
+	c.w.count, c.w.since = 0, now
+	return nil
+}
+
+// seal encrypts in place and writes one frame. Only a record that this side should never have made leaves
+// the direction usable: every other error has used up a nonce.
+func (c *Conn) seal(ctx context.Context, r *Record) error {
+	buf, err := appendRecord(append(c.w.buf[:0], 0, 0), r)
+	if err != nil {
+		return err
+	}
+	c.w.buf = buf // keeps what it has grown to
+	if buf, err = c.w.cs.Encrypt(buf[:2], nil, buf[2:]); err == nil {
+		c.w.buf = buf
+		c.w.count++
+		err = withContext(ctx, c.conn.SetWriteDeadline, func() error { return writeFrame(c.conn, buf) })
+	}
+	if err != nil {
+		c.w.err = err
+	}
+	return err
+}
+
+// Receive returns the next Data or End record. Its Payload is valid until the next call. The end of a
+// session that the peer closed is io.EOF; any other end is ErrTruncated or the reason of the failure, and
+// final.
+func (c *Conn) Receive(ctx context.Context) (Record, error) {
+	c.r.Lock()
+	defer c.r.Unlock()
+	for c.r.err == nil {
+		if err := ctx.Err(); err != nil {
+			return Record{}, err
+		}
+		r, err := c.open(ctx)
+		switch {
+		case err != nil:
+			c.r.err = err
+		case r.Type == Close:
+			c.r.err = io.EOF
+		case r.Type == rekey:
+			c.r.cs.Rekey()
+			c.r.count = 0
+		case r.Type == Pad:
+		default:
+			return r, nil
+		}
+	}
+	return Record{}, c.r.err
+}
+
+// open reads and decrypts one record.
+func (c *Conn) open(ctx context.Context) (r Record, err error) {
+	err = withContext(ctx, c.conn.SetReadDeadline, func() (err error) {
+		buf, err := readFrame(c.r.in, c.r.buf, maxPlain+tagSize)
+		if err == nil {
+			c.r.buf = buf
+		}
+		return err
+	})
+	if err != nil {
+		return Record{}, err
+	}
+	if len(c.r.buf) < bucket+tagSize {
+		return Record{}, fmt.Errorf("channel: record of %d bytes, want at least %d", len(c.r.buf), bucket+tagSize)
+	}
+	plain, err := c.r.cs.Decrypt(c.r.buf[:0], nil, c.r.buf)
+	if err != nil {
+		return Record{}, ErrDecrypt // and no retry: noise would allow one
+	}
+	if r, err = parseRecord(plain); err != nil {
+		return Record{}, err
+	}
+	if c.r.count++; c.r.count > MaxRecordsPerKey || c.r.count == MaxRecordsPerKey && r.Type != rekey && r.Type != Close {
+		return Record{}, fmt.Errorf("channel: the peer sent %d records under one key", c.r.count)
+	}
+	return r, nil
+}
+
+// CloseWrite tells the peer, under encryption, that nothing follows. Receiving goes on.
+func (c *Conn) CloseWrite(ctx context.Context) error { return c.Send(ctx, Record{Type: Close}) }
+
+// Close sends CLOSE unless this direction has ended already, and closes the connection. Its error says
+// that the peer may not have learned of the end.
+func (c *Conn) Close(ctx context.Context) error {
+	err := c.CloseWrite(ctx)
+	if errors.Is(err, ErrClosed) {
+		err = nil
+	}
+	return errors.Join(err, c.conn.Close())
+}
+
+// Abort closes the connection at once, without CLOSE: the peer sees a truncated session.
+func (c *Conn) Abort() error { return c.conn.Close() }

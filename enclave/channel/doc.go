@@ -1,0 +1,149 @@
+// Package channel is the encrypted channel of tally/1 between a client and an enclave: a Noise handshake
+// that carries the enclave's evidence, then typed, padded records with an authenticated end.
+//
+//	-> e, [ML-KEM key]                      kind, authority and offered kinds in clear, bound by the prologue
+//	<- e, ee, s, es, [ciphertext], evidence
+//	-> s, se, [psk]                         sent only after the client accepted the evidence
+//
+// The wire format is specified in SPEC.md beside this file. The package treats evidence as bytes: whoever
+// calls [Client] passes the function that judges it, and until that function has returned nil there is no
+// [Conn] and no way to send anything.
+//
+// Errors fail closed: after the first error of a direction, that direction of the Conn is dead for good,
+// and a connection that ends without an authenticated CLOSE reports [ErrTruncated]. The peer is never told
+// why.
+package channel
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// A Kind says which handshake is spoken. It is the first byte on the wire and part of the prologue.
+type Kind byte
+
+// The kinds of handshake. 0x02 and 0x04 (IK, for reconnects) are reserved by SPEC.md.
+const (
+	// Classical is Noise_XX_25519_AESGCM_SHA256. What is recorded today can be read by whoever has a
+	// quantum computer later, so that both sides have to ask for it.
+	Classical Kind = 0x01
+
+	// Hybrid is Noise_XXpsk3_25519_AESGCM_SHA256 whose PSK is an ML-KEM-768 shared secret. It is the
+	// default.
+	Hybrid Kind = 0x03
+)
+
+func (k Kind) String() string {
+	switch k {
+	case Classical:
+		return "classical (XX, X25519)"
+	case Hybrid:
+		return "hybrid (XXpsk3, X25519 and ML-KEM-768)"
+	}
+	return fmt.Sprintf("kind 0x%02x", byte(k))
+}
+
+// reply is the first byte of the enclave's answer to a handshake of this kind.
+func (k Kind) reply() byte { return byte(k) | 0x80 }
+
+// A PublicKey is an X25519 public key (RFC 7748).
+type PublicKey [32]byte
+
+// A Peer is what a handshake has shown about the other side.
+type Peer struct {
+	Kind    Kind
+	Static  PublicKey // whose private half the peer has just used
+	Binding [32]byte  // the Noise handshake hash; all zero while the client judges the evidence
+	Payload []byte    // client side: the evidence, exactly as received
+}
+
+// A Config holds what both sides need. Every field without a stated default must be set.
+type Config struct {
+	// Authority names the service that the client selected (see evidence.CheckAuthority). A server
+	// refuses any other than its own.
+	Authority string
+
+	// Kinds are the kinds that this side accepts; empty means Hybrid only. A client tries the
+	// strongest; a server refuses a client that could do better than it asks for.
+	Kinds []Kind
+
+	// Rand is the source of every key of this side but the encapsulation of ML-KEM, for which the
+	// standard library has its own.
+	Rand io.Reader
+
+	// Now is the clock by which keys are changed; it is read at each record sent.
+	Now func() time.Time
+
+	// Timeout bounds the whole handshake; 0 means HandshakeTimeout.
+	Timeout time.Duration
+
+	// RekeyAfter is the number of records after which a direction changes its key; 0 means
+	// MaxRecordsPerKey, which is also the maximum. The receiver holds its peer to the maximum.
+	RekeyAfter int
+
+	// MaxPayload bounds the evidence, in bytes, that a client accepts; 0 means DefaultMaxPayload.
+	MaxPayload int
+}
+
+// Limits and defaults.
+const (
+	HandshakeTimeout  = 10 * time.Second
+	MaxRecordsPerKey  = 1 << 14          // records under one key and direction: at most 256 MiB
+	MaxKeyAge         = 10 * time.Minute // after which the next record sent changes the key first
+	MaxData           = 16376            // payload bytes in one record
+	MaxHello          = 4096             // bytes of a handshake message that a server reads
+	DefaultMaxPayload = 56 << 10         // bytes of evidence with its framing
+)
+
+// Errors to branch on. A Noise or framing error of any other sort is fatal and carries no detail about the
+// secret part.
+var (
+	// ErrTruncated means that the peer or the network ended the connection without an authenticated
+	// CLOSE: what was received may not be all that was sent.
+	ErrTruncated = errors.New("channel: connection ended without an authenticated close")
+
+	// ErrClosed means that this side has already closed its direction.
+	ErrClosed = errors.New("channel: closed")
+
+	// ErrDecrypt means that a message was not made by the peer for this place in this session.
+	ErrDecrypt = errors.New("channel: message does not decrypt")
+)
+
+// A RefusedError is the server's answer that it does not take this handshake. It is not authenticated:
+// anybody on the way can send it. It never makes a client retry with less.
+type RefusedError struct{ Code Refusal }
+
+func (e *RefusedError) Error() string {
+	return "channel: the enclave, or somebody on the way, refused the handshake: " + e.Code.String()
+}
+
+// A Refusal is the code of a RefusedError.
+type Refusal byte
+
+// The codes.
+const (
+	RefusedHeader    Refusal = 1 // header not understood
+	RefusedKind      Refusal = 2 // kind not accepted, or weaker than both sides can do
+	RefusedAuthority Refusal = 3 // another service than the one asked for
+	RefusedBusy      Refusal = 4 // no session free
+)
+
+func (r Refusal) String() string {
+	switch r {
+	case RefusedHeader:
+		return "header not understood"
+	case RefusedKind:
+		return "kind of handshake not accepted"
+	case RefusedAuthority:
+		return "not the service asked for"
+	case RefusedBusy:
+		return "busy"
+	}
+	return fmt.Sprintf("code %d", byte(r))
+}
+
+// InlineEvidence is the first byte of a server's payload when the evidence document follows it in the same
+// message, the only form so far.
+const InlineEvidence = 1

@@ -1,0 +1,81 @@
+package channel
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+)
+
+// A frame is a 16-bit big-endian length, at least 1, and so many bytes.
+
+// writeFrame writes one frame; buf has two free bytes in front of the content.
+func writeFrame(w io.Writer, buf []byte) error {
+	n := len(buf) - 2
+	if n < 1 || n > 0xffff {
+		return fmt.Errorf("channel: frame of %d bytes", n)
+	}
+	binary.BigEndian.PutUint16(buf, uint16(n))
+	_, err := w.Write(buf)
+	return err
+}
+
+// readFrame reads one frame of at most limit bytes into buf, which it grows when needed. An end of the
+// stream, clean or in the middle, is ErrTruncated: only an authenticated CLOSE ends a session.
+func readFrame(r io.Reader, buf []byte, limit int) ([]byte, error) {
+	var head [2]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, truncated(err)
+	}
+	n := int(binary.BigEndian.Uint16(head[:]))
+	if n == 0 || n > limit {
+		return nil, fmt.Errorf("channel: frame of %d bytes, want 1 to %d", n, limit)
+	}
+	if cap(buf) < n {
+		buf = make([]byte, n)
+	}
+	buf = buf[:n]
+	if _, err := io.ReadFull(r, buf); err != nil {
+		return nil, truncated(err)
+	}
+	return buf, nil
+}
+
+func truncated(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) {
+		return ErrTruncated
+	}
+	return err
+}
+
+// aLongTimeAgo is a deadline that has passed.
+var aLongTimeAgo = time.Unix(1, 0)
+
+// withContext runs op, an operation on a connection whose deadline set changes, and makes it end when ctx
+// does. The deadline is cleared afterwards, so that one context does not outlive its call.
+func withContext(ctx context.Context, set func(time.Time) error, op func() error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if ctx.Done() == nil {
+		return op()
+	}
+	fired := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		set(aLongTimeAgo)
+		close(fired)
+	})
+	err := op()
+	if !stop() {
+		<-fired
+		set(time.Time{})
+		if err != nil {
+			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		}
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,212 @@
+// Package client opens attested sessions: it speaks the handshake, has the enclave's evidence appraised,
+// and only then is there a [Session], which is the only thing that can send.
+//
+//	s, err := client.Dial(ctx, new(net.Dialer), "host:8443", client.Config{…})
+//	answer, err := s.Do(ctx, []byte("hello"))
+//
+// When the enclave's static key is not the one in its evidence, or the appraisal fails for any other
+// reason, Dial returns an *appraise.Error that carries every check made, and nothing of the user's has
+// left the machine.
+package client
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"tally/enclave/appraise"
+	"tally/enclave/channel"
+	"tally/measure"
+)
+
+// MaxResponse is the size in bytes at which Do gives up on an answer.
+const MaxResponse = 64 << 20
+
+// A Config says whom to talk to and what to accept. Every field without a stated default must be set.
+type Config struct {
+	Authority string                   // the service (evidence.CheckAuthority)
+	Policy    appraise.Policy          // which evidence is accepted; zero: none
+	Reference *measure.ReferenceValues // of a verified release
+	Kinds     []channel.Kind           // empty: hybrid only, and nothing weaker is ever tried
+	Rand      io.Reader                // crypto/rand.Reader
+	Now       func() time.Time         // time.Now
+	Timeout   time.Duration            // of the handshake; 0: 10 s
+}
+
+// A Dialer opens connections: the one door to the network. *net.Dialer is one.
+type Dialer interface {
+	DialContext(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// A Session is an open, appraised session with an enclave. Its methods may be called from several
+// goroutines; exchanges take turns.
+type Session struct {
+	conn   *channel.Conn
+	result *appraise.Result
+
+	mu   sync.Mutex
+	next uint32 // stream of the next exchange
+	err  error  // why the session cannot go on
+}
+
+// Dial connects to address (HOST:PORT over TCP) and opens a session. See New.
+func Dial(ctx context.Context, d Dialer, address string, cfg Config) (*Session, error) {
+	conn, err := d.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return New(ctx, conn, cfg)
+}
+
+// New opens a session over conn, which it owns from now on and closes on error. An enclave that is not
+// accepted is an *appraise.Error.
+func New(ctx context.Context, conn net.Conn, cfg Config) (*Session, error) {
+	s := &Session{next: 1}
+	verify := func(_ context.Context, p channel.Peer) (err error) {
+		s.result, err = judge(p, cfg)
+		return err
+	}
+	var err error
+	if cfg.Now == nil {
+		conn.Close()
+		return nil, errors.New("client: no clock")
+	}
+	s.conn, err = channel.Client(ctx, conn, channel.Config{
+		Authority: cfg.Authority, Kinds: cfg.Kinds, Rand: cfg.Rand, Now: cfg.Now, Timeout: cfg.Timeout,
+	}, verify)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// judge appraises what the handshake has shown.
+func judge(p channel.Peer, cfg Config) (*appraise.Result, error) {
+	in := appraise.Input{Static: p.Static, Authority: cfg.Authority, Reference: cfg.Reference, Now: cfg.Now()}
+	// A payload of another form has no document: the appraisal refuses it as such.
+	if len(p.Payload) > 0 && p.Payload[0] == channel.InlineEvidence {
+		in.Document = p.Payload[1:]
+	}
+	return appraise.Appraise(in, cfg.Policy)
+}
+
+// Result says what was checked about the enclave. It must not be changed.
+func (s *Session) Result() *appraise.Result { return s.result }
+
+// Peer says who is at the other end.
+func (s *Session) Peer() channel.Peer { return s.conn.Peer() }
+
+// Do sends one request and returns the whole answer, at most MaxResponse bytes. On error there is no
+// answer: what was received of an incomplete one is dropped.
+func (s *Session) Do(ctx context.Context, request []byte) ([]byte, error) {
+	var b bytes.Buffer
+	if err := s.Exchange(ctx, bytes.NewReader(request), &capped{&b, MaxResponse}); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+type capped struct {
+	w    io.Writer
+	left int
+}
+
+func (c *capped) Write(p []byte) (int, error) {
+	if c.left -= len(p); c.left < 0 {
+		return 0, fmt.Errorf("client: answer of more than %d bytes", MaxResponse)
+	}
+	return c.w.Write(p)
+}
+
+// ErrIncomplete means that the enclave said it could not finish its answer.
+var ErrIncomplete = errors.New("client: the enclave could not finish the answer")
+
+// ErrTooLong means that the enclave does not take requests of this length.
+var ErrTooLong = errors.New("client: the enclave refuses a request of this length")
+
+// Exchange sends request to its end while it writes the answer to response as it comes. It returns nil
+// only after an authenticated END that says the answer is whole; after any error but ErrIncomplete the
+// session cannot be used again.
+func (s *Session) Exchange(ctx context.Context, request io.Reader, response io.Writer) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	id := s.next
+	s.next++
+	sent := make(chan error, 1)
+	go func() {
+		err := s.send(ctx, id, request)
+		if err != nil {
+			cancel() // no answer comes to a request that did not end
+		}
+		sent <- err
+	}()
+	err := s.receive(ctx, id, response)
+	if err != nil && !errors.Is(err, ErrIncomplete) {
+		cancel()
+		s.err = fmt.Errorf("client: session ended by an earlier error: %w", err)
+	}
+	if serr := <-sent; serr != nil && (err == nil || errors.Is(err, context.Canceled)) {
+		err, s.err = serr, fmt.Errorf("client: session ended by an earlier error: %w", serr)
+	}
+	return err
+}
+
+func (s *Session) send(ctx context.Context, id uint32, request io.Reader) error {
+	buf := make([]byte, channel.MaxData)
+	for {
+		n, err := request.Read(buf)
+		if n > 0 {
+			if serr := s.conn.Send(ctx, channel.Record{Type: channel.Data, Stream: id, Payload: buf[:n]}); serr != nil {
+				return serr
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return s.conn.Send(ctx, channel.Record{Type: channel.End, Stream: id})
+		case err != nil:
+			return fmt.Errorf("client: reading the request: %w", err)
+		}
+	}
+}
+
+func (s *Session) receive(ctx context.Context, id uint32, response io.Writer) error {
+	for {
+		r, err := s.conn.Receive(ctx)
+		switch {
+		case errors.Is(err, io.EOF):
+			return fmt.Errorf("client: the enclave closed the session before the answer was whole: %w", channel.ErrTruncated)
+		case err != nil:
+			return err
+		case r.Stream != id:
+			return fmt.Errorf("client: record of stream %d, want %d", r.Stream, id)
+		case r.Type == channel.End:
+			return outcome(r.Status)
+		}
+		if _, err := response.Write(r.Payload); err != nil {
+			return fmt.Errorf("client: writing the answer: %w", err)
+		}
+	}
+}
+
+func outcome(s channel.Status) error {
+	switch s {
+	case channel.StatusOK:
+		return nil
+	case channel.StatusTooLong:
+		return ErrTooLong
+	}
+	return ErrIncomplete
+}
+
+// Close ends the session with an authenticated CLOSE.
+func (s *Session) Close(ctx context.Context) error { return s.conn.Close(ctx) }

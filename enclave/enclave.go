@@ -1,0 +1,93 @@
+// Package enclave serves attested sessions: it holds the Noise key, has the platform attest it, and puts
+// every session that a client opens in front of an engine.
+//
+//	err := enclave.Serve(ctx, ln, insecure.Attester{}, enclave.Echo{}, enclave.Options{…})
+//
+// The wire is tally/enclave/channel/SPEC.md; a request is a stream of records that ends with END, the
+// answer comes back on the same stream, one exchange at a time. Clients are tally/enclave/client.
+package enclave
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"tally/enclave/channel"
+	"tally/enclave/evidence"
+)
+
+// An Attester has the platform make a report.
+type Attester interface {
+	// Platform names the kind of evidence, such as "snp", or "insecure" for none.
+	Platform() string
+
+	// Attest returns a report that carries reportData, and what the vendor says about its signer.
+	// It is called once a key, never once a session.
+	Attest(ctx context.Context, reportData [64]byte) (report, endorsements []byte, err error)
+}
+
+// An Engine answers requests. It must not keep, log or return in an error what it reads.
+type Engine interface {
+	// Exchange reads one request to its end and writes the answer. An error tells the client that the
+	// answer is incomplete; its text goes nowhere.
+	Exchange(ctx context.Context, request io.Reader, response io.Writer) error
+}
+
+// Echo is the engine that returns each request, where inference will stand.
+type Echo struct{}
+
+// Exchange copies request to response as it comes.
+func (Echo) Exchange(ctx context.Context, request io.Reader, response io.Writer) error {
+	_, err := io.CopyBuffer(struct{ io.Writer }{response}, request, make([]byte, channel.MaxData))
+	return err
+}
+
+// Options are what Serve needs. Fields without a stated default must be set.
+type Options struct {
+	Authority string           // the service that this enclave is (evidence.CheckAuthority)
+	Kinds     []channel.Kind   // handshakes accepted; empty: hybrid only
+	Rand      io.Reader        // crypto/rand.Reader
+	Now       func() time.Time // time.Now
+	Logger    *slog.Logger     // told of starts, ends and refusals; never of what is said
+
+	MaxSessions      int           // open at a time; 0: 1000
+	MaxHandshakes    int           // in progress at a time; 0: 256
+	HandshakeTimeout time.Duration // 0: 10 s
+	IdleTimeout      time.Duration // between a peer's records; 0: 5 min
+	SessionLifetime  time.Duration // 0: 24 h
+	MaxRequest       int64         // bytes; 0: 8 MiB
+
+	KeyLifetime time.Duration // after which a key takes no new session; 0: 24 h
+	KeySessions int           // after so many sessions likewise; 0: 1000
+}
+
+// withDefaults checks o and fills in the defaults.
+func (o Options) withDefaults() (Options, error) {
+	if err := evidence.CheckAuthority(o.Authority); err != nil {
+		return o, fmt.Errorf("enclave: %w", err)
+	}
+	if o.Rand == nil || o.Now == nil || o.Logger == nil {
+		return o, errors.New("enclave: options: want Rand, Now and Logger")
+	}
+	setInt(&o.MaxSessions, 1000)
+	setInt(&o.MaxHandshakes, 256)
+	setInt(&o.KeySessions, 1000)
+	setInt(&o.MaxRequest, 8<<20)
+	setInt(&o.HandshakeTimeout, channel.HandshakeTimeout)
+	setInt(&o.IdleTimeout, 5*time.Minute)
+	setInt(&o.SessionLifetime, 24*time.Hour)
+	setInt(&o.KeyLifetime, 24*time.Hour)
+	if o.MaxSessions < 1 || o.MaxHandshakes < 1 || o.KeySessions < 1 || o.MaxRequest < 1 || o.HandshakeTimeout < 1 || o.IdleTimeout < 1 || o.SessionLifetime < 1 || o.KeyLifetime < time.Second {
+		return o, errors.New("enclave: options: a limit below its minimum")
+	}
+	return o, nil
+}
+
+func setInt[T int | int64 | time.Duration](v *T, def T) {
+	if *v == 0 {
+		*v = def
+	}
+}

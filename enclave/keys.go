@@ -1,0 +1,107 @@
+package enclave
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"tally/enclave/channel"
+	"tally/enclave/evidence"
+)
+
+// A key is one epoch of the enclave's static key with its evidence.
+type key struct {
+	static   *channel.StaticKey
+	document []byte
+	made     time.Time
+	sessions int
+}
+
+// A keyring hands out the current key and rotates it. The next key is made ahead of time, so that a
+// rotation does not keep clients waiting.
+type keyring struct {
+	attester Attester
+	opt      Options
+
+	mu    sync.Mutex
+	epoch uint64
+	cur   *key
+	next  chan made // not nil while the next key is being made
+}
+
+type made struct {
+	key *key
+	err error
+}
+
+// acquire returns the key for one more session. A retired key is dropped here; sessions that run under
+// it have their own copies of what they need.
+func (r *keyring) acquire(ctx context.Context) (*key, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.worn(1, 1) {
+		if err := r.rotate(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if r.next == nil && r.worn(9, 10) {
+		r.prepare(ctx)
+	}
+	r.cur.sessions++
+	return r.cur, nil
+}
+
+// worn reports whether num/den of the current key's time or sessions is used up.
+func (r *keyring) worn(num, den int) bool {
+	k := r.cur
+	return k == nil || k.sessions >= r.opt.KeySessions*num/den || r.opt.Now().Sub(k.made) >= r.opt.KeyLifetime*time.Duration(num)/time.Duration(den)
+}
+
+func (r *keyring) rotate(ctx context.Context) error {
+	if r.next == nil {
+		r.prepare(ctx)
+	}
+	select {
+	case m := <-r.next:
+		r.next = nil
+		if m.err != nil {
+			return m.err
+		}
+		r.cur = m.key
+		r.opt.Logger.Info("new key", "epoch", r.epoch)
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (r *keyring) prepare(ctx context.Context) {
+	r.epoch++
+	r.next = make(chan made, 1)
+	go func(epoch uint64, out chan<- made) {
+		k, err := r.generate(context.WithoutCancel(ctx), epoch)
+		out <- made{k, err}
+	}(r.epoch, r.next)
+}
+
+// generate makes a key and has the platform attest it.
+func (r *keyring) generate(ctx context.Context, epoch uint64) (*key, error) {
+	static, err := channel.GenerateStatic(r.opt.Rand)
+	if err != nil {
+		return nil, err
+	}
+	now := r.opt.Now()
+	d := evidence.Document{Platform: r.attester.Platform(), Claims: evidence.Claims{
+		Authority: r.opt.Authority, Static: static.Public(), Epoch: epoch,
+		NotBefore: now.Unix(), NotAfter: now.Add(r.opt.KeyLifetime).Unix(),
+	}}
+	if d.Report, d.Endorsements, err = r.attester.Attest(ctx, d.Claims.ReportData()); err != nil {
+		return nil, fmt.Errorf("enclave: attesting the key: %w", err)
+	}
+	doc, err := d.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	return &key{static: static, document: append([]byte{channel.InlineEvidence}, doc...), made: now}, nil
+}
