@@ -1,0 +1,84 @@
+//go:build linux
+
+// Command enclave is PID 1 of an image's root file system and the service it exists for. cmd/init has
+// verified the root before this runs; package internal/guest makes the machine fit to serve, and then
+// runServer answers until it fails or the machine is told to stop. There is no shell, no login and
+// no other process. When the server ends, for whatever reason, the machine powers off.
+//
+// Lines on the console start with "tally-enclave: "; `tally-enclave: serving on :PORT` says that
+// connections are accepted.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"tally/internal/guest"
+)
+
+func main() {
+	if os.Getpid() != 1 {
+		fmt.Fprintln(os.Stderr, "tally-enclave: this is PID 1 of an enclave image, not a command to run")
+		os.Exit(2)
+	}
+	err := run()
+	end := "stopped"
+	if err != nil {
+		end = "refused: " + oneLine(err.Error())
+	}
+	fmt.Println("tally-enclave: " + end)
+	fmt.Println("tally-enclave: power off:", guest.PowerOff()) // only printed when it fails
+	os.Exit(1)                                                  // the end of PID 1 is a kernel panic, which ends the machine
+}
+
+func run() (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("internal error: %v", r)
+		}
+	}()
+	log := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: consoleAttr}))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	c, err := guest.LoadConfig(guest.ConfigPath)
+	if err != nil {
+		return err
+	}
+	if err := guest.Setup(c, log); err != nil {
+		return err
+	}
+	if err := guest.CtrlAltDelSignals(); err != nil {
+		return err
+	}
+	go guest.Reap(ctx)
+	ln, err := net.Listen("tcp", c.Listen.String())
+	if err != nil {
+		return err
+	}
+	defer ln.Close()
+	fmt.Printf("tally-enclave: serving on :%d\n", c.Listen.Port())
+	return runServer(ctx, ln, log)
+}
+
+// consoleAttr leaves out the time: the guest's clock is the host's word.
+func consoleAttr(groups []string, a slog.Attr) slog.Attr {
+	if len(groups) == 0 && a.Key == slog.TimeKey {
+		return slog.Attr{}
+	}
+	return a
+}
+
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 || r > 0x7e {
+			return ' '
+		}
+		return r
+	}, s)
+}
