@@ -11,6 +11,7 @@ func commands(e *env) []*cli.Command {
 		releaseCommand(e),
 		logCommand(e),
 		rebuildCommand(e),
+		runCommand(e),
 		connectCommand(e),
 		verityCommand(e),
 		manCommand(e),
