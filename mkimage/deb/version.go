@@ -11,7 +11,7 @@ type Version string
 // ParseVersion checks the form of s (deb-version(7)).
 func ParseVersion(s string) (Version, error) {
 	epoch, rest := splitEpoch(s)
-	if s == "" || len(s) > 255 || rest == "" || strings.Trim(epoch, "0123456789") != "" || strings.Contains(s, ":") && (epoch == "" || len(epoch) > 9) {
+	if s == "" || len(s) > 255 || rest == "" || strings.HasSuffix(rest, "-") || strings.Trim(epoch, "0123456789") != "" || strings.Contains(s, ":") && (epoch == "" || len(epoch) > 9) {
 		return "", fmt.Errorf("version %.80q: want [epoch:]upstream[-revision]", s)
 	}
 	for _, c := range rest {

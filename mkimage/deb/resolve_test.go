@@ -1,0 +1,184 @@
+package deb
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"tally/internal/testtool"
+)
+
+// index renders a Packages file from short lines: "name version; Field: value; …".
+func index(t testing.TB, lines ...string) []*Package {
+	t.Helper()
+	var b strings.Builder
+	for _, l := range lines {
+		parts := strings.Split(l, "; ")
+		name, version, _ := strings.Cut(parts[0], " ")
+		fmt.Fprintf(&b, "Package: %s\nVersion: %s\nArchitecture: amd64\nFilename: pool/%s.deb\nSize: 1\nSHA256: %064x\n", name, version, name, 1)
+		for _, f := range parts[1:] {
+			b.WriteString(f + "\n")
+		}
+		b.WriteString("\n")
+	}
+	ps, err := ParseIndex(strings.NewReader(b.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ps
+}
+
+func resolve(ps []*Package, roots ...string) (string, error) {
+	chosen, err := NewResolver(ps, "amd64").Resolve(roots)
+	var names []string
+	for _, p := range chosen {
+		names = append(names, p.Name+"="+string(p.Version))
+	}
+	return strings.Join(names, " "), err
+}
+
+func TestResolve(t *testing.T) {
+	for name, c := range map[string]struct {
+		index []string
+		roots []string
+		want  string
+	}{
+		"chain":                {[]string{"aa 1; Depends: bb (>= 2)", "bb 2; Pre-Depends: cc", "cc 1"}, []string{"aa"}, "aa=1 bb=2 cc=1"},
+		"highest version":      {[]string{"aa 1", "aa 1.10", "aa 1.9"}, []string{"aa"}, "aa=1.10"},
+		"bound picks lower":    {[]string{"aa 1; Depends: bb (<< 2)", "bb 3", "bb 1"}, []string{"aa"}, "aa=1 bb=1"},
+		"first alternative":    {[]string{"aa 1; Depends: bb | cc", "bb 1", "cc 1"}, []string{"aa"}, "aa=1 bb=1"},
+		"alternative is there": {[]string{"aa 1; Depends: bb | cc", "bb 1", "cc 1"}, []string{"cc", "aa"}, "aa=1 cc=1"},
+		"missing alternative":  {[]string{"aa 1; Depends: bb | cc", "cc 1"}, []string{"aa"}, "aa=1 cc=1"},
+		"provided":             {[]string{"aa 1; Depends: vv", "zz 1; Provides: vv", "yy 1; Provides: vv"}, []string{"aa"}, "aa=1 yy=1"},
+		"priority decides":     {[]string{"aa 1; Depends: vv", "zz 1; Provides: vv; Priority: required", "yy 1; Provides: vv; Priority: optional"}, []string{"aa"}, "aa=1 zz=1"},
+		"provider is there":    {[]string{"aa 1; Depends: vv", "zz 1; Provides: vv", "yy 1; Provides: vv"}, []string{"zz", "aa"}, "aa=1 zz=1"},
+		"versioned provision":  {[]string{"aa 1; Depends: vv (>= 2)", "yy 1; Provides: vv (= 1)", "zz 1; Provides: vv (= 3)"}, []string{"aa"}, "aa=1 zz=1"},
+		"cycle":                {[]string{"aa 1; Depends: bb", "bb 1; Depends: aa"}, []string{"aa"}, "aa=1 bb=1"},
+		"any architecture":     {[]string{"aa 1; Depends: bb:any", "bb 1"}, []string{"aa"}, "aa=1 bb=1"},
+	} {
+		if got, err := resolve(index(t, c.index...), c.roots...); err != nil || got != c.want {
+			t.Errorf("%s: %q, %v; want %q", name, got, err, c.want)
+		}
+	}
+}
+
+func TestResolveRefusals(t *testing.T) {
+	for name, c := range map[string]struct {
+		index []string
+		want  string
+	}{
+		"missing root":          {[]string{"bb 1"}, "package aa, wanted by the spec, is in none"},
+		"missing dependency":    {[]string{"aa 1; Depends: bb"}, "package bb, wanted by package aa"},
+		"unmet bound":           {[]string{"aa 1; Depends: bb (>= 2)", "bb 1"}, "bb (>= 2), wanted by package aa"},
+		"two versions":          {[]string{"aa 1; Depends: bb, cc", "bb 2", "bb 1", "cc 1; Depends: bb (<< 2)"}, "version 2 is already chosen"},
+		"conflict":              {[]string{"aa 1; Depends: bb", "bb 1; Conflicts: aa"}, "package bb conflicts with package aa"},
+		"breaks":                {[]string{"aa 1; Depends: bb", "bb 1; Breaks: aa (<< 2)"}, "conflicts"},
+		"conflict by provision": {[]string{"aa 1; Depends: bb, cc", "bb 1; Provides: mta; Conflicts: mta", "cc 1; Provides: mta; Conflicts: mta"}, "which provides mta"},
+		"unversioned provision": {[]string{"aa 1; Depends: vv (>= 1)", "bb 1; Provides: vv"}, "vv (>= 1)"},
+		"foreign architecture":  {[]string{"aa 1; Depends: gcc:arm64", "gcc 1"}, "gcc:arm64"},
+	} {
+		if got, err := resolve(index(t, c.index...), "aa"); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %q, %v; want an error with %q", name, got, err, c.want)
+		}
+	}
+}
+
+func TestBase(t *testing.T) {
+	ps := index(t, "aa 1; Essential: yes", "bb 1; Priority: required", "cc 1; Priority: important")
+	if d := cmp.Diff([]string{"aa", "bb"}, NewResolver(ps, "amd64").Base()); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestIndexRefusals(t *testing.T) {
+	const good = "Package: aa\nVersion: 1\nArchitecture: all\nFilename: pool/a.deb\nSize: 1\nSHA256: 0000000000000000000000000000000000000000000000000000000000000001\n"
+	if _, err := ParseIndex(strings.NewReader(good)); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct{ old, new, want string }{
+		"no field":         {"Package: aa", "Package aa", "line 1"},
+		"twice":            {"Size: 1", "Size: 1\nSize: 2", `field "Size" twice`},
+		"continuation":     {"Package", " x\nPackage", "continuation without a field"},
+		"name":             {"Package: aa", "Package: A b", "not allowed"},
+		"version":          {"Version: 1", "Version: x:1", "version"},
+		"empty revision":   {"Version: 1", "Version: 1-", "version"},
+		"letter first":     {"Version: 1", "Version: a", "digit first"},
+		"absolute path":    {"pool/a.deb", "/etc/passwd", "clean relative path"},
+		"climbing path":    {"pool/a.deb", "../../x", "clean relative path"},
+		"size":             {"Size: 1", "Size: -1", "number of bytes"},
+		"short hash":       {"SHA256: 00", "SHA256: 0", "64 hex digits"},
+		"dependency":       {"Size: 1", "Size: 1\nDepends: bb (~ 1)", "one of << <="},
+		"open parenthesis": {"Size: 1", "Size: 1\nDepends: bb (>= 1", "closing parenthesis"},
+		"long line":        {"Size: 1", "Size: 1\nX: " + strings.Repeat("x", maxLine), "longer than"},
+	} {
+		bad := strings.Replace(good, c.old, c.new, 1)
+		if ps, err := ParseIndex(strings.NewReader(bad)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, %v; want an error with %q", name, ps, err, c.want)
+		}
+	}
+}
+
+var versions = []string{"0", "1", "1.0", "1.0-1", "1.0-1.1", "1.0~rc1-1", "1.0+b1", "1:0.5", "0:2", "2", "10", "9", "1.10", "1.9", "1.0a", "1.0-a", "1.0~~", "1.0~", "1.0~a", "00.1", "0.1", "1.0.+", "2026.08+ds-2", "6.12.117-1", "1-1-1", "1.0-0"}
+
+// TestVersionOrder asks dpkg about every pair.
+func TestVersionOrder(t *testing.T) {
+	dpkg := testtool.Need(t, "dpkg")
+	for _, a := range versions {
+		for _, b := range versions {
+			want := 0
+			if exec.Command(dpkg, "--compare-versions", a, "lt", b).Run() == nil {
+				want = -1
+			} else if exec.Command(dpkg, "--compare-versions", a, "gt", b).Run() == nil {
+				want = 1
+			}
+			if got := Version(a).Compare(Version(b)); got != want {
+				t.Errorf("%s and %s: %d, dpkg says %d", a, b, got, want)
+			}
+		}
+	}
+}
+
+func FuzzVersion(f *testing.F) {
+	f.Add("1:1.0~rc1-1", "1.0")
+	f.Fuzz(func(t *testing.T, a, b string) {
+		va, err := ParseVersion(a)
+		if err != nil {
+			return
+		}
+		vb, err := ParseVersion(b)
+		if err != nil {
+			return
+		}
+		if va.Compare(vb) != -vb.Compare(va) || va.Compare(va) != 0 {
+			t.Errorf("%q and %q: order is not one", a, b)
+		}
+	})
+}
+
+func FuzzRelations(f *testing.F) {
+	f.Add("a (>= 1) | b:any, c")
+	f.Fuzz(func(t *testing.T, s string) { ParseRelations(s) })
+}
+
+func TestParagraphs(t *testing.T) {
+	r := NewParagraphReader(strings.NewReader("# comment\n\nA: 1\nB:\n x\n .\n  y\n\n\nC: 2"))
+	var got []Paragraph
+	for {
+		p, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, p)
+	}
+	if d := cmp.Diff([]Paragraph{{"a": "1", "b": "\nx\n.\n y"}, {"c": "2"}}, got); d != "" {
+		t.Error(d)
+	}
+}
