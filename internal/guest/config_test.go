@@ -1,0 +1,122 @@
+package guest
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const goodConfig = `{"schema": "tally.enclave-config/v1", "hostname": "minimal", "listen": ":7443",
+	"network": {"interface": "eth0", "address": "10.0.2.15/24", "gateway": "10.0.2.2"}}`
+
+var compareNetip = cmp.Options{
+	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+}
+
+func TestParseConfig(t *testing.T) {
+	for in, want := range map[string]Config{
+		goodConfig: {Hostname: "minimal", Listen: netip.MustParseAddrPort("0.0.0.0:7443"), Network: &Network{
+			Interface: "eth0", Address: netip.MustParsePrefix("10.0.2.15/24"), Gateway: netip.MustParseAddr("10.0.2.2")}},
+		`{"listen":"127.0.0.1:1","hostname":"a","schema":"tally.enclave-config/v1"}` + "\n": {Hostname: "a", Listen: netip.MustParseAddrPort("127.0.0.1:1")},
+		strings.Replace(goodConfig, `, "gateway": "10.0.2.2"`, "", 1): {Hostname: "minimal", Listen: netip.MustParseAddrPort("0.0.0.0:7443"), Network: &Network{
+			Interface: "eth0", Address: netip.MustParsePrefix("10.0.2.15/24")}},
+	} {
+		got, err := ParseConfig([]byte(in))
+		if err != nil {
+			t.Errorf("%s: %v", in, err)
+			continue
+		}
+		if d := cmp.Diff(want, *got, compareNetip); d != "" {
+			t.Errorf("%s: %s", in, d)
+		}
+	}
+}
+
+func TestParseConfigRefuses(t *testing.T) {
+	for _, c := range []struct{ old, new, want string }{
+		{goodConfig, "", "want a JSON object"},
+		{goodConfig, "[]", "want a JSON object"},
+		{goodConfig, "null", "want a JSON object"},
+		{goodConfig, "{}", `no key "schema"`},
+		{goodConfig, goodConfig + "{}", "data after"},
+		{goodConfig, goodConfig + "x", "data after"},
+		{goodConfig, goodConfig[:len(goodConfig)-1], "EOF"},
+		{goodConfig, strings.Repeat(" ", maxConfig) + "{}", "at most 65536"},
+		{"minimal", "mini\xffmal", "UTF-8"},
+		{"config/v1", "config/v2", `want "tally.enclave-config/v1"`},
+		{`"hostname"`, `"Hostname"`, `unknown key "Hostname"`},
+		{`"hostname"`, `"shell": true, "hostname"`, `unknown key "shell"`},
+		{`"hostname"`, `"listen": ":1", "hostname"`, `"listen" stands there twice`},
+		{`"hostname": "minimal",`, ``, `no key "hostname"`},
+		{`"minimal"`, `null`, `key "hostname": want a string`},
+		{`"minimal"`, `7`, `key "hostname": want a string`},
+		{`"minimal"`, `"-a"`, "hostname"},
+		{`"minimal"`, `"a.b"`, "hostname"},
+		{`"minimal"`, `"` + strings.Repeat("a", 64) + `"`, "hostname"},
+		{`":7443"`, `"7443"`, "listen"},
+		{`":7443"`, `":0"`, "listen"},
+		{`":7443"`, `"localhost:7443"`, "listen"},
+		{`":7443"`, `""`, "listen"},
+		{`"interface"`, `"dhcp": 1, "interface"`, `unknown key "network.dhcp"`},
+		{`"interface": "eth0",`, ``, `no key "network.interface"`},
+		{`"eth0"`, `"lo"`, "network.interface"},
+		{`"eth0"`, `"../eth0"`, "network.interface"},
+		{`"eth0"`, `"eth0123456789012"`, "network.interface"},
+		{`15/24`, `15`, "network.address"},
+		{`15/24`, `15/33`, "network.address"},
+		{`15/24`, `15/0`, "network.address"},
+		{`"10.0.2.15/24"`, `"fe80::1/64"`, "network.address"},
+		{`"10.0.2.2"`, `"10.0.3.2"`, "network.gateway"},
+		{`"10.0.2.2"`, `"10.0.2.15"`, "network.gateway"},
+		{`"10.0.2.2"`, `""`, "network.gateway"},
+		{`{"interface"`, `[{"interface"`, "network"},
+	} {
+		in := strings.Replace(goodConfig, c.old, c.new, 1)
+		if in == goodConfig {
+			t.Fatalf("%q is not in the configuration", c.old)
+		}
+		if got, err := ParseConfig([]byte(in)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q for %q: %+v, %v, want %q", c.new, c.old, got, err, c.want)
+		}
+	}
+}
+
+func TestLoadConfigNamesTheFile(t *testing.T) {
+	p := filepath.Join(t.TempDir(), "enclave.json")
+	if _, err := LoadConfig(p); !os.IsNotExist(err) {
+		t.Errorf("error %v", err)
+	}
+	if err := os.WriteFile(p, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadConfig(p); err == nil || !strings.HasPrefix(err.Error(), p) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// The example's own configuration is read by the code that boots it.
+func TestExampleConfig(t *testing.T) {
+	if _, err := LoadConfig("../../examples/minimal/rootfs" + ConfigPath); err != nil {
+		t.Error(err)
+	}
+}
+
+func FuzzConfig(f *testing.F) {
+	f.Add([]byte(goodConfig))
+	f.Add([]byte(`{"schema":"tally.enclave-config/v1","hostname":"a","listen":"[::]:9"}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := ParseConfig(b)
+		if err != nil {
+			return
+		}
+		if c.Listen.Port() == 0 || !hostLabel.MatchString(c.Hostname) || c.Network != nil && !c.Network.Address.Addr().Is4() {
+			t.Errorf("%+v", c)
+		}
+	})
+}
