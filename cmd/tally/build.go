@@ -78,6 +78,7 @@ func (b *build) run(ctx context.Context, spec, lockFile, out string) (*mkimage.M
 	if err != nil {
 		return nil, err
 	}
+	l.GoProxy, l.Offline = b.fetcher.Store.GoProxy(), b.fetcher.Places.Offline
 	raw, err := os.ReadFile(lockFile)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, withHint(err, "make it with 'tally lock %s'", spec)

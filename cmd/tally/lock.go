@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"time"
@@ -20,19 +22,20 @@ func lockCommand(e *env) *cli.Command {
 		ArgsUsage: "SPEC",
 		Description: "Writes image.lock beside SPEC. The only command that reads a package index: it verifies the suite's InRelease\n" +
 			"signature against the pinned Debian archive keys, the package lists by the hashes that gives, and pins each package by\n" +
-			"SHA-256, size, pool path and snapshot timestamp; local files, directories and Go sources by content.\n\n" +
-			"--json prints the lock itself (tally.lock/v1, mkimage/lock).",
-		Flags:  append([]cli.Flag{&cli.StringFlag{Name: "o", Usage: "write the lock to `FILE`"}}, fetchFlags()...),
+			"SHA-256, size, pool path and snapshot timestamp; local files, directories and Go sources by content; Go modules and\n" +
+			"the Go toolchain by the checksums of the module system. The same index gives the same lock, byte for byte.\n\n" +
+			"--json prints the lock itself (tally.lock/v1, mkimage/lock).\n\n" +
+			"   tally lock image.yaml --mirror http://mirror.example/debian",
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{Name: "o", Usage: "write the lock to `FILE` (default: image.lock beside SPEC)"},
+			&cli.BoolFlag{Name: "allow-expired", Usage: "take an index whose Valid-Until has passed"},
+		}, fetchFlags()...),
 		Action: func(c *cli.Context) error { return runLock(c, e) },
 	}
 }
 
 func runLock(c *cli.Context, e *env) error {
 	if err := wantArgs(c, "SPEC"); err != nil {
-		return err
-	}
-	l, err := source.Open(c.Args().First(), os.Environ())
-	if err != nil {
 		return err
 	}
 	f, err := newFetcher(c, e)
@@ -43,12 +46,11 @@ func runLock(c *cli.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	k := &lock.Lock{Arch: "amd64"}
-	x := &lock.Indexer{Fetcher: f, Keys: keys, Now: time.Now(), Arch: k.Arch}
-	if err := x.Debian(c.Context, l.Spec, k); err != nil {
-		return err
-	}
-	if err := l.Pin(c.Context, k); err != nil {
+	x := &lock.Indexer{Fetcher: f, Keys: keys, Now: time.Now(), Arch: "amd64", AllowExpired: c.Bool("allow-expired")}
+	k, err := makeLock(c.Context, x, c.Args().First())
+	if errors.Is(err, lock.ErrNoMirror) {
+		return withHint(err, "give --mirror URL, or name one in the user's settings or the machine's apt configuration")
+	} else if err != nil {
 		return err
 	}
 	data, err := k.Marshal()
@@ -66,13 +68,35 @@ func runLock(c *cli.Context, e *env) error {
 		e.printf("%s", data)
 		return nil
 	}
-	for _, s := range k.Suites {
-		e.printf("suite %s of %s, signed by %d archive keys\n", s.Name, s.Date, len(s.Signers))
-	}
-	e.printf("%d packages, %d files, %d directories, %d Go programs with %d modules, %s\n", len(k.Packages), len(k.Files), len(k.Dirs), len(k.Go), len(k.Modules), k.Toolchain)
-	e.printf("%s\n", out)
+	printLock(e, k, out)
 	return nil
 }
 
+// makeLock reads the spec and pins what it names: local inputs first, because a mistake there is found
+// without the network.
+func makeLock(ctx context.Context, x *lock.Indexer, spec string) (*lock.Lock, error) {
+	l, err := source.Open(spec, os.Environ())
+	if err != nil {
+		return nil, err
+	}
+	l.GoProxy, l.Offline = x.Fetcher.Store.GoProxy(), x.Fetcher.Places.Offline
+	k := &lock.Lock{Arch: x.Arch}
+	if err := l.Pin(ctx, k); err != nil {
+		return nil, err
+	}
+	return k, x.Debian(ctx, l.Spec, k)
+}
+
+func printLock(e *env, k *lock.Lock, out string) {
+	for _, s := range k.Suites {
+		e.printf("suite %s of %s, signed by %d archive key(s)\n", s.Name, s.Date, len(s.Signers))
+	}
+	for _, t := range k.Toolchains {
+		e.printf("toolchain %s for %s\n", t.Version, t.Platform)
+	}
+	e.printf("%d packages, %d files, %d directories, %d Go programs with %d modules\n", len(k.Packages), len(k.Files), len(k.Dirs), len(k.Go), len(k.Modules))
+	e.printf("%s\n", out)
+}
+
 // lockBeside is the lock that goes with a spec when none is named.
-func lockBeside(spec string) string { return filepath.Join(filepath.Dir(spec), "image.lock") }
+func lockBeside(spec string) string { return filepath.Join(filepath.Dir(spec), lock.FileName) }

@@ -1,58 +1,180 @@
 // Package gosrc builds the guest's programs with the pinned go command, the one external program of a
 // build, and says which source files such a build reads.
+//
+// What decides about the bytes of a program is fixed here or pinned by the lock: the release of the
+// toolchain, by the hash of its module (golang.org/toolchain); the environment, of which only names of places
+// get through; the flags; every source file, by list. Two builds on two machines then give the same bytes:
+// the Go toolchain itself is reproducible (https://go.dev/blog/rebuild).
 package gosrc
 
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
-	"sort"
 	"strings"
+	"time"
 )
 
-// A Command is the pinned go command.
-type Command struct {
+// Options say which go command is used and where it finds modules.
+type Options struct {
 	Toolchain string   // exact release, e.g. "go1.26.8"
 	Environ   []string // of the caller; only the variables named in passed get through
+	Proxy     string   // directory in the layout of a module proxy, asked first; "" for none
+	Offline   bool     // ask nobody but Proxy and the module cache
+}
+
+// A Command is the pinned go command. Open returns one.
+type Command struct {
+	Options
+	Root     string // GOROOT of the pinned release
+	Platform string // of this machine, e.g. "linux-amd64"
+	tool     string // path of its go command
+	sum      string // see Sum
 }
 
 // passed are the caller's variables that say where things are, not what is built.
-var passed = []string{"PATH", "HOME", "TMPDIR", "GOPROXY", "GOSUMDB", "GONOSUMDB", "GONOSUMCHECK", "GOPRIVATE", "GOMODCACHE", "GOCACHE", "GOPATH", "GOMAXPROCS",
-	"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "XDG_CACHE_HOME"}
+var passed = []string{"PATH", "HOME", "TMPDIR", "GOTMPDIR", "GOPROXY", "GONOPROXY", "GOSUMDB", "GONOSUMDB", "GOPRIVATE", "GOINSECURE", "GOAUTH", "GOVCS",
+	"GOMODCACHE", "GOCACHE", "GOPATH", "GOMAXPROCS", "NETRC", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
+	"SSL_CERT_FILE", "SSL_CERT_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"}
+
+// network are the settings of `go env -w` that say where modules come from; they are read before GOENV=off
+// hides them.
+var network = []string{"GOPROXY", "GONOPROXY", "GOSUMDB", "GONOSUMDB", "GOPRIVATE", "GOINSECURE", "GOMODCACHE", "GOCACHE"}
 
 // fixed are the variables that decide about bytes.
-func (c Command) fixed() []string {
-	return []string{"GOENV=off", "GOTOOLCHAIN=" + c.Toolchain, "GOFLAGS=", "GOWORK=off", "GOOS=linux", "GOARCH=amd64", "GOAMD64=v1",
-		"GOEXPERIMENT=", "GODEBUG=", "GOFIPS140=off", "CGO_ENABLED=0", "GO111MODULE=on", "LC_ALL=C", "GOTELEMETRY=off"}
+var fixed = []string{"GOENV=off", "GOFLAGS=", "GOWORK=off", "GOOS=linux", "GOARCH=amd64", "GOAMD64=v1", "GOEXPERIMENT=", "GODEBUG=", "GOFIPS140=off",
+	"CGO_ENABLED=0", "GO111MODULE=on", "GOTELEMETRY=off", "LC_ALL=C", "TZ=UTC"}
+
+var releaseForm = regexp.MustCompile(`^go1\.[0-9]+(\.[0-9]+|rc[0-9]+)$`)
+
+// Open finds the pinned go command: the one in PATH when it is that release, else the one that the go
+// command in PATH fetches through the module proxy and verifies. It needs Go 1.21 or later in PATH.
+func Open(ctx context.Context, o Options) (*Command, error) {
+	if !releaseForm.MatchString(o.Toolchain) {
+		return nil, fmt.Errorf("go toolchain %.40q: want an exact release like go1.26.8", o.Toolchain)
+	}
+	c := &Command{Options: o, tool: "go"}
+	if err := c.settings(ctx); err != nil {
+		return nil, err
+	}
+	out, err := c.run(ctx, "", "env", "GOVERSION", "GOROOT", "GOHOSTOS", "GOHOSTARCH")
+	if err != nil {
+		return nil, fmt.Errorf("getting toolchain %s: %w", o.Toolchain, err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	if len(lines) != 4 {
+		return nil, fmt.Errorf("go env: %d lines, want 4", len(lines))
+	}
+	if got, _, _ := strings.Cut(lines[0], " "); got != o.Toolchain {
+		return nil, fmt.Errorf("the go command is %.60q, want %s: is Go older than 1.21?", lines[0], o.Toolchain)
+	}
+	c.Root, c.Platform = lines[1], lines[2]+"-"+lines[3]
+	c.tool = filepath.Join(c.Root, "bin", "go")
+	return c, nil
 }
 
-func (c Command) run(ctx context.Context, dir string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir = dir
-	for _, kv := range c.Environ {
-		if name, _, _ := strings.Cut(kv, "="); slices.Contains(passed, name) {
-			cmd.Env = append(cmd.Env, kv)
+// settings reads what the user set with `go env -w`, so that a company's proxy is used although GOENV is
+// off in every build.
+func (c *Command) settings(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, "go", append([]string{"env"}, network...)...)
+	cmd.Env = append(filter(c.Environ, append(slices.Clone(passed), "GOENV")), "GOTOOLCHAIN=local", "GOFLAGS=", "GOWORK=off")
+	cmd.Dir = os.TempDir()
+	out, err := output(ctx, cmd)
+	if err != nil {
+		return err
+	}
+	values := strings.Split(strings.TrimSuffix(string(out), "\n"), "\n")
+	if len(values) != len(network) {
+		return fmt.Errorf("go env: %d lines, want %d", len(values), len(network))
+	}
+	env := filter(c.Environ, passed)
+	for i, name := range network {
+		env = append(env, name+"="+values[i])
+	}
+	c.Environ = env
+	return nil
+}
+
+// environ is the whole environment of the go command.
+func (c *Command) environ() []string {
+	env := append(slices.Clone(c.Environ), fixed...)
+	toolchain := c.Toolchain
+	if c.Root != "" {
+		toolchain = "local" // c.tool is the pinned one itself
+		env = append(env, "GOROOT="+c.Root)
+	}
+	env = append(env, "GOTOOLCHAIN="+toolchain)
+	own := (&url.URL{Scheme: "file", Path: filepath.ToSlash(c.Proxy)}).String()
+	_, err := os.Stat(c.Proxy)
+	have := c.Proxy != "" && err == nil
+	switch {
+	case have && c.Offline:
+		// The sums of modules stand in go.sum; that of the toolchain is checked against the lock
+		// (Sum). Asking a checksum database is neither possible nor needed.
+		env = append(env, "GOPROXY="+own, "GOSUMDB=off")
+	case c.Offline:
+		env = append(env, "GOPROXY=off", "GOSUMDB=off")
+	case have:
+		env = append(env, "GOPROXY="+own+","+lookup(env, "GOPROXY"))
+	}
+	return env
+}
+
+// filter keeps the variables of env named in names.
+func filter(env, names []string) []string {
+	var kept []string
+	for _, kv := range env {
+		if name, _, ok := strings.Cut(kv, "="); ok && slices.Contains(names, name) {
+			kept = append(kept, kv)
 		}
 	}
-	cmd.Env = append(cmd.Env, c.fixed()...)
+	return kept
+}
+
+// lookup returns the last value of a variable, as os/exec does.
+func lookup(env []string, name string) string {
+	value := ""
+	for _, kv := range env {
+		if n, v, ok := strings.Cut(kv, "="); ok && n == name {
+			value = v
+		}
+	}
+	return value
+}
+
+// run runs the go command in dir and returns what it printed.
+func (c *Command) run(ctx context.Context, dir string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, c.tool, args...)
+	cmd.Dir, cmd.Env = dir, c.environ()
+	if dir == "" {
+		cmd.Dir = os.TempDir() // no go.mod of the caller's directory may speak
+	} else if abs, err := filepath.Abs(dir); err == nil {
+		cmd.Env = append(cmd.Env, "PWD="+abs)
+	}
+	return output(ctx, cmd)
+}
+
+// output runs cmd; an interrupted one gets time to clean up.
+func output(ctx context.Context, cmd *exec.Cmd) ([]byte, error) {
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 5 * time.Second
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		if errors.Is(err, exec.ErrNotFound) {
-			return nil, errors.New("go command: not found: install Go 1.21 or later; it fetches the pinned release itself")
-		}
-		return nil, fmt.Errorf("go %s: %w: %s", args[0], err, firstLines(stderr.String()))
+	err := cmd.Run()
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case errors.Is(err, exec.ErrNotFound):
+		return nil, errors.New("program go: not found: install Go 1.21 or later; it fetches the pinned release itself")
+	case err != nil:
+		return nil, fmt.Errorf("go %s: %w: %s", cmd.Args[1], err, firstLines(stderr.String()))
 	}
 	return stdout.Bytes(), nil
 }
@@ -63,91 +185,14 @@ func firstLines(s string) string {
 	return strings.Join(lines[:min(3, len(lines))], " | ")
 }
 
-// A Module is a dependency that a program links.
-type Module struct{ Path, Version string }
-
-// Sources are what the build of one program reads.
-type Sources struct {
-	Files   []string // of the main module, relative to its directory, slash-separated, sorted; with go.mod and go.sum
-	Modules []Module // sorted by path
-}
-
-type listed struct {
-	Dir      string
-	Standard bool
-	Module   *struct {
-		Path, Version string
-		Main          bool
-		Replace       *struct{ Path string }
-	}
-	GoFiles, SFiles, HFiles, SysoFiles, EmbedFiles []string
-}
-
-// List finds the sources of a package (./cmd/x) of the module in dir. A replaced module is an error: its
-// bytes would come from somewhere the lock does not see.
-func (c Command) List(ctx context.Context, dir, pkg string) (*Sources, error) {
-	out, err := c.run(ctx, dir, "list", "-deps", "-json=Dir,Standard,Module,GoFiles,SFiles,HFiles,SysoFiles,EmbedFiles", pkg)
-	if err != nil {
-		return nil, err
-	}
-	root, err := filepath.EvalSymlinks(dir)
-	if err != nil {
-		return nil, err
-	}
-	if root, err = filepath.Abs(root); err != nil {
-		return nil, err
-	}
-	s := &Sources{Files: []string{"go.mod"}}
-	if _, err := os.Stat(filepath.Join(dir, "go.sum")); err == nil {
-		s.Files = append(s.Files, "go.sum")
-	}
-	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
-		var p listed
-		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			return nil, fmt.Errorf("go list: %w", err)
-		}
-		if err := s.add(p, root); err != nil {
-			return nil, err
-		}
-	}
-	sort.Strings(s.Files)
-	s.Files = slices.Compact(s.Files)
-	sort.Slice(s.Modules, func(i, j int) bool { return s.Modules[i].Path < s.Modules[j].Path })
-	s.Modules = slices.Compact(s.Modules)
-	return s, nil
-}
-
-func (s *Sources) add(p listed, root string) error {
-	if p.Standard {
-		return nil
-	}
-	if p.Module == nil {
-		return fmt.Errorf("go list: %s belongs to no module", p.Dir)
-	}
-	if p.Module.Replace != nil {
-		return fmt.Errorf("go list: module %s is replaced: its source is outside what the lock pins", p.Module.Path)
-	}
-	if !p.Module.Main {
-		s.Modules = append(s.Modules, Module{p.Module.Path, p.Module.Version})
-		return nil
-	}
-	rel, err := filepath.Rel(root, p.Dir)
-	if err != nil || rel == ".." || strings.HasPrefix(rel, "../") {
-		return fmt.Errorf("go list: package directory %s is outside the module", p.Dir)
-	}
-	for _, list := range [][]string{p.GoFiles, p.SFiles, p.HFiles, p.SysoFiles, p.EmbedFiles} {
-		for _, f := range list {
-			s.Files = append(s.Files, filepath.ToSlash(filepath.Join(rel, f)))
-		}
-	}
-	return nil
-}
-
 // Build compiles a package of the module in dir to the file out: static, without paths, times or version
-// control in it, so that the bytes depend on source and toolchain alone.
-func (c Command) Build(ctx context.Context, dir, pkg, out string) error {
-	_, err := c.run(ctx, dir, "build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags=-s -w -buildid=", "-o", out, pkg)
+// control in it, so that the bytes depend on source and toolchain alone. A default.pgo beside the source
+// is not used.
+func (c *Command) Build(ctx context.Context, dir, pkg, out string) error {
+	abs, err := filepath.Abs(out)
+	if err != nil {
+		return err
+	}
+	_, err = c.run(ctx, dir, "build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-pgo=off", "-ldflags=-s -w -buildid=", "-o", abs, pkg)
 	return err
 }

@@ -2,34 +2,38 @@ package lock
 
 import (
 	"context"
-	"crypto/sha256"
-	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"log/slog"
 	"net/http"
-	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
 
-// Places are where inputs are looked for, in this order: the store, then each mirror by pool path, then
-// each snapshot archive by timestamp and pool path.
+// Places are where inputs are looked for, in this order: the store (which `tally inputs import` and
+// `build --inputs` fill), then each mirror by pool path, then each snapshot archive by timestamp and pool
+// path.
 type Places struct {
 	Offline   bool     // the store alone
-	Mirrors   []string // base URLs of Debian mirrors (below them: dists, pool)
-	Snapshots []string // base URLs of snapshot archives (below them: TIMESTAMP/pool)
+	Mirrors   []string // base URLs of Debian mirrors: below them are dists and pool
+	Snapshots []string // base URLs of snapshot archives: below them is ARCHIVE/TIMESTAMP/pool
 }
 
-// A Fetcher gets bytes into a store: one connection, resuming, with back-off.
+// A Doer is the network door of this package; *http.Client is one.
+type Doer interface {
+	Do(*http.Request) (*http.Response, error)
+}
+
+// A Fetcher gets bytes into a store: one connection, one file at a time, taken up where an earlier attempt
+// stopped, with back-off. All fields but Progress are required.
 type Fetcher struct {
 	Store    *Store
 	Places   Places
-	Client   *http.Client
+	Client   Doer
 	Sleep    func(context.Context, time.Duration) error // the clock's door
-	Progress func(label string, total int64) Progress   // may be nil
+	Stall    time.Duration                              // an answer that brings no byte for so long is given up; 0: a minute
+	Progress func(label string, total int64) Progress   // may be nil; total in bytes
 	Log      *slog.Logger
 }
 
@@ -39,55 +43,55 @@ type Progress interface {
 	End()
 }
 
-// attempts is how often one place is tried; the pause doubles from a second.
-const attempts = 4
-
 // A GoneError says that an input is in none of the places.
 type GoneError struct {
-	Name   string
+	Name   string // e.g. "package ovmf 2025.02-8"
 	SHA256 Hash
-	Looked []string // each place with what it answered
+	Looked []string // each place with what it answered, in order
 }
 
 func (e *GoneError) Error() string {
 	return fmt.Sprintf("%s (SHA-256 %s) is in none of the places looked at: %s", e.Name, e.SHA256, strings.Join(e.Looked, "; "))
 }
 
-// Packages gets every package of l that is not in the store.
+// Packages gets every package of l that is not in the store. On return without error all are there.
 func (f *Fetcher) Packages(ctx context.Context, l *Lock) error {
+	var missing []Package
+	var total int64
 	for _, p := range l.Packages {
-		if f.Store.Has(p.SHA256, p.Size) {
-			continue
+		if !f.Store.Has(p.SHA256, p.Size) {
+			missing, total = append(missing, p), total+p.Size
 		}
-		if err := f.one(ctx, l, p); err != nil {
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	bar := f.bar(fmt.Sprintf("fetching %d packages", len(missing)), total)
+	defer bar.End()
+	for _, p := range missing {
+		if err := f.locate(ctx, "package "+p.Name+" "+p.Version, p.Object, f.packageURLs(l, p), bar); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (f *Fetcher) one(ctx context.Context, l *Lock, p Package) error {
-	gone := &GoneError{Name: "package " + p.Name + " " + p.Version, SHA256: p.SHA256, Looked: []string{"the cache"}}
+// locate tries the addresses in order.
+func (f *Fetcher) locate(ctx context.Context, name string, want Object, urls []string, bar io.Writer) error {
+	gone := &GoneError{Name: name, SHA256: want.SHA256, Looked: []string{"the cache " + f.Store.dir}}
 	if f.Places.Offline {
-		gone.Looked = append(gone.Looked, "(offline: nowhere else)")
+		gone.Looked = append(gone.Looked, "and nowhere else: offline")
 		return gone
 	}
-	s := l.suite(p.Suite)
-	var urls []string
-	for _, m := range mirrorsFor(f.Places.Mirrors, s.Archive) {
-		urls = append(urls, m+"/"+p.Path)
-	}
-	for _, base := range f.Places.Snapshots {
-		urls = append(urls, strings.TrimRight(base, "/")+"/"+s.Snapshot+"/"+p.Path)
-	}
 	for _, u := range urls {
-		err := f.Get(ctx, u, p.SHA256, p.Size)
+		err := f.get(ctx, u, want, bar)
 		if err == nil {
 			return nil
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		f.Log.Debug("not found", "input", name, "url", u, "error", err)
 		gone.Looked = append(gone.Looked, fmt.Sprintf("%s: %v", u, err))
 	}
 	if len(urls) == 0 {
@@ -96,139 +100,83 @@ func (f *Fetcher) one(ctx context.Context, l *Lock, p Package) error {
 	return gone
 }
 
-// mirrorsFor picks the mirrors whose tree has an archive: security has its own.
+// packageURLs lists the addresses a package may have.
+func (f *Fetcher) packageURLs(l *Lock, p Package) []string {
+	s := l.suite(p.Suite)
+	var urls []string
+	for _, m := range mirrorsFor(f.Places.Mirrors, s.Archive) {
+		urls = append(urls, m+"/"+p.Path)
+	}
+	for _, base := range f.Places.Snapshots {
+		for _, ts := range snapshotTimes(s.Snapshot) {
+			urls = append(urls, strings.TrimRight(base, "/")+"/"+s.Archive+"/"+ts+"/"+p.Path)
+		}
+	}
+	return urls
+}
+
+// mirrorsFor picks the base URLs under which an archive's tree may be: security has a tree of its own,
+// usually beside the main one.
 func mirrorsFor(mirrors []string, archive string) []string {
-	var all []string
+	var all, guesses []string
 	for _, m := range mirrors {
 		m = strings.TrimRight(m, "/")
-		if strings.HasSuffix(m, "-security") == (archive == "debian-security") {
+		switch security := strings.HasSuffix(m, "-security"); {
+		case security == (archive == "debian-security"):
 			all = append(all, m)
+		case !security:
+			guesses = append(guesses, m+"-security")
+		}
+	}
+	for _, g := range guesses {
+		if !slices.Contains(all, g) {
+			all = append(all, g)
 		}
 	}
 	return all
 }
 
-// errPermanent marks an answer that trying again does not change.
-var errPermanent = errors.New("")
-
-// Get downloads one file into the store, from wherever an earlier attempt stopped.
-func (f *Fetcher) Get(ctx context.Context, url string, want Hash, size int64) error {
-	part := f.Store.Path(want) + ".part"
-	if err := os.MkdirAll(filepath.Dir(part), 0o755); err != nil {
-		return err
+// snapshotTimes lists the times to ask a snapshot archive for. It answers with its latest state at or
+// before the time asked for, and it takes that state some hours after the index was signed: so the
+// time of the index itself may be too early for what the index was the first to list.
+func snapshotTimes(index string) []string {
+	t, err := time.Parse(SnapshotTime, index)
+	if err != nil {
+		return nil // Parse refuses such a lock
 	}
-	var err error
-	for i := range attempts {
-		if i > 0 {
-			if err := f.Sleep(ctx, time.Second<<(i-1)); err != nil {
-				return err
-			}
-		}
-		if err = f.try(ctx, url, part, want, size); err == nil || ctx.Err() != nil || errors.Is(err, errPermanent) {
-			return err
-		}
-		f.Log.Info("download: trying again", "error", err)
+	var all []string
+	for _, later := range []time.Duration{12 * time.Hour, 36 * time.Hour, 0} {
+		all = append(all, t.Add(later).Format(SnapshotTime))
 	}
-	return err
+	return all
 }
 
-func (f *Fetcher) try(ctx context.Context, url, part string, want Hash, size int64) error {
-	out, err := os.OpenFile(part, os.O_RDWR|os.O_CREATE, 0o644)
-	if err != nil {
-		return err
-	}
-	defer out.Close()
-	h := sha256.New()
-	have, err := io.Copy(h, out)
-	if err != nil {
-		return err
-	}
-	if have > size {
-		have = 0
-	}
-	body, from, err := f.open(ctx, url, have)
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	if from != have || have == 0 {
-		h.Reset()
-	}
-	if err := receive(ctx, out, h, body, from, size, f.progress(url, size)); err != nil {
-		return err
-	}
-	if got := Hash(h.Sum(nil)); got != want {
-		os.Remove(part)
-		return fmt.Errorf("%wSHA-256 %s, want %s", errPermanent, got, want)
-	}
-	if err := out.Sync(); err != nil {
-		return err
-	}
-	return os.Rename(part, f.Store.Path(want))
-}
-
-func (f *Fetcher) progress(url string, size int64) Progress {
+func (f *Fetcher) bar(label string, total int64) Progress {
 	if f.Progress == nil {
 		return nopProgress{io.Discard}
 	}
-	return f.Progress("fetching "+url[strings.LastIndexByte(url, '/')+1:], size)
+	return f.Progress(label, total)
 }
 
 type nopProgress struct{ io.Writer }
 
 func (nopProgress) End() {}
 
-// open asks for the file from byte have on, and returns where the answer starts.
-func (f *Fetcher) open(ctx context.Context, url string, have int64) (io.ReadCloser, int64, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, 0, fmt.Errorf("%w%v", errPermanent, err)
-	}
-	req.Header.Set("Accept-Encoding", "identity")
-	if have > 0 {
-		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", have))
-	}
-	resp, err := f.Client.Do(req)
-	if err != nil {
-		return nil, 0, err
-	}
-	switch {
-	case resp.StatusCode == http.StatusOK:
-		return resp.Body, 0, nil
-	case resp.StatusCode == http.StatusPartialContent && strings.HasPrefix(resp.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", have)):
-		return resp.Body, have, nil
-	case resp.StatusCode == http.StatusRequestedRangeNotSatisfiable:
-		resp.Body.Close() // the part is the whole, or nonsense: the hash decides
-		return io.NopCloser(strings.NewReader("")), have, nil
-	}
-	resp.Body.Close()
-	err = fmt.Errorf("%s", resp.Status)
-	if resp.StatusCode >= 400 && resp.StatusCode < 500 && resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusRequestTimeout {
-		err = fmt.Errorf("%w%s", errPermanent, resp.Status)
-	}
-	return nil, 0, err
+// Client is an HTTP client for a Fetcher: one connection a host, the caller's proxy settings.
+func Client() *http.Client {
+	t := &http.Transport{Proxy: http.ProxyFromEnvironment, MaxConnsPerHost: 1, ResponseHeaderTimeout: time.Minute, TLSHandshakeTimeout: time.Minute}
+	t.RegisterProtocol("file", http.NewFileTransport(http.Dir("/")))
+	return &http.Client{Transport: t}
 }
 
-// receive appends the body behind byte from; a body that is too long is an error, one that is too short
-// too, but keeps what came.
-func receive(ctx context.Context, out *os.File, h hash.Hash, body io.Reader, from, size int64, bar Progress) error {
-	defer bar.End()
-	if _, err := out.Seek(from, io.SeekStart); err != nil {
-		return err
+// Sleep waits for d on the machine's clock, or until ctx ends.
+func Sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
 	}
-	if err := out.Truncate(from); err != nil {
-		return err
-	}
-	n, err := io.Copy(io.MultiWriter(out, h, bar), io.LimitReader(ctxReader{ctx, body}, size-from+1))
-	if err != nil {
-		return err
-	}
-	switch got := from + n; {
-	case got > size:
-		out.Truncate(0)
-		return fmt.Errorf("%wlonger than %d bytes", errPermanent, size)
-	case got < size:
-		return fmt.Errorf("ends after %d of %d bytes", got, size)
-	}
-	return nil
 }

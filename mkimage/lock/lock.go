@@ -1,9 +1,13 @@
 // Package lock pins every input of an image by SHA-256 and gets them back by hash alone.
 //
-// image.lock (tally.lock/v1) is one JSON object, two-space indentation, lists sorted, one trailing
-// newline. It holds no place on the network: a package is named by its pool path, and by the timestamp
-// at which a snapshot archive has it; the mirror is the machine's own business. `digest` is the SHA-256
-// of the object with an empty digest: an edit by hand is an error.
+// image.lock (tally.lock/v1) is one JSON object: two-space indentation, lists sorted, one trailing
+// newline, no wall clock and no place on the network. A package is named by its pool path below a mirror and by the time at
+// which a snapshot archive has it; which mirror that is, is the business of the machine that fetches.
+// `digest` is the SHA-256 of the whole object with 64 zeros in that field: it is no signature, but an edit
+// by hand, or a merge by a tool that does not know the format, is an error. `spec_sha256` ties the
+// lock to one image.yaml, so that the two cannot drift apart.
+//
+// [Indexer] is the only code that reads a package index; [Fetcher] gets what a lock names; [Store] keeps it.
 package lock
 
 import (
@@ -14,12 +18,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path"
-	"strings"
 )
 
 // Schema names the format.
 const Schema = "tally.lock/v1"
+
+// FileName is the usual name of a lock, beside its spec and in an output directory.
+const FileName = "image.lock"
 
 // MaxLock is the size in bytes above which a lock is refused unread.
 const MaxLock = 64 << 20
@@ -34,84 +39,104 @@ func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
 
 // UnmarshalText wants 64 lower-case hex digits.
 func (h *Hash) UnmarshalText(b []byte) error {
+	var v Hash
 	if len(b) != 64 || string(bytes.ToLower(b)) != string(b) {
 		return fmt.Errorf("hash %.80q: want 64 lower-case hex digits", b)
 	}
-	if _, err := hex.Decode(h[:], b); err != nil {
+	if _, err := hex.Decode(v[:], b); err != nil {
 		return fmt.Errorf("hash %.80q: want 64 lower-case hex digits", b)
 	}
+	*h = v
 	return nil
 }
 
 // A Lock is everything an image is made of, by content.
 type Lock struct {
-	Schema    string    `json:"schema"`
-	Digest    Hash      `json:"digest"` // of this object with a zero digest
-	Spec      Hash      `json:"spec_sha256"`
-	Arch      string    `json:"arch"`
-	Toolchain string    `json:"toolchain"` // release of the go command, e.g. go1.26.8
-	Suites    []Suite   `json:"suites"`
-	Packages  []Package `json:"packages"` // by name and version
-	Files     []File    `json:"files"`    // by path
-	Dirs      []Dir     `json:"dirs"`     // by path
-	Go        []Go      `json:"go"`       // by module directory and package
-	Modules   []Module  `json:"modules"`  // by path
+	Schema     string      `json:"schema"`
+	Digest     Hash        `json:"digest"` // see the package comment
+	Spec       Hash        `json:"spec_sha256"`
+	Arch       string      `json:"arch"`       // Debian's name of the architecture: amd64
+	Toolchains []Toolchain `json:"toolchains"` // by version and platform
+	Suites     []Suite     `json:"suites"`     // by name
+	Packages   []Package   `json:"packages"`   // by name, version and architecture
+	Files      []File      `json:"files"`      // by path
+	Dirs       []Dir       `json:"dirs"`       // by path
+	Go         []Go        `json:"go"`         // by module directory and package
+	Modules    []Module    `json:"modules"`    // by path and version
+}
+
+// A Toolchain is one release of the go command for the machine that made the lock.
+type Toolchain struct {
+	Version  string `json:"version"`  // e.g. go1.26.8
+	Platform string `json:"platform"` // of the building machine, e.g. linux-amd64
+	Sum      string `json:"sum"`      // h1:… of module golang.org/toolchain, as in go.sum
 }
 
 // A Suite is one index that packages came from, as it was when the lock was made.
 type Suite struct {
 	Name       string   `json:"name"`
-	Archive    string   `json:"archive"`  // debian or debian-security: which tree of a mirror has the pool
-	Date       string   `json:"date"`     // of the InRelease file, RFC 3339
-	Snapshot   string   `json:"snapshot"` // the same as a snapshot archive spells it: 20060102T150405Z
-	ValidUntil string   `json:"valid_until,omitempty"`
-	InRelease  Hash     `json:"inrelease_sha256"`
-	Signers    []string `json:"signers"` // fingerprints of the archive keys that signed it
-	Components []string `json:"components"`
+	Archive    string   `json:"archive"`               // debian or debian-security: which tree of a mirror
+	Date       string   `json:"date"`                  // of the InRelease file, RFC 3339
+	ValidUntil string   `json:"valid_until,omitempty"` // of the InRelease file, RFC 3339; absent: it names no end
+	Snapshot   string   `json:"snapshot"`              // the date as snapshot archives spell it: 20060102T150405Z
+	Signers    []string `json:"signers"`               // fingerprints of the archive keys that signed it, sorted
+	InRelease  Object   `json:"inrelease"`
+	Indexes    []Index  `json:"indexes"` // by component
+}
+
+// An Index is one package list that the suite's InRelease file names.
+type Index struct {
+	Component string `json:"component"`
+	Object           // of the compressed list
+}
+
+// An Object is some bytes by hash and size.
+type Object struct {
+	SHA256 Hash  `json:"sha256"`
+	Size   int64 `json:"size"` // bytes
 }
 
 // A Package is one .deb.
 type Package struct {
-	Name    string   `json:"name"`
-	Version string   `json:"version"`
-	Arch    string   `json:"arch"`
-	Suite   string   `json:"suite"`
-	Path    string   `json:"path"` // below the mirror's root: pool/…
-	SHA256  Hash     `json:"sha256"`
-	Size    int64    `json:"size"` // bytes
-	For     []string `json:"for"`  // who uses it: root.N, kernel, stub, firmware.NAME; sorted
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Arch    string `json:"arch"`
+	Suite   string `json:"suite"`
+	Path    string `json:"path"` // below the mirror's root: pool/…
+	Object
+	For []string `json:"for"` // who uses it: root.N, kernel, stub, firmware.NAME, vars; sorted
 }
 
 // A File is one local file.
 type File struct {
-	Path   string `json:"path"` // relative to the spec's directory
-	SHA256 Hash   `json:"sha256"`
-	Size   int64  `json:"size"`
+	Path string `json:"path"` // relative to the spec's directory
+	Object
 }
 
-// A Dir is one local directory; the hash is that of its tree (mkimage/tree), so that it covers names,
-// kinds and modes as they enter the image.
+// A Dir is one local directory.
 type Dir struct {
-	Path string `json:"path"`
-	Tree Hash   `json:"tree_sha256"`
+	Path  string `json:"path"`        // relative to the spec's directory
+	Tree  Hash   `json:"tree_sha256"` // mkimage/tree's digest: names, kinds and modes as they enter the image, and contents
+	Count int    `json:"entries"`
 }
 
-// A Go is one program: the hash covers every source file of this module that its build reads, with
-// go.mod and go.sum.
+// A Go is one program.
 type Go struct {
-	Module  string `json:"module"` // directory, relative to the spec's
-	Package string `json:"package"`
-	Source  Hash   `json:"source_sha256"`
+	Module    string `json:"module"` // directory, relative to the spec's
+	Package   string `json:"package"`
+	Toolchain string `json:"toolchain"`     // e.g. go1.26.8
+	Source    Hash   `json:"source_sha256"` // of every file of this module that the build reads, with go.mod and go.sum
+	Standard  Hash   `json:"std_sha256"`    // of every file of the standard library that the build reads
 }
 
-// A Module is one module that a program links, with the checksum of go.sum.
+// A Module is one module that a program links.
 type Module struct {
 	Path    string `json:"path"`
 	Version string `json:"version"`
-	Sum     string `json:"sum"` // h1:…
+	Sum     string `json:"sum"` // h1:… of its zip file, as in go.sum
 }
 
-// Marshal returns the one form of l, with its digest.
+// Marshal returns the one form of l and sets l.Digest.
 func (l *Lock) Marshal() ([]byte, error) {
 	c := *l
 	c.Digest = Hash{}
@@ -135,8 +160,8 @@ func marshal(l *Lock) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// ErrEdited is returned for a lock that is not in the form Marshal writes.
-var ErrEdited = errors.New("was changed by hand: make it again with 'tally lock'")
+// ErrEdited is returned, wrapped, for a lock that is not in the form Marshal writes.
+var ErrEdited = errors.New("was changed by hand")
 
 // Parse reads and checks a lock; name stands in error messages.
 func Parse(data []byte, name string) (*Lock, error) {
@@ -158,33 +183,18 @@ func Parse(data []byte, name string) (*Lock, error) {
 	c := *l
 	again, err := c.Marshal()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if !bytes.Equal(again, data) {
-		return nil, fmt.Errorf("%s: %w", name, ErrEdited)
+		return nil, fmt.Errorf("%s: %w (its digest is %s, want %s)", name, ErrEdited, l.Digest, c.Digest)
 	}
-	return l, l.check(name)
+	if err := l.check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return l, nil
 }
 
-func (l *Lock) check(name string) error {
-	suites := map[string]bool{}
-	for _, s := range l.Suites {
-		suites[s.Name] = true
-	}
-	for _, p := range l.Packages {
-		switch {
-		case !suites[p.Suite]:
-			return fmt.Errorf("%s: package %.80q: suite %.64q is not in the lock", name, p.Name, p.Suite)
-		case p.Path == "" || path.Clean(p.Path) != p.Path || path.IsAbs(p.Path) || strings.HasPrefix(p.Path, ".."):
-			return fmt.Errorf("%s: package %.80q: path %.200q: want a clean relative path", name, p.Name, p.Path)
-		case p.Size < 0:
-			return fmt.Errorf("%s: package %.80q: size %d", name, p.Name, p.Size)
-		}
-	}
-	return nil
-}
-
-// PackagesFor returns the packages that a user of the lock (see Package.For) needs.
+// PackagesFor returns the packages that a user of the lock (see Package.For) needs, in the lock's order.
 func (l *Lock) PackagesFor(user string) []Package {
 	var all []Package
 	for _, p := range l.Packages {
@@ -197,6 +207,7 @@ func (l *Lock) PackagesFor(user string) []Package {
 	return all
 }
 
+// suite returns the suite of that name, or nil.
 func (l *Lock) suite(name string) *Suite {
 	for i := range l.Suites {
 		if l.Suites[i].Name == name {

@@ -13,7 +13,7 @@ import (
 )
 
 // A Store keeps files by their SHA-256 below a directory: sha256/HEX. What is half downloaded lies beside
-// it as HEX.part and is taken up again.
+// it as HEX.part and is taken up again. Several processes may use one store.
 type Store struct{ dir string }
 
 // NewStore returns the store in dir, which is made when something is put there.
@@ -25,69 +25,98 @@ func (s *Store) Path(h Hash) string { return filepath.Join(s.dir, "sha256", h.St
 // Unpacked is the directory of decompressed packages.
 func (s *Store) Unpacked() string { return filepath.Join(s.dir, "unpacked") }
 
-// Has says whether the file is there with the right size. Its bytes are checked by who reads it: Open
-// and deb.Unpack.
+// GoProxy is the directory of Go modules and toolchains that were imported, in the layout of a module
+// proxy (https://go.dev/ref/mod#goproxy-protocol).
+func (s *Store) GoProxy() string { return filepath.Join(s.dir, "goproxy") }
+
+// Has says whether the file is there with the right size. Its bytes are checked by who reads it: Read,
+// Copy and deb.Unpack.
 func (s *Store) Has(h Hash, size int64) bool {
 	fi, err := os.Stat(s.Path(h))
-	return err == nil && fi.Mode().IsRegular() && (size < 0 || fi.Size() == size)
+	return err == nil && fi.Mode().IsRegular() && fi.Size() == size
 }
 
 // ErrDamaged says that a file of the store has not the bytes its name says.
 var ErrDamaged = errors.New("cached file is damaged")
 
-// Read returns the file with that hash and checks it.
-func (s *Store) Read(h Hash) ([]byte, error) {
-	data, err := os.ReadFile(s.Path(h))
+// Read returns the file and checks it.
+func (s *Store) Read(o Object) ([]byte, error) {
+	f, err := os.Open(s.Path(o.SHA256))
 	if err != nil {
 		return nil, err
 	}
-	if sha256.Sum256(data) != h {
-		return nil, fmt.Errorf("%w: %s: remove it", ErrDamaged, s.Path(h))
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, o.Size+1))
+	if err != nil {
+		return nil, err
+	}
+	if sha256.Sum256(data) != o.SHA256 {
+		return nil, fmt.Errorf("%w: %s: remove it", ErrDamaged, s.Path(o.SHA256))
 	}
 	return data, nil
 }
 
+// Copy writes the file to w and checks it; after an error w has taken bytes that must not be used.
+func (s *Store) Copy(ctx context.Context, w io.Writer, o Object) error {
+	f, err := os.Open(s.Path(o.SHA256))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h := sha256.New()
+	n, err := io.Copy(io.MultiWriter(w, h), io.LimitReader(ctxReader{ctx, f}, o.Size+1))
+	if err == nil && (n != o.Size || Hash(h.Sum(nil)) != o.SHA256) {
+		err = fmt.Errorf("%w: %s: remove it", ErrDamaged, s.Path(o.SHA256))
+	}
+	return err
+}
+
 // Put stores data.
-func (s *Store) Put(data []byte) (Hash, error) {
-	h := Hash(sha256.Sum256(data))
-	if s.Has(h, int64(len(data))) {
-		return h, nil
+func (s *Store) Put(data []byte) (Object, error) {
+	o := Object{SHA256: sha256.Sum256(data), Size: int64(len(data))}
+	if s.Has(o.SHA256, o.Size) {
+		return o, nil
 	}
-	if err := os.MkdirAll(filepath.Dir(s.Path(h)), 0o755); err != nil {
-		return h, err
+	if err := os.MkdirAll(filepath.Dir(s.Path(o.SHA256)), 0o755); err != nil {
+		return o, err
 	}
-	return h, atomicfile.WriteFile(s.Path(h), data, 0o644)
+	return o, atomicfile.WriteFile(s.Path(o.SHA256), data, 0o644)
 }
 
 // PutReader stores what r holds, if it has the hash and size wanted.
-func (s *Store) PutReader(ctx context.Context, r io.Reader, want Hash, size int64) error {
-	if err := os.MkdirAll(filepath.Dir(s.Path(want)), 0o755); err != nil {
+func (s *Store) PutReader(ctx context.Context, r io.Reader, want Object) error {
+	if err := os.MkdirAll(filepath.Dir(s.Path(want.SHA256)), 0o755); err != nil {
 		return err
 	}
-	f, err := atomicfile.Create(s.Path(want), 0o644)
+	f, err := atomicfile.Create(s.Path(want.SHA256), 0o644)
 	if err != nil {
 		return err
 	}
 	defer f.Abort()
 	h := sha256.New()
-	n, err := io.Copy(io.MultiWriter(f, h), io.LimitReader(ctxReader{ctx, r}, size+1))
+	n, err := io.Copy(io.MultiWriter(f, h), io.LimitReader(ctxReader{ctx, r}, want.Size+1))
 	if err != nil {
 		return err
 	}
-	if got := Hash(h.Sum(nil)); n != size || got != want {
-		return fmt.Errorf("%d bytes with SHA-256 %s, want %d with %s", n, got, size, want)
+	if got := Hash(h.Sum(nil)); n != want.Size || got != want.SHA256 {
+		return fmt.Errorf("%d bytes with SHA-256 %s, want %d with %s", n, got, want.Size, want.SHA256)
 	}
 	return f.Commit()
 }
 
+// A ctxReader stops reading when its context ends.
 type ctxReader struct {
 	ctx context.Context
 	r   io.Reader
 }
 
 func (c ctxReader) Read(b []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
+	if c.ctx.Err() != nil {
+		return 0, context.Cause(c.ctx)
 	}
-	return c.r.Read(b)
+	n, err := c.r.Read(b)
+	if err != nil && c.ctx.Err() != nil {
+		err = context.Cause(c.ctx) // a stalled download says so, not "context canceled"
+	}
+	return n, err
 }

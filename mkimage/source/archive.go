@@ -3,248 +3,185 @@ package source
 import (
 	"archive/tar"
 	"bytes"
-	"cmp"
 	"context"
-	"errors"
+	"crypto/sha256"
 	"fmt"
 	"io"
-	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"tally/mkimage/lock"
+	"tally/mkimage/spec"
 	"tally/mkimage/tree"
 )
 
-// The source archive (sources.tar) holds every local source of a build, so that spec, lock and archive
-// are all that a rebuild needs beside what the lock names by hash: a tar with entries sorted by name, owner
-// 0:0, time 0, modes 0644 and 0755. Names are relative to the lowest directory that contains the spec and
-// all it refers to; the spec itself is in it.
+// # The source archive
+//
+// sources.tar holds every local source of a build: with it, a rebuild elsewhere needs nothing but what the
+// lock names by hash. It is a tar file (USTAR, PAX headers only for what that cannot hold):
+//
+//   - its first entry is the file ".tally-sources", whose content is the line "tally.sources/v1 DIR":
+//     DIR/image.yaml and DIR/image.lock are spec and lock, "." stands for the top;
+//   - then every directory, file and symbolic link, sorted bytewise by name, each name once: spec and
+//     lock under those names, files and directories that the spec names, and of Go modules go.mod, go.sum
+//     and the source files that the programs are built from;
+//   - owner 0:0 without names, time 0, modes 0755 and 0644 (0777 for links).
+//
+// Names are relative to the lowest directory that holds the spec and all it refers to.
 
-// Limits on a source archive.
 const (
-	maxArchive      = 4 << 30 // bytes
-	maxArchiveFiles = 100000
+	headName   = ".tally-sources"
+	headPrefix = "tally.sources/v1 "
 )
 
-// base returns the lowest directory that holds the spec and all it refers to, and where the spec's
-// directory is below it ("." or a relative path).
-func (l *Local) base() (dir, rel string, err error) {
+// An item is one entry of an archive being written.
+type item struct {
+	kind   tree.Kind
+	mode   int64
+	link   string
+	object lock.Object
+	data   tree.Content
+}
+
+// base says where the spec's directory is below the lowest directory that holds all: "." or a path.
+func (l *Local) base() string {
 	up := 0
-	paths := []string{}
-	for _, f := range l.files() {
-		paths = append(paths, f.Path)
-	}
-	for _, g := range l.programs() {
-		paths = append(paths, g.Module)
-	}
-	for _, s := range l.Spec.Root {
-		if s.Dir != nil {
-			paths = append(paths, s.Dir.Path)
-		}
-	}
-	for _, p := range paths {
+	for _, p := range l.paths() {
 		n := 0
-		for rest := p; rest == ".." || strings.HasPrefix(rest, "../"); rest = strings.TrimPrefix(strings.TrimPrefix(rest, ".."), "/") {
+		for rest := p; rest == ".." || strings.HasPrefix(rest, "../"); rest = strings.TrimPrefix(rest[2:], "/") {
 			n++
 		}
 		up = max(up, n)
 	}
-	abs, err := filepath.Abs(l.Dir)
-	if err != nil {
-		return "", "", err
-	}
-	dir = filepath.Join(abs, strings.Repeat("../", up))
-	rel, err = filepath.Rel(dir, abs)
-	return dir, filepath.ToSlash(rel), err
+	elements := strings.Split(strings.Trim(filepath.ToSlash(l.Dir), "/"), "/")
+	return path.Join(".", path.Join(elements[max(0, len(elements)-up):]...))
 }
 
-// collect lists what the archive holds: name below the base to path on disk.
-func (l *Local) collect(ctx context.Context, rel string) (map[string]string, error) {
-	all := map[string]string{}
-	add := func(p string) { all[path.Join(rel, p)] = filepath.Join(l.Dir, filepath.FromSlash(p)) }
-	for _, f := range l.files() {
-		add(f.Path)
+// paths lists the local paths that the spec names.
+func (l *Local) paths() []string {
+	all := append(l.Spec.Files(), l.Spec.Dirs()...)
+	for _, g := range l.Spec.Programs() {
+		all = append(all, g.Module)
 	}
-	for _, s := range l.Spec.Root {
-		if s.Dir == nil {
-			continue
-		}
-		t, err := l.dirTree(s.Dir)
+	return all
+}
+
+// collect lists what the archive holds, by name.
+func (l *Local) collect(ctx context.Context, base string, rawLock []byte) (map[string]item, error) {
+	all := map[string]item{}
+	file := func(p string) error {
+		o, err := l.hash(ctx, p)
 		if err != nil {
+			return err
+		}
+		all[path.Join(base, p)] = item{kind: tree.File, mode: 0o644, object: o, data: onDisk(l.disk(p))}
+		return nil
+	}
+	for _, p := range l.Spec.Files() {
+		if err := file(p); err != nil {
 			return nil, err
 		}
-		for _, e := range t.Entries() {
-			if e.Path != "" {
-				add(path.Join(s.Dir.Path, strings.TrimPrefix(strings.TrimPrefix(e.Path, s.Dir.Target), "/")))
-			}
-		}
 	}
-	c, err := l.command()
-	if err != nil {
-		return nil, err
-	}
-	for _, g := range l.programs() {
-		s, err := c.List(ctx, filepath.Join(l.Dir, filepath.FromSlash(g.Module)), g.Package)
+	for _, g := range l.Spec.Programs() {
+		s, err := l.list(ctx, g)
 		if err != nil {
 			return nil, err
 		}
 		for _, f := range s.Files {
-			add(path.Join(g.Module, f))
+			if err := file(path.Join(g.Module, f)); err != nil {
+				return nil, err
+			}
 		}
+	}
+	for _, p := range l.Spec.Dirs() {
+		t, err := l.tree(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range t.Entries() {
+			all[path.Join(base, p, e.Path)] = item{e.Kind, int64(e.Mode), e.Link, lock.Object{SHA256: e.Digest, Size: e.Size}, e.Data}
+		}
+	}
+	for name, data := range map[string][]byte{spec.FileName: l.Raw, lock.FileName: rawLock} {
+		o := lock.Object{SHA256: sha256.Sum256(data), Size: int64(len(data))}
+		all[path.Join(base, name)] = item{kind: tree.File, mode: 0o644, object: o, data: tree.Bytes(data)}
 	}
 	return all, nil
 }
 
-// specName is the name of the spec in an archive, below its directory.
-const specName = "image.yaml"
+// WriteArchive writes the source archive to w. It fails when a file is not what Pin or Check saw.
+func (l *Local) WriteArchive(ctx context.Context, w io.Writer, rawLock []byte) error {
+	base := l.base()
+	all, err := l.collect(ctx, base, rawLock)
+	if err != nil {
+		return err
+	}
+	tw := tar.NewWriter(w)
+	head := []byte(headPrefix + base + "\n")
+	o := lock.Object{SHA256: sha256.Sum256(head), Size: int64(len(head))}
+	if err := writeItem(ctx, tw, headName, item{kind: tree.File, mode: 0o644, object: o, data: tree.Bytes(head)}); err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if name == headName {
+			return fmt.Errorf("source %q: this name is the archive's own", name)
+		}
+		if err := writeItem(ctx, tw, name, all[name]); err != nil {
+			return err
+		}
+	}
+	return tw.Close()
+}
 
-// sources writes the archive to a temporary file and makes it an input.
-func (a *assembler) sources(ctx context.Context) error {
-	_, rel, err := a.base()
-	if err != nil {
+func writeItem(ctx context.Context, tw *tar.Writer, name string, it item) error {
+	h := &tar.Header{Name: name, Mode: it.mode}
+	switch it.kind {
+	case tree.Dir:
+		h.Typeflag, h.Name = tar.TypeDir, name+"/"
+		return tw.WriteHeader(h)
+	case tree.Symlink:
+		h.Typeflag, h.Linkname = tar.TypeSymlink, it.link
+		return tw.WriteHeader(h)
+	}
+	h.Typeflag, h.Size = tar.TypeReg, it.object.Size
+	if err := tw.WriteHeader(h); err != nil {
 		return err
 	}
-	all, err := a.collect(ctx, rel)
-	if err != nil {
-		return err
-	}
-	name := filepath.Join(a.tmp, "sources.tar")
+	e := tree.Entry{Path: name, Size: it.object.Size, Digest: it.object.SHA256, Data: it.data, Source: "the disk, where it changed since it was pinned"}
+	return e.CopyTo(ctx, tw, make([]byte, 64<<10))
+}
+
+// unpackArchive writes the archive to tmp/sources.tar and unpacks it again; the returned Local reads what
+// was unpacked.
+func (l *Local) unpackArchive(ctx context.Context, rawLock []byte, tmp string) (*Local, error) {
+	name := filepath.Join(tmp, "sources.tar")
 	f, err := os.Create(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer f.Close()
-	tw := tar.NewWriter(f)
-	names := []string{path.Join(rel, specName)}
-	for n := range all {
-		names = append(names, n)
+	if err := l.WriteArchive(ctx, f, rawLock); err != nil {
+		return nil, err
 	}
-	slices.SortFunc(names, func(x, y string) int { return cmp.Compare(x, y) })
-	for _, n := range slices.Compact(names) {
-		if n == path.Join(rel, specName) {
-			err = writeTar(tw, n, 0o644, a.Raw)
-		} else {
-			err = copyToTar(tw, n, all[n])
-		}
-		if err != nil {
-			return err
-		}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return nil, err
 	}
-	if err := tw.Close(); err != nil {
-		return err
-	}
-	a.in.Sources = onDisk(name)
-	return f.Close()
-}
-
-func writeTar(tw *tar.Writer, name string, mode int64, data []byte) error {
-	if err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: int64(len(data))}); err != nil {
-		return err
-	}
-	_, err := tw.Write(data)
-	return err
-}
-
-func copyToTar(tw *tar.Writer, name, file string) error {
-	fi, err := os.Lstat(file)
+	dir := filepath.Join(tmp, "sources")
+	file, err := Extract(ctx, f, dir)
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("the archive just made cannot be read: %w", err)
 	}
-	e, err := dirEntry(file, name, fs.FileInfoToDirEntry(fi))
+	copied, err := Open(file, l.Environ)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	switch e.Kind {
-	case tree.Dir:
-		return tw.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: name + "/", Mode: 0o755})
-	case tree.Symlink:
-		return tw.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: e.Link, Mode: 0o777})
+	if !bytes.Equal(copied.Raw, l.Raw) {
+		return nil, fmt.Errorf("the spec is not what the archive has: a directory of the spec has a file of its name")
 	}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	return writeTar(tw, name, int64(e.Mode), data)
-}
-
-// Extract unpacks a source archive into dir, which must exist, and returns the path of the spec. Nothing
-// is written outside dir: names must be clean and relative, and no entry may lie below a symbolic link.
-func Extract(ctx context.Context, r io.Reader, dir string) (string, error) {
-	tr := tar.NewReader(io.LimitReader(r, maxArchive))
-	kinds := map[string]byte{}
-	specPath := ""
-	for {
-		if err := ctx.Err(); err != nil {
-			return "", err
-		}
-		h, err := tr.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return "", fmt.Errorf("source archive: %w", err)
-		}
-		name := strings.TrimSuffix(h.Name, "/")
-		if err := checkArchiveName(name, kinds); err != nil {
-			return "", err
-		}
-		if len(kinds) >= maxArchiveFiles {
-			return "", fmt.Errorf("source archive: more than %d files", maxArchiveFiles)
-		}
-		kinds[name] = h.Typeflag
-		if err := extractOne(tr, h, filepath.Join(dir, filepath.FromSlash(name))); err != nil {
-			return "", err
-		}
-		if path.Base(name) == specName && h.Typeflag == tar.TypeReg && (specPath == "" || strings.Count(name, "/") < strings.Count(specPath, "/")) {
-			specPath = name
-		}
-	}
-	if specPath == "" {
-		return "", fmt.Errorf("source archive: no %s in it", specName)
-	}
-	return filepath.Join(dir, filepath.FromSlash(specPath)), nil
-}
-
-func checkArchiveName(name string, kinds map[string]byte) error {
-	if err := tree.CheckPath(name); err != nil {
-		return fmt.Errorf("source archive: %w", err)
-	}
-	if _, twice := kinds[name]; twice {
-		return fmt.Errorf("source archive: path %q twice", name)
-	}
-	for p := tree.Parent(name); p != ""; p = tree.Parent(p) {
-		if k, ok := kinds[p]; ok && k != tar.TypeDir {
-			return fmt.Errorf("source archive: path %q lies below %q, which is no directory", name, p)
-		}
-	}
-	return nil
-}
-
-func extractOne(tr *tar.Reader, h *tar.Header, file string) error {
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		return err
-	}
-	switch h.Typeflag {
-	case tar.TypeDir:
-		return os.MkdirAll(file, 0o755)
-	case tar.TypeSymlink:
-		return os.Symlink(h.Linkname, file)
-	case tar.TypeReg:
-		var b bytes.Buffer
-		if _, err := b.ReadFrom(io.LimitReader(tr, maxLocal+1)); err != nil {
-			return fmt.Errorf("source archive: path %q: %w", h.Name, err)
-		}
-		mode := fs.FileMode(0o644)
-		if h.Mode&0o100 != 0 {
-			mode = 0o755
-		}
-		if err := os.WriteFile(file, b.Bytes(), mode); err != nil {
-			return err
-		}
-		return os.Chmod(file, mode)
-	}
-	return fmt.Errorf("source archive: path %q: entry type %q: want files, directories and symbolic links", h.Name, h.Typeflag)
+	copied.GoProxy, copied.Offline, copied.commands = l.GoProxy, l.Offline, l.commands
+	return copied, f.Close()
 }

@@ -1,49 +1,50 @@
 package source
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"fmt"
 	"io"
 	"os"
-	"path"
 	"path/filepath"
-	"slices"
 	"strings"
-	"sync"
 
 	"github.com/ulikunitz/xz"
 
 	"tally/mkimage"
-	"tally/mkimage/deb"
 	"tally/mkimage/lock"
 	"tally/mkimage/spec"
 	"tally/mkimage/tree"
 )
 
-func newXZ(r io.Reader) (io.Reader, error) { return xz.NewReader(r) }
-
 // An assembler turns a checked lock into mkimage.Inputs.
 type assembler struct {
-	*Local
-	lock  *lock.Lock
-	store *lock.Store
-	tmp   string // for the programs
-	jobs  int
-	in    mkimage.Inputs
+	*Local // what was unpacked from the source archive
+	lock   *lock.Lock
+	store  *lock.Store
+	tmp    string
+	jobs   int
+	n      int // of temporary files
+	in     mkimage.Inputs
 }
 
-// Assemble builds the Go programs, unpacks the packages and reads the files that k pins. Everything must
-// be in the store and unchanged beside the spec (Fetcher.Packages, Check). tmp must stay until the image
-// is built; jobs is the number of packages unpacked at a time.
+// Assemble writes the source archive, builds the Go programs from it, unpacks the packages and reads the
+// files that k pins. Check must have been called, and everything must be in the store
+// (lock.Fetcher.Packages). The result refers to files below tmp, an empty directory of the caller's, and
+// to the store: both must stay until the image is built. jobs is the number of packages unpacked at a time.
 func (l *Local) Assemble(ctx context.Context, k *lock.Lock, rawLock []byte, store *lock.Store, tmp string, jobs int) (mkimage.Inputs, error) {
+	copied, err := l.unpackArchive(ctx, rawLock, tmp)
+	if err != nil {
+		return mkimage.Inputs{}, err
+	}
 	s := l.Spec
-	a := &assembler{Local: l, lock: k, store: store, tmp: tmp, jobs: max(1, jobs)}
+	a := &assembler{Local: copied, lock: k, store: store, tmp: tmp, jobs: max(1, jobs)}
 	a.in = mkimage.Inputs{Name: s.Name, Version: s.Version, Epoch: s.Epoch, Cmdline: s.Cmdline, Platforms: s.Platforms, Modules: s.Modules,
-		Root: tree.New(), KernelTree: tree.New(), Spec: l.Raw, Lock: rawLock}
-	for _, step := range []func(context.Context) error{a.programs, a.root, a.kernel, a.stub, a.firmware, a.sources} {
+		Root: tree.New(), KernelTree: tree.New(), Spec: l.Raw, Lock: rawLock, Sources: onDisk(filepath.Join(tmp, "sources.tar"))}
+	for _, step := range []func(context.Context) error{a.init, a.root, a.kernel, a.stub, a.firmware} {
 		if err := step(ctx); err != nil {
-			return a.in, err
+			return mkimage.Inputs{}, err
 		}
 	}
 	a.list()
@@ -52,21 +53,34 @@ func (l *Local) Assemble(ctx context.Context, k *lock.Lock, rawLock []byte, stor
 
 // program builds one Go program.
 func (a *assembler) program(ctx context.Context, g *spec.Go) ([]byte, error) {
-	c, err := a.command()
+	c, err := a.command(ctx, g)
 	if err != nil {
 		return nil, err
 	}
-	out := filepath.Join(a.tmp, "program")
-	if err := c.Build(ctx, filepath.Join(a.Dir, filepath.FromSlash(g.Module)), g.Package, out); err != nil {
+	out := a.temporary()
+	if err := c.Build(ctx, a.disk(g.Module), g.Package, out); err != nil {
 		return nil, err
 	}
 	defer os.Remove(out)
 	return os.ReadFile(out)
 }
 
-func (a *assembler) programs(ctx context.Context) (err error) {
-	a.in.Init, err = a.program(ctx, &a.Spec.Init)
-	return err
+// temporary returns the name of a file that nobody has yet.
+func (a *assembler) temporary() string {
+	a.n++
+	return filepath.Join(a.tmp, fmt.Sprintf("file-%d", a.n))
+}
+
+func (a *assembler) init(ctx context.Context) (err error) {
+	if g := a.Spec.Init.Go; g != nil {
+		a.in.Init, err = a.program(ctx, g)
+	} else {
+		a.in.Init, err = a.localFile(ctx, a.Spec.Init.File)
+	}
+	if err != nil {
+		return fmt.Errorf("init: %w", err)
+	}
+	return nil
 }
 
 // mountPoints are directories every root needs and version control cannot hold empty.
@@ -77,22 +91,17 @@ var mountPoints = []tree.Entry{
 
 func (a *assembler) root(ctx context.Context) error {
 	for i, src := range a.Spec.Root {
-		var err error
-		switch {
-		case src.Debian != nil:
-			err = a.debian(ctx, fmt.Sprintf("root.%d", i), src.Debian.Scripts == "ignore", a.in.Root)
-		case src.Dir != nil:
-			err = a.dir(src.Dir)
-		case src.File != nil:
-			err = a.file(src.File)
-		case src.Go != nil:
-			var data []byte
-			if data, err = a.program(ctx, src.Go); err == nil {
-				err = a.in.Root.Add(tree.NewFile(src.Go.Target, 0o755, data, "go "+src.Go.Package))
-			}
-		}
-		if err != nil {
+		if err := a.source(ctx, fmt.Sprintf("root.%d", i), src); err != nil {
 			return fmt.Errorf("root source %d: %w", i, err)
+		}
+	}
+	for _, d := range a.Spec.Devices {
+		kind := tree.CharDev
+		if d.Type == "block" {
+			kind = tree.BlockDev
+		}
+		if err := a.in.Root.Add(tree.Entry{Path: d.Path, Kind: kind, Mode: d.Mode, Major: d.Major, Minor: d.Minor, Source: "devices of the spec"}); err != nil {
+			return err
 		}
 	}
 	for _, e := range mountPoints {
@@ -106,200 +115,93 @@ func (a *assembler) root(ctx context.Context) error {
 	return nil
 }
 
-func (a *assembler) dir(d *spec.Dir) error {
-	t, err := a.dirTree(d)
+func (a *assembler) source(ctx context.Context, user string, src spec.Source) error {
+	switch {
+	case src.Debian != nil:
+		return a.debian(ctx, user, src.Debian.Scripts == "ignore", a.in.Root)
+	case src.Dir != nil:
+		t, err := a.tree(ctx, src.Dir.Path)
+		if err != nil {
+			return err
+		}
+		return addTree(a.in.Root, t, src.Dir.Target)
+	case src.Tar != nil:
+		t, err := a.tarball(ctx, src.Tar)
+		if err != nil {
+			return err
+		}
+		return addTree(a.in.Root, t, src.Tar.Target)
+	case src.File != nil:
+		data, err := a.localFile(ctx, src.File)
+		if err != nil {
+			return err
+		}
+		mode := uint32(0o644)
+		if src.File.Executable {
+			mode = 0o755
+		}
+		return a.add(src.File.Target, mode, data, "file "+src.File.Path)
+	}
+	data, err := a.program(ctx, src.Go)
 	if err != nil {
 		return err
 	}
-	for _, e := range t.Entries() {
-		if e.Path == "" {
+	return a.add(src.Go.Target, 0o755, data, "go "+src.Go.Package)
+}
+
+func (a *assembler) add(target string, mode uint32, data []byte, source string) error {
+	e := tree.NewFile(target, mode, data, source)
+	e.MTime = a.Spec.Epoch
+	return a.in.Root.Add(e)
+}
+
+// addTree adds every entry of t but its root to the tree to, below target.
+func addTree(to, t *tree.Tree, target string) error {
+	for _, p := range t.Entries() {
+		if p.Path == "" {
 			continue
 		}
-		if err := a.in.Root.Add(*e); err != nil {
+		e := *p
+		if target != "" {
+			e.Path = target + "/" + e.Path
+			if e.Kind == tree.HardLink {
+				e.Link = target + "/" + e.Link
+			}
+		}
+		if err := to.Add(e); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (a *assembler) file(f *spec.File) error {
-	data, err := a.localFile(f)
+// localFile reads a file and undoes the compression that the spec names.
+func (a *assembler) localFile(ctx context.Context, f *spec.File) ([]byte, error) {
+	var b bytes.Buffer
+	if err := a.expand(ctx, &b, f.Path, f.Decompress); err != nil {
+		return nil, fmt.Errorf("file %q: %w", f.Path, err)
+	}
+	return b.Bytes(), nil
+}
+
+// expand writes a local file to w, decompressed.
+func (a *assembler) expand(ctx context.Context, w io.Writer, p, decompress string) error {
+	in, err := os.Open(a.disk(p))
 	if err != nil {
 		return err
 	}
-	mode := uint32(0o644)
-	if f.Executable {
-		mode = 0o755
-	}
-	return a.in.Root.Add(tree.NewFile(f.Target, mode, data, "file "+f.Path))
-}
-
-func (a *assembler) localFile(f *spec.File) ([]byte, error) {
-	data, err := a.read(f.Path)
-	if err != nil {
-		return nil, err
-	}
-	return expand(f, data)
-}
-
-// debian adds the packages of one user of the lock to t, in the order of their names.
-func (a *assembler) debian(ctx context.Context, user string, ignoreScripts bool, t *tree.Tree) error {
-	ps := a.lock.PackagesFor(user)
-	archives, err := a.unpack(ctx, ps)
-	if err != nil {
-		return err
-	}
-	for i, p := range ps {
-		if err := a.scripts(p, archives[i].Scripts, ignoreScripts); err != nil {
+	defer in.Close()
+	var r io.Reader = ctxReader{ctx, in}
+	if decompress == "xz" {
+		if r, err = xz.NewReader(r); err != nil {
 			return err
 		}
-		for _, e := range archives[i].Entries {
-			if err := t.Add(e); err != nil {
-				return err
-			}
-		}
 	}
-	return nil
-}
-
-// unpack reads packages, a few at a time.
-func (a *assembler) unpack(ctx context.Context, ps []lock.Package) ([]*deb.Archive, error) {
-	out, errs := make([]*deb.Archive, len(ps)), make([]error, len(ps))
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	next := make(chan int)
-	var wg sync.WaitGroup
-	for range a.jobs {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			for i := range next {
-				out[i], errs[i] = deb.Unpack(ctx, a.store.Path(ps[i].SHA256), ps[i].SHA256, a.store.Unpacked())
-				if errs[i] != nil {
-					errs[i] = fmt.Errorf("package %s %s: %w", ps[i].Name, ps[i].Version, errs[i])
-					cancel()
-				}
-			}
-		}()
+	n, err := io.Copy(w, io.LimitReader(r, maxLocal+1))
+	if err == nil && n > maxLocal {
+		err = fmt.Errorf("unpacks to more than %d bytes", int64(maxLocal))
 	}
-	for _, i := range largestFirst(ps) {
-		next <- i
-	}
-	close(next)
-	wg.Wait()
-	for i := range errs { // the first that is not a mere consequence of cancelling
-		if errs[i] != nil && !strings.Contains(errs[i].Error(), context.Canceled.Error()) {
-			return nil, errs[i]
-		}
-	}
-	for i := range errs {
-		if errs[i] != nil {
-			return nil, errs[i]
-		}
-	}
-	return out, nil
-}
-
-// largestFirst returns indexes so that the longest work does not come last.
-func largestFirst(ps []lock.Package) []int {
-	order := make([]int, len(ps))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortStableFunc(order, func(x, y int) int { return int(min(max(ps[y].Size-ps[x].Size, -1), 1)) })
-	return order
-}
-
-// installScripts are those that run when a package is installed.
-var installScripts = []string{"config", "postinst", "preinst"}
-
-func (a *assembler) scripts(p lock.Package, found []string, ignore bool) error {
-	var run []string
-	for _, s := range found {
-		if slices.Contains(installScripts, s) {
-			run = append(run, s)
-		}
-	}
-	if len(run) == 0 {
-		return nil
-	}
-	if !ignore {
-		return fmt.Errorf("package %s: its %s is not run, and what it would do is not known: leave the package out, or say 'scripts: ignore'", p.Name, strings.Join(run, " and "))
-	}
-	a.in.Omitted = append(a.in.Omitted, fmt.Sprintf("package %s: %s", p.Name, strings.Join(run, ", ")))
-	return nil
-}
-
-// kernel reads the kernel package: vmlinuz, and its modules as a tree.
-func (a *assembler) kernel(ctx context.Context) error {
-	if err := a.debian(ctx, "kernel", true, a.in.KernelTree); err != nil {
-		return err
-	}
-	var found *tree.Entry
-	for _, e := range a.in.KernelTree.Entries() {
-		if e.Kind == tree.File && path.Dir(e.Path) == "boot" && strings.HasPrefix(path.Base(e.Path), "vmlinuz-") {
-			if found != nil {
-				return fmt.Errorf("kernel: two images, %q and %q", found.Path, e.Path)
-			}
-			found = e
-		}
-	}
-	if found == nil {
-		return fmt.Errorf("kernel: package %s has no boot/vmlinuz-*", a.Spec.Kernel.Package)
-	}
-	var err error
-	a.in.Kernel, err = contents(ctx, found)
 	return err
-}
-
-// contents reads a file of a tree, checked.
-func contents(ctx context.Context, e *tree.Entry) ([]byte, error) {
-	var b strings.Builder
-	b.Grow(int(e.Size))
-	if err := e.CopyTo(ctx, &b, make([]byte, 256<<10)); err != nil {
-		return nil, err
-	}
-	return []byte(b.String()), nil
-}
-
-// packageFile reads one file of the package a user of the lock names.
-func (a *assembler) packageFile(ctx context.Context, user string, f *spec.PackageFile) ([]byte, error) {
-	ps := a.lock.PackagesFor(user)
-	if len(ps) != 1 {
-		return nil, fmt.Errorf("%s: %d packages in the lock, want one", user, len(ps))
-	}
-	archives, err := a.unpack(ctx, ps)
-	if err != nil {
-		return nil, err
-	}
-	for i, e := range archives[0].Entries {
-		if e.Path == f.Path && e.Kind == tree.File {
-			return contents(ctx, &archives[0].Entries[i])
-		}
-	}
-	return nil, fmt.Errorf("%s: package %s has no file %q", user, f.Package, f.Path)
-}
-
-func (a *assembler) stub(ctx context.Context) (err error) {
-	a.in.Stub, err = a.packageFile(ctx, "stub", &a.Spec.Stub)
-	return err
-}
-
-func (a *assembler) firmware(ctx context.Context) error {
-	for _, f := range a.Spec.Firmware {
-		var data []byte
-		var err error
-		if f.Package != nil {
-			data, err = a.packageFile(ctx, "firmware."+f.Name, f.Package)
-		} else {
-			data, err = a.localFile(f.File)
-		}
-		if err != nil {
-			return fmt.Errorf("firmware %s: %w", f.Name, err)
-		}
-		a.in.Firmware = append(a.in.Firmware, mkimage.FirmwareInput{Name: f.Name, Vars: f.Vars, Data: data})
-	}
-	return nil
 }
 
 // list names every input for the manifest.
@@ -317,11 +219,21 @@ func (a *assembler) list() {
 		add("dir", d.Path, "", d.Tree, 0, "hash")
 	}
 	for _, g := range a.lock.Go {
-		add("go", g.Package, a.lock.Toolchain, g.Source, 0, "hash")
+		add("go", g.Package, g.Toolchain, g.Source, 0, "hash")
 	}
 	for _, m := range a.lock.Modules {
-		if sum, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(m.Sum, "h1:")); err == nil && len(sum) == 32 {
-			add("module", m.Path, m.Version, [32]byte(sum), 0, "hash")
-		}
+		add("module", m.Path, m.Version, h1(m.Sum), 0, "hash")
 	}
+	for _, t := range a.lock.Toolchains {
+		add("toolchain", t.Version, t.Platform, h1(t.Sum), 0, "hash")
+	}
+}
+
+// h1 returns the SHA-256 in a go.sum checksum, whose form lock.Parse has checked.
+func h1(sum string) (b [32]byte) {
+	raw, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(sum, "h1:"))
+	if err == nil {
+		copy(b[:], raw)
+	}
+	return b
 }

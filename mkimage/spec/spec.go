@@ -2,125 +2,166 @@
 // unknown or duplicate key, a wrong type and an impossible value are errors with file, line and column.
 //
 //	name: minimal                 # lower-case letters, digits, dots, hyphens
-//	version: "0.1.0"
+//	version: 0.1.0
 //	epoch: 1767225600             # seconds since 1970; nothing in the image is newer
-//	suites:                       # optional; the default is trixie, main, amd64
-//	  - {name: trixie, components: [main]}
 //	root:                         # sources in order; each is exactly one of
-//	  - debian: {packages: [libc6], base: false, scripts: ignore}
-//	  - dir: {path: rootfs, target: ""}
-//	  - file: {path: a.xz, sha256: …, decompress: xz, target: etc/a, mode: 0644}
-//	  - go: {module: ., package: ./cmd/enclave, target: sbin/init}
-//	init: {module: ., package: ./cmd/init}
-//	kernel: {suite: trixie, package: linux-image-cloud-amd64}
+//	  - debian: {suites: [trixie], components: [main], packages: [libc6], base: false, scripts: ignore}
+//	  - dir: {path: rootfs, target: srv}
+//	  - file: {path: a.xz, decompress: xz, target: etc/a, executable: false}
+//	  - tar: {path: b.tar.xz, decompress: xz, target: opt}
+//	  - go: {module: ../.., package: ./cmd/enclave, target: sbin/init}
+//	devices:                      # the only device nodes of the root
+//	  - {path: dev/null, type: char, major: 1, minor: 3, mode: 0666}
+//	init: {go: {module: ../.., package: ./cmd/init}}      # or file
+//	kernel: {debian: {suites: [trixie], package: linux-image-cloud-amd64}}
 //	modules: [sha256-ssse3, dm-verity]
-//	stub: {suite: trixie, package: systemd-boot-efi, path: usr/lib/systemd/boot/efi/linuxx64.efi.stub}
-//	firmware:
-//	  - {name: ovmf, package: {suite: trixie, package: ovmf, path: usr/share/ovmf/OVMF.fd}, vars: as-is}
-//	  - {name: amdsev, file: {path: OVMF.amdsev.fd.xz, decompress: xz}, vars: as-is}
-//	cmdline: console=ttyS0
-//	platforms: […]                # for tally measure; opaque here
+//	stub: {debian: {suites: [trixie], package: systemd-boot-efi, path: usr/lib/systemd/boot/efi/linuxx64.efi.stub}}
+//	firmware:                     # debian or file; vars: as-is or blank
+//	  - {name: ovmf, debian: {suites: [trixie], package: ovmf, path: usr/share/ovmf/OVMF.fd}, vars: as-is}
+//	cmdline: console=ttyS0        # behind the words of the build
+//	platforms: [...]              # for tally measure; opaque here
 //
-// Paths are relative to the spec's directory.
+// Paths are slash-separated. A path of the maintainer's disk is relative to the spec's directory and may
+// leave it by leading "..": a module above the example. A target is relative to the image's root. Among
+// several suites the highest version wins, as dpkg orders versions. A JSON Schema of the same grammar, for
+// editors, is [Schema].
 package spec
 
 import (
+	_ "embed"
 	"encoding/json"
-	"fmt"
 	"os"
-	"path"
-	"regexp"
-	"strings"
+	"path/filepath"
 
 	"tally/internal/strictyaml"
 )
 
-// A Spec is a read image.yaml.
+// Schema is the JSON Schema (draft 2020-12) of image.yaml. It cannot say everything that Parse checks.
+//
+//go:embed schema.json
+var Schema []byte
+
+// FileName is the usual name of a spec, and its name in an output directory and a source archive.
+const FileName = "image.yaml"
+
+// A Spec is a read image.yaml. It can only be had from Parse and Load, which check it.
 type Spec struct {
 	Name      string          `yaml:"name,required"`
 	Version   string          `yaml:"version,required"`
 	Epoch     int64           `yaml:"epoch,required"`
-	Suites    []Suite         `yaml:"suites"`
 	Root      []Source        `yaml:"root,required"`
-	Init      Go              `yaml:"init,required"`
+	Devices   []Device        `yaml:"devices"`
+	Init      Init            `yaml:"init,required"`
 	Kernel    Kernel          `yaml:"kernel,required"`
 	Modules   []string        `yaml:"modules,required"`
-	Stub      PackageFile     `yaml:"stub,required"`
+	Stub      Blob            `yaml:"stub,required"`
 	Firmware  []Firmware      `yaml:"firmware,required"`
 	Cmdline   string          `yaml:"cmdline"`
-	Platforms json.RawMessage `yaml:"platforms,required"`
+	Platforms json.RawMessage `yaml:"platforms"` // as JSON; nil when absent
 }
 
-// A Suite is one suite of a Debian mirror.
-type Suite struct {
-	Name       string   `yaml:"name,required"`
-	Components []string `yaml:"components"` // default: main
-}
-
-// A Source adds to the root file system. Exactly one field is set.
+// A Source adds to the root file system. Exactly one field is set; what OCI and Model hold is refused.
 type Source struct {
-	Debian *Debian `yaml:"debian"`
-	Dir    *Dir    `yaml:"dir"`
-	File   *File   `yaml:"file"`
-	Go     *Go     `yaml:"go"`
+	Debian *Debian         `yaml:"debian"`
+	Dir    *Dir            `yaml:"dir"`
+	File   *File           `yaml:"file"`
+	Tar    *Tar            `yaml:"tar"`
+	Go     *Go             `yaml:"go"`
+	OCI    json.RawMessage `yaml:"oci"`
+	Model  json.RawMessage `yaml:"model"`
 }
 
 // Debian is a set of packages with all they depend on.
 type Debian struct {
-	Packages []string `yaml:"packages,required"`
-	Base     bool     `yaml:"base"`    // also all Essential and required packages
-	Scripts  string   `yaml:"scripts"` // "ignore": maintainer scripts are left out and listed; else they are refused
+	Suites     []string `yaml:"suites,required"`
+	Components []string `yaml:"components"` // default: main
+	Packages   []string `yaml:"packages,required"`
+	Base       bool     `yaml:"base"`    // also every Essential and required package
+	Scripts    string   `yaml:"scripts"` // "ignore": maintainer scripts are left out and listed; "": they are refused
 }
 
-// A Dir is a directory below the spec's.
+// A Dir is a directory of the maintainer's disk.
 type Dir struct {
 	Path   string `yaml:"path,required"`
-	Target string `yaml:"target"` // where it goes; default: the root
+	Target string `yaml:"target"` // default: the root
 }
 
-// A File is one file below the spec's directory.
+// A File is one file of the maintainer's disk.
 type File struct {
 	Path       string `yaml:"path,required"`
 	Decompress string `yaml:"decompress"` // "" or "xz"
-	Target     string `yaml:"target"`     // where it goes; required below root
-	Executable bool   `yaml:"executable"` // mode 0755 instead of 0644
+	Target     string `yaml:"target"`     // only below root, and required there
+	Executable bool   `yaml:"executable"` // mode 0755 instead of 0644; only below root
+}
+
+// A Tar is a tar archive of the maintainer's disk, whose modes, owners and times are kept.
+type Tar struct {
+	Path       string `yaml:"path,required"`
+	Decompress string `yaml:"decompress"` // "" or "xz"
+	Target     string `yaml:"target"`     // default: the root
 }
 
 // Go is a program built from source.
 type Go struct {
 	Module  string `yaml:"module,required"`  // directory of go.mod
 	Package string `yaml:"package,required"` // path below it, e.g. ./cmd/init
-	Target  string `yaml:"target"`           // where it goes; required below root
+	Target  string `yaml:"target"`           // only below root, and required there
+}
+
+// A Device is a device node.
+type Device struct {
+	Path  string `yaml:"path,required"`
+	Type  string `yaml:"type,required"` // char or block
+	Major uint32 `yaml:"major,required"`
+	Minor uint32 `yaml:"minor,required"`
+	Mode  uint32 `yaml:"mode,required"`
+}
+
+// An Init is the initrd's /init; exactly one field is set.
+type Init struct {
+	Go   *Go   `yaml:"go"`
+	File *File `yaml:"file"`
 }
 
 // A Kernel is a package with boot/vmlinuz-*, or a metapackage that depends on one linux-image-*.
 type Kernel struct {
-	Suite   string `yaml:"suite,required"`
-	Package string `yaml:"package,required"`
+	Debian Package `yaml:"debian,required"`
 }
 
-// A PackageFile is one file of one package.
-type PackageFile struct {
-	Suite   string `yaml:"suite,required"`
-	Package string `yaml:"package,required"`
-	Path    string `yaml:"path,required"`
+// A Package is one package without what it depends on.
+type Package struct {
+	Suites     []string `yaml:"suites,required"`
+	Components []string `yaml:"components"` // default: main
+	Package    string   `yaml:"package,required"`
+	Path       string   `yaml:"path"` // of one file in it; not for a kernel, else required
 }
 
-// A Firmware is one firmware file; exactly one of Package and File is set.
+// A Blob is one file; exactly one field is set.
+type Blob struct {
+	Debian *Package `yaml:"debian"`
+	File   *File    `yaml:"file"`
+}
+
+// A Firmware is one firmware file; exactly one of Debian and File is set.
 type Firmware struct {
-	Name    string       `yaml:"name,required"`
-	Package *PackageFile `yaml:"package"`
-	File    *File        `yaml:"file"`
-	Vars    string       `yaml:"vars,required"` // "as-is" or "blank"
+	Name   string   `yaml:"name,required"`
+	Debian *Package `yaml:"debian"`
+	File   *File    `yaml:"file"`
+	Vars   string   `yaml:"vars,required"` // "as-is", or "blank": a blank variable store is put over its own
 }
 
-// Load reads and checks the spec at file.
+// Load reads and checks the spec at file. It also returns the bytes read.
 func Load(file string) (*Spec, []byte, error) {
-	data, err := os.ReadFile(file)
+	f, err := os.Open(file)
 	if err != nil {
 		return nil, nil, err
 	}
-	s, err := Parse(data, file)
+	defer f.Close()
+	data, err := readCapped(f)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := Parse(data, filepath.ToSlash(file))
 	return s, data, err
 }
 
@@ -134,192 +175,57 @@ func Parse(data []byte, name string) (*Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(s.Suites) == 0 {
-		s.Suites = []Suite{{Name: "trixie"}}
-	}
-	for i := range s.Suites {
-		if len(s.Suites[i].Components) == 0 {
-			s.Suites[i].Components = []string{"main"}
-		}
-	}
 	c := checker{s: s, fail: func(path, format string, args ...any) error { return at.Error(name, path, format, args...) }}
-	return s, c.check()
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
-type checker struct {
-	s    *Spec
-	fail func(path, format string, args ...any) error
+// Programs lists the Go programs of s: the init's first, then those of the root in order.
+func (s *Spec) Programs() []*Go {
+	var all []*Go
+	if s.Init.Go != nil {
+		all = append(all, s.Init.Go)
+	}
+	for _, src := range s.Root {
+		if src.Go != nil {
+			all = append(all, src.Go)
+		}
+	}
+	return all
 }
 
-var (
-	nameForm  = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,63}$`)
-	suiteForm = regexp.MustCompile(`^[a-z0-9][a-z0-9./-]{0,63}$`)
-	pkgForm   = regexp.MustCompile(`^[a-z0-9][a-z0-9.+-]{1,127}$`)
-)
-
-func (c checker) check() error {
-	s := c.s
-	if !nameForm.MatchString(s.Name) {
-		return c.fail("name", "name %q: want lower-case letters, digits, dots and hyphens", s.Name)
-	}
-	if s.Version == "" || strings.ContainsAny(s.Version, " \t\n\"") {
-		return c.fail("version", "version %q: want one word", s.Version)
-	}
-	if s.Epoch < 315532800 || s.Epoch > 1<<32-1 {
-		return c.fail("epoch", "epoch %d: want seconds since 1970, from 315532800 (the year 1980) to 4294967295", s.Epoch)
-	}
-	seen := map[string]bool{}
-	for i, suite := range s.Suites {
-		at := fmt.Sprintf("suites.%d", i)
-		if !suiteForm.MatchString(suite.Name) || seen[suite.Name] {
-			return c.fail(at, "suite %q: want a name like trixie, once", suite.Name)
-		}
-		seen[suite.Name] = true
-	}
-	for _, f := range []func(map[string]bool) error{c.checkRoot, c.checkBoot, c.checkFirmware} {
-		if err := f(seen); err != nil {
-			return err
+// Files lists the paths of the single files (archives included) that s reads from the maintainer's disk,
+// in order, possibly more than once.
+func (s *Spec) Files() []string {
+	var all []string
+	add := func(f *File) {
+		if f != nil {
+			all = append(all, f.Path)
 		}
 	}
-	return nil
+	for _, src := range s.Root {
+		add(src.File)
+		if src.Tar != nil {
+			all = append(all, src.Tar.Path)
+		}
+	}
+	add(s.Init.File)
+	add(s.Stub.File)
+	for i := range s.Firmware {
+		add(s.Firmware[i].File)
+	}
+	return all
 }
 
-func (c checker) checkRoot(map[string]bool) error {
-	if len(c.s.Root) == 0 {
-		return c.fail("root", "root: want at least one source")
-	}
-	for i, src := range c.s.Root {
-		at := fmt.Sprintf("root.%d", i)
-		n := 0
-		for _, set := range []bool{src.Debian != nil, src.Dir != nil, src.File != nil, src.Go != nil} {
-			if set {
-				n++
-			}
-		}
-		if n != 1 {
-			return c.fail(at, "source: want exactly one of debian, dir, file, go")
-		}
-		if err := c.checkSource(at, src); err != nil {
-			return err
+// Dirs lists the paths of the directories that s reads from the maintainer's disk, in order.
+func (s *Spec) Dirs() []string {
+	var all []string
+	for _, src := range s.Root {
+		if src.Dir != nil {
+			all = append(all, src.Dir.Path)
 		}
 	}
-	return nil
-}
-
-func (c checker) checkSource(at string, src Source) error {
-	switch {
-	case src.Debian != nil:
-		if src.Debian.Scripts != "" && src.Debian.Scripts != "ignore" {
-			return c.fail(at+".debian.scripts", "scripts %q: want ignore, or leave the key out", src.Debian.Scripts)
-		}
-		if len(src.Debian.Packages) == 0 && !src.Debian.Base {
-			return c.fail(at+".debian", "debian: no packages")
-		}
-		for j, p := range src.Debian.Packages {
-			if !pkgForm.MatchString(p) {
-				return c.fail(fmt.Sprintf("%s.debian.packages.%d", at, j), "package %q: want a package name", p)
-			}
-		}
-	case src.Dir != nil:
-		if err := c.path(at+".dir.path", src.Dir.Path, true); err != nil {
-			return err
-		}
-		if src.Dir.Target != "" {
-			return c.path(at+".dir.target", src.Dir.Target, false)
-		}
-	case src.File != nil:
-		if err := c.file(at+".file", src.File); err != nil {
-			return err
-		}
-		return c.path(at+".file.target", src.File.Target, false)
-	case src.Go != nil:
-		if err := c.program(at+".go", src.Go); err != nil {
-			return err
-		}
-		return c.path(at+".go.target", src.Go.Target, false)
-	}
-	return nil
-}
-
-// path wants a clean relative path; one that may climb starts at the spec and may leave its directory
-// (a module above the example).
-func (c checker) path(at, p string, climb bool) error {
-	ok := p != "" && path.Clean(p) == p && !path.IsAbs(p) && len(p) < 4096
-	if !climb && (p == "." || p == ".." || strings.HasPrefix(p, "../")) {
-		ok = false
-	}
-	if !ok {
-		return c.fail(at, "path %q: want a clean relative path", p)
-	}
-	return nil
-}
-
-func (c checker) file(at string, f *File) error {
-	if f.Decompress != "" && f.Decompress != "xz" {
-		return c.fail(at+".decompress", "decompress %q: want xz, or leave the key out", f.Decompress)
-	}
-	return c.path(at+".path", f.Path, true)
-}
-
-func (c checker) program(at string, g *Go) error {
-	if !strings.HasPrefix(g.Package, "./") || path.Clean(g.Package) != g.Package[2:] || strings.Contains(g.Package, "..") {
-		return c.fail(at+".package", "package %q: want a path like ./cmd/init", g.Package)
-	}
-	return c.path(at+".module", g.Module, true)
-}
-
-func (c checker) checkBoot(suites map[string]bool) error {
-	s := c.s
-	if err := c.program("init", &s.Init); err != nil {
-		return err
-	}
-	if s.Init.Target != "" {
-		return c.fail("init.target", "target: the initrd's init is always /init")
-	}
-	if !suites[s.Kernel.Suite] || !pkgForm.MatchString(s.Kernel.Package) {
-		return c.fail("kernel", "kernel %s/%s: want a package of one of the spec's suites", s.Kernel.Suite, s.Kernel.Package)
-	}
-	for i, m := range s.Modules {
-		if m == "" || strings.Trim(m, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") != "" {
-			return c.fail(fmt.Sprintf("modules.%d", i), "module %q: want a module name", m)
-		}
-	}
-	return c.packageFile("stub", &s.Stub, suites)
-}
-
-func (c checker) packageFile(at string, f *PackageFile, suites map[string]bool) error {
-	if !suites[f.Suite] || !pkgForm.MatchString(f.Package) {
-		return c.fail(at, "package %s/%s: want a package of one of the spec's suites", f.Suite, f.Package)
-	}
-	return c.path(at+".path", f.Path, false)
-}
-
-func (c checker) checkFirmware(suites map[string]bool) error {
-	seen := map[string]bool{}
-	if len(c.s.Firmware) == 0 {
-		return c.fail("firmware", "firmware: want at least one")
-	}
-	for i, f := range c.s.Firmware {
-		at := fmt.Sprintf("firmware.%d", i)
-		if !nameForm.MatchString(f.Name) || seen[f.Name] {
-			return c.fail(at+".name", "name %q: want a plain name, once", f.Name)
-		}
-		seen[f.Name] = true
-		if f.Vars != "as-is" && f.Vars != "blank" {
-			return c.fail(at+".vars", "vars %q: want as-is or blank", f.Vars)
-		}
-		if (f.Package == nil) == (f.File == nil) {
-			return c.fail(at, "firmware: want exactly one of package and file")
-		}
-		var err error
-		if f.Package != nil {
-			err = c.packageFile(at+".package", f.Package, suites)
-		} else {
-			err = c.file(at+".file", f.File)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return all
 }

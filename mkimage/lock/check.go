@@ -1,0 +1,106 @@
+package lock
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// maxEntries bounds every list of a lock.
+const maxEntries = 1 << 17
+
+// SnapshotTime is how snapshot archives spell a time, in Go's notation.
+const SnapshotTime = "20060102T150405Z"
+
+var (
+	toolchainForm = regexp.MustCompile(`^go1\.[0-9]{1,3}(\.[0-9]{1,3}|rc[0-9]{1,2})$`)
+	platformForm  = regexp.MustCompile(`^[a-z0-9]{1,16}-[a-z0-9]{1,16}$`)
+	sumForm       = regexp.MustCompile(`^h1:[A-Za-z0-9+/]{43}=$`)
+	wordForm      = regexp.MustCompile(`^[a-z0-9][a-z0-9.+-]{0,127}$`)
+)
+
+// check looks at what later code relies on: what goes into addresses, commands and tables.
+func (l *Lock) check() error {
+	if n := len(l.Toolchains) + len(l.Suites) + len(l.Packages) + len(l.Files) + len(l.Dirs) + len(l.Go) + len(l.Modules); n > maxEntries {
+		return fmt.Errorf("%d entries, want at most %d", n, maxEntries)
+	}
+	if l.Arch != "amd64" {
+		return fmt.Errorf("arch %.40q: want amd64", l.Arch)
+	}
+	for _, f := range []func() error{l.checkSuites, l.checkPackages, l.checkGo} {
+		if err := f(); err != nil {
+			return err
+		}
+	}
+	for _, f := range l.Files {
+		if f.Size < 0 {
+			return fmt.Errorf("file %.200q: size %d", f.Path, f.Size)
+		}
+	}
+	return nil
+}
+
+func (l *Lock) checkSuites() error {
+	seen := map[string]bool{}
+	for _, s := range l.Suites {
+		if !wordForm.MatchString(s.Name) || seen[s.Name] {
+			return fmt.Errorf("suite %.80q: want a name, once", s.Name)
+		}
+		seen[s.Name] = true
+		if s.Archive != archiveOf(s.Name) {
+			return fmt.Errorf("suite %s: archive %.40q, want %s", s.Name, s.Archive, archiveOf(s.Name))
+		}
+		if _, err := time.Parse(SnapshotTime, s.Snapshot); err != nil {
+			return fmt.Errorf("suite %s: snapshot %.40q: want a time like %s", s.Name, s.Snapshot, SnapshotTime)
+		}
+		for _, i := range s.Indexes {
+			if !wordForm.MatchString(i.Component) || i.Size < 0 {
+				return fmt.Errorf("suite %s: index %.80q: want a component and a size", s.Name, i.Component)
+			}
+		}
+	}
+	return nil
+}
+
+func (l *Lock) checkPackages() error {
+	for _, p := range l.Packages {
+		switch {
+		case l.suite(p.Suite) == nil:
+			return fmt.Errorf("package %.80q: suite %.80q is not in the lock", p.Name, p.Suite)
+		case p.Path == "" || path.Clean(p.Path) != p.Path || path.IsAbs(p.Path) || strings.HasPrefix(p.Path, "..") || strings.ContainsAny(p.Path, "\\?#%\x00\n"):
+			return fmt.Errorf("package %.80q: path %.200q: want a clean relative path", p.Name, p.Path)
+		case p.Size < 0:
+			return fmt.Errorf("package %.80q: size %d", p.Name, p.Size)
+		}
+	}
+	return nil
+}
+
+func (l *Lock) checkGo() error {
+	for _, t := range l.Toolchains {
+		if !toolchainForm.MatchString(t.Version) || !platformForm.MatchString(t.Platform) || !sumForm.MatchString(t.Sum) {
+			return fmt.Errorf("toolchain %.40q for %.40q with sum %.80q: want a release like go1.26.8, a platform like linux-amd64, h1:…", t.Version, t.Platform, t.Sum)
+		}
+	}
+	for _, g := range l.Go {
+		if !toolchainForm.MatchString(g.Toolchain) {
+			return fmt.Errorf("program %.200q: toolchain %.40q: want a release like go1.26.8", g.Package, g.Toolchain)
+		}
+	}
+	for _, m := range l.Modules {
+		if !sumForm.MatchString(m.Sum) {
+			return fmt.Errorf("module %.200q: sum %.80q: want h1:…", m.Path, m.Sum)
+		}
+	}
+	return nil
+}
+
+// archiveOf says which tree of a mirror holds a suite: security updates have their own.
+func archiveOf(suite string) string {
+	if strings.HasSuffix(suite, "-security") {
+		return "debian-security"
+	}
+	return "debian"
+}

@@ -1,0 +1,193 @@
+package lock
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"tally/mkimage/deb"
+	"tally/mkimage/spec"
+)
+
+// VarsPackage and VarsFile are Debian's blank variable store for 4 MiB firmware, which `vars: blank` puts
+// over a firmware's own.
+const (
+	VarsPackage = "ovmf"
+	VarsFile    = "usr/share/OVMF/OVMF_VARS_4M.fd"
+)
+
+// Debian pins in l every package that s names, with all that those of the root depend on, and the suites
+// they come from.
+func (x *Indexer) Debian(ctx context.Context, s *spec.Spec, l *Lock) error {
+	c := &chooser{arch: x.Arch, lock: l, byKey: map[string]int{}, resolvers: map[string]*deb.Resolver{}}
+	c.want(s)
+	wanted := map[string][]string{}
+	for _, w := range c.wants {
+		for _, suite := range w.suites {
+			wanted[suite] = append(wanted[suite], w.components...)
+		}
+	}
+	var err error
+	if c.suites, err = x.suites(ctx, wanted); err != nil {
+		return err
+	}
+	l.Suites, l.Packages = []Suite{}, []Package{}
+	for _, idx := range c.suites {
+		l.Suites = append(l.Suites, idx.info)
+	}
+	for _, w := range c.wants {
+		if err := c.choose(w); err != nil {
+			return fmt.Errorf("%s: %w", w.user, err)
+		}
+	}
+	slices.SortFunc(l.Suites, func(a, b Suite) int { return cmp.Compare(a.Name, b.Name) })
+	for i := range l.Packages {
+		slices.Sort(l.Packages[i].For)
+		l.Packages[i].For = slices.Compact(l.Packages[i].For)
+	}
+	slices.SortFunc(l.Packages, func(a, b Package) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version), cmp.Compare(a.Arch, b.Arch))
+	})
+	return nil
+}
+
+// A want is what one place of the spec asks for.
+type want struct {
+	user               string // see Package.For
+	suites, components []string
+	names              []string
+	base, closure      bool
+	kernel             bool
+}
+
+// A chooser turns the names of a spec into packages of the lock.
+type chooser struct {
+	arch      string
+	lock      *Lock
+	suites    map[string]*suiteIndex
+	wants     []want
+	byKey     map[string]int // index into lock.Packages
+	resolvers map[string]*deb.Resolver
+}
+
+// want lists what s asks for.
+func (c *chooser) want(s *spec.Spec) {
+	one := func(user string, p *spec.Package) {
+		if p != nil {
+			c.wants = append(c.wants, want{user: user, suites: p.Suites, components: p.Components, names: []string{p.Package}, kernel: user == "kernel"})
+		}
+	}
+	for i, src := range s.Root {
+		if d := src.Debian; d != nil {
+			c.wants = append(c.wants, want{user: fmt.Sprintf("root.%d", i), suites: d.Suites, components: d.Components, names: d.Packages, base: d.Base, closure: true})
+		}
+	}
+	one("kernel", &s.Kernel.Debian)
+	one("stub", s.Stub.Debian)
+	for i := range s.Firmware {
+		f := &s.Firmware[i]
+		one("firmware."+f.Name, f.Debian)
+		if f.Vars == "blank" {
+			k := s.Kernel.Debian
+			one("vars", &spec.Package{Suites: k.Suites, Components: k.Components, Package: VarsPackage})
+		}
+	}
+}
+
+func (c *chooser) choose(w want) error {
+	all := c.visible(w)
+	if !w.closure {
+		p, err := c.highest(all, w.names[0])
+		if err == nil && w.kernel {
+			p, err = c.kernel(all, p)
+		}
+		if err == nil {
+			err = c.add(p, w.user)
+		}
+		return err
+	}
+	key := strings.Join(w.suites, " ") + "\x00" + strings.Join(w.components, " ")
+	if c.resolvers[key] == nil {
+		c.resolvers[key] = deb.NewResolver(all, c.arch)
+	}
+	names := slices.Clone(w.names)
+	if w.base {
+		names = append(c.resolvers[key].Base(), names...)
+	}
+	ps, err := c.resolvers[key].Resolve(names)
+	if err != nil {
+		return err
+	}
+	for _, p := range ps {
+		if err := c.add(p, w.user); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// visible lists the packages of the suites and components of w, in their order.
+func (c *chooser) visible(w want) []*deb.Package {
+	var all []*deb.Package
+	for _, suite := range w.suites {
+		for _, component := range w.components {
+			all = append(all, c.suites[suite].packages[component]...)
+		}
+	}
+	return all
+}
+
+func (c *chooser) add(p *deb.Package, user string) error {
+	key := p.Name + "\x00" + string(p.Version) + "\x00" + p.Arch
+	if i, ok := c.byKey[key]; ok {
+		if c.lock.Packages[i].SHA256 != p.SHA256 {
+			return fmt.Errorf("package %s %s: suites %s and %s have different files of that version", p.Name, p.Version, c.lock.Packages[i].Suite, p.Suite)
+		}
+		c.lock.Packages[i].For = append(c.lock.Packages[i].For, user)
+		return nil
+	}
+	c.byKey[key] = len(c.lock.Packages)
+	c.lock.Packages = append(c.lock.Packages, Package{Name: p.Name, Version: string(p.Version), Arch: p.Arch, Suite: p.Suite, Path: p.Filename,
+		Object: Object{p.SHA256, p.Size}, For: []string{user}})
+	return nil
+}
+
+// highest returns the highest version of a package; among equal ones, that of the suite named first.
+func (c *chooser) highest(all []*deb.Package, name string) (*deb.Package, error) {
+	var best *deb.Package
+	for _, p := range all {
+		if p.Name == name && (p.Arch == c.arch || p.Arch == "all") && (best == nil || p.Version.Compare(best.Version) > 0) {
+			best = p
+		}
+	}
+	if best == nil {
+		return nil, fmt.Errorf("package %s is in none of its suites for %s", name, c.arch)
+	}
+	return best, nil
+}
+
+// kernel follows a metapackage to the one linux-image-* of an exact version that it depends on.
+func (c *chooser) kernel(all []*deb.Package, p *deb.Package) (*deb.Package, error) {
+	var images []deb.Relation
+	for _, alts := range p.Depends {
+		if len(alts) == 1 && strings.HasPrefix(alts[0].Name, "linux-image-") {
+			images = append(images, alts[0])
+		}
+	}
+	switch len(images) {
+	case 0:
+		return p, nil
+	case 1:
+	default:
+		return nil, fmt.Errorf("package %s depends on %d kernels, want one", p.Name, len(images))
+	}
+	for _, q := range all {
+		if q.Name == images[0].Name && (images[0].Op == "" || images[0].Op == "=" && q.Version.Compare(images[0].Version) == 0) {
+			return q, nil
+		}
+	}
+	return nil, errors.New("package " + p.Name + " depends on " + images[0].String() + ", which is in none of its suites")
+}

@@ -1,0 +1,279 @@
+package lock
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"tally/internal/atomicfile"
+)
+
+const (
+	attempts = 5                // how often one address is tried
+	maxPause = 60 * time.Second // the longest pause between two attempts, also when the server asks for more
+)
+
+// A permanentError is an answer that trying again does not change.
+type permanentError struct{ error }
+
+func (e permanentError) Unwrap() error { return e.error }
+
+// A busyError is an answer that names its own pause.
+type busyError struct {
+	error
+	pause time.Duration
+}
+
+// get downloads one file into the store, from wherever an earlier attempt stopped.
+func (f *Fetcher) get(ctx context.Context, url string, want Object, bar io.Writer) error {
+	p, err := f.Store.openPart(want.SHA256)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	for i := 0; ; i++ {
+		if err = f.try(ctx, url, p, want, bar); err == nil || ctx.Err() != nil {
+			break
+		}
+		var permanent permanentError
+		if errors.As(err, &permanent) || i == attempts-1 {
+			return err
+		}
+		pause := time.Second << i
+		var busy busyError
+		if errors.As(err, &busy) {
+			pause = max(pause, busy.pause)
+		}
+		pause = min(pause, maxPause)
+		f.Log.Info("download interrupted, trying again", "url", url, "error", err, "pause", pause)
+		if err := f.Sleep(ctx, pause); err != nil {
+			return err
+		}
+	}
+	if err != nil {
+		return errors.Join(err, ctx.Err())
+	}
+	return p.commit(f.Store.Path(want.SHA256))
+}
+
+// try makes one request and appends what it brings to the part.
+func (f *Fetcher) try(ctx context.Context, url string, p *part, want Object, bar io.Writer) error {
+	h := sha256.New()
+	have, err := p.start(h, url, want.Size)
+	if err != nil {
+		return permanentError{err}
+	}
+	ctx, alive, stop := f.watch(ctx)
+	defer stop()
+	resp, err := f.request(ctx, url, have, p.validator)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if have > 0 && resp.StatusCode != http.StatusPartialContent {
+		if have, err = 0, p.reset(); err != nil {
+			return permanentError{err}
+		}
+		h.Reset()
+	}
+	if err := p.note(url, resp.Header); err != nil {
+		return permanentError{err}
+	}
+	body := io.LimitReader(ctxReader{ctx, alive(resp.Body)}, want.Size-have+1)
+	n, err := io.Copy(io.MultiWriter(p, h, bar), body)
+	switch got := have + n; {
+	case got > want.Size:
+		return permanentError{errors.Join(fmt.Errorf("longer than %d bytes", want.Size), p.reset())}
+	case err != nil:
+		return fmt.Errorf("after %d of %d bytes: %w", got, want.Size, err)
+	case got < want.Size:
+		return fmt.Errorf("ends after %d of %d bytes", got, want.Size)
+	}
+	if got := Hash(h.Sum(nil)); got != want.SHA256 {
+		err := errors.Join(fmt.Errorf("SHA-256 %s, want %s", got, want.SHA256), p.reset())
+		if have > 0 {
+			return err // the bytes of two answers did not fit: once more, from the start
+		}
+		return permanentError{err}
+	}
+	return nil
+}
+
+// request asks for the file from byte have on. The validator makes sure that it is still the same file.
+func (f *Fetcher) request(ctx context.Context, url string, have int64, validator string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, permanentError{err}
+	}
+	req.Header.Set("Accept-Encoding", "identity")
+	if have > 0 {
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", have))
+		req.Header.Set("If-Range", validator)
+	}
+	resp, err := f.Client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	switch code := resp.StatusCode; {
+	case code == http.StatusOK:
+		return resp, nil
+	case code == http.StatusPartialContent && have > 0 && strings.HasPrefix(resp.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", have)):
+		return resp, nil
+	case code == http.StatusTooManyRequests || code == http.StatusRequestTimeout || code >= 500:
+		err = busyError{errors.New(resp.Status), retryAfter(resp.Header)}
+	default:
+		err = permanentError{errors.New(resp.Status)}
+	}
+	resp.Body.Close()
+	return nil, err
+}
+
+// retryAfter reads the pause a server asks for; a date is treated as the longest one.
+func retryAfter(h http.Header) time.Duration {
+	v := h.Get("Retry-After")
+	if n, err := strconv.Atoi(v); err == nil && n >= 0 && n < 1<<20 {
+		return time.Duration(n) * time.Second
+	}
+	if v != "" {
+		return maxPause
+	}
+	return 0
+}
+
+// watch returns a context that ends when no byte came for f.Stall, and a reader that tells it of bytes.
+func (f *Fetcher) watch(ctx context.Context) (context.Context, func(io.Reader) io.Reader, func()) {
+	stall := f.Stall
+	if stall == 0 {
+		stall = time.Minute
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	t := time.AfterFunc(stall, func() { cancel(fmt.Errorf("nothing came for %s", stall)) })
+	alive := func(r io.Reader) io.Reader { return &resetReader{r, t, stall} }
+	return ctx, alive, func() { t.Stop(); cancel(nil) }
+}
+
+type resetReader struct {
+	io.Reader
+	t     *time.Timer
+	stall time.Duration
+}
+
+func (r *resetReader) Read(b []byte) (int, error) {
+	n, err := r.Reader.Read(b)
+	r.t.Reset(r.stall)
+	return n, err
+}
+
+// A part is a download under way: HEX.part in the store, and beside it HEX.from with the address it
+// comes from and the validator (RFC 9110, 8.8) by which the server knows the file again.
+type part struct {
+	*os.File
+	url, validator string
+	private        bool // another process has the shared one; nothing is kept
+}
+
+// openPart opens the part of a file, exclusively; when another process has it, a private one.
+func (s *Store) openPart(h Hash) (*part, error) {
+	name := s.Path(h) + ".part"
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if lockFile(f) == nil {
+		// The name may have gone to the store between opening and locking.
+		if a, err := f.Stat(); err == nil {
+			if b, err := os.Stat(name); err == nil && os.SameFile(a, b) {
+				return &part{File: f}, nil
+			}
+		}
+	}
+	f.Close()
+	f, err = os.CreateTemp(filepath.Dir(name), h.String()+".part-")
+	return &part{File: f, private: true}, err
+}
+
+// start hashes what is there into h and returns its length: 0 unless it came from url and can be
+// continued.
+func (p *part) start(h hash.Hash, url string, size int64) (int64, error) {
+	if p.url == "" {
+		if text, err := os.ReadFile(p.from()); err == nil {
+			p.url, p.validator, _ = strings.Cut(strings.TrimSpace(string(text)), "\n")
+		}
+	}
+	fi, err := p.Stat()
+	if err != nil {
+		return 0, err
+	}
+	if p.url != url || p.validator == "" || fi.Size() >= size {
+		return 0, p.reset()
+	}
+	if _, err := p.Seek(0, io.SeekStart); err != nil {
+		return 0, err
+	}
+	return io.Copy(h, p)
+}
+
+func (p *part) from() string { return strings.TrimSuffix(p.Name(), ".part") + ".from" }
+
+func (p *part) reset() error {
+	if err := p.Truncate(0); err != nil {
+		return err
+	}
+	_, err := p.Seek(0, io.SeekStart)
+	return err
+}
+
+// note remembers where the part comes from. A weak validator cannot continue a download.
+func (p *part) note(url string, header http.Header) error {
+	v := header.Get("ETag")
+	if v == "" || strings.HasPrefix(v, "W/") {
+		v = header.Get("Last-Modified")
+	}
+	if strings.ContainsAny(v, "\r\n") {
+		v = ""
+	}
+	if url == p.url && v == p.validator {
+		return nil
+	}
+	p.url, p.validator = url, v
+	if p.private {
+		return nil
+	}
+	return atomicfile.WriteFile(p.from(), []byte(url+"\n"+v+"\n"), 0o644)
+}
+
+// commit makes the part the file of the store. Its hash has been checked.
+func (p *part) commit(path string) error {
+	if err := p.Sync(); err != nil {
+		return err
+	}
+	if err := p.Chmod(0o644); err != nil {
+		return err
+	}
+	if err := os.Rename(p.Name(), path); err != nil {
+		return err
+	}
+	os.Remove(p.from())
+	return nil
+}
+
+// Close closes the part; what a private one holds is not kept.
+func (p *part) Close() error {
+	err := p.File.Close()
+	if p.private {
+		os.Remove(p.Name())
+	}
+	return err
+}

@@ -1,0 +1,152 @@
+package source
+
+import (
+	"archive/tar"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"tally/mkimage/spec"
+	"tally/mkimage/tree"
+)
+
+// tarball reads a tar source into a tree. Its contents stay on disk, decompressed, below the assembler's
+// directory.
+func (a *assembler) tarball(ctx context.Context, t *spec.Tar) (*tree.Tree, error) {
+	name := a.temporary()
+	f, err := os.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := a.expand(ctx, f, t.Path, t.Decompress); err != nil {
+		return nil, fmt.Errorf("tar %q: %w", t.Path, err)
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	out, err := readTar(ctx, f, name, "tar "+t.Path)
+	if err != nil {
+		return nil, fmt.Errorf("tar %q: %w", t.Path, err)
+	}
+	return out, f.Close()
+}
+
+// section is a Content: bytes of a file on disk.
+type section struct {
+	path         string
+	offset, size int64
+}
+
+func (s section) Open() (io.ReadCloser, error) {
+	f, err := os.Open(s.path)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.NewSectionReader(f, s.offset, s.size), f}, nil
+}
+
+// readTar reads an uncompressed tar file. Owners are taken by number, modes and times as they are;
+// devices, sparse files and whatever leaves the archive's root are refused, and a path may come once.
+func readTar(ctx context.Context, f io.ReadSeeker, name, source string) (*tree.Tree, error) {
+	tr := tar.NewReader(f)
+	t := tree.New()
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return t, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if t.Len() > maxFiles {
+			return nil, fmt.Errorf("more than %d files", maxFiles)
+		}
+		e, err := tarEntry(h, source)
+		if err != nil {
+			return nil, err
+		}
+		if e.Path == "" {
+			continue
+		}
+		if e.Kind == tree.File {
+			at, err := f.Seek(0, io.SeekCurrent)
+			if err != nil {
+				return nil, err
+			}
+			sum := sha256.New()
+			if _, err := io.Copy(sum, ctxReader{ctx, tr}); err != nil {
+				return nil, fmt.Errorf("path %q: %w", e.Path, err)
+			}
+			sum.Sum(e.Digest[:0])
+			e.Data = section{name, at, e.Size}
+		}
+		if t.Get(e.Path) != nil {
+			return nil, fmt.Errorf("path %q: twice", e.Path)
+		}
+		if err := t.Add(e); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// tarEntry translates a header.
+func tarEntry(h *tar.Header, source string) (tree.Entry, error) {
+	e := tree.Entry{Mode: uint32(h.Mode) & 0o7777, MTime: h.ModTime.Unix(), Source: source}
+	var err error
+	if e.Path, err = tarPath(h.Name); err != nil {
+		return e, err
+	}
+	if h.Uid < 0 || h.Gid < 0 || int64(h.Uid) > 1<<32-2 || int64(h.Gid) > 1<<32-2 {
+		return e, fmt.Errorf("path %q: owner %d:%d out of range", e.Path, h.Uid, h.Gid)
+	}
+	e.UID, e.GID = uint32(h.Uid), uint32(h.Gid)
+	for key, value := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return e, fmt.Errorf("path %q: sparse files are not supported", e.Path)
+		}
+		if attr, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok {
+			if e.Xattrs == nil {
+				e.Xattrs = map[string][]byte{}
+			}
+			e.Xattrs[attr] = []byte(value)
+		}
+	}
+	switch h.Typeflag {
+	case tar.TypeReg:
+		e.Kind, e.Size = tree.File, h.Size
+	case tar.TypeDir:
+		e.Kind = tree.Dir
+	case tar.TypeSymlink:
+		e.Kind, e.Link = tree.Symlink, h.Linkname
+	case tar.TypeLink:
+		e.Kind = tree.HardLink
+		if e.Link, err = tarPath(h.Linkname); err != nil || e.Link == "" {
+			return e, fmt.Errorf("path %q: hard link to %q: outside the archive", e.Path, h.Linkname)
+		}
+	case tar.TypeChar, tar.TypeBlock:
+		return e, fmt.Errorf("path %q: device node: only the spec may name devices", e.Path)
+	default:
+		return e, fmt.Errorf("path %q: entry type %q is not supported", e.Path, h.Typeflag)
+	}
+	return e, nil
+}
+
+// tarPath turns "./usr/bin/" into "usr/bin" and refuses whatever climbs or is absolute.
+func tarPath(s string) (string, error) {
+	p := strings.TrimSuffix(strings.TrimPrefix(s, "./"), "/")
+	if p == "" || p == "." {
+		return "", nil
+	}
+	return p, tree.CheckPath(p)
+}

@@ -1,0 +1,323 @@
+package spec
+
+import (
+	"fmt"
+	"io"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"tally/internal/strictyaml"
+	"tally/mkimage/tree"
+)
+
+// Limits on a spec. The document itself is bounded by strictyaml.MaxSize.
+const (
+	maxSources  = 256
+	maxPackages = 4096 // names in one source
+	maxList     = 256  // modules, devices, firmware, suites
+	maxEpoch    = 1<<32 - 1
+	minEpoch    = 315532800 // 1980-01-01, the first date FAT can hold
+)
+
+// readCapped reads a file that may be larger than a spec can be: the parser names the limit.
+func readCapped(r io.Reader) ([]byte, error) {
+	return io.ReadAll(io.LimitReader(r, strictyaml.MaxSize+1))
+}
+
+// A checker looks at what the grammar alone cannot say. Paths in its messages are strictyaml's.
+type checker struct {
+	s    *Spec
+	fail func(path, format string, args ...any) error
+}
+
+var (
+	nameForm    = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,63}$`)
+	versionForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.+~_-]{0,63}$`)
+	suiteForm   = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,63}$`)
+	pkgForm     = regexp.MustCompile(`^[a-z0-9][a-z0-9.+-]{1,127}$`)
+	moduleForm  = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+	goPkgForm   = regexp.MustCompile(`^\./[A-Za-z0-9_.~-]+(/[A-Za-z0-9_.~-]+)*$`)
+)
+
+func (c checker) check() error {
+	s := c.s
+	if !nameForm.MatchString(s.Name) {
+		return c.fail("name", "name %.80q: want lower-case letters, digits, dots and hyphens, at most 64", s.Name)
+	}
+	if !versionForm.MatchString(s.Version) {
+		return c.fail("version", "version %.80q: want one word of at most 64 characters, like 0.1.0", s.Version)
+	}
+	if s.Epoch < minEpoch || s.Epoch > maxEpoch {
+		return c.fail("epoch", "epoch %d: want seconds since 1970, from %d (the year 1980) to %d", s.Epoch, minEpoch, int64(maxEpoch))
+	}
+	for _, f := range []func() error{c.checkRoot, c.checkDevices, c.checkBoot, c.checkFirmware} {
+		if err := f(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// one wants exactly one of the named alternatives.
+func (c checker) one(at, what string, names []string, set []bool) error {
+	n := 0
+	for _, b := range set {
+		if b {
+			n++
+		}
+	}
+	if n != 1 {
+		return c.fail(at, "%s: want exactly one of %s; got %d", what, strings.Join(names, ", "), n)
+	}
+	return nil
+}
+
+func (c checker) checkRoot() error {
+	if n := len(c.s.Root); n == 0 || n > maxSources {
+		return c.fail("root", "root: %d sources, want 1 to %d", n, maxSources)
+	}
+	for i, src := range c.s.Root {
+		at := fmt.Sprintf("root.%d", i)
+		switch {
+		case src.OCI != nil:
+			return c.fail(at+".oci", "oci: not supported by this tally yet")
+		case src.Model != nil:
+			return c.fail(at+".model", "model: not supported by this tally yet")
+		}
+		set := []bool{src.Debian != nil, src.Dir != nil, src.File != nil, src.Tar != nil, src.Go != nil}
+		if err := c.one(at, "source", []string{"debian", "dir", "file", "tar", "go"}, set); err != nil {
+			return err
+		}
+		if err := c.checkSource(at, src); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c checker) checkSource(at string, src Source) error {
+	switch {
+	case src.Debian != nil:
+		return c.debian(at+".debian", src.Debian)
+	case src.Dir != nil:
+		return c.both(at+".dir", src.Dir.Path, src.Dir.Target, true)
+	case src.Tar != nil:
+		if err := c.decompress(at+".tar.decompress", src.Tar.Decompress); err != nil {
+			return err
+		}
+		return c.both(at+".tar", src.Tar.Path, src.Tar.Target, true)
+	case src.File != nil:
+		if err := c.decompress(at+".file.decompress", src.File.Decompress); err != nil {
+			return err
+		}
+		return c.both(at+".file", src.File.Path, src.File.Target, false)
+	}
+	if err := c.program(at+".go", src.Go); err != nil {
+		return err
+	}
+	return c.target(at+".go.target", src.Go.Target, false)
+}
+
+// both checks a path of the disk and one of the image, which may be the root itself if empty is true.
+func (c checker) both(at, p, target string, empty bool) error {
+	if err := c.local(at+".path", p); err != nil {
+		return err
+	}
+	return c.target(at+".target", target, empty)
+}
+
+func (c checker) debian(at string, d *Debian) error {
+	if err := c.suites(at, d.Suites, &d.Components); err != nil {
+		return err
+	}
+	switch {
+	case d.Scripts != "" && d.Scripts != "ignore":
+		return c.fail(at+".scripts", "scripts %.40q: want ignore, or leave the key out", d.Scripts)
+	case len(d.Packages) == 0 && !d.Base:
+		return c.fail(at+".packages", "packages: none named, and base is not true")
+	case len(d.Packages) > maxPackages:
+		return c.fail(at+".packages", "packages: %d named, want at most %d", len(d.Packages), maxPackages)
+	}
+	for i, p := range d.Packages {
+		if !pkgForm.MatchString(p) || slices.Contains(d.Packages[:i], p) {
+			return c.fail(fmt.Sprintf("%s.packages.%d", at, i), "package %.140q: want a package name, once", p)
+		}
+	}
+	return nil
+}
+
+// suites checks a list of suites and fills in the default of components.
+func (c checker) suites(at string, suites []string, components *[]string) error {
+	if n := len(suites); n == 0 || n > maxList {
+		return c.fail(at+".suites", "suites: %d named, want 1 to %d", n, maxList)
+	}
+	if *components == nil {
+		*components = []string{"main"}
+	}
+	if err := c.words(at+".suites", suites); err != nil {
+		return err
+	}
+	if err := c.words(at+".components", *components); err != nil {
+		return err
+	}
+	if len(*components) == 0 || len(*components) > maxList {
+		return c.fail(at+".components", "components: %d named, want 1 to %d, or leave the key out", len(*components), maxList)
+	}
+	return nil
+}
+
+func (c checker) words(at string, list []string) error {
+	for i, name := range list {
+		if !suiteForm.MatchString(name) || slices.Contains(list[:i], name) {
+			return c.fail(fmt.Sprintf("%s.%d", at, i), "%.80q: want a name like trixie or main, once", name)
+		}
+	}
+	return nil
+}
+
+// local checks a path of the maintainer's disk.
+func (c checker) local(at, p string) error {
+	if p == "" || path.Clean(p) != p || path.IsAbs(p) || len(p) > tree.MaxPath || strings.ContainsAny(p, "\x00\\\n") {
+		return c.fail(at, "path %.200q: want a clean path relative to the spec, with slashes", p)
+	}
+	return nil
+}
+
+// target checks a path in the image.
+func (c checker) target(at, p string, empty bool) error {
+	if p == "" && empty {
+		return nil
+	}
+	if p == "" {
+		return c.fail(at, "target: missing: where in the root does it go?")
+	}
+	if err := tree.CheckPath(p); err != nil {
+		return c.fail(at, "target: %v", err)
+	}
+	return nil
+}
+
+func (c checker) decompress(at, how string) error {
+	if how != "" && how != "xz" {
+		return c.fail(at, "decompress %.40q: want xz, or leave the key out", how)
+	}
+	return nil
+}
+
+func (c checker) program(at string, g *Go) error {
+	if p := g.Package; !goPkgForm.MatchString(p) || path.Clean(p) != p[2:] || strings.Contains(p, "..") {
+		return c.fail(at+".package", "package %.200q: want a path like ./cmd/init", g.Package)
+	}
+	return c.local(at+".module", g.Module)
+}
+
+func (c checker) checkDevices() error {
+	if n := len(c.s.Devices); n > maxList {
+		return c.fail("devices", "devices: %d, want at most %d", n, maxList)
+	}
+	for i, d := range c.s.Devices {
+		at := fmt.Sprintf("devices.%d", i)
+		switch {
+		case d.Type != "char" && d.Type != "block":
+			return c.fail(at+".type", "type %.40q: want char or block", d.Type)
+		case d.Major > 0xfff || d.Minor > 0xfffff:
+			return c.fail(at, "device %d:%d: want at most 4095:1048575", d.Major, d.Minor)
+		case d.Mode > 0o7777:
+			return c.fail(at+".mode", "mode %#o: want at most 07777", d.Mode)
+		}
+		if err := c.target(at+".path", d.Path, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c checker) checkBoot() error {
+	s := c.s
+	if err := c.one("init", "init", []string{"go", "file"}, []bool{s.Init.Go != nil, s.Init.File != nil}); err != nil {
+		return err
+	}
+	if g := s.Init.Go; g != nil {
+		if err := c.program("init.go", g); err != nil {
+			return err
+		}
+		if g.Target != "" {
+			return c.fail("init.go.target", "target: the initrd's init is always /init")
+		}
+	} else if err := c.blobFile("init.file", s.Init.File); err != nil {
+		return err
+	}
+	if err := c.pkg("kernel.debian", &s.Kernel.Debian, false); err != nil {
+		return err
+	}
+	if len(s.Modules) > maxList {
+		return c.fail("modules", "modules: %d, want at most %d", len(s.Modules), maxList)
+	}
+	for i, m := range s.Modules {
+		if !moduleForm.MatchString(m) || slices.Contains(s.Modules[:i], m) {
+			return c.fail(fmt.Sprintf("modules.%d", i), "module %.80q: want a module name, once", m)
+		}
+	}
+	return c.blob("stub", s.Stub.Debian, s.Stub.File)
+}
+
+// blob checks one file from a package or from the disk.
+func (c checker) blob(at string, p *Package, f *File) error {
+	if err := c.one(at, at, []string{"debian", "file"}, []bool{p != nil, f != nil}); err != nil {
+		return err
+	}
+	if p != nil {
+		return c.pkg(at+".debian", p, true)
+	}
+	return c.blobFile(at+".file", f)
+}
+
+// blobFile checks a file that does not go into the root.
+func (c checker) blobFile(at string, f *File) error {
+	if f.Target != "" || f.Executable {
+		return c.fail(at, "target and executable: only for a file of the root")
+	}
+	if err := c.decompress(at+".decompress", f.Decompress); err != nil {
+		return err
+	}
+	return c.local(at+".path", f.Path)
+}
+
+func (c checker) pkg(at string, p *Package, wantPath bool) error {
+	if err := c.suites(at, p.Suites, &p.Components); err != nil {
+		return err
+	}
+	if !pkgForm.MatchString(p.Package) {
+		return c.fail(at+".package", "package %.140q: want a package name", p.Package)
+	}
+	if !wantPath {
+		if p.Path != "" {
+			return c.fail(at+".path", "path: the kernel is found by itself, as boot/vmlinuz-*")
+		}
+		return nil
+	}
+	return c.target(at+".path", p.Path, false)
+}
+
+func (c checker) checkFirmware() error {
+	if n := len(c.s.Firmware); n == 0 || n > maxList {
+		return c.fail("firmware", "firmware: %d files, want 1 to %d", n, maxList)
+	}
+	seen := map[string]bool{}
+	for i := range c.s.Firmware {
+		f, at := &c.s.Firmware[i], fmt.Sprintf("firmware.%d", i)
+		if !nameForm.MatchString(f.Name) || seen[f.Name] {
+			return c.fail(at+".name", "name %.80q: want lower-case letters, digits, dots and hyphens, once", f.Name)
+		}
+		seen[f.Name] = true
+		if f.Vars != "as-is" && f.Vars != "blank" {
+			return c.fail(at+".vars", "vars %.40q: want as-is or blank", f.Vars)
+		}
+		if err := c.blob(at, f.Debian, f.File); err != nil {
+			return err
+		}
+	}
+	return nil
+}
