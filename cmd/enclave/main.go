@@ -34,7 +34,7 @@ func main() {
 	}
 	fmt.Println("tally-enclave: " + end)
 	fmt.Println("tally-enclave: power off:", guest.PowerOff()) // only printed when it fails
-	os.Exit(1)                                                  // the end of PID 1 is a kernel panic, which ends the machine
+	os.Exit(1)                                                 // the end of PID 1 is a kernel panic, which ends the machine
 }
 
 func run() (err error) {
