@@ -133,8 +133,8 @@ func (im *image) static(ctx context.Context, rv *ReferenceValues) error {
 	if err := im.checkDigest(name, sha256.Sum256(cmdline)); err != nil {
 		return err
 	}
-	if i := bytes.IndexFunc(cmdline, func(r rune) bool { return r < 0x20 || r > 0x7e }); i >= 0 {
-		return fmt.Errorf("%s: byte %d is %#x: want printable ASCII", name, i, cmdline[i])
+	if err := checkCmdline(cmdline); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	rv.Static.Cmdline = string(cmdline)
 	return nil
@@ -227,7 +227,7 @@ func (im *image) firmware(ctx context.Context, rv *ReferenceValues, name string)
 		if err := im.checkDigest(f.File, sum); err != nil {
 			return err
 		}
-		fw, err := snp.ReadFirmware(data)
+		fw, err := snp.ReadFirmware(bytes.NewReader(data), int64(len(data)))
 		if err != nil {
 			return fmt.Errorf("%s: %w", f.File, err)
 		}
@@ -246,6 +246,18 @@ func (im *image) firmwareNames() string {
 		return "none"
 	}
 	return strings.Join(names, ", ")
+}
+
+// checkCmdline refuses a command line whose words could look different to the kernel, the guest's init and
+// the reader of reference values.
+func checkCmdline(cmdline []byte) error {
+	if len(cmdline) > maxCmdline {
+		return fmt.Errorf("%d bytes, want at most %d", len(cmdline), maxCmdline)
+	}
+	if i := bytes.IndexFunc(cmdline, func(r rune) bool { return r < 0x20 || r > 0x7e }); i >= 0 {
+		return fmt.Errorf("byte %d is %#x: want printable ASCII", i, cmdline[i])
+	}
+	return nil
 }
 
 // ErrCmdline says why a command line does not cover the root file system.

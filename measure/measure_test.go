@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 
@@ -19,26 +20,32 @@ const root = "1111111111111111111111111111111111111111111111111111111111111111"
 
 func amdsev(t testing.TB) []byte {
 	t.Helper()
-	f, err := os.Open("../examples/minimal/firmware/OVMF.amdsev.fd.xz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	r, err := xz.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := io.ReadAll(r)
+	b, err := readAmdSev()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return b
 }
 
+var readAmdSev = sync.OnceValues(func() ([]byte, error) {
+	f, err := os.Open("../examples/minimal/firmware/OVMF.amdsev.fd.xz")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	r, err := xz.NewReader(f)
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(r)
+})
+
 // out is an OUT directory in memory whose manifest is right for its files.
-func out(t testing.TB, cmdline string) fstest.MapFS {
+func out(t testing.TB, cmdline string) fstest.MapFS { return outOf(t, "kernel", "initrd", cmdline) }
+
+func outOf(t testing.TB, kernel, initrd, cmdline string) fstest.MapFS {
 	t.Helper()
-	files := map[string]string{"vmlinuz": "kernel", "initrd": "initrd", "cmdline": cmdline, "firmware/amdsev.fd": string(amdsev(t))}
+	files := map[string]string{"vmlinuz": kernel, "initrd": initrd, "cmdline": cmdline, "firmware/amdsev.fd": string(amdsev(t))}
 	roles := map[string]string{"vmlinuz": "kernel", "initrd": "initrd", "cmdline": "cmdline", "firmware/amdsev.fd": "firmware"}
 	var artifacts []map[string]any
 	fsys := fstest.MapFS{}
@@ -186,7 +193,14 @@ func TestParsePlatformsRefusals(t *testing.T) {
 	}
 	for name, c := range map[string]struct{ old, new, want string }{
 		"empty list":   {good, "[]", "0 platforms"},
-		"unknown key":  {`"name"`, `"nam"`, "unknown field"},
+		"unknown key":  {`"name"`, `"nam"`, `unknown key "nam"`},
+		"other case":   {`"vcpus"`, `"VCPUs"`, `unknown key "VCPUs"`},
+		"no hashes":    {`"kernel-hashes":true,`, "", "kernel-hashes: missing"},
+		"no features":  {`,"guest-features":1`, "", "guest-features: missing"},
+		"snp inactive": {`features":1`, `features":32`, "bit 0 (SNPActive)"},
+		"cloud kernel": {`"QEMU"`, `"gce"`, "hands the firmware no kernel"},
+		"not a list":   {good, "{}", "cannot unmarshal"},
+		"too long":     {good, good + strings.Repeat(" ", 1<<20), "want at most 1048576"},
 		"no name":      {`"q"`, `""`, "name: missing"},
 		"vmm":          {"QEMU", "qemu", "vmm \"qemu\""},
 		"cpu":          {"EPYC", "host", "vcpu type \"host\""},
@@ -194,7 +208,7 @@ func TestParsePlatformsRefusals(t *testing.T) {
 		"zero":         {"[1,2]", "[0]", "ascending"},
 		"too many":     {"[1,2]", "[513]", "ascending"},
 		"none":         {"[1,2]", "[]", "0 shapes"},
-		"useless type": {"QEMU", "ec2", "does not enter"},
+		"useless type": {`"QEMU","firmware":"f","kernel-hashes":true`, `"ec2","firmware":"f","kernel-hashes":false`, "does not enter"},
 		"trailing":     {"}]", "}] x", "data after"},
 		"twice":        {"}]", "}," + good[1:], "twice"},
 	} {
@@ -205,13 +219,115 @@ func TestParsePlatformsRefusals(t *testing.T) {
 	}
 }
 
+// TestRecomputeRefuses covers what an edit of the JSON text reaches badly.
+func TestRecomputeRefuses(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*ReferenceValues)
+		want   string
+	}{
+		"twice":          {func(rv *ReferenceValues) { rv.Values = append(rv.Values, rv.Values[2]) }, "ascending"},
+		"order":          {func(rv *ReferenceValues) { rv.Values[0], rv.Values[1] = rv.Values[1], rv.Values[0] }, "ascending"},
+		"two shapes":     {func(rv *ReferenceValues) { rv.Values[0].Platform.VCPUs = []int{1, 2} }, "0 shapes"},
+		"other features": {func(rv *ReferenceValues) { rv.Values[1].Platform.GuestFeatures = 0x21 }, "platform again"},
+		"comes back":     {func(rv *ReferenceValues) { rv.Values[1].Platform.Name = "r" }, "platform again"},
+		"features off":   {func(rv *ReferenceValues) { rv.Values[0].Platform.GuestFeatures = 0 }, "SNPActive"},
+		"no measurement": {func(rv *ReferenceValues) { rv.Static.Firmware[0].SNP = nil }, "without its measurement"},
+		"firmware twice": {func(rv *ReferenceValues) { rv.Static.Firmware = append(rv.Static.Firmware, rv.Static.Firmware[0]) }, "twice"},
+		"cmdline":        {func(rv *ReferenceValues) { rv.Static.Cmdline += "\n" }, "printable ASCII"},
+		"much memory":    {func(rv *ReferenceValues) { rv.Static.Firmware[0].SNP.Sections[0].Size = 0x7000000 }, "bytes of sections"},
+		"no sections":    {func(rv *ReferenceValues) { rv.Static.Firmware[0].SNP.Sections = nil }, "KERNEL_HASHES is missing"},
+	} {
+		rv, err := Image(t.Context(), out(t, "roothash="+root), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := rv.Recompute(); err != nil {
+			t.Fatal(err)
+		}
+		c.change(rv)
+		if err := rv.Recompute(); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want one with %q", name, err, c.want)
+		}
+	}
+}
+
+// TestEveryArtefactMovesTheValue changes one input of an image at a time, with a manifest that agrees.
+func TestEveryArtefactMovesTheValue(t *testing.T) {
+	seen := map[string]string{}
+	check := func(what, kernel, initrd, cmdline string) {
+		t.Helper()
+		rv, err := Image(t.Context(), outOf(t, kernel, initrd, cmdline), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range rv.Values {
+			if other, ok := seen[v.Digest.String()]; ok {
+				t.Errorf("%s gives the same digest as %s", what, other)
+			}
+			seen[v.Digest.String()] = fmt.Sprint(what, v.Platform.VCPUs)
+		}
+	}
+	check("nothing", "kernel", "initrd", "roothash="+root)
+	check("kernel", "kernel ", "initrd", "roothash="+root)
+	check("initrd", "kernel", "initrd ", "roothash="+root)
+	check("kernel and initrd swapped", "initrd", "kernel", "roothash="+root)
+	check("root hash", "kernel", "initrd", "roothash="+strings.Repeat("2", 64))
+	check("a trailing space", "kernel", "initrd", "roothash="+root+" ")
+}
+
 func FuzzParse(f *testing.F) {
+	rv, err := Image(f.Context(), out(f, "roothash="+root), nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	rv.Values = rv.Values[:1]
+	good, err := rv.Marshal()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
 	f.Add([]byte(`{"schema":"tally.reference-values/v1"}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if rv, err := Parse(b); err == nil {
-			if err := rv.Recompute(); err != nil {
-				t.Error(err)
-			}
+		rv, err := Parse(b)
+		if err != nil {
+			return
+		}
+		if again, err := rv.Marshal(); err != nil || string(again) != string(b) {
+			t.Errorf("accepted a second form: %v", err)
+		}
+	})
+}
+
+func FuzzParsePlatforms(f *testing.F) {
+	f.Add([]byte(`[{"name":"q","tee":"snp","vmm":"QEMU","firmware":"f","kernel-hashes":true,"vcpu-type":"EPYC","vcpus":[1,2],"guest-features":1}]`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		ps, err := ParsePlatforms(b)
+		if err != nil {
+			return
+		}
+		again, err := json.Marshal(ps)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back, err := ParsePlatforms(again); err != nil || !cmp.Equal(ps, back) {
+			t.Errorf("%s does not come back: %v", again, err)
+		}
+	})
+}
+
+// FuzzManifest gives Image a hostile manifest over right files.
+func FuzzManifest(f *testing.F) {
+	fsys := out(f, "roothash="+root)
+	f.Add(fsys["manifest.json"].Data)
+	f.Add([]byte(`{"schema":"tally.manifest/v1","artifacts":[{"name":"../x","role":"kernel"}]}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		fsys["manifest.json"] = &fstest.MapFile{Data: b}
+		rv, err := Image(t.Context(), fsys, nil)
+		if err != nil {
+			return
+		}
+		if err := rv.Recompute(); err != nil {
+			t.Errorf("wrote values that do not follow: %v", err)
 		}
 	})
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 
 	"tally/measure/snp"
 )
@@ -26,19 +28,32 @@ type Platform struct {
 const (
 	maxPlatforms = 64
 	maxShapes    = 512
+
+	maxPlatformsJSON = 1 << 20 // bytes
 )
 
 // ParsePlatforms reads a JSON list of platforms (in a spec the same is written in YAML). Unknown keys and
 // an empty list are errors.
 func ParsePlatforms(data []byte) ([]Platform, error) {
-	var ps []Platform
+	if len(data) > maxPlatformsJSON {
+		return nil, fmt.Errorf("%d bytes, want at most %d", len(data), maxPlatformsJSON)
+	}
+	var raw []map[string]json.RawMessage
 	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&ps); err != nil {
+	if err := dec.Decode(&raw); err != nil {
 		return nil, err
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("data after the list")
+	}
+	for i, p := range raw {
+		if err := checkKeys(p); err != nil {
+			return nil, fmt.Errorf("platform %d: %w", i, err)
+		}
+	}
+	var ps []Platform
+	if err := json.Unmarshal(data, &ps); err != nil {
+		return nil, err
 	}
 	if len(ps) == 0 || len(ps) > maxPlatforms {
 		return nil, fmt.Errorf("%d platforms, want 1 to %d", len(ps), maxPlatforms)
@@ -56,6 +71,22 @@ func ParsePlatforms(data []byte) ([]Platform, error) {
 	return ps, nil
 }
 
+// checkKeys refuses keys that are unknown, also those that differ from a known one in case alone, and
+// wants those spelled out whose zero value would silently measure less.
+func checkKeys(p map[string]json.RawMessage) error {
+	for _, key := range slices.Sorted(maps.Keys(p)) {
+		if !slices.Contains([]string{"name", "tee", "vmm", "firmware", "kernel-hashes", "vcpu-type", "vcpus", "guest-features"}, key) {
+			return fmt.Errorf("unknown key %.40q", key)
+		}
+	}
+	for _, key := range []string{"kernel-hashes", "guest-features"} {
+		if _, ok := p[key]; !ok {
+			return fmt.Errorf("%s: missing", key)
+		}
+	}
+	return nil
+}
+
 func (p *Platform) check() error {
 	switch {
 	case p.Name == "":
@@ -69,6 +100,12 @@ func (p *Platform) check() error {
 	}
 	if v, err := snp.ParseVMM(string(p.VMM)); err != nil || v != p.VMM {
 		return fmt.Errorf("vmm %.40q: want one of %v", p.VMM, snp.VMMs())
+	}
+	if p.KernelHashes && !p.VMM.TakesKernel() {
+		return fmt.Errorf("kernel-hashes: vmm %s hands the firmware no kernel, its value covers the firmware alone", p.VMM)
+	}
+	if p.GuestFeatures&1 == 0 {
+		return fmt.Errorf("guest-features %#x: bit 0 (SNPActive) is not set", p.GuestFeatures)
 	}
 	if p.VMM.NeedsVCPU() {
 		if _, err := snp.VCPUSignature(p.VCPUType); err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
 
 	"tally/measure/snp"
@@ -100,17 +101,16 @@ func (s *Static) values(p Platform) ([]Value, error) {
 	}
 	covers := []Part{PartFirmware}
 	if p.KernelHashes {
-		covers = append(covers, PartKernel, PartInitrd, PartCmdline)
 		if _, err := rootHash(s.Cmdline); err != nil {
 			return nil, err
 		}
-		covers = append(covers, PartRoot)
+		covers = append(covers, PartKernel, PartInitrd, PartCmdline, PartRoot)
 	}
-	var values []Value
+	values := make([]Value, len(launches))
 	for i, l := range launches {
 		one := p
 		one.VCPUs = []int{p.VCPUs[i]}
-		values = append(values, Value{Platform: one, Register: "launch_digest", Digest: l.Digest, Covers: covers})
+		values[i] = Value{Platform: one, Register: "launch_digest", Digest: l.Digest, Covers: covers}
 	}
 	return values, nil
 }
@@ -134,32 +134,64 @@ func (s *Static) Launches(p Platform) ([]*snp.Launch, error) {
 	if p.KernelHashes {
 		in.Hashes = &snp.KernelHashes{Kernel: s.Kernel, Initrd: s.Initrd, Cmdline: snp.HashCmdline(s.Cmdline)}
 	}
-	var all []*snp.Launch
-	for _, n := range p.VCPUs {
-		in.VCPUs = n
-		l, err := snp.Measure(in)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, l)
-	}
-	return all, nil
+	return snp.MeasureShapes(in, p.VCPUs)
 }
 
 // Recompute computes every value again from the static part and returns an error that names the first
-// one that differs.
+// one that differs. The shapes of a platform stand together, ascending, each once.
 func (rv *ReferenceValues) Recompute() error {
-	for i, v := range rv.Values {
-		again, err := rv.Static.values(v.Platform)
+	if err := rv.Static.check(); err != nil {
+		return err
+	}
+	seen := map[string]bool{}
+	for rest := rv.Values; len(rest) > 0; {
+		p, n := shapes(rest)
+		if seen[p.Name] || len(seen) == maxPlatforms {
+			return fmt.Errorf("value %d (%s): platform again, or more than %d platforms", len(rv.Values)-len(rest), p.Name, maxPlatforms)
+		}
+		seen[p.Name] = true
+		again, err := rv.Static.values(p)
 		if err != nil {
-			return fmt.Errorf("value %d (%s): %w", i, v.Platform.Name, err)
+			return fmt.Errorf("value %d (%s): %w", len(rv.Values)-len(rest), p.Name, err)
 		}
-		if len(again) != 1 {
-			return fmt.Errorf("value %d (%s): %d shapes, want one", i, v.Platform.Name, len(again))
+		for i, want := range again {
+			if v := rest[i]; v.String() != want.String() || v.Register != want.Register {
+				return fmt.Errorf("value %d: says %s %s, its own inputs give %s %s", len(rv.Values)-len(rest)+i, v.Register, v, want.Register, want)
+			}
 		}
-		if again[0].Digest != v.Digest || again[0].Register != v.Register || fmt.Sprint(again[0].Covers) != fmt.Sprint(v.Covers) {
-			return fmt.Errorf("value %d (%s, %v vcpus): says %s covering %v, its own inputs give %s covering %v", i, v.Platform.Name, v.Platform.VCPUs, v.Digest, v.Covers, again[0].Digest, again[0].Covers)
+		rest = rest[n:]
+	}
+	return nil
+}
+
+// shapes returns the platform that the first of values are shapes of, and how many there are.
+func shapes(values []Value) (Platform, int) {
+	first := values[0].Platform
+	p, n := first, 0
+	p.VCPUs = nil
+	for _, v := range values {
+		same := v.Platform
+		same.VCPUs = first.VCPUs
+		if len(v.Platform.VCPUs) != 1 || !reflect.DeepEqual(same, first) {
+			break
 		}
+		p.VCPUs = append(p.VCPUs, v.Platform.VCPUs[0])
+		n++
+	}
+	return p, n
+}
+
+// check holds the static part to what Image writes.
+func (s *Static) check() error {
+	if err := checkCmdline([]byte(s.Cmdline)); err != nil {
+		return fmt.Errorf("cmdline: %w", err)
+	}
+	seen := map[string]bool{}
+	for _, f := range s.Firmware {
+		if f.SNP == nil || seen[f.Name] {
+			return fmt.Errorf("firmware %.40q: twice, or without its measurement", f.Name)
+		}
+		seen[f.Name] = true
 	}
 	return nil
 }
@@ -194,6 +226,9 @@ func Parse(data []byte) (*ReferenceValues, error) {
 	if rv.Schema != Schema {
 		return nil, fmt.Errorf("reference values: schema %.64q, want %q", rv.Schema, Schema)
 	}
+	if len(rv.Values) == 0 {
+		return nil, errors.New("reference values: no values")
+	}
 	again, err := rv.Marshal()
 	if err != nil {
 		return nil, err
@@ -213,5 +248,5 @@ func (v Value) String() string {
 	for i, c := range v.Covers {
 		parts[i] = string(c)
 	}
-	return fmt.Sprintf("%s %d vcpus %s (covers %s)", v.Platform.Name, v.Platform.VCPUs[0], v.Digest, strings.Join(parts, ", "))
+	return fmt.Sprintf("%s %s vcpus %s (covers %s)", v.Platform.Name, strings.Trim(fmt.Sprint(v.Platform.VCPUs), "[]"), v.Digest, strings.Join(parts, ", "))
 }

@@ -21,7 +21,9 @@ func measureSNPCommand(e *env) *cli.Command {
 		Usage: "compute an AMD SEV-SNP launch digest",
 		Description: "Prints the launch digest in hex, alone on the line. Option names are sev-snp-measure's own.\n\n" +
 			"Example: tally measure snp --vcpus 4 --vcpu-type EPYC-v4 --ovmf OVMF.fd --kernel vmlinuz --initrd initrd --append \"$(cat cmdline)\"\n\n" +
-			"--json prints tally.launch-digest/v1: digest, vmm, vcpus, vcpu_signature, guest_features, covers, events (what, type, gpa,\npages, digest after it).",
+			"--json prints tally.launch-digest/v1: digest, vmm, vcpus, vcpu_signature, guest_features, covers, events (what, type, gpa,\n" +
+			"pages, digest after it); with --mode snp:ovmf-hash tally.firmware-digest/v1: digest, size, reset_eip, hash_table_gpa\n" +
+			"(0: the firmware checks no kernel), sections (gpa, size, type).",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "mode", Value: "snp", Usage: "`MODE`: snp, or snp:ovmf-hash to print the digest of the firmware alone"},
 			&cli.IntFlag{Name: "vcpus", Usage: "`NUMBER` of vCPUs"},
@@ -60,10 +62,9 @@ func measureSNP(c *cli.Context, e *env) error {
 		return err
 	}
 	if c.String("mode") == "snp:ovmf-hash" {
-		e.printf("%s\n", in.Firmware.Digest)
-		return nil
+		return printFirmware(c, e, in.Firmware)
 	}
-	if c.String("kernel") != "" {
+	if c.IsSet("kernel") {
 		h := &snp.KernelHashes{Cmdline: snp.HashCmdline(c.String("append"))}
 		if h.Kernel, err = hashFile(c.Context, c.String("kernel")); err != nil {
 			return err
@@ -77,6 +78,9 @@ func measureSNP(c *cli.Context, e *env) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.String("ovmf"), err)
 	}
+	if in.Hashes == nil && in.Firmware.HasHashTable() {
+		e.logf("without --kernel this digest covers the firmware only, and this firmware then starts whatever the host hands it")
+	}
 	return printLaunch(c, e, in, l)
 }
 
@@ -87,16 +91,23 @@ func snpOptions(c *cli.Context) (in snp.Input, err error) {
 			return in, usagef("--%s: SVSM is not supported", f)
 		}
 	}
+	for _, f := range []string{"ovmf", "kernel", "initrd", "snp-ovmf-hash", "vcpu-type"} {
+		if c.IsSet(f) && c.String(f) == "" {
+			return in, usagef("--%s is empty: leave it out, or name something (an unset variable?)", f)
+		}
+	}
 	mode, format := c.String("mode"), c.String("output-format")
 	switch {
 	case mode != "snp" && mode != "snp:ovmf-hash":
 		return in, usagef("--mode %q: want snp or snp:ovmf-hash", mode)
 	case format != "hex" && format != "base64":
 		return in, usagef("--output-format %q: want hex or base64", format)
-	case c.String("ovmf") == "":
+	case !c.IsSet("ovmf"):
 		return in, usagef("--ovmf is missing")
-	case c.String("kernel") == "" && (c.IsSet("initrd") || c.IsSet("append")):
+	case !c.IsSet("kernel") && (c.IsSet("initrd") || c.IsSet("append")):
 		return in, usagef("--initrd and --append need --kernel: without one the VMM passes no hashes")
+	case mode == "snp:ovmf-hash" && c.IsSet("snp-ovmf-hash"):
+		return in, usagef("--snp-ovmf-hash is what --mode snp:ovmf-hash computes")
 	}
 	if mode == "snp:ovmf-hash" {
 		return in, nil
@@ -109,6 +120,12 @@ func snpOptions(c *cli.Context) (in snp.Input, err error) {
 	}
 	if in.Features, err = strconv.ParseUint(c.String("guest-features"), 0, 64); err != nil {
 		return in, usagef("--guest-features %q: want a number", c.String("guest-features"))
+	}
+	switch {
+	case in.Features&1 == 0:
+		return in, usagef("--guest-features %#x: bit 0 (SNPActive) is not set", in.Features)
+	case c.IsSet("kernel") && !in.VMM.TakesKernel():
+		return in, usagef("--kernel: %s hands the firmware no kernel, its digest covers the firmware only", in.VMM)
 	}
 	in.Signature, err = cpuSignature(c, in.VMM)
 	return in, err
@@ -150,7 +167,7 @@ func cpuSignature(c *cli.Context, vmm snp.VMM) (uint32, error) {
 	return sig, nil
 }
 
-// readFirmware reads at most one byte more than a firmware may have.
+// readFirmware measures a firmware; digest, unless empty, takes the place of its pages' own.
 func readFirmware(path, digest string) (*snp.Firmware, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -161,11 +178,10 @@ func readFirmware(path, digest string) (*snp.Firmware, error) {
 	if err != nil {
 		return nil, err
 	}
-	data := make([]byte, min(fi.Size(), 64<<20+1))
-	if _, err := io.ReadFull(f, data); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+	if !fi.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: firmware: not a regular file", path)
 	}
-	fw, err := snp.ReadFirmware(data)
+	fw, err := snp.ReadFirmware(f, fi.Size())
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -223,24 +239,52 @@ func hashFile(ctx context.Context, path string) (sum [32]byte, err error) {
 	return sum, nil
 }
 
+// A launchAnswer is tally.launch-digest/v1.
+type launchAnswer struct {
+	Schema    string      `json:"schema"`
+	Digest    snp.Digest  `json:"digest"`
+	VMM       snp.VMM     `json:"vmm"`
+	VCPUs     int         `json:"vcpus"`
+	Signature uint32      `json:"vcpu_signature"`
+	Features  uint64      `json:"guest_features"`
+	Covers    []string    `json:"covers"`
+	Events    []snp.Event `json:"events"`
+}
+
 func printLaunch(c *cli.Context, e *env, in snp.Input, l *snp.Launch) error {
 	if e.json {
 		covers := []string{"firmware"}
 		if in.Hashes != nil {
 			covers = append(covers, "kernel", "initrd", "cmdline")
 		}
-		return e.printJSON(map[string]any{"schema": "tally.launch-digest/v1", "digest": l.Digest, "vmm": in.VMM, "vcpus": in.VCPUs,
-			"vcpu_signature": in.Signature, "guest_features": in.Features, "covers": covers, "events": l.Events})
+		return e.printJSON(launchAnswer{"tally.launch-digest/v1", l.Digest, in.VMM, in.VCPUs, in.Signature, in.Features, covers, l.Events})
 	}
-	if c.String("output-format") == "base64" {
-		e.printf("%s\n", base64.StdEncoding.EncodeToString(l.Digest[:]))
-	} else {
-		e.printf("%s\n", l.Digest)
-	}
+	e.printf("%s\n", digestText(c, l.Digest))
 	if c.Bool("explain") {
 		explainSNP(e, l)
 	}
 	return nil
+}
+
+// A firmwareAnswer is tally.firmware-digest/v1.
+type firmwareAnswer struct {
+	Schema string `json:"schema"`
+	*snp.Firmware
+}
+
+func printFirmware(c *cli.Context, e *env, f *snp.Firmware) error {
+	if e.json {
+		return e.printJSON(firmwareAnswer{"tally.firmware-digest/v1", f})
+	}
+	e.printf("%s\n", digestText(c, f.Digest))
+	return nil
+}
+
+func digestText(c *cli.Context, d snp.Digest) string {
+	if c.String("output-format") == "base64" {
+		return base64.StdEncoding.EncodeToString(d[:])
+	}
+	return d.String()
 }
 
 // explainSNP prints the events behind a launch digest.

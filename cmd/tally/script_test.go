@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -39,6 +40,7 @@ func TestScript(t *testing.T) {
 			"root":     rootCmd,
 			"need":     needCmd,
 			"unxz":     unxzCmd,
+			"nonl":     nonlCmd,
 		},
 		Setup: func(env *testscript.Env) error {
 			repo, err := filepath.Abs("../..")
@@ -113,6 +115,12 @@ func needCmd(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		ts.Logf("SKIPPED: program %s is not installed", tool)
 	}
+}
+
+// nonlCmd is `nonl FILE`: takes the newline away that every file of a script ends in.
+func nonlCmd(ts *testscript.TestScript, neg bool, args []string) {
+	name := ts.MkAbs(args[0])
+	ts.Check(os.WriteFile(name, []byte(strings.TrimSuffix(ts.ReadFile(args[0]), "\n")), 0o644))
 }
 
 // unxzCmd is `unxz FILE.xz FILE`.

@@ -5,7 +5,9 @@ import (
 	"crypto/sha512"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
 )
 
 // A Digest is a launch digest (48 bytes, SHA-384).
@@ -76,16 +78,29 @@ func (c *chain) note(what string, t pageType, gpa uint64, pages int) {
 	c.events = append(c.events, Event{what, t.String(), gpa, pages, c.ld})
 }
 
-// addBytes puts whole pages of NORMAL data into the chain. Firmware is full of equal filler pages: the
+// addReader puts whole pages of NORMAL data into the chain. Firmware is full of equal filler pages: the
 // digest of a page equal to the one before it is not computed again.
-func (c *chain) addBytes(gpa uint64, b []byte) {
-	var last []byte
-	var sum [48]byte
-	for ; len(b) > 0; b, gpa = b[pageSize:], gpa+pageSize {
-		if page := b[:pageSize]; !bytes.Equal(page, last) {
-			sum, last = sha512.Sum384(page), page
+func (c *chain) addReader(gpa uint64, r io.Reader) error {
+	buf := make([]byte, 16*pageSize)
+	var last [pageSize]byte
+	sum, known := [48]byte{}, false
+	for {
+		n, err := io.ReadFull(r, buf)
+		for b := buf[:n-n%pageSize]; len(b) > 0; b, gpa = b[pageSize:], gpa+pageSize {
+			if page := b[:pageSize]; !known || !bytes.Equal(page, last[:]) {
+				sum, known = sha512.Sum384(page), true
+				copy(last[:], page)
+			}
+			c.add(pageNormal, gpa, sum)
 		}
-		c.add(pageNormal, gpa, sum)
+		switch {
+		case n%pageSize != 0:
+			return fmt.Errorf("the last page has %d bytes, want %d", n%pageSize, pageSize)
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return nil
+		case err != nil:
+			return err
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package snp
 import (
 	"errors"
 	"fmt"
+	"io"
 
 	"tally/measure/internal/fw"
 )
@@ -24,10 +25,10 @@ type Section struct {
 	Type uint32 `json:"type"` // 1 SEC_MEM, 2 SECRETS, 3 CPUID, 4 SVSM_CAA, 0x10 KERNEL_HASHES
 }
 
-// ReadFirmware measures an OVMF image given whole (at most 64 MiB, whole pages). An image without SEV
-// metadata cannot start an SNP guest and is an error.
-func ReadFirmware(image []byte) (*Firmware, error) {
-	t, err := fw.Parse(image)
+// ReadFirmware measures an OVMF image of size bytes (at most 64 MiB, whole pages) and keeps none of it. An
+// image without SEV metadata cannot start an SNP guest and is an error.
+func ReadFirmware(r io.ReaderAt, size int64) (*Firmware, error) {
+	t, err := fw.Read(r, size)
 	if err != nil {
 		return nil, err
 	}
@@ -37,17 +38,37 @@ func ReadFirmware(image []byte) (*Firmware, error) {
 	if !t.HasResetEIP {
 		return nil, errors.New("firmware: no SEV-ES reset block: the start address of further vCPUs is unknown")
 	}
-	var c chain
-	c.addBytes(1<<32-uint64(len(image)), image)
-	f := &Firmware{Digest: c.ld, Size: t.Size, ResetEIP: t.ResetEIP, HashGPA: t.HashTableGPA}
-	if f.HashGPA != 0 && t.HashTableSize < tableSize {
+	if t.HashTableGPA != 0 && t.HashTableSize < tableSize {
 		return nil, fmt.Errorf("firmware: %d bytes set aside for kernel hashes, want at least %d", t.HashTableSize, tableSize)
 	}
+	var c chain
+	if err := c.addReader(1<<32-uint64(size), io.NewSectionReader(r, 0, size)); err != nil {
+		return nil, fmt.Errorf("firmware: %w", err)
+	}
+	f := &Firmware{Digest: c.ld, Size: size, ResetEIP: t.ResetEIP, HashGPA: t.HashTableGPA}
 	for _, s := range t.Sections {
 		f.Sections = append(f.Sections, Section{s.GPA, s.Size, uint32(s.Type)})
 	}
 	return f, nil
 }
+
+// check holds a firmware that may come from anywhere to the rules of one that was read.
+func (f *Firmware) check() error {
+	if f.Size <= 0 || f.Size%pageSize != 0 || f.Size > fw.MaxSize {
+		return fmt.Errorf("firmware: size %d, want whole pages up to %d", f.Size, fw.MaxSize)
+	}
+	sections := make([]fw.Section, len(f.Sections))
+	for i, s := range f.Sections {
+		sections[i] = fw.Section{GPA: s.GPA, Size: s.Size, Type: fw.SectionType(s.Type)}
+	}
+	if err := fw.CheckSections(sections, f.Size); err != nil {
+		return fmt.Errorf("firmware: %w", err)
+	}
+	return nil
+}
+
+// HasHashTable says whether the firmware checks a kernel that the VMM hands it.
+func (f *Firmware) HasHashTable() bool { return f.HashGPA != 0 }
 
 // ErrNoHashTable says why a firmware cannot measure a kernel.
 var ErrNoHashTable = errors.New("firmware has no kernel-hashes table (it is not an AmdSev build), so the launch digest would not cover kernel, initrd and command line")

@@ -4,6 +4,7 @@ import (
 	"crypto/sha512"
 	"errors"
 	"fmt"
+	"slices"
 
 	"tally/measure/internal/fw"
 )
@@ -29,34 +30,64 @@ type Launch struct {
 
 // Measure computes the launch digest of in.
 func Measure(in Input) (*Launch, error) {
-	p, err := in.check()
+	all, err := MeasureShapes(in, []int{in.VCPUs})
+	if err != nil {
+		return nil, err
+	}
+	return all[0], nil
+}
+
+// MeasureShapes computes the launch of in for each number of vCPUs, which must ascend; in.VCPUs is not
+// used. One more vCPU is one more page at the end of the chain, so all shapes together cost as much as
+// the largest.
+func MeasureShapes(in Input, vcpus []int) ([]*Launch, error) {
+	p, err := in.check(vcpus)
 	if err != nil {
 		return nil, err
 	}
 	c := chain{ld: in.Firmware.Digest}
 	c.note("firmware", pageNormal, 1<<32-uint64(in.Firmware.Size), int(in.Firmware.Size/pageSize))
-	if err := c.addSections(in, p); err != nil {
-		return nil, err
+	c.addSections(in, p)
+	boot := sha512.Sum384(p.vmsa(true, in.Firmware.ResetEIP, in.Signature, in.Features))
+	other := sha512.Sum384(p.vmsa(false, in.Firmware.ResetEIP, in.Signature, in.Features))
+	c.add(pageVMSA, p.vmsaGPA, boot)
+	c.note("vmsa of the boot processor", pageVMSA, p.vmsaGPA, 1)
+	all := make([]*Launch, 0, len(vcpus))
+	have := 1
+	for _, n := range vcpus {
+		for ; have < n; have++ {
+			c.add(pageVMSA, p.vmsaGPA, other)
+		}
+		shape := chain{c.ld, slices.Clone(c.events)}
+		if n > 1 {
+			shape.note("vmsa of the other processors", pageVMSA, p.vmsaGPA, n-1)
+		}
+		all = append(all, &Launch{shape.ld, shape.events})
 	}
-	c.addVMSAs(in, p)
-	return &Launch{c.ld, c.events}, nil
+	return all, nil
 }
 
-func (in Input) check() (profile, error) {
+func (in Input) check(vcpus []int) (profile, error) {
 	p, ok := profiles[in.VMM]
 	switch {
 	case !ok:
 		return p, fmt.Errorf("vmm type %.40q: want one of %v", in.VMM, VMMs())
 	case in.Firmware == nil:
 		return p, errors.New("firmware: missing")
-	case in.Firmware.Size <= 0 || in.Firmware.Size%pageSize != 0 || in.Firmware.Size > fw.MaxSize:
-		return p, fmt.Errorf("firmware: size %d, want whole pages up to %d", in.Firmware.Size, fw.MaxSize)
-	case in.VCPUs < 1 || in.VCPUs > MaxVCPUs:
-		return p, fmt.Errorf("vcpus: %d, want 1 to %d", in.VCPUs, MaxVCPUs)
 	case in.Features&1 == 0:
 		return p, fmt.Errorf("guest features %#x: bit 0 (SNPActive) is not set", in.Features)
 	case p.needsVCPU && in.Signature == 0:
 		return p, errors.New("cpu signature: missing: it enters the digest on this vmm type")
+	}
+	last := 0
+	for _, n := range vcpus {
+		if n <= last || n > MaxVCPUs {
+			return p, fmt.Errorf("vcpus: %d, want 1 to %d, ascending", n, MaxVCPUs)
+		}
+		last = n
+	}
+	if err := in.Firmware.check(); err != nil {
+		return p, err
 	}
 	if in.Hashes != nil {
 		return p, in.Firmware.checkKernelHashes()
@@ -65,34 +96,21 @@ func (in Input) check() (profile, error) {
 }
 
 // addSections measures what the firmware's metadata names.
-func (c *chain) addSections(in Input, p profile) error {
-	var late []Section
-	for _, s := range in.Firmware.Sections {
-		if p.cpuidLast && fw.SectionType(s.Type) == fw.SecCPUID {
-			late = append(late, s)
-			continue
-		}
-		if err := c.addSection(s, in, p); err != nil {
-			return err
+func (c *chain) addSections(in Input, p profile) {
+	for _, late := range []bool{false, true} {
+		for _, s := range in.Firmware.Sections {
+			if late == (p.cpuidLast && fw.SectionType(s.Type) == fw.SecCPUID) {
+				c.addSection(s, in, p)
+			}
 		}
 	}
-	for _, s := range late {
-		if err := c.addSection(s, in, p); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
-func (c *chain) addSection(s Section, in Input, p profile) error {
-	kind := fw.SectionType(s.Type)
-	if s.GPA%pageSize != 0 || s.Size%pageSize != 0 || s.Size > 1<<30 {
-		return fmt.Errorf("firmware: section %s at %#x of %#x bytes: want whole pages, at most 1 GiB", kind, s.GPA, s.Size)
-	}
+func (c *chain) addSection(s Section, in Input, p profile) {
 	if s.Size == 0 {
-		return nil // Debian's TDX build has such
+		return
 	}
-	t := pageZero
+	kind, t := fw.SectionType(s.Type), pageZero
 	switch kind {
 	case fw.SecMem:
 		t = p.secMem
@@ -100,32 +118,13 @@ func (c *chain) addSection(s Section, in Input, p profile) error {
 		t = pageSecrets
 	case fw.SecCPUID:
 		t = pageCPUID
-	case fw.SecSVSMCAA:
 	case fw.SecKernelHsh:
 		if in.Hashes != nil {
-			c.addBytes(uint64(s.GPA), in.Hashes.page(in.Firmware.HashGPA))
+			c.add(pageNormal, uint64(s.GPA), sha512.Sum384(in.Hashes.page(in.Firmware.HashGPA)))
 			c.note(kind.String(), pageNormal, uint64(s.GPA), 1)
-			return nil
+			return
 		}
-	default:
-		return fmt.Errorf("firmware: unknown section type %#x", s.Type)
 	}
 	pages := c.addEmpty(t, uint64(s.GPA), s.Size)
 	c.note(kind.String(), t, uint64(s.GPA), pages)
-	return nil
-}
-
-// addVMSAs measures one save area a vCPU; all but the first are equal.
-func (c *chain) addVMSAs(in Input, p profile) {
-	sum := sha512.Sum384(p.vmsa(true, in.Firmware.ResetEIP, in.Signature, in.Features))
-	c.add(pageVMSA, p.vmsaGPA, sum)
-	c.note("vmsa of the boot processor", pageVMSA, p.vmsaGPA, 1)
-	if in.VCPUs == 1 {
-		return
-	}
-	sum = sha512.Sum384(p.vmsa(false, in.Firmware.ResetEIP, in.Signature, in.Features))
-	for range in.VCPUs - 1 {
-		c.add(pageVMSA, p.vmsaGPA, sum)
-	}
-	c.note("vmsa of the other processors", pageVMSA, p.vmsaGPA, in.VCPUs-1)
 }

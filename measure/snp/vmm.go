@@ -24,6 +24,7 @@ type profile struct {
 	cpuidLast bool     // the CPUID page is measured after all other sections
 	secMem    pageType // type of SEC_MEM sections
 	needsVCPU bool     // the CPU signature enters the digest
+	kernel    bool     // it hands kernel, initrd and command line to the firmware, with their hashes
 	vmsaGPA   uint64
 	source    string // what backs this profile
 }
@@ -32,13 +33,13 @@ const vmsaGPA = 0xfffffffff000
 
 var profiles = map[VMM]profile{
 	QEMU: {vmsaProfile: vmsaProfile{csAttrBSP: 0x9b, csAttrAP: 0x9b, ssAttr: 0x93, trAttr: 0x8b, gPAT: 0x7040600070406, mxcsr: 0x1f80, fcw: 0x37f},
-		secMem: pageZero, needsVCPU: true, vmsaGPA: vmsaGPA, source: "hardware report (Milan), sev-snp-measure"},
+		secMem: pageZero, needsVCPU: true, kernel: true, vmsaGPA: vmsaGPA, source: "hardware report (Milan), sev-snp-measure"},
 	QEMUNoFPUInit: {vmsaProfile: vmsaProfile{csAttrBSP: 0x9b, csAttrAP: 0x9b, ssAttr: 0x93, trAttr: 0x8b, gPAT: 0x7040600070406},
-		secMem: pageZero, needsVCPU: true, vmsaGPA: vmsaGPA, source: "source reading only"},
+		secMem: pageZero, needsVCPU: true, kernel: true, vmsaGPA: vmsaGPA, source: "source reading only"},
 	EC2: {vmsaProfile: vmsaProfile{csAttrBSP: 0x9a, csAttrAP: 0x9b, ssAttr: 0x92, trAttr: 0x83, gPAT: 0x7040600070406, rdxFixed: true, rdx: 0x600},
-		secMem: pageZero, cpuidLast: true, vmsaGPA: vmsaGPA, source: "sev-snp-measure"},
+		secMem: pageZero, cpuidLast: true, vmsaGPA: vmsaGPA, source: "sev-snp-measure, over a firmware of Amazon's"},
 	EC22023: {vmsaProfile: vmsaProfile{csAttrBSP: 0x9a, csAttrAP: 0x9b, ssAttr: 0x92, trAttr: 0x83, gPAT: 0x7040600070406, rdxFixed: true},
-		secMem: pageZero, cpuidLast: true, vmsaGPA: vmsaGPA, source: "sev-snp-measure-go"},
+		secMem: pageZero, cpuidLast: true, vmsaGPA: vmsaGPA, source: "sev-snp-measure-go, over a firmware of Amazon's"},
 	GCE: {vmsaProfile: vmsaProfile{csAttrBSP: 0x9b, csAttrAP: 0x9b, ssAttr: 0x93, trAttr: 0x8b, gPAT: 0x70106, rdxFixed: true, rdx: 0x600},
 		secMem: pageUnmeasured, vmsaGPA: vmsaGPA, source: "sev-snp-measure, gce-tcb-verifier"},
 }
@@ -58,6 +59,10 @@ func ParseVMM(s string) (VMM, error) {
 
 // NeedsVCPU says whether the vCPU type enters the digest under v.
 func (v VMM) NeedsVCPU() bool { return profiles[v].needsVCPU }
+
+// TakesKernel says whether v can hand a kernel to the firmware. Measure computes the digest all the same,
+// as sev-snp-measure does, but under a cloud's monitor no machine will report it.
+func (v VMM) TakesKernel() bool { return profiles[v].kernel }
 
 // Source says what the profile of v was checked against.
 func (v VMM) Source() string { return profiles[v].source }

@@ -14,17 +14,21 @@ package fw
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
+	"io"
 )
 
 // PageSize is the unit of every size here, in bytes.
 const PageSize = 4096
 
-// MaxSize is the largest firmware read, in bytes; maxSections bounds the metadata table.
+// Limits, in bytes and entries. No real firmware comes near one.
 const (
-	MaxSize     = 64 << 20
-	maxSections = 256
+	MaxSize     = 64 << 20 // of a firmware
+	MaxMemory   = 64 << 20 // that the sections of its metadata name
+	MaxSections = 256      // of its metadata
+)
+
+const (
 	tailSize    = 32 // bytes after the GUIDed table
 	entryHeader = 18 // u16 length and GUID
 	asevHeader  = 16 // "ASEV", length, version, count
@@ -85,17 +89,21 @@ type OVMF struct {
 	ResetEIP      uint32    // where application processors start under SEV-ES and SNP
 }
 
-// Parse reads the tables of a firmware image given whole. Unknown GUIDs are skipped (the format allows
-// them), anything malformed in what is known is an error.
-func Parse(b []byte) (*OVMF, error) {
+// Parse reads the tables of a firmware image given whole; see [Read].
+func Parse(b []byte) (*OVMF, error) { return Read(bytes.NewReader(b), int64(len(b))) }
+
+// Read reads the tables of a firmware image of size bytes (whole pages, at most MaxSize). Unknown GUIDs
+// are skipped (the format allows them), anything malformed in what is known is an error.
+func Read(r io.ReaderAt, size int64) (*OVMF, error) {
 	switch {
-	case len(b) == 0 || len(b)%PageSize != 0:
-		return nil, fmt.Errorf("firmware: %d bytes, want a multiple of %d", len(b), PageSize)
-	case len(b) > MaxSize:
-		return nil, fmt.Errorf("firmware: %d bytes, want at most %d", len(b), MaxSize)
+	case size <= 0 || size%PageSize != 0:
+		return nil, fmt.Errorf("firmware: %d bytes, want a multiple of %d", size, PageSize)
+	case size > MaxSize:
+		return nil, fmt.Errorf("firmware: %d bytes, want at most %d", size, MaxSize)
 	}
-	o := &OVMF{Size: int64(len(b))}
-	entries, err := guidTable(b)
+	f := &file{r, size}
+	o := &OVMF{Size: size}
+	entries, err := f.guidTable()
 	if err != nil {
 		return nil, fmt.Errorf("firmware: %w", err)
 	}
@@ -113,11 +121,29 @@ func Parse(b []byte) (*OVMF, error) {
 	}
 	if d, ok := entries[parseGUID(guidSEVMeta)]; ok {
 		o.HasSEV = true
-		if o.Sections, err = sevMetadata(b, d); err != nil {
+		if o.Sections, err = f.sevMetadata(d); err != nil {
+			return nil, fmt.Errorf("firmware: SEV metadata: %w", err)
+		}
+		if err := CheckSections(o.Sections, size); err != nil {
 			return nil, fmt.Errorf("firmware: SEV metadata: %w", err)
 		}
 	}
 	return o, nil
+}
+
+// A file is a firmware image being read.
+type file struct {
+	r    io.ReaderAt
+	size int64
+}
+
+// at returns n bytes at off, which the caller has checked to lie inside.
+func (f *file) at(off int64, n int) ([]byte, error) {
+	b := make([]byte, n)
+	if got, err := f.r.ReadAt(b, off); got < n {
+		return nil, fmt.Errorf("%d bytes at byte %d: %w", n, off, err)
+	}
+	return b, nil
 }
 
 type guid [16]byte
@@ -142,25 +168,37 @@ func parseGUID(s string) guid {
 }
 
 // guidTable returns the data of each entry of the GUIDed table.
-func guidTable(b []byte) (map[guid][]byte, error) {
-	end := len(b) - tailSize
-	if !bytes.Equal(b[end-16:end], sliceOf(parseGUID(guidFooter))) {
+func (f *file) guidTable() (map[guid][]byte, error) {
+	end := f.size - tailSize
+	foot, err := f.at(end-entryHeader, entryHeader)
+	if err != nil {
+		return nil, err
+	}
+	if guid(foot[2:]) != parseGUID(guidFooter) {
 		return nil, fmt.Errorf("no GUIDed table: no footer at byte %d: not an OVMF image (or only its variable store?)", end-16)
 	}
-	total := int(binary.LittleEndian.Uint16(b[end-entryHeader:]))
+	total := int64(binary.LittleEndian.Uint16(foot))
 	if total < entryHeader || total > end {
 		return nil, fmt.Errorf("GUIDed table of %d bytes, want %d to %d", total, entryHeader, end)
 	}
+	table, err := f.at(end-total, int(total)-entryHeader)
+	if err != nil {
+		return nil, err
+	}
+	return walk(table, end-total)
+}
+
+// walk splits the entries of a GUIDed table that starts at byte base, from its end.
+func walk(table []byte, base int64) (map[guid][]byte, error) {
 	entries := map[guid][]byte{}
-	table := b[end-total : end-entryHeader]
 	for len(table) > 0 {
 		if len(table) < entryHeader {
-			return nil, fmt.Errorf("GUIDed table: %d stray bytes at byte %d", len(table), end-total)
+			return nil, fmt.Errorf("GUIDed table: %d stray bytes at byte %d", len(table), base)
 		}
 		head := len(table) - entryHeader
 		size := int(binary.LittleEndian.Uint16(table[head:]))
 		if size < entryHeader || size > len(table) {
-			return nil, fmt.Errorf("GUIDed table: entry before byte %d has length %d, want %d to %d", end-total+len(table), size, entryHeader, len(table))
+			return nil, fmt.Errorf("GUIDed table: entry before byte %d has length %d, want %d to %d", base+int64(len(table)), size, entryHeader, len(table))
 		}
 		id := guid(table[head+2:])
 		if _, twice := entries[id]; twice {
@@ -175,60 +213,75 @@ func guidTable(b []byte) (map[guid][]byte, error) {
 func sliceOf(g guid) []byte { return g[:] }
 
 // sevMetadata reads the ASEV table that the entry d points to.
-func sevMetadata(b, d []byte) ([]Section, error) {
+func (f *file) sevMetadata(d []byte) ([]Section, error) {
 	if len(d) != 4 {
 		return nil, fmt.Errorf("entry of %d bytes, want 4", len(d))
 	}
 	back := int64(binary.LittleEndian.Uint32(d))
-	start := int64(len(b)) - back
+	start := f.size - back
 	if start < 0 || back < asevHeader {
-		return nil, fmt.Errorf("offset %d from the end, want %d to %d", back, asevHeader, len(b))
+		return nil, fmt.Errorf("offset %d from the end, want %d to %d", back, asevHeader, f.size)
 	}
-	t := b[start:]
+	t, err := f.at(start, asevHeader)
+	if err != nil {
+		return nil, err
+	}
 	size, version, count := binary.LittleEndian.Uint32(t[4:]), binary.LittleEndian.Uint32(t[8:]), binary.LittleEndian.Uint32(t[12:])
+	want := asevHeader + asevSection*int64(count)
 	switch {
 	case string(t[:4]) != "ASEV":
 		return nil, fmt.Errorf("signature %q at byte %d, want \"ASEV\"", t[:4], start)
 	case version != 1:
 		return nil, fmt.Errorf("version %d, want 1", version)
-	case count > maxSections:
-		return nil, fmt.Errorf("%d sections, want at most %d", count, maxSections)
-	case int64(size) != asevHeader+asevSection*int64(count) || int64(size) > back:
-		return nil, fmt.Errorf("length %d with %d sections, want %d within %d bytes", size, count, asevHeader+asevSection*int64(count), back)
+	case count > MaxSections:
+		return nil, fmt.Errorf("%d sections, want at most %d", count, MaxSections)
+	case int64(size) != want || want > back:
+		return nil, fmt.Errorf("length %d with %d sections, want %d within %d bytes", size, count, want, back)
+	}
+	if t, err = f.at(start, int(want)); err != nil {
+		return nil, err
 	}
 	sections := make([]Section, count)
 	for i := range sections {
 		r := t[asevHeader+asevSection*i:]
-		s := Section{binary.LittleEndian.Uint32(r), binary.LittleEndian.Uint32(r[4:]), SectionType(binary.LittleEndian.Uint32(r[8:]))}
-		if err := s.check(); err != nil {
-			return nil, fmt.Errorf("section %d: %w", i, err)
-		}
-		sections[i] = s
+		sections[i] = Section{binary.LittleEndian.Uint32(r), binary.LittleEndian.Uint32(r[4:]), SectionType(binary.LittleEndian.Uint32(r[8:]))}
 	}
-	return sections, overlap(sections)
+	return sections, nil
 }
 
-func (s Section) check() error {
+// CheckSections holds metadata of a firmware of size bytes to what a VMM can launch: known types, whole
+// pages below the firmware (which ends at 4 GiB), no page twice (what is measured last would hide what is
+// measured first), MaxSections entries and MaxMemory bytes in all. Sections of zero length are legal:
+// Debian's TDX build has some.
+func CheckSections(sections []Section, size int64) error {
+	if len(sections) > MaxSections {
+		return fmt.Errorf("%d sections, want at most %d", len(sections), MaxSections)
+	}
+	total := uint64(0)
+	for i, s := range sections {
+		if err := s.check(size); err != nil {
+			return fmt.Errorf("section %d: %w", i, err)
+		}
+		if total += uint64(s.Size); total > MaxMemory {
+			return fmt.Errorf("section %d: more than %d bytes of sections", i, MaxMemory)
+		}
+		for _, b := range sections[:i] {
+			if s.Size > 0 && b.Size > 0 && s.GPA < b.GPA+b.Size && b.GPA < s.GPA+s.Size {
+				return fmt.Errorf("section %d: %s at %#x overlaps %s at %#x", i, s.Type, s.GPA, b.Type, b.GPA)
+			}
+		}
+	}
+	return nil
+}
+
+func (s Section) check(size int64) error {
 	switch s.Type {
 	case SecMem, SecSecrets, SecCPUID, SecSVSMCAA, SecKernelHsh:
 	default:
 		return fmt.Errorf("unknown type %#x", uint32(s.Type))
 	}
-	if s.GPA%PageSize != 0 || s.Size%PageSize != 0 || uint64(s.GPA)+uint64(s.Size) > 1<<32 {
-		return fmt.Errorf("%s at %#x of %#x bytes: want whole pages below 4 GiB", s.Type, s.GPA, s.Size)
-	}
-	return nil
-}
-
-// overlap refuses sections that share a page: no VMM can launch them, and what is measured last would
-// hide what is measured first.
-func overlap(sections []Section) error {
-	for i, a := range sections {
-		for _, b := range sections[:i] {
-			if a.Size > 0 && b.Size > 0 && uint64(a.GPA) < uint64(b.GPA)+uint64(b.Size) && uint64(b.GPA) < uint64(a.GPA)+uint64(a.Size) {
-				return errors.New("sections " + b.Type.String() + " and " + a.Type.String() + " overlap")
-			}
-		}
+	if top := 1<<32 - uint64(size); s.GPA%PageSize != 0 || s.Size%PageSize != 0 || uint64(s.GPA)+uint64(s.Size) > top {
+		return fmt.Errorf("%s at %#x of %#x bytes: want whole pages below %#x", s.Type, s.GPA, s.Size, top)
 	}
 	return nil
 }

@@ -1,7 +1,9 @@
 package fw
 
 import (
+	"bytes"
 	"encoding/binary"
+	"io"
 	"strings"
 	"testing"
 )
@@ -79,15 +81,41 @@ func TestRefusals(t *testing.T) {
 		"length":             {func(b []byte) []byte { b[meta+4]++; return b }, "length 65 with 4 sections"},
 		"section type":       {func(b []byte) []byte { b[meta+24] = 7; return b }, "section 0: unknown type 0x7"},
 		"section unaligned":  {func(b []byte) []byte { b[meta+16] = 1; return b }, "whole pages"},
-		"section past 4 GiB": {func(b []byte) []byte { le.PutUint32(b[meta+20:], 0xfffff000); return b }, "below 4 GiB"},
-		"overlap":            {func(b []byte) []byte { le.PutUint32(b[meta+20:], 0xe000); return b }, "SEC_MEM and SECRETS overlap"},
+		"section past 4 GiB": {func(b []byte) []byte { le.PutUint32(b[meta+20:], 0xfffff000); return b }, "below 0xfffff000"},
+		"over the firmware":  {func(b []byte) []byte { le.PutUint32(b[meta+16:], 0xffff7000); return b }, "below 0xfffff000"},
+		"too much memory":    {func(b []byte) []byte { le.PutUint32(b[meta+44:], 0x4001000); return b }, "more than 67108864 bytes of sections"},
+		"overlap":            {func(b []byte) []byte { le.PutUint32(b[meta+20:], 0xe000); return b }, "SECRETS at 0x80d000 overlaps SEC_MEM at 0x800000"},
 	} {
 		if o, err := Parse(c.change(image(sections))); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %+v, %v; want an error with %q", name, o, err, c.want)
 		}
 	}
-	if _, err := Parse(make([]byte, MaxSize+PageSize)); err == nil {
-		t.Error("firmware over the cap: no error")
+	if _, err := Read(shrunk{}, MaxSize+PageSize); err == nil || !strings.Contains(err.Error(), "at most") {
+		t.Errorf("firmware over the cap: error %v", err)
+	}
+}
+
+// shrunk is a file that lost its bytes after its size was read.
+type shrunk struct{}
+
+func (shrunk) ReadAt([]byte, int64) (int, error) { return 0, io.EOF }
+
+func TestReadFailures(t *testing.T) {
+	if o, err := Read(shrunk{}, PageSize); err == nil {
+		t.Errorf("a file that shrank: %+v", o)
+	}
+	whole := image(sections)
+	for n := range (PageSize - tailSize) / 16 { // the last bytes hold no table
+		if o, err := Read(bytes.NewReader(whole[:n*16]), PageSize); err == nil {
+			t.Errorf("the first %d bytes: %+v", n*16, o)
+		}
+	}
+	many := make([]Section, MaxSections+1)
+	for i := range many {
+		many[i].Type = SecMem
+	}
+	if err := CheckSections(many, PageSize); err == nil || !strings.Contains(err.Error(), "257 sections") {
+		t.Errorf("error %v", err)
 	}
 }
 
@@ -110,10 +138,17 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, s := range o.Sections {
-			if err := s.check(); err != nil {
-				t.Errorf("accepted %+v: %v", s, err)
+		total := int64(0)
+		for i, s := range o.Sections {
+			total += int64(s.Size)
+			for _, other := range o.Sections[:i] {
+				if lo, hi := max(s.GPA, other.GPA), min(s.GPA+s.Size, other.GPA+other.Size); lo < hi && s.Size > 0 && other.Size > 0 {
+					t.Errorf("accepted %+v and %+v: they share %#x to %#x", s, other, lo, hi)
+				}
 			}
+		}
+		if total > MaxMemory || len(o.Sections) > MaxSections {
+			t.Errorf("accepted %d sections of %d bytes", len(o.Sections), total)
 		}
 	})
 }
