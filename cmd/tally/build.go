@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -30,6 +29,7 @@ func buildCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "lock", Usage: "use the lock `FILE` (default: image.lock beside SPEC)"},
 			&cli.IntFlag{Name: "jobs", Value: min(runtime.NumCPU(), 4), Usage: "unpack `N` packages at a time"},
 			&cli.BoolFlag{Name: "twice", Usage: "build again under a changed environment and compare"},
+			&cli.StringFlag{Name: "inputs", Usage: "take the inputs in `FILE` (tally inputs export) into the cache first"},
 		}, fetchFlags()...),
 		Action: func(c *cli.Context) error { return runBuild(c, e) },
 	}
@@ -51,7 +51,7 @@ func runBuild(c *cli.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	b := &build{env: e, fetcher: f, jobs: c.Int("jobs"), environ: os.Environ()}
+	b := &build{env: e, fetcher: f, jobs: c.Int("jobs"), environ: os.Environ(), inputs: c.String("inputs")}
 	m, err := b.run(c.Context, spec, lockFile, c.String("o"))
 	if err != nil {
 		return err
@@ -70,6 +70,7 @@ type build struct {
 	fetcher *lock.Fetcher
 	jobs    int
 	environ []string
+	inputs  string // an inputs file to import first, or ""
 }
 
 // run builds spec with the lock at lockFile into out.
@@ -79,15 +80,15 @@ func (b *build) run(ctx context.Context, spec, lockFile, out string) (*mkimage.M
 		return nil, err
 	}
 	l.GoProxy, l.Offline = b.fetcher.Store.GoProxy(), b.fetcher.Places.Offline
-	raw, err := os.ReadFile(lockFile)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, withHint(err, "make it with 'tally lock %s'", spec)
-	} else if err != nil {
-		return nil, err
-	}
-	k, err := lock.Parse(raw, lockFile)
+	k, raw, err := readLock(lockFile, spec)
 	if err != nil {
 		return nil, err
+	}
+	if b.inputs != "" {
+		if _, _, err := importInputs(ctx, b.env, b.inputs, k, b.fetcher.Store); err != nil {
+			return nil, err
+		}
+		b.inputs = "" // once is enough for --twice
 	}
 	if err := l.Check(ctx, k); err != nil {
 		return nil, withHint(fmt.Errorf("%s: %w", lockFile, err), "pin what there is now with 'tally lock %s'", spec)

@@ -6,6 +6,7 @@ import "github.com/urfave/cli/v2"
 func commands(e *env) []*cli.Command {
 	return []*cli.Command{
 		lockCommand(e),
+		inputsCommand(e),
 		buildCommand(e),
 		measureCommand(e),
 		releaseCommand(e),
@@ -14,6 +15,7 @@ func commands(e *env) []*cli.Command {
 		runCommand(e),
 		connectCommand(e),
 		verityCommand(e),
+		doctorCommand(e),
 		manCommand(e),
 		completionCommand(e),
 	}

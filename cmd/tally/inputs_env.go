@@ -17,11 +17,15 @@ import (
 // fetchFlags say where inputs are kept and looked for.
 func fetchFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "cache", Usage: "keep inputs in `DIR` (default: tally in the user's cache directory)"},
+		cacheFlag(),
 		&cli.StringSliceFlag{Name: "mirror", Usage: "look for packages on the Debian mirror `URL` first (default: the user's setting, then the machine's apt configuration)"},
-		&cli.StringSliceFlag{Name: "snapshot", Usage: "look in the snapshot archive `URL` last (below it: TIMESTAMP/pool)"},
+		&cli.StringSliceFlag{Name: "snapshot", Usage: "look in the snapshot archive `URL` last (below it: debian/TIMESTAMP/pool)"},
 		&cli.BoolFlag{Name: "offline", Usage: "use the cache alone"},
 	}
+}
+
+func cacheFlag() cli.Flag {
+	return &cli.StringFlag{Name: "cache", Usage: "keep inputs in `DIR` (default: tally in the user's cache directory)"}
 }
 
 // settings is the user's own file, tally/config.yaml in the user's configuration directory.

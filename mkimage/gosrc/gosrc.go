@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -59,6 +60,13 @@ var releaseForm = regexp.MustCompile(`^go1\.[0-9]+(\.[0-9]+|rc[0-9]+)$`)
 func Open(ctx context.Context, o Options) (*Command, error) {
 	if !releaseForm.MatchString(o.Toolchain) {
 		return nil, fmt.Errorf("go toolchain %.40q: want an exact release like go1.26.8", o.Toolchain)
+	}
+	if o.Proxy != "" {
+		abs, err := filepath.Abs(o.Proxy)
+		if err != nil {
+			return nil, err
+		}
+		o.Proxy = abs
 	}
 	c := &Command{Options: o, tool: "go"}
 	if err := c.settings(ctx); err != nil {
@@ -111,20 +119,39 @@ func (c *Command) environ() []string {
 		env = append(env, "GOROOT="+c.Root)
 	}
 	env = append(env, "GOTOOLCHAIN="+toolchain)
-	own := (&url.URL{Scheme: "file", Path: filepath.ToSlash(c.Proxy)}).String()
 	_, err := os.Stat(c.Proxy)
-	have := c.Proxy != "" && err == nil
+	own := c.Proxy != "" && err == nil
 	switch {
-	case have && c.Offline:
-		// The sums of modules stand in go.sum; that of the toolchain is checked against the lock
-		// (Sum). Asking a checksum database is neither possible nor needed.
-		env = append(env, "GOPROXY="+own, "GOSUMDB=off")
 	case c.Offline:
-		env = append(env, "GOPROXY=off", "GOSUMDB=off")
-	case have:
-		env = append(env, "GOPROXY="+own+","+lookup(env, "GOPROXY"))
+		// The sums of modules stand in go.sum; that of the toolchain is checked against the lock
+		// (Verify). Asking a checksum database is neither possible nor needed: the go command
+		// accepts that for a lone file proxy.
+		env = append(env, "GOSUMDB=off", "GOPROXY="+c.offlineProxy(own))
+	case own:
+		env = append(env, "GOPROXY="+fileURL(c.Proxy)+","+lookup(env, "GOPROXY"))
 	}
 	return env
+}
+
+// offlineProxy returns the directory that serves what is asked for: the imported modules, or for a
+// toolchain that was not imported the module cache.
+func (c *Command) offlineProxy(own bool) string {
+	zip := filepath.Join("golang.org", "toolchain", "@v", ToolchainVersion(c.Toolchain, runtime.GOOS+"-"+runtime.GOARCH)+".zip")
+	cache := filepath.Join(lookup(c.Environ, "GOMODCACHE"), "cache", "download")
+	if _, err := os.Stat(filepath.Join(c.Proxy, zip)); own && err == nil {
+		return fileURL(c.Proxy)
+	}
+	if _, err := os.Stat(filepath.Join(cache, zip)); !own && err == nil {
+		return fileURL(cache)
+	}
+	if own {
+		return fileURL(c.Proxy)
+	}
+	return "off"
+}
+
+func fileURL(dir string) string {
+	return (&url.URL{Scheme: "file", Path: filepath.ToSlash(dir)}).String()
 }
 
 // filter keeps the variables of env named in names.
@@ -161,7 +188,8 @@ func (c *Command) run(ctx context.Context, dir string, args ...string) ([]byte, 
 	return output(ctx, cmd)
 }
 
-// output runs cmd; an interrupted one gets time to clean up.
+// output runs cmd and returns what it printed, also when it failed; an interrupted one gets time to clean
+// up.
 func output(ctx context.Context, cmd *exec.Cmd) ([]byte, error) {
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 5 * time.Second
@@ -174,7 +202,7 @@ func output(ctx context.Context, cmd *exec.Cmd) ([]byte, error) {
 	case errors.Is(err, exec.ErrNotFound):
 		return nil, errors.New("program go: not found: install Go 1.21 or later; it fetches the pinned release itself")
 	case err != nil:
-		return nil, fmt.Errorf("go %s: %w: %s", cmd.Args[1], err, firstLines(stderr.String()))
+		return stdout.Bytes(), fmt.Errorf("go %s: %w: %s", cmd.Args[1], err, firstLines(stderr.String()))
 	}
 	return stdout.Bytes(), nil
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/mod/sumdb/dirhash"
@@ -103,20 +104,17 @@ type Download struct {
 
 // Download brings modules (PATH@VERSION) into the module cache.
 func (c *Command) Download(ctx context.Context, dir string, modules ...string) ([]Download, error) {
-	out, err := c.run(ctx, dir, append([]string{"mod", "download", "-json"}, modules...)...)
-	if err != nil {
-		return nil, err
-	}
+	out, failed := c.run(ctx, dir, append([]string{"mod", "download", "-json"}, modules...)...)
 	var all []Download
 	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
 		var d Download
 		if err := dec.Decode(&d); errors.Is(err, io.EOF) {
-			return all, nil
+			return all, failed
 		} else if err != nil {
-			return nil, fmt.Errorf("go mod download: %w", err)
+			return nil, fmt.Errorf("go mod download: %w", errors.Join(failed, err))
 		}
 		if d.Error != "" {
-			return nil, fmt.Errorf("go mod download: module %s %s: %s", d.Path, d.Version, firstLines(d.Error))
+			return nil, fmt.Errorf("module %s %s: %s", d.Path, d.Version, firstLines(d.Error))
 		}
 		all = append(all, d)
 	}
@@ -212,4 +210,21 @@ func inRelease(name, platform string) bool {
 		return false
 	}
 	return base != ".DS_Store"
+}
+
+// Collect brings what the build of one program needs into an empty module cache, and nothing else: its
+// directory cache/download then serves as a module proxy for that build.
+func (c *Command) Collect(ctx context.Context, dir, pkg, modcache string) error {
+	proxies := fileURL(filepath.Join(lookup(c.Environ, "GOMODCACHE"), "cache", "download"))
+	if c.Proxy != "" {
+		proxies += "," + fileURL(c.Proxy)
+	}
+	if !c.Offline {
+		proxies += "," + lookup(c.Environ, "GOPROXY")
+	}
+	private := *c
+	private.Proxy, private.Offline = "", false // said by proxies
+	private.Environ = append(slices.Clone(c.Environ), "GOMODCACHE="+modcache, "GOPROXY="+proxies)
+	_, err := private.run(ctx, dir, "list", "-mod=readonly", "-modcacherw", "-deps", pkg)
+	return err
 }

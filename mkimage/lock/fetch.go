@@ -2,6 +2,7 @@ package lock
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -71,6 +72,40 @@ func (f *Fetcher) Packages(ctx context.Context, l *Lock) error {
 	for _, p := range missing {
 		if err := f.locate(ctx, "package "+p.Name+" "+p.Version, p.Object, f.packageURLs(l, p), bar); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// Indexes gets the signed indexes of l that are not in the store, where a place still has them: a mirror
+// has only today's, a snapshot archive all. One that is gone is no error, since no build reads it.
+func (f *Fetcher) Indexes(ctx context.Context, l *Lock) error {
+	for _, s := range l.Suites {
+		dists := "/dists/" + s.Name + "/"
+		wanted := map[string]Object{"InRelease": s.InRelease}
+		for _, i := range s.Indexes {
+			wanted[i.Component+"/binary-"+l.Arch+"/Packages.xz"] = i.Object
+		}
+		for name, o := range wanted {
+			if f.Store.Has(o.SHA256, o.Size) {
+				continue
+			}
+			var urls []string
+			for _, m := range mirrorsFor(f.Places.Mirrors, s.Archive) {
+				urls = append(urls, m+dists+name)
+			}
+			for _, base := range f.Places.Snapshots {
+				for _, ts := range snapshotTimes(s.Snapshot) {
+					urls = append(urls, strings.TrimRight(base, "/")+"/"+s.Archive+"/"+ts+dists+name)
+				}
+			}
+			bar := f.bar("fetching the index of "+s.Name, o.Size)
+			err := f.locate(ctx, "index "+name+" of "+s.Name, o, urls, bar)
+			bar.End()
+			var gone *GoneError
+			if err != nil && !errors.As(err, &gone) {
+				return err
+			}
 		}
 	}
 	return nil

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"tally/internal/atomicfile"
+	"tally/mkimage/deb"
+	"tally/mkimage/lock"
+	"tally/mkimage/source"
+)
+
+func inputsCommand(e *env) *cli.Command {
+	lockFlag := &cli.StringFlag{Name: "lock", Usage: "use the lock `FILE` (default: image.lock beside SPEC)"}
+	return &cli.Command{
+		Name:  "inputs",
+		Usage: "carry every input of a lock in one file",
+		Subcommands: []*cli.Command{
+			{
+				Name: "export", Usage: "write every input of SPEC to FILE", ArgsUsage: "SPEC FILE",
+				Description: "FILE (tally.inputs/v1, a tar file) holds the packages, the signed indexes they were chosen from, the Go modules and\n" +
+					"the Go toolchain, and the source archive with spec and lock: with it a rebuild works when every mirror has forgotten.\n" +
+					"The same lock gives the same file.\n\n--json prints tally.inputs/v1: file, sha256, size.\n\n   tally inputs export image.yaml inputs.tar",
+				Flags:  append([]cli.Flag{lockFlag, &cli.BoolFlag{Name: "no-toolchain", Usage: "leave the Go toolchain out (70 MB)"}}, fetchFlags()...),
+				Action: func(c *cli.Context) error { return inputsExport(c, e) },
+			},
+			{
+				Name: "import", Usage: "take the inputs of SPEC from FILE into the cache", ArgsUsage: "SPEC FILE",
+				Description: "Every byte is checked against the lock, and the chain from the signed index to each package again, before it is used.\n" +
+					"`tally build --offline` then needs nothing else.\n\n--json prints tally.inputs/v1: file, taken, unchecked (suites whose index is not there).",
+				Flags:  append([]cli.Flag{lockFlag}, cacheFlag()),
+				Action: func(c *cli.Context) error { return inputsImport(c, e) },
+			},
+		},
+	}
+}
+
+// An inputsAnswer is tally.inputs/v1.
+type inputsAnswer struct {
+	Schema    string   `json:"schema"`
+	File      string   `json:"file"`
+	SHA256    string   `json:"sha256,omitempty"`
+	Size      int64    `json:"size,omitempty"`
+	Taken     int      `json:"taken,omitempty"`
+	Unchecked []string `json:"unchecked,omitempty"`
+}
+
+// specAndLock opens a spec and the lock that goes with it.
+func specAndLock(c *cli.Context) (*source.Local, *lock.Lock, []byte, error) {
+	spec, file := c.Args().First(), c.String("lock")
+	l, err := source.Open(spec, os.Environ())
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if file == "" {
+		file = lockBeside(spec)
+	}
+	k, raw, err := readLock(file, spec)
+	return l, k, raw, err
+}
+
+// readLock reads a lock; the hints tell how to make one.
+func readLock(file, spec string) (*lock.Lock, []byte, error) {
+	raw, err := os.ReadFile(file)
+	if err == nil {
+		var k *lock.Lock
+		if k, err = lock.Parse(raw, file); err == nil {
+			return k, raw, nil
+		}
+	}
+	return nil, nil, withHint(err, "make it with 'tally lock %s'", spec)
+}
+
+func inputsExport(c *cli.Context, e *env) error {
+	if err := wantArgs(c, "SPEC", "FILE"); err != nil {
+		return err
+	}
+	l, k, raw, err := specAndLock(c)
+	if err != nil {
+		return err
+	}
+	f, err := newFetcher(c, e)
+	if err != nil {
+		return err
+	}
+	l.GoProxy, l.Offline = f.Store.GoProxy(), f.Places.Offline
+	if err := l.Check(c.Context, k); err != nil {
+		return withHint(err, "pin what there is now with 'tally lock %s'", c.Args().First())
+	}
+	if err := f.Packages(c.Context, k); err != nil {
+		return explainGone(err, c.Args().First())
+	}
+	if err := f.Indexes(c.Context, k); err != nil {
+		return err
+	}
+	return exportTo(c, e, l, k, raw, f.Store)
+}
+
+func exportTo(c *cli.Context, e *env, l *source.Local, k *lock.Lock, raw []byte, store *lock.Store) error {
+	tmp, err := os.MkdirTemp("", "tally-inputs-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	out := c.Args().Get(1)
+	f, err := atomicfile.Create(out, 0o644)
+	if err != nil {
+		return err
+	}
+	defer f.Abort()
+	w := &hashWriter{w: f}
+	if err := l.Export(c.Context, w, k, raw, source.ExportOptions{Store: store, Toolchain: !c.Bool("no-toolchain"), Tmp: tmp, Log: e.logf}); err != nil {
+		return err
+	}
+	if err := f.Commit(); err != nil {
+		return err
+	}
+	if e.json {
+		return e.printJSON(inputsAnswer{Schema: "tally.inputs/v1", File: out, SHA256: w.sum(), Size: w.n})
+	}
+	e.printf("%s  %s (%d bytes)\n", w.sum(), out, w.n)
+	return nil
+}
+
+func inputsImport(c *cli.Context, e *env) error {
+	if err := wantArgs(c, "SPEC", "FILE"); err != nil {
+		return err
+	}
+	_, k, _, err := specAndLock(c)
+	if err != nil {
+		return err
+	}
+	store, err := openStore(c)
+	if err != nil {
+		return err
+	}
+	file := c.Args().Get(1)
+	n, unchecked, err := importInputs(c.Context, e, file, k, store)
+	if err != nil {
+		return err
+	}
+	if e.json {
+		return e.printJSON(inputsAnswer{Schema: "tally.inputs/v1", File: file, Taken: n, Unchecked: unchecked})
+	}
+	e.printf("%d files of %s are in the cache\n", n, file)
+	return nil
+}
+
+// importInputs takes what k pins from an inputs file and checks where its packages come from.
+func importInputs(ctx context.Context, e *env, file string, k *lock.Lock, store *lock.Store) (int, []string, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer f.Close()
+	n, err := source.Import(ctx, f, k, store)
+	if err != nil {
+		return n, nil, fmt.Errorf("%s: %w", file, err)
+	}
+	keys, err := deb.DebianKeyring()
+	if err != nil {
+		return n, nil, err
+	}
+	unchecked, err := lock.Chain(ctx, k, store, keys)
+	if err != nil {
+		return n, nil, verdict(exitUnverified, "index", "%s: %w", file, err)
+	}
+	for _, s := range unchecked {
+		e.logf("suite %s: its signed index is not in %s: packages were checked by the lock's hashes only", s, file)
+	}
+	return n, unchecked, nil
+}
+
+// A hashWriter hashes and counts what passes through.
+type hashWriter struct {
+	w io.Writer
+	h hash.Hash
+	n int64
+}
+
+func (w *hashWriter) Write(b []byte) (int, error) {
+	if w.h == nil {
+		w.h = sha256.New()
+	}
+	n, err := w.w.Write(b)
+	w.h.Write(b[:n])
+	w.n += int64(n)
+	return n, err
+}
+
+func (w *hashWriter) sum() string { return hex.EncodeToString(w.h.Sum(nil)) }

@@ -1,0 +1,102 @@
+package lock
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/ulikunitz/xz"
+
+	"tally/mkimage/deb"
+)
+
+// Chain checks again, without the network, what `tally lock` saw: that the InRelease file of each suite
+// carries a signature of one of keys, that it names the package lists, and that these name every package
+// of l with its hash, size and path. It returns the names of the suites whose index is not in the
+// store: for their packages only the hash in the lock speaks.
+func Chain(ctx context.Context, l *Lock, store *Store, keys deb.Keyring) (unchecked []string, err error) {
+	for i := range l.Suites {
+		s := &l.Suites[i]
+		have := store.Has(s.InRelease.SHA256, s.InRelease.Size)
+		for _, idx := range s.Indexes {
+			have = have && store.Has(idx.SHA256, idx.Size)
+		}
+		if !have {
+			unchecked = append(unchecked, s.Name)
+			continue
+		}
+		if err := l.chain(ctx, s, store, keys); err != nil {
+			return nil, fmt.Errorf("suite %s: %w", s.Name, err)
+		}
+	}
+	return unchecked, nil
+}
+
+func (l *Lock) chain(ctx context.Context, s *Suite, store *Store, keys deb.Keyring) error {
+	data, err := store.Read(s.InRelease)
+	if err != nil {
+		return err
+	}
+	date, err := time.Parse(time.RFC3339, s.Date)
+	if err != nil {
+		return fmt.Errorf("date %.40q: want RFC 3339", s.Date)
+	}
+	// Judged shortly after it was made: keys that have expired since were good then. Some archive keys
+	// sign hours after the date.
+	rel, err := deb.VerifyInRelease(data, keys, date.Add(48*time.Hour))
+	if err != nil {
+		return err
+	}
+	if !rel.Date.Equal(date) || !overlap(rel.Signers, s.Signers) || s.Name != rel.Suite && s.Name != rel.Codename {
+		return fmt.Errorf("InRelease: of %s, dated %s and signed by %v, is not what the lock describes", rel.Codename, rel.Date.Format(time.RFC3339), rel.Signers)
+	}
+	wanted := map[string]Package{}
+	for _, p := range l.Packages {
+		if p.Suite == s.Name {
+			wanted[p.Path] = p
+		}
+	}
+	for _, idx := range s.Indexes {
+		if err := chainIndex(ctx, idx, rel, store, l.Arch, wanted); err != nil {
+			return err
+		}
+	}
+	for _, p := range wanted {
+		return fmt.Errorf("package %s %s is not in its package lists as the lock has it", p.Name, p.Version)
+	}
+	return nil
+}
+
+func overlap(a, b []string) bool {
+	return slices.ContainsFunc(a, func(s string) bool { return slices.Contains(b, s) })
+}
+
+// chainIndex removes from wanted what one package list vouches for.
+func chainIndex(ctx context.Context, idx Index, rel *deb.Release, store *Store, arch string, wanted map[string]Package) error {
+	name := idx.Component + "/binary-" + arch + "/Packages"
+	if f := rel.Files[name+".xz"]; f.SHA256 != idx.SHA256 || f.Size != idx.Size {
+		return fmt.Errorf("InRelease: does not name the %s package list of the lock", idx.Component)
+	}
+	data, err := store.Read(idx.Object)
+	if err != nil {
+		return err
+	}
+	r, err := xz.NewReader(bytes.NewReader(data))
+	if err != nil {
+		return fmt.Errorf("%s.xz: %w", name, err)
+	}
+	ps, err := deb.ParseIndex(io.LimitReader(ctxReader{ctx, r}, maxIndex))
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	for _, p := range ps {
+		w, ok := wanted[p.Filename]
+		if ok && w.Name == p.Name && w.Version == string(p.Version) && w.Arch == p.Arch && w.Object == (Object{p.SHA256, p.Size}) {
+			delete(wanted, p.Filename)
+		}
+	}
+	return nil
+}
