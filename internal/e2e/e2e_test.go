@@ -153,7 +153,7 @@ func TestSecondCloneIsIdentical(t *testing.T) {
 	}
 	t.Log("building as ", user)
 	cmd := exec.Command("sh", "-c", `umask 077; exec "$0" "$@"`, l.tally, "build", filepath.Join(clone, "examples/minimal/image.yaml"),
-		"--lock", copyFile(t, l.lock, home), "--cache", cache, "--offline", "--jobs", "1", "-o", out)
+		"--lock", copyFile(t, l.lock, home), "--cache", cache, "--jobs", "1", "-o", out)
 	cmd.Dir, cmd.SysProcAttr = home, attr
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "USER=somebody", "TZ=Pacific/Kiritimati", "LC_ALL=tr_TR.UTF-8", "GOMAXPROCS=1",
 		"GOPROXY=" + goEnv(t, "GOPROXY"), "GOSUMDB=" + goEnv(t, "GOSUMDB"), "GOTOOLCHAIN=" + goEnv(t, "GOTOOLCHAIN"), "SSL_CERT_FILE=" + os.Getenv("SSL_CERT_FILE"), "SSL_CERT_DIR=" + os.Getenv("SSL_CERT_DIR")}
