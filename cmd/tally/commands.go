@@ -5,6 +5,7 @@ import "github.com/urfave/cli/v2"
 // commands lists every command, one a file, in the order of the help page.
 func commands(e *env) []*cli.Command {
 	return []*cli.Command{
+		initCommand(e),
 		lockCommand(e),
 		inputsCommand(e),
 		buildCommand(e),

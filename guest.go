@@ -1,0 +1,19 @@
+// Package tally holds what `tally init` gives to a new image: the sources of the guest's two programs, as
+// they are in this repository, and the files of examples/minimal. A maintainer outside a checkout then
+// builds the very guest that this tally was released with, from source.
+package tally
+
+import "embed"
+
+// Guest holds go.mod, go.sum, LICENSE and every source file that cmd/init and cmd/enclave are built from
+// (and tests beside them), by their paths in the repository. A test fails when a package is missing.
+//
+//go:embed go.mod go.sum LICENSE
+//go:embed cmd/init/*.go cmd/enclave/*.go internal/guest/*.go
+//go:embed enclave/*.go enclave/attest/insecure/*.go enclave/channel/*.go enclave/evidence/*.go
+var Guest embed.FS
+
+// Example holds examples/minimal: image.yaml and what it names beside it.
+//
+//go:embed examples/minimal/image.yaml examples/minimal/rootfs examples/minimal/firmware
+var Example embed.FS
