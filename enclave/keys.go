@@ -13,7 +13,7 @@ import (
 // A key is one epoch of the enclave's static key with its evidence.
 type key struct {
 	static   *channel.StaticKey
-	document []byte
+	document []byte // message 2's payload: form byte and evidence
 	made     time.Time
 	sessions int
 }
@@ -24,8 +24,9 @@ type keyring struct {
 	attester Attester
 	opt      Options
 
+	// mu is held while a rotation is waited for: all who come then need the same new key.
 	mu    sync.Mutex
-	epoch uint64
+	epoch uint64 // of the key made last, whether or not it could be attested
 	cur   *key
 	next  chan made // not nil while the next key is being made
 }

@@ -138,7 +138,8 @@ func (s *server) handshake(ctx context.Context, conn net.Conn) (*channel.Conn, e
 	return channel.Server(hctx, conn, cfg, k.static, k.document)
 }
 
-// session answers exchanges until the peer closes.
+// session answers exchanges until the peer closes. One exchange follows another on streams 1, 2, …; a
+// record of any other stream is an error, so that nothing of one request can end up in the next.
 func (s *server) session(ctx context.Context, c *channel.Conn) error {
 	for id := uint32(1); ; id++ {
 		req := &request{ctx: ctx, conn: c, id: id, idle: s.opt.IdleTimeout, left: s.opt.MaxRequest}
@@ -150,6 +151,7 @@ func (s *server) session(ctx context.Context, c *channel.Conn) error {
 		}
 		resp := &response{ctx: ctx, conn: c, id: id, idle: s.opt.IdleTimeout}
 		status := channel.StatusOK
+		// The error's text may quote what the engine read: only the fact of it is used.
 		if s.engine.Exchange(ctx, req, resp) != nil {
 			status = channel.StatusFailed
 		}
@@ -174,7 +176,8 @@ func (s *server) session(ctx context.Context, c *channel.Conn) error {
 	}
 }
 
-// fatal reports whether the channel itself failed, so that nothing more may be said on it.
+// fatal reports whether the channel or the request on it broke. A CLOSE would then vouch for an exchange
+// that did not end; the peer is left with a truncated session instead.
 func fatal(err error) bool {
 	return err != nil && !errors.Is(err, errTooLong) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }
