@@ -98,7 +98,7 @@ func (b *bench) measure() error {
 // build makes the 103-package image cold and with its decompressed cache, from packages fetched before.
 func (b *bench) build() error {
 	const what = "build of 103 packages"
-	spec, err := filepath.Abs("internal/bench/testdata/packages103.yaml")
+	spec, err := filepath.Abs("internal/bench/testdata/packages103/image.yaml")
 	if err != nil {
 		return err
 	}
