@@ -31,10 +31,11 @@ func Setup(c *Config, log *slog.Logger) error {
 	if err := configureNetwork(c.Network, linkWait); err != nil {
 		return err
 	}
-	if err := lockDown("", settings); err != nil {
+	absent, err := lockDown("", settings)
+	if err != nil {
 		return err
 	}
-	log.Info("system ready", "hostname", c.Hostname)
+	log.Info("system ready", "hostname", c.Hostname, "locked", len(settings)-len(absent), "not in this kernel", absent)
 	return nil
 }
 

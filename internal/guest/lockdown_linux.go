@@ -35,21 +35,24 @@ var settings = []setting{
 }
 
 // lockDown writes every setting below root (for tests; "" in a guest), reads it back, and forbids core
-// files. The first one that does not hold is an error: half a lock-down is none.
-func lockDown(root string, all []setting) error {
+// files. The first one that does not hold is an error: half a lock-down is none. It returns the optional
+// ones that this kernel lacks.
+func lockDown(root string, all []setting) (absent []string, err error) {
 	for _, s := range all {
-		if err := s.apply(root); err != nil {
-			return fmt.Errorf("lock-down: %s: %w", s.path, err)
+		err := s.apply(root)
+		if s.optional && errors.Is(err, fs.ErrNotExist) {
+			absent = append(absent, s.path)
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("lock-down: %s: %w", s.path, err)
 		}
 	}
-	return unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
+	return absent, unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
 }
 
 func (s setting) apply(root string) error {
 	f, err := os.OpenFile(root+s.path, os.O_WRONLY, 0)
-	if s.optional && errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
 	if err != nil {
 		return err
 	}
@@ -58,12 +61,11 @@ func (s setting) apply(root string) error {
 		return err
 	}
 	got, err := readTrimmed(root + s.path)
-	want := s.want
-	if want == "" {
-		want = s.value
+	if err != nil {
+		return err
 	}
-	if err == nil && (s.want == "" && got != want || !strings.Contains(got, want)) {
-		err = fmt.Errorf("reads %.80q after writing %q", got, s.value)
+	if s.want == "" && got != s.value || !strings.Contains(got, s.want) {
+		return fmt.Errorf("reads %.80q after writing %q", got, s.value)
 	}
-	return err
+	return nil
 }

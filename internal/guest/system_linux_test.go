@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -148,10 +149,16 @@ func TestLockDown(t *testing.T) {
 	}
 	file("/a", "0")
 	all := []setting{{path: "/a", value: "1"}, {path: "/b", value: "1", optional: true}}
-	for _, s := range all {
-		if err := s.apply(root); err != nil {
-			t.Error(err)
-		}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_CORE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	absent, err := lockDown(root, all)
+	if err != nil || !slices.Equal(absent, []string{"/b"}) {
+		t.Errorf("absent %q, %v", absent, err)
+	}
+	if err := unix.Getrlimit(unix.RLIMIT_CORE, &limit); err != nil || limit != (unix.Rlimit{}) {
+		t.Errorf("core files up to %d: %v", limit.Cur, err)
 	}
 	if got, _ := readTrimmed(root + "/a"); got != "1" {
 		t.Errorf("a is %q", got)
@@ -167,7 +174,7 @@ func TestLockDown(t *testing.T) {
 	if err := (setting{path: "/c", value: "1"}).apply(root); err == nil || !strings.Contains(err.Error(), `reads "10000" after writing "1"`) {
 		t.Errorf("other value: %v", err)
 	}
-	err := lockDown(root, []setting{{path: "/a", value: "1"}, {path: "/none", value: "1"}})
+	_, err = lockDown(root, []setting{{path: "/a", value: "1"}, {path: "/none", value: "1"}})
 	if err == nil || !strings.Contains(err.Error(), "lock-down: /none") {
 		t.Errorf("lock-down that does not hold: %v", err)
 	}
