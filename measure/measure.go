@@ -261,7 +261,7 @@ func checkCmdline(cmdline []byte) error {
 }
 
 // ErrCmdline says why a command line does not cover the root file system.
-var ErrCmdline = errors.New("command line: want exactly one roothash= of 64 hex digits")
+var ErrCmdline = errors.New("command line: want exactly one roothash= of 64 lower-case hex digits")
 
 // rootHash returns the value of the one roothash= of a command line.
 func rootHash(cmdline string) (string, error) {
@@ -274,7 +274,7 @@ func rootHash(cmdline string) (string, error) {
 		if found != "" {
 			return "", ErrCmdline
 		}
-		if b, err := hex.DecodeString(v); err != nil || len(b) != 32 {
+		if new(Hash).UnmarshalText([]byte(v)) != nil {
 			return "", ErrCmdline
 		}
 		found = v

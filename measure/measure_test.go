@@ -119,6 +119,7 @@ func TestImageRefusals(t *testing.T) {
 		"climbing path":    {good, replace(`"name":"vmlinuz"`, `"name":"../vmlinuz"`), "clean relative path"},
 		"no root hash":     {"quiet", nil, "exactly one roothash="},
 		"two root hashes":  {good + " " + good, nil, "exactly one roothash="},
+		"upper-case hash":  {"roothash=" + strings.Repeat("A", 64), nil, "exactly one roothash="},
 		"short root hash":  {"roothash=00", nil, "exactly one roothash="},
 		"newline":          {good + "\n", nil, "printable ASCII"},
 		"long cmdline":     {good + strings.Repeat(" x", 1000), nil, "more than 2047"},

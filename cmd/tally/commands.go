@@ -10,6 +10,7 @@ func commands(e *env) []*cli.Command {
 		inputsCommand(e),
 		buildCommand(e),
 		measureCommand(e),
+		matchCommand(e),
 		releaseCommand(e),
 		logCommand(e),
 		rebuildCommand(e),

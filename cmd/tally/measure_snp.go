@@ -1,11 +1,8 @@
 package main
 
 import (
-	"context"
-	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -57,22 +54,15 @@ func measureSNP(c *cli.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	initrd := hashInitrd(c)
+	kernel := startKernel(c)
 	if in.Firmware, err = readFirmware(c.String("ovmf"), c.String("snp-ovmf-hash")); err != nil {
 		return err
 	}
 	if c.String("mode") == "snp:ovmf-hash" {
 		return printFirmware(c, e, in.Firmware)
 	}
-	if c.IsSet("kernel") {
-		h := &snp.KernelHashes{Cmdline: snp.HashCmdline(c.String("append"))}
-		if h.Kernel, err = hashFile(c.Context, c.String("kernel")); err != nil {
-			return err
-		}
-		if h.Initrd, err = initrd(); err != nil {
-			return err
-		}
-		in.Hashes = h
+	if in.Hashes, err = kernel(); err != nil {
+		return err
 	}
 	l, err := snp.Measure(in)
 	if err != nil {
@@ -91,10 +81,8 @@ func snpOptions(c *cli.Context) (in snp.Input, err error) {
 			return in, usagef("--%s: SVSM is not supported", f)
 		}
 	}
-	for _, f := range []string{"ovmf", "kernel", "initrd", "snp-ovmf-hash", "vcpu-type"} {
-		if c.IsSet(f) && c.String(f) == "" {
-			return in, usagef("--%s is empty: leave it out, or name something (an unset variable?)", f)
-		}
+	if err := refuseEmpty(c, "ovmf", "kernel", "initrd", "snp-ovmf-hash", "vcpu-type"); err != nil {
+		return in, err
 	}
 	mode, format := c.String("mode"), c.String("output-format")
 	switch {
@@ -105,7 +93,7 @@ func snpOptions(c *cli.Context) (in snp.Input, err error) {
 	case !c.IsSet("ovmf"):
 		return in, usagef("--ovmf is missing")
 	case !c.IsSet("kernel") && (c.IsSet("initrd") || c.IsSet("append")):
-		return in, usagef("--initrd and --append need --kernel: without one the VMM passes no hashes")
+		return in, errNoKernel
 	case mode == "snp:ovmf-hash" && c.IsSet("snp-ovmf-hash"):
 		return in, usagef("--snp-ovmf-hash is what --mode snp:ovmf-hash computes")
 	}
@@ -191,52 +179,6 @@ func readFirmware(path, digest string) (*snp.Firmware, error) {
 		}
 	}
 	return fw, nil
-}
-
-// hashInitrd starts hashing the initrd, the longest of the inputs, while the others are read, and returns
-// how to get the result.
-func hashInitrd(c *cli.Context) func() ([32]byte, error) {
-	name := c.String("initrd")
-	if name == "" {
-		return func() ([32]byte, error) { return snp.NoInitrd(), nil }
-	}
-	type result struct {
-		sum [32]byte
-		err error
-	}
-	done := make(chan result, 1)
-	go func() {
-		sum, err := hashFile(c.Context, name)
-		done <- result{sum, err}
-	}()
-	return func() ([32]byte, error) {
-		r := <-done
-		return r.sum, r.err
-	}
-}
-
-// hashFile returns the SHA-256 of a file.
-func hashFile(ctx context.Context, path string) (sum [32]byte, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return sum, err
-	}
-	defer f.Close()
-	h, buf := sha256.New(), make([]byte, 256<<10)
-	for {
-		if err := ctx.Err(); err != nil {
-			return sum, err
-		}
-		n, err := f.Read(buf)
-		h.Write(buf[:n])
-		if err == io.EOF {
-			break
-		} else if err != nil {
-			return sum, err
-		}
-	}
-	h.Sum(sum[:0])
-	return sum, nil
 }
 
 // A launchAnswer is tally.launch-digest/v1.
