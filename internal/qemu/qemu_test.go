@@ -217,3 +217,78 @@ func TestProbe(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// A guest that floods its console is followed, not stored.
+func TestFloodedConsole(t *testing.T) {
+	lines, longest := 0, 0
+	m := guest(t, "head -c 3000000 /dev/zero | tr '\\0' x; echo; echo 'tally-init: refused: at the end'")
+	r, err := Run(context.Background(), m, Options{Line: func(l string) { lines, longest = lines+1, max(longest, len(l)) }})
+	if err != nil || r.End != Refused || longest > maxLine || lines < 3000000/maxLine {
+		t.Errorf("%+v, %v, %d lines of at most %d", r, err, lines, longest)
+	}
+}
+
+// Only the lines of our own programs at the start of a line decide; a kernel's log may quote them.
+func TestJudge(t *testing.T) {
+	for line, want := range map[string]End{
+		"[ 1.0] tally-init: refused: x":                                      "",
+		"TALLY-INIT: REFUSED: x":                                             "",
+		"device-mapper: verity: sha256 using implementation":                 "",
+		"[ 2.7] device-mapper: verity: 254:3: metadata block 3 is corrupted": HashTree,
+		"[ 2.7] Kernel panic - not syncing: dm-verity device has I/O error":  Panicked,
+		"[ 2.7] Kernel panic - not syncing: Attempted to kill init!":         Panicked,
+		"tally-enclave: refused: listen: address in use":                     Refused,
+		"tally-enclave: stopped":                                             "",
+	} {
+		f := &follower{}
+		if f.judge(line); f.res.End != want {
+			t.Errorf("%q: %q, want %q", line, f.res.End, want)
+		}
+	}
+}
+
+// The time to boot does not limit the time to serve.
+func TestLimitEndsWhenItServes(t *testing.T) {
+	m := guest(t, "echo 'tally-enclave: serving on :1'; sleep 0.4")
+	if r, err := Run(context.Background(), m, Options{Boot: 200 * time.Millisecond}); err != nil || r.End != PoweredOff || !r.Served {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+func TestProbeOfAKernelBootsThatKernel(t *testing.T) {
+	m := guest(t, "case \"$*\" in *\"-kernel $0 -append console=ttyS0 panic=-1\"*) echo '[0.0] Linux version 6'; exec sleep 600;; esac")
+	if err := Probe(context.Background(), m.QEMU, TCG, m.QEMU); err != nil {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := Probe(ctx, m.QEMU, TCG, m.QEMU); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v, want context.Canceled", err)
+	}
+}
+
+func TestFind(t *testing.T) {
+	m := guest(t, "")
+	t.Setenv("PATH", filepath.Dir(m.QEMU))
+	if _, err := Find(); !errors.Is(err, ErrMissing) {
+		t.Errorf("error %v", err)
+	}
+	named := filepath.Join(filepath.Dir(m.QEMU), Binary)
+	if err := os.Rename(m.QEMU, named); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := Find(); err != nil || p != named {
+		t.Errorf("%q, %v", p, err)
+	}
+}
+
+func TestTailKeepsTheLastWords(t *testing.T) {
+	var w tail
+	for range 1000 {
+		w.Write([]byte("noise\n"))
+	}
+	w.Write([]byte("the end\n"))
+	if got := w.text(); len(got) > 2048 || !strings.HasSuffix(got, "noise the end") {
+		t.Errorf("%d bytes, ending in %q", len(got), got[max(0, len(got)-20):])
+	}
+}
