@@ -9,6 +9,11 @@
 //	  log:
 //	    vkey: log.example+1234abcd+AbCd…     # or  file: log.vkey
 //	    witnesses: none              # must be said; every result then warns
+//	    from: https://log.example/   # optional: URL or directory that gives consistency proofs
+//	  channel:                       # optional: want a channel statement beside every release
+//	    name: stable
+//	    max-age: 168h                # how old the statement may be
+//	    signers: […]                 # as above; default: who may sign releases
 //	evidence:
 //	  platforms: [insecure]          # which evidence a client accepts; no default
 //
@@ -41,6 +46,7 @@ const (
 // A Policy is what the file says.
 type Policy struct {
 	Release  release.Policy
+	LogFrom  string // where the log can be asked for consistency proofs: a URL or a directory; empty: nowhere
 	Evidence Evidence
 }
 
@@ -91,6 +97,13 @@ type fileYAML struct {
 type releaseYAML struct {
 	Signers []signerYAML `yaml:"signers"`
 	Log     *logYAML     `yaml:"log"`
+	Channel *channelYAML `yaml:"channel"`
+}
+
+type channelYAML struct {
+	Name    string       `yaml:"name,required"`
+	MaxAge  string       `yaml:"max-age,required"`
+	Signers []signerYAML `yaml:"signers"`
 }
 
 type signerYAML struct {
@@ -104,6 +117,7 @@ type logYAML struct {
 	VKey      string `yaml:"vkey"`
 	File      string `yaml:"file"`
 	Witnesses string `yaml:"witnesses"`
+	From      string `yaml:"from"`
 }
 
 type evidenceYAML struct {
@@ -126,11 +140,13 @@ func Parse(data []byte, name string, read func(name string) ([]byte, error)) (*P
 	}
 	p := new(Policy)
 	if f.Release != nil {
-		for i := range f.Release.Signers {
-			p.Release.Signers = append(p.Release.Signers, r.signer(&f.Release.Signers[i], fmt.Sprintf("release.signers.%d", i)))
-		}
+		p.Release.Signers = r.signers(f.Release.Signers, "release.signers")
 		if f.Release.Log != nil {
 			p.Release.Log = r.log(f.Release.Log, "release.log")
+			p.LogFrom = f.Release.Log.From
+		}
+		if f.Release.Channel != nil {
+			p.Release.Channel = r.channel(f.Release.Channel, "release.channel")
 		}
 	}
 	if f.Evidence != nil {
@@ -154,6 +170,25 @@ func (r *reader) fail(path, format string, args ...any) {
 	if r.err == nil {
 		r.err = r.at.Error(r.name, path, format, args...)
 	}
+}
+
+func (r *reader) signers(list []signerYAML, path string) (out []release.Signer) {
+	for i := range list {
+		out = append(out, r.signer(&list[i], fmt.Sprintf("%s.%d", path, i)))
+	}
+	return out
+}
+
+func (r *reader) channel(y *channelYAML, path string) release.ChannelPolicy {
+	c := release.ChannelPolicy{Name: y.Name, Signers: r.signers(y.Signers, path+".signers")}
+	if !release.ValidLabel(y.Name) {
+		r.fail(path+".name", "channel %.64q: want letters, digits and ._+~- beginning with a letter or digit", y.Name)
+	}
+	var err error
+	if c.MaxAge, err = time.ParseDuration(y.MaxAge); err != nil || c.MaxAge <= 0 {
+		r.fail(path+".max-age", "age %.64q: want a time such as \"168h\"", y.MaxAge)
+	}
+	return c
 }
 
 func (r *reader) signer(y *signerYAML, path string) release.Signer {

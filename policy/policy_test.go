@@ -133,3 +133,28 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestChannel(t *testing.T) {
+	key := rt.Key(t).Public()
+	text := func(channel string) []byte {
+		return []byte("schema: tally.policy/v1\nrelease:\n  signers:\n    - pem: |\n" + indent(string(key.PEM())) +
+			"  log: {vkey: " + vkey + ", witnesses: none, from: \"https://log.example/\"}\n  channel: " + channel + "\n")
+	}
+	p, err := policy.Parse(text("{name: stable, max-age: 36h, signers: [{file: c.pub, not-after: \"2027-01-01T00:00:00Z\"}]}"), "p",
+		func(string) ([]byte, error) { return key.PEM(), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := p.Release.Channel
+	if err := p.Release.Check(); err != nil || c.Name != "stable" || c.MaxAge != 36*time.Hour || len(c.Signers) != 1 || c.Signers[0].NotAfter.IsZero() || p.LogFrom != "https://log.example/" {
+		t.Errorf("%v, channel %+v, from %q", err, c, p.LogFrom)
+	}
+	for bad, want := range map[string]string{
+		"{name: stable}": "max-age", "{max-age: 1h}": "name", "{name: stable, max-age: 0s}": "want a time", "{name: stable, max-age: week}": "want a time",
+		"{name: a/b, max-age: 1h}": "p:10:19: channel", "{name: stable, max-age: 1h, signers: [{}]}": "either", "stable": "channel",
+	} {
+		if _, err := policy.Parse(text(bad), "p", nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q in it", bad, err, want)
+		}
+	}
+}

@@ -1,9 +1,12 @@
 package release
 
 import (
+	"bytes"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 )
 
 const (
@@ -104,6 +107,40 @@ type envelopeJSON struct {
 // A signature has no keyid: stock cosign refuses one that repeats the hint.
 type signatureJSON struct {
 	Sig base64Bytes `json:"sig"`
+}
+
+// MaxFile is the size in bytes of a release's bundle with its channel statement's.
+const MaxFile = MaxBundle + MaxChannelBundle
+
+// MaxChannelBundle is what the bundle of a channel statement may have.
+const MaxChannelBundle = MaxChannel/3*4 + 256<<10
+
+// Split takes a file apart into its bundles, one or two: the release's and, after it, the channel
+// statement's. White space between them carries no meaning.
+func Split(data []byte) ([][]byte, error) {
+	if len(data) > MaxFile {
+		return nil, fmt.Errorf("bundle: %d bytes, want at most %d", len(data), MaxFile)
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	var parts [][]byte
+	for {
+		var part json.RawMessage
+		err := dec.Decode(&part)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("bundle: %w", err)
+		}
+		parts = append(parts, part)
+		if len(parts) > 2 {
+			return nil, errors.New("bundle: more than a release and a channel statement in one file")
+		}
+	}
+	if len(parts) == 0 {
+		return nil, errors.New("bundle: the file is empty")
+	}
+	return parts, nil
 }
 
 // ParseBundle decodes a bundle and checks its shape; it proves nothing.

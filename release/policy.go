@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"golang.org/x/mod/sumdb/tlog"
 )
 
 // A Policy says whom the verifier trusts. Every field must be filled: the zero Policy, and any Policy that
@@ -13,6 +11,30 @@ import (
 type Policy struct {
 	Signers []Signer // who may sign releases; at least one
 	Log     LogPolicy
+	Channel ChannelPolicy
+	Memory  Memory // what the verifier remembers; not the policy's word, but weighed with it
+}
+
+// ChannelPolicy asks for a channel statement beside every release. The zero value asks for none; every
+// Result then says that a newer release or a revocation may exist.
+type ChannelPolicy struct {
+	Name    string        // such as "stable"; empty: none is asked for
+	MaxAge  time.Duration // how old the statement may be, above zero
+	Signers []Signer      // who may sign it; none: the signers of releases
+}
+
+// A Memory is what a verifier remembers of releases that it accepted before, against replay of old ones.
+// The zero value remembers nothing.
+type Memory struct {
+	Releases map[string]uint64 // highest sequence accepted, by the release's name
+	Channels map[string]Mark   // newest channel statement, by "NAME@CHANNEL"
+	Revoked  map[Digest]string // statements once seen revoked, and why; a revocation is for ever
+}
+
+// A Mark is a channel statement that was accepted.
+type Mark struct {
+	Sequence uint64
+	Payload  Digest // SHA-256 of its payload
 }
 
 // A Signer is a key with the time in which it may be used.
@@ -33,7 +55,10 @@ type LogPolicy struct {
 
 	// Seen are trees of this log that the verifier remembers. A different tree of the same size is
 	// a fork.
-	Seen []tlog.Tree
+	Seen []SeenTree
+
+	// View is the log as it stands; nil when it was not asked.
+	View *LogView
 }
 
 // Check says what keeps p from accepting anything, or nil.
@@ -46,26 +71,51 @@ func (p *Policy) Check() error {
 	case !p.Log.Unwitnessed:
 		return errors.New("policy: says nothing about witnesses of the log")
 	}
+	if err := checkSigners(p.Signers, "signer"); err != nil {
+		return err
+	}
+	return p.Channel.check()
+}
+
+func checkSigners(list []Signer, what string) error {
 	seen := map[Digest]bool{}
-	for i, s := range p.Signers {
+	for i, s := range list {
 		if s.Key.IsZero() {
-			return fmt.Errorf("policy: signer %d has no key", i+1)
+			return fmt.Errorf("policy: %s %d has no key", what, i+1)
 		}
 		if !s.NotBefore.IsZero() && !s.NotAfter.IsZero() && !s.NotAfter.After(s.NotBefore) {
-			return fmt.Errorf("policy: signer %d: its time ends before it begins", i+1)
+			return fmt.Errorf("policy: %s %d: its time ends before it begins", what, i+1)
 		}
 		if seen[s.Key.ID()] {
-			return fmt.Errorf("policy: signer %d: the same key twice", i+1)
+			return fmt.Errorf("policy: %s %d: the same key twice", what, i+1)
 		}
 		seen[s.Key.ID()] = true
 	}
 	return nil
 }
 
+func (c *ChannelPolicy) check() error {
+	switch {
+	case c.Name == "" && (c.MaxAge != 0 || len(c.Signers) != 0):
+		return errors.New("policy: the channel has no name")
+	case c.Name != "" && c.MaxAge <= 0:
+		return errors.New("policy: says nothing about the age of channel statements")
+	}
+	return checkSigners(c.Signers, "channel signer")
+}
+
+// channelSigners are the keys that may sign channel statements.
+func (p *Policy) channelSigners() []Signer {
+	if len(p.Channel.Signers) != 0 {
+		return p.Channel.Signers
+	}
+	return p.Signers
+}
+
 // A Reason is a stable word for why a release is refused; scripts rely on it.
 type Reason string
 
-// The reasons. All but the last three mean that cryptography did not hold; those are the policy's no.
+// The reasons. The last six are the policy's no; the others mean that cryptography did not hold.
 const (
 	BadBundle    Reason = "bundle"     // not a bundle in the form this package reads
 	BadIdentity  Reason = "identity"   // the signing key is none of the policy's
@@ -73,21 +123,33 @@ const (
 	NotLogged    Reason = "not-logged" // the bundle has no log entry
 	BadLog       Reason = "log"        // the entry is of another log, or its checkpoint is not signed by the log
 	BadInclusion Reason = "inclusion"  // the entry is not what was signed, or not in the tree
-	LogFork      Reason = "log-fork"   // the log signed two trees of one size
+	LogFork      Reason = "log-fork"   // the log signed two trees of which neither contains the other
+	LogStale     Reason = "log-stale"  // the log as it stands has fewer leaves than were seen
+	NoProof      Reason = "no-proof"   // the log gives no consistency proof
 	BadStatement Reason = "statement"  // the payload is no statement of ours, or contradicts itself
 	BadArtifact  Reason = "artifact"   // a file at hand is not the one that was released
 	PolicyEmpty  Reason = "policy"     // the policy trusts nobody
 	Expired      Reason = "expired"    // the release's or the signer's time is over
 	NotYetValid  Reason = "not-yet"    // the release's or the signer's time has not begun
+	Revoked      Reason = "revoked"    // a channel statement takes the release back; beats every other reason it can
+	Rollback     Reason = "rollback"   // something newer is known, of the release or of the channel statement
+	BadChannel   Reason = "channel"    // the channel statement that the policy wants is absent or of something else
 )
 
 // Policy reports whether r is the policy's no rather than failed cryptography.
-func (r Reason) Policy() bool { return r == PolicyEmpty || r == Expired || r == NotYetValid }
+func (r Reason) Policy() bool {
+	switch r {
+	case PolicyEmpty, Expired, NotYetValid, Revoked, Rollback, BadChannel:
+		return true
+	}
+	return false
+}
 
 // An Error is a refusal.
 type Error struct {
-	Reason Reason
-	Err    error
+	Reason   Reason
+	Err      error
+	Evidence []string // for LogFork: the two signed checkpoints
 }
 
 func (e *Error) Error() string { return string(e.Reason) + ": " + e.Err.Error() }
@@ -96,5 +158,5 @@ func (e *Error) Error() string { return string(e.Reason) + ": " + e.Err.Error() 
 func (e *Error) Unwrap() error { return e.Err }
 
 func refuse(r Reason, format string, args ...any) *Error {
-	return &Error{r, fmt.Errorf(format, args...)}
+	return &Error{Reason: r, Err: fmt.Errorf(format, args...)}
 }

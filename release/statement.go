@@ -139,7 +139,7 @@ func ParseStatement(data []byte) (*Statement, error) {
 	if len(data) > MaxStatement {
 		return nil, fmt.Errorf("statement: %d bytes, want at most %d", len(data), MaxStatement)
 	}
-	if err := sniff(data); err != nil {
+	if err := checkType(data, PredicateType); err != nil {
 		return nil, fmt.Errorf("statement: %w", err)
 	}
 	s := new(Statement)
@@ -156,8 +156,8 @@ func ParseStatement(data []byte) (*Statement, error) {
 	return s, nil
 }
 
-// sniff gives a foreign statement its own message before the strict decoder stumbles over its predicate.
-func sniff(data []byte) error {
+// checkType gives a foreign statement its own message before the strict decoder stumbles over its predicate.
+func checkType(data []byte, want string) error {
 	var head struct {
 		Type          string `json:"_type"`
 		PredicateType string `json:"predicateType"`
@@ -168,8 +168,8 @@ func sniff(data []byte) error {
 	if head.Type != StatementType {
 		return fmt.Errorf("_type %.80q, want %q", head.Type, StatementType)
 	}
-	if head.PredicateType != PredicateType {
-		return fmt.Errorf("predicateType %.80q, want %q", head.PredicateType, PredicateType)
+	if head.PredicateType != want {
+		return fmt.Errorf("predicateType %.80q, want %q", head.PredicateType, want)
 	}
 	return nil
 }

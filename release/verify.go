@@ -33,11 +33,16 @@ type Check struct {
 type Result struct {
 	Checks    []Check
 	Statement *Statement // nil unless every check passed
+	Channel   *Channel   // nil unless every check passed and a channel statement was at hand
 	Signer    PublicKey
 	Payload   Digest // SHA-256 of the signed payload
 	Leaf      Digest // RFC 6962 leaf hash
 	Index     int64  // of the leaf in the log
 	Tree      tlog.Tree
+
+	ChannelPayload Digest     // SHA-256 of the channel statement's payload
+	Trees          []SeenTree // of the log, shown by the bundles and by the log itself
+	Proved         bool       // Trees and everything remembered are prefixes of the last of Trees
 }
 
 func (r *Result) ok(name, want, got, from string) {
@@ -48,61 +53,98 @@ func (r *Result) unchecked(name, why string) {
 	r.Checks = append(r.Checks, Check{Name: name, Status: NotChecked, Got: why})
 }
 
-// Verify checks a bundle against a policy at the time now. On refusal the error is an *Error and the
-// Result (never nil) holds the steps up to the one that failed, and no statement.
-func Verify(bundle []byte, p *Policy, now time.Time) (*Result, error) {
+// Verify checks a bundle against a policy at the time now. After the bundle, on a line of its own, may stand
+// the bundle of a channel statement (see [Split]). On refusal the error is an *Error and the Result (never
+// nil) holds the steps up to the one that failed, and no statement.
+func Verify(data []byte, p *Policy, now time.Time) (*Result, error) {
 	r := new(Result)
-	s, refusal := r.verify(bundle, p, now)
+	s, c, refusal := r.verify(data, p, now)
 	if refusal != nil {
 		r.Checks = append(r.Checks, Check{Name: string(refusal.Reason), Status: Failed, Got: refusal.Err.Error()})
 		return r, refusal
 	}
-	r.Statement = s
+	r.Statement, r.Channel = s, c
 	return r, nil
 }
 
-func (r *Result) verify(bundle []byte, p *Policy, now time.Time) (*Statement, *Error) {
+func (r *Result) verify(data []byte, p *Policy, now time.Time) (*Statement, *Channel, *Error) {
 	if err := p.Check(); err != nil {
-		return nil, &Error{PolicyEmpty, err}
+		return nil, nil, &Error{Reason: PolicyEmpty, Err: err}
 	}
 	if now.IsZero() {
-		return nil, &Error{PolicyEmpty, errors.New("no time to verify at")}
+		return nil, nil, &Error{Reason: PolicyEmpty, Err: errors.New("no time to verify at")}
 	}
-	b, err := ParseBundle(bundle)
+	parts, err := Split(data)
 	if err != nil {
-		return nil, &Error{BadBundle, err}
+		return nil, nil, &Error{Reason: BadBundle, Err: err}
 	}
-	signer, refusal := r.verifySignature(b, p)
+	b, err := ParseBundle(parts[0])
+	if err != nil {
+		return nil, nil, &Error{Reason: BadBundle, Err: err}
+	}
+	signer, refusal := r.verifySignature(b, p.Signers)
 	if refusal != nil {
-		return nil, refusal
+		return nil, nil, refusal
+	}
+	if why, ok := p.Memory.Revoked[r.Payload]; ok {
+		return nil, nil, refuse(Revoked, "statement %s was seen revoked before: %q", r.Payload, why)
 	}
 	if refusal := r.verifyEntry(b, &p.Log); refusal != nil {
-		return nil, refusal
+		return nil, nil, refusal
 	}
 	s, err := ParseStatement(b.Envelope.Payload)
 	if err != nil {
-		return nil, &Error{BadStatement, err}
+		return nil, nil, &Error{Reason: BadStatement, Err: err}
 	}
 	r.ok("statement", PredicateType, fmt.Sprintf("%s %s, sequence %d, %d subjects", s.Predicate.Release.Name, s.Predicate.Release.Version, s.Predicate.Release.Sequence, len(s.Subject)), "payload")
+	var ch *channelResult
+	if len(parts) > 1 {
+		if ch, refusal = r.verifyChannel(parts[1], p); refusal != nil {
+			return nil, nil, refusal
+		}
+	}
+	if refusal := r.verifyView(&p.Log); refusal != nil {
+		return nil, nil, refusal
+	}
 	if refusal := r.verifyTimes(s, signer, now); refusal != nil {
-		return nil, refusal
+		return nil, nil, refusal
 	}
 	r.unchecked("witnesses", "the policy asks for none: the log's owner could show you another log")
-	r.unchecked("rollback", "no channel statement: a newer release or a revocation may exist")
+	c, refusal := r.verifyFresh(s, ch, p, now)
+	return s, c, refusal
+}
+
+// VerifyEnvelope checks the signature on a bundle under one key and nothing else. Clients call Verify.
+func VerifyEnvelope(b *Bundle, k PublicKey) error {
+	if _, refusal := new(Result).verifySignature(b, []Signer{{Key: k}}); refusal != nil {
+		return refusal
+	}
+	return nil
+}
+
+// VerifyUnlogged checks everything about a release's bundle but its log entry, under one key: what a
+// publisher does before it logs.
+func VerifyUnlogged(b *Bundle, k PublicKey) (*Statement, error) {
+	if err := VerifyEnvelope(b, k); err != nil {
+		return nil, err
+	}
+	s, err := ParseStatement(b.Envelope.Payload)
+	if err != nil {
+		return nil, &Error{Reason: BadStatement, Err: err}
+	}
 	return s, nil
 }
 
-// VerifyUnlogged checks everything about a bundle but its log entry, under one key: what a publisher does
-// before it logs. Clients call Verify.
-func VerifyUnlogged(b *Bundle, k PublicKey) (*Statement, error) {
-	if _, refusal := new(Result).verifySignature(b, &Policy{Signers: []Signer{{Key: k}}}); refusal != nil {
-		return nil, refusal
+// VerifyUnloggedChannel is VerifyUnlogged for the bundle of a channel statement.
+func VerifyUnloggedChannel(b *Bundle, k PublicKey) (*Channel, error) {
+	if err := VerifyEnvelope(b, k); err != nil {
+		return nil, err
 	}
-	s, err := ParseStatement(b.Envelope.Payload)
+	c, err := ParseChannel(b.Envelope.Payload)
 	if err != nil {
-		return nil, &Error{BadStatement, err}
+		return nil, &Error{Reason: BadStatement, Err: err}
 	}
-	return s, nil
+	return c, nil
 }
 
 // PayloadDigest is the SHA-256 of the signed payload, which names a release.
@@ -110,8 +152,8 @@ func PayloadDigest(b *Bundle) Digest { return sha256.Sum256(b.Envelope.Payload) 
 
 // verifySignature finds the policy's key that the bundle names and checks the envelope with it. The hint
 // only chooses among keys that are trusted already.
-func (r *Result) verifySignature(b *Bundle, p *Policy) (Signer, *Error) {
-	for _, s := range p.Signers {
+func (r *Result) verifySignature(b *Bundle, signers []Signer) (Signer, *Error) {
+	for _, s := range signers {
 		if s.Key.Hint() != b.Hint {
 			continue
 		}
@@ -122,7 +164,7 @@ func (r *Result) verifySignature(b *Bundle, p *Policy) (Signer, *Error) {
 		r.ok("signature", "key "+s.Key.ID().String(), "ECDSA P-256, SHA-256, payload "+r.Payload.String(), "policy")
 		return s, nil
 	}
-	return Signer{}, refuse(BadIdentity, "signing key %q is none of the %d that the policy names", b.Hint, len(p.Signers))
+	return Signer{}, refuse(BadIdentity, "signing key %q is none of the %d that the policy names", b.Hint, len(signers))
 }
 
 // verifyEntry checks that what was signed is in the policy's log. The leaf is rebuilt from the verified
@@ -137,7 +179,7 @@ func (r *Result) verifyEntry(b *Bundle, p *LogPolicy) *Error {
 	}
 	tree, err := p.Key.OpenCheckpoint([]byte(e.Checkpoint))
 	if err != nil {
-		return &Error{BadLog, err}
+		return &Error{Reason: BadLog, Err: err}
 	}
 	r.ok("checkpoint", p.Key.String(), fmt.Sprintf("size %d, root %s", tree.N, tree.Hash), "policy")
 	body := LeafBody(&b.Envelope, r.Signer)
@@ -157,49 +199,19 @@ func (r *Result) verifyEntry(b *Bundle, p *LogPolicy) *Error {
 	}
 	r.Leaf, r.Index, r.Tree = leaf, e.Index, tree
 	r.ok("inclusion", "leaf "+leaf.String(), fmt.Sprintf("index %d of %d", e.Index, tree.N), "checkpoint")
-	return r.verifySeen(tree, p.Seen)
-}
-
-// verifySeen compares with remembered trees. A tree of another size says nothing here: that takes a
-// consistency proof from the log itself.
-func (r *Result) verifySeen(tree tlog.Tree, seen []tlog.Tree) *Error {
-	known := false
-	for _, t := range seen {
-		if t.N != tree.N {
-			continue
-		}
-		if t.Hash != tree.Hash {
-			return refuse(LogFork, "the log signed two trees of %d leaves: root %s here, %s remembered", tree.N, tree.Hash, t.Hash)
-		}
-		known = true
-	}
-	if known {
-		r.ok("log state", "as remembered", fmt.Sprintf("size %d", tree.N), "state")
-	} else {
-		r.unchecked("log state", "no tree of this size is remembered")
-	}
-	return nil
+	return r.verifySeen(SeenTree{Tree: tree, Note: e.Checkpoint}, p.Seen)
 }
 
 func (r *Result) verifyTimes(s *Statement, by Signer, now time.Time) *Error {
 	v := s.Predicate.Validity
-	window := func(what string, from, to time.Time) *Error {
-		switch {
-		case !from.IsZero() && now.Before(from):
-			return refuse(NotYetValid, "%s is not valid before %s", what, from.Format(time.RFC3339))
-		case !to.IsZero() && !now.Before(to):
-			return refuse(Expired, "%s is not valid after %s", what, to.Format(time.RFC3339))
-		}
-		return nil
-	}
-	if e := window("the signer", by.NotBefore, by.NotAfter); e != nil {
+	if e := within("the signer", by.NotBefore, by.NotAfter, now); e != nil {
 		return e
 	}
 	var end time.Time
 	if v.NotAfter != nil {
 		end = *v.NotAfter
 	}
-	if e := window("the release", v.NotBefore, end); e != nil {
+	if e := within("the release", v.NotBefore, end, now); e != nil {
 		return e
 	}
 	if v.NotAfter == nil {
@@ -207,6 +219,17 @@ func (r *Result) verifyTimes(s *Statement, by Signer, now time.Time) *Error {
 		return nil
 	}
 	r.ok("validity", "now", v.NotBefore.Format(time.RFC3339)+" to "+end.Format(time.RFC3339), "statement")
+	return nil
+}
+
+// within refuses a time before from or not before to; a zero bound is none.
+func within(what string, from, to, now time.Time) *Error {
+	switch {
+	case !from.IsZero() && now.Before(from):
+		return refuse(NotYetValid, "%s is not valid before %s", what, from.Format(time.RFC3339))
+	case !to.IsZero() && !now.Before(to):
+		return refuse(Expired, "%s is not valid after %s", what, to.Format(time.RFC3339))
+	}
 	return nil
 }
 

@@ -136,7 +136,7 @@ func TestRefusals(t *testing.T) {
 		{"proof cut", edit(func(b *release.Bundle) { b.Entry.Proof = nil }), w.Policy, rt.Now, release.BadInclusion},
 		{"proof too long", edit(func(b *release.Bundle) { b.Entry.Proof = append(b.Entry.Proof, [32]byte{}) }), w.Policy, rt.Now, release.BadInclusion},
 		{"index of another leaf", edit(func(b *release.Bundle) { b.Entry.Index = 0 }), w.Policy, rt.Now, release.BadInclusion},
-		{"fork", second, policy(func(p *release.Policy) { p.Log.Seen = []tlog.Tree{{N: 2}} }), rt.Now, release.LogFork},
+		{"fork", second, policy(func(p *release.Policy) { p.Log.Seen = []release.SeenTree{{Tree: tlog.Tree{N: 2}}} }), rt.Now, release.LogFork},
 		{"expired", expiring, w.Policy, year, release.Expired},
 		{"not yet", second, w.Policy, time.Unix(rt.Epoch-1, 0), release.NotYetValid},
 		{"signer's time over", second, policy(func(p *release.Policy) { p.Signers[0].NotAfter = rt.Now }), rt.Now, release.Expired},
@@ -170,7 +170,7 @@ func TestSplitView(t *testing.T) {
 		t.Fatalf("a first sight of the fork cannot be told apart: %v", err)
 	}
 	p := *w.Policy
-	p.Log.Seen = []tlog.Tree{r.Tree}
+	p.Log.Seen = r.Trees
 	if _, err := release.Verify(theirs, &p, rt.Now); reason(t, err) != release.LogFork {
 		t.Errorf("fork: %v", err)
 	}
@@ -306,7 +306,7 @@ func TestBundleForm(t *testing.T) {
 		"invalid utf-8":    {sub("log.tally.example", "log\xff.example"), "UTF-8"},
 		"deep":             {sub(`"hashes":[]`, `"hashes":`+strings.Repeat("[", 100)+strings.Repeat("]", 100)), "hashes[0]"},
 		"base64 newline":   {sub(`"payload":"`, `"payload":"\n`), "base64"},
-		"oversize":         {good + strings.Repeat(" ", release.MaxBundle), "want at most"},
+		"oversize":         {good + strings.Repeat(" ", release.MaxFile), "want at most"},
 	} {
 		_, err := release.ParseBundle([]byte(c.bundle))
 		if err == nil || !strings.Contains(err.Error(), c.want) {

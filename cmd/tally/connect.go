@@ -21,7 +21,7 @@ import (
 func connectCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name: "connect", Usage: "verify a release, appraise a running enclave, and exchange one message with it", ArgsUsage: "HOST:PORT",
-		Flags: append(policyFlags(),
+		Flags: append(verifyFlags(),
 			&cli.StringFlag{Name: "bundle", Usage: "`FILE` with the release that the enclave should be (- for stdin)"},
 			&cli.StringFlag{Name: "message", Usage: "`TEXT` to send once the enclave is accepted; without it nothing is sent"},
 			&cli.StringFlag{Name: "authority", Value: "default", Usage: "`NAME` of the service that the enclave must be"},
@@ -91,20 +91,19 @@ func connect(c *cli.Context, e *env) error {
 
 // verifyForConnect verifies the bundle and remembers the log's tree. A refusal comes with its Result.
 func verifyForConnect(c *cli.Context, e *env, p *policy.Policy) (*release.Result, error) {
-	state, err := openState(c.String("state"), p.Release.Log.Key)
+	data, err := readRelease(c, e, c.String("bundle"))
 	if err != nil {
 		return nil, err
 	}
-	p.Release.Log.Seen = state.trees
-	data, err := readBundle(e, c.String("bundle"))
+	v, err := newVerification(c, p, time.Now())
 	if err != nil {
 		return nil, err
 	}
-	r, err := release.Verify(data, &p.Release, time.Now())
+	r, err := v.verify(e, data)
 	if err != nil {
 		return r, err
 	}
-	return r, state.remember(r.Tree)
+	return r, v.state.Remember(r)
 }
 
 // referenceValues takes them from the verified statement.

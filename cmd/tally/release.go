@@ -18,6 +18,7 @@ func releaseCommand(e *env) *cli.Command {
 			releaseKeygenCommand(e),
 			releaseSignCommand(e),
 			releasePublishCommand(e),
+			releaseChannelCommand(e),
 			releaseVerifyCommand(e),
 		},
 	}
@@ -35,7 +36,7 @@ func readBundle(e *env, path string) ([]byte, error) {
 		r = f
 	}
 	// One byte more than allowed is enough for the parser to refuse it.
-	data, err := io.ReadAll(io.LimitReader(r, release.MaxBundle+1))
+	data, err := io.ReadAll(io.LimitReader(r, release.MaxFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"sort"
 	"text/tabwriter"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -18,15 +17,17 @@ import (
 func releaseVerifyCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name: "verify", Usage: "check a bundle against a policy, offline", ArgsUsage: "BUNDLE",
-		Flags: append(policyFlags(),
+		Flags: append(verifyFlags(),
 			&cli.StringSliceFlag{Name: "artifact", Usage: "also check that `FILE`, or every file of the directory, is what was released (several times)"},
 			&cli.StringFlag{Name: "at", Usage: "verify as of `TIME` (RFC 3339; default: now)"}),
 		Description: "Checks signature, log entry, inclusion, statement and times in that order and prints each; what was not checked is said.\n" +
+			"BUNDLE may hold a channel statement after the release ('tally release fetch' writes it so); a policy that names a channel wants one. With --state\n" +
+			"it is remembered what was accepted; what is older is refused from then on. With --log everything seen must be a prefix of the log as it stands;\n" +
+			"of a fork both checkpoints are kept in DIR/evidence.\n" +
 			"A FILE is compared with the subject of its own base name; in a directory every subject must be there.\n" +
-			"Exit 0: verified. Exit 4, reason bundle, identity, signature, not-logged, log, inclusion, log-fork, statement or artifact. Exit 5, reason\n" +
-			"policy, expired or not-yet.\n" +
+			"Exit 0: verified. Exit 4, " + verifyReasons + "\n" +
 			"--json prints tally.release-verification/v1: verified, reason, checks (list of name, status ok|failed|not-checked, want, got, from) and, only\n" +
-			"when verified, payload_sha256, key_id, leaf_hash, log_index, tree_size and the statement.\n\n" +
+			"when verified, payload_sha256, key_id, leaf_hash, log_index, tree_size, the statement and the channel statement.\n\n" +
 			"   tally release verify minimal.sigstore.json --policy policy.yaml --artifact OUT",
 		Action: func(c *cli.Context) error { return releaseVerify(c, e) },
 	}
@@ -44,40 +45,37 @@ type verifyAnswer struct {
 	Index     *int64             `json:"log_index,omitempty"`
 	TreeSize  *int64             `json:"tree_size,omitempty"`
 	Statement *release.Statement `json:"statement,omitempty"`
+	Channel   *release.Channel   `json:"channel,omitempty"`
 }
 
 func releaseVerify(c *cli.Context, e *env) error {
 	if err := wantArgs(c, "BUNDLE"); err != nil {
 		return err
 	}
-	now := time.Now()
-	if c.IsSet("at") {
-		var err error
-		if now, err = time.Parse(time.RFC3339, c.String("at")); err != nil {
-			return usagef("--at %q: want RFC 3339, such as 2027-01-01T00:00:00Z", c.String("at"))
-		}
+	now, err := timeFlag(c, "at")
+	if err != nil {
+		return err
 	}
 	p, err := loadPolicy(c)
 	if err != nil {
 		return err
 	}
-	state, err := openState(c.String("state"), p.Release.Log.Key)
+	data, err := readRelease(c, e, c.Args().First())
 	if err != nil {
 		return err
 	}
-	p.Release.Log.Seen = state.trees
-	data, err := readBundle(e, c.Args().First())
+	v, err := newVerification(c, p, now)
 	if err != nil {
 		return err
 	}
-	r, err := release.Verify(data, &p.Release, now)
+	r, err := v.verify(e, data)
 	for _, path := range c.StringSlice("artifact") {
 		if err == nil {
 			err = checkArtifacts(c.Context, r, path)
 		}
 	}
 	if err == nil {
-		err = state.remember(r.Tree)
+		err = v.state.Remember(r)
 	}
 	return printVerification(e, r, err)
 }
@@ -158,7 +156,7 @@ func newVerifyAnswer(r *release.Result, refusal *release.Error) verifyAnswer {
 		return a
 	}
 	id := r.Signer.ID()
-	a.Verified, a.Statement = true, r.Statement
+	a.Verified, a.Statement, a.Channel = true, r.Statement, r.Channel
 	a.Payload, a.KeyID, a.Leaf, a.Index, a.TreeSize = &r.Payload, &id, &r.Leaf, &r.Index, &r.Tree.N
 	return a
 }

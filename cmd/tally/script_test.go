@@ -41,6 +41,7 @@ func TestScript(t *testing.T) {
 			"need":     needCmd,
 			"unxz":     unxzCmd,
 			"nonl":     nonlCmd,
+			"mkout":    mkoutCmd,
 		},
 		Setup: func(env *testscript.Env) error {
 			repo, err := filepath.Abs("../..")

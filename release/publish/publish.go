@@ -4,7 +4,12 @@
 //	DIR/bundles/LEAF.sigstore.json   the bundle of every leaf; a leaf itself is only a hash
 //	DIR/by-digest/SHA256             every subject of every release, and the statement itself
 //	DIR/releases/SHA256-SIGNER       text: the leaf of the payload with that digest by that signer
+//	DIR/names/NAME@VERSION           text: the digest of the latest payload published under that name
+//	DIR/channels/NAME@CHANNEL.sigstore.json   the latest channel statement
 //	DIR/.pending/SHA256-SIGNER       the signed bundle while it is being logged
+//
+// Names and channels are indexes for whoever fetches; what they lead to is verified like anything else. A
+// release whose name or version cannot stand in a file name (release.ValidLabel) has no index by name.
 //
 // Publishing is idempotent by payload digest and signer: the second time finds the first, even if the
 // process was killed between any two steps, and even if the signer's signatures are not deterministic.
@@ -30,6 +35,8 @@ const (
 	bundleDir  = "bundles"
 	digestDir  = "by-digest"
 	releaseDir = "releases"
+	nameDir    = "names"
+	channelDir = "channels"
 	pendingDir = ".pending"
 	suffix     = ".sigstore.json"
 )
@@ -67,10 +74,8 @@ func Publish(ctx context.Context, l *log.Log, r Request) (*Published, error) {
 	if err := covers(s, r.Files); err != nil {
 		return nil, err
 	}
-	for _, dir := range []string{bundleDir, digestDir, releaseDir, pendingDir} {
-		if err := os.MkdirAll(filepath.Join(l.Dir(), dir), 0o755); err != nil {
-			return nil, err
-		}
+	if err := makeDirs(l.Dir()); err != nil {
+		return nil, err
 	}
 	name := release.PayloadDigest(b).String() + "-" + r.Signer.ID().String()
 	done, err := lookup(l.Dir(), name)
@@ -82,7 +87,22 @@ func Publish(ctx context.Context, l *log.Log, r Request) (*Published, error) {
 			return nil, err
 		}
 	}
+	if rel := s.Predicate.Release; release.ValidLabel(rel.Name) && release.ValidLabel(rel.Version) {
+		path := filepath.Join(l.Dir(), nameDir, rel.Name+"@"+rel.Version)
+		if err := atomicfile.WriteFile(path, []byte(release.PayloadDigest(b).String()+"\n"), 0o644); err != nil {
+			return nil, err
+		}
+	}
 	return logBundle(ctx, l, b, r.Signer, name)
+}
+
+func makeDirs(dir string) error {
+	for _, sub := range []string{bundleDir, digestDir, releaseDir, nameDir, channelDir, pendingDir} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // covers checks that the files at hand are the subjects, all of them.
@@ -105,7 +125,7 @@ func logBundle(ctx context.Context, l *log.Log, b *release.Bundle, signer releas
 	pending := filepath.Join(l.Dir(), pendingDir, name)
 	if old, err := os.ReadFile(pending); err == nil {
 		if earlier, err := release.ParseBundle(old); err == nil {
-			if _, err := release.VerifyUnlogged(earlier, signer); err == nil {
+			if release.VerifyEnvelope(earlier, signer) == nil && release.PayloadDigest(earlier) == release.PayloadDigest(b) {
 				b = earlier
 			}
 		}

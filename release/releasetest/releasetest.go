@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -140,6 +141,15 @@ func (w *World) TryPublish(ctx context.Context, t testing.TB, bundle []byte, sig
 // Out writes a directory that looks like what `tally build` and `tally measure image` leave.
 func Out(t testing.TB) string {
 	t.Helper()
+	dir := t.TempDir()
+	if err := WriteOut(dir); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// WriteOut is Out in a directory of the caller's.
+func WriteOut(dir string) error {
 	root := strings.Repeat("ab", 32)
 	files := map[string][2]string{ // role, content
 		"disk.raw": {"disk", strings.Repeat("disk", 30000)}, "uki.efi": {"uki", "uki"}, "vmlinuz": {"kernel", "kernel"},
@@ -147,19 +157,19 @@ func Out(t testing.TB) string {
 		"image.lock": {"lock", "{}\n"}, "sources.tar": {"sources", "sources"},
 		"cmdline": {"cmdline", "roothash=" + root + " tally.verity=1,sha256,4096,4096,10,1,- tally.scrub=1 panic=-1 console=ttyS0"},
 	}
-	dir := t.TempDir()
 	var names []string
 	for name := range files {
 		names = append(names, name)
 	}
 	sort.Strings(names)
 	var artifacts []map[string]any
+	var errs []error
 	for _, name := range names {
-		write(t, filepath.Join(dir, name), files[name][1])
+		errs = append(errs, write(filepath.Join(dir, name), files[name][1]))
 		artifacts = append(artifacts, map[string]any{"name": name, "role": files[name][0], "sha256": hash(files[name][1]), "size": len(files[name][1])})
 	}
 	ref := func(name string) any { return map[string]any{"sha256": hash(files[name][1])} }
-	writeJSON(t, filepath.Join(dir, release.Manifest), map[string]any{
+	errs = append(errs, writeJSON(filepath.Join(dir, release.Manifest), map[string]any{
 		"schema": "tally.manifest/v1", "name": "minimal", "version": "0.1.0", "epoch": Epoch, "layout": 1,
 		"spec": ref("image.yaml"), "lock": ref("image.lock"), "sources": ref("sources.tar"), "artifacts": artifacts,
 		"verity": map[string]any{
@@ -167,30 +177,65 @@ func Out(t testing.TB) string {
 			"data_blocks": 10, "hash_start": 1, "hash_size": 8192,
 		},
 		"cmdline": files["cmdline"][1], "firmware": []any{}, "platforms": []any{}, "inputs": []any{}, "omitted": []any{},
-	})
-	writeJSON(t, filepath.Join(dir, release.ReferenceValues), map[string]any{
+	}), writeJSON(filepath.Join(dir, release.ReferenceValues), map[string]any{
 		"schema": "tally.reference-values/v1", "values": []any{map[string]any{"launch_digest": strings.Repeat("00", 48)}},
-	})
-	return dir
+	}))
+	return errors.Join(errs...)
 }
 
 func hash(s string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(s))) }
 
-func write(t testing.TB, path, content string) {
-	t.Helper()
+func write(path, content string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
+		return err
 	}
-	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	return os.WriteFile(path, []byte(content), 0o644)
 }
 
-func writeJSON(t testing.TB, path string, v any) {
-	t.Helper()
+func writeJSON(path string, v any) error {
 	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return write(path, string(data)+"\n")
+}
+
+// Channel signs with k and publishes a channel statement, and returns its bundle.
+func (w *World) Channel(t testing.TB, k *sign.Key, p release.ChannelPredicate) []byte {
+	t.Helper()
+	b, err := sign.Channel(release.NewChannel(p), k)
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, path, string(data)+"\n")
+	l := w.Open(t)
+	pub, err := publish.Channel(t.Context(), l, Marshal(t, b), k.Public())
+	if err := errors.Join(err, l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return pub.Bundle
+}
+
+// Predicate is a channel statement that calls the bundles current, issued at Now for a week.
+func (w *World) Predicate(t testing.TB, sequence uint64, bundles ...[]byte) release.ChannelPredicate {
+	t.Helper()
+	p := release.ChannelPredicate{Name: "minimal", Channel: "stable", Sequence: sequence, IssuedAt: Now, ValidUntil: Now.AddDate(0, 0, 7)}
+	for _, data := range bundles {
+		d, s := Payload(t, data)
+		p.Current = append(p.Current, release.CurrentRelease{Statement: d, Version: s.Predicate.Release.Version, Sequence: s.Predicate.Release.Sequence})
+	}
+	return p
+}
+
+// Payload is the digest and the statement of a release's bundle.
+func Payload(t testing.TB, bundle []byte) (release.Digest, *release.Statement) {
+	t.Helper()
+	b, err := release.ParseBundle(bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := release.ParseStatement(b.Envelope.Payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return release.PayloadDigest(b), s
 }

@@ -21,7 +21,21 @@ func Sign(s *release.Statement, k *Key) (*release.Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
+	return k.seal(payload)
+}
+
+// Channel returns the unlogged bundle of a channel statement.
+func Channel(c *release.Channel, k *Key) (*release.Bundle, error) {
+	payload, err := c.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	return k.seal(payload)
+}
+
+func (k *Key) seal(payload []byte) (*release.Bundle, error) {
 	b := &release.Bundle{Envelope: release.Envelope{Payload: payload}, Hint: k.pub.Hint()}
+	var err error
 	if b.Envelope.Signature, err = k.SignPAE(b.Envelope.PAE()); err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
 	}

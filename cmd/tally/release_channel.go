@@ -1,0 +1,216 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"tally/internal/atomicfile"
+	"tally/release"
+	tlog "tally/release/log"
+	"tally/release/publish"
+	"tally/release/sign"
+)
+
+func releaseChannelCommand(e *env) *cli.Command {
+	return &cli.Command{
+		Name: "channel", Usage: "say, signed and logged, which releases are current and which are revoked", ArgsUsage: "NAME@CHANNEL",
+		Flags: append(passwordFlags(),
+			&cli.StringFlag{Name: "log", Usage: "the log's `DIR`, where the releases were published"},
+			&cli.StringFlag{Name: "log-key", Usage: "the log's private key `FILE` (default: DIR.key)"},
+			&cli.StringFlag{Name: "key", Usage: "signing key `FILE`"},
+			&cli.StringSliceFlag{Name: "current", Usage: "`BUNDLE` of a release that is current from now on; those before are not any more (several times)"},
+			&cli.StringSliceFlag{Name: "revoke", Usage: "`BUNDLE` of a release, or its payload's SHA-256, that is taken back for ever (several times)"},
+			&cli.StringFlag{Name: "reason", Usage: "why it is revoked, as `TEXT` for people"},
+			&cli.Uint64Flag{Name: "minimum-sequence", Usage: "releases below `NUMBER` are not to be run (default: as before)"},
+			&cli.DurationFlag{Name: "valid-for", Value: 30 * 24 * time.Hour, Usage: "the statement expires after `TIME`"},
+			&cli.StringFlag{Name: "at", Usage: "issue as of `TIME` (RFC 3339; default: now)"},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "also write the statement's bundle to `FILE`"}),
+		Description: "The statement follows the last one in DIR: its sequence is one higher, and what no flag changes is taken over. Without --current and --revoke it\n" +
+			"says the same again with a new date, which a channel needs before it expires. A revocation is never taken back.\n" + passwordHelp +
+			"\n--json prints tally.channel/v1: name, channel, sequence, minimum_sequence, issued_at, valid_until, current (list of statement, version,\n" +
+			"sequence), revoked (list of statement, reason, since), payload_sha256, key_id, log_index, path (in DIR).\n\n" +
+			"   tally release channel minimal@stable --log pub --key cosign.key --current minimal.sigstore.json",
+		Action: func(c *cli.Context) error { return releaseChannel(c, e) },
+	}
+}
+
+// A channelAnswer is tally.channel/v1.
+type channelAnswer struct {
+	Schema   string                   `json:"schema"`
+	Name     string                   `json:"name"`
+	Channel  string                   `json:"channel"`
+	Sequence uint64                   `json:"sequence"`
+	Minimum  uint64                   `json:"minimum_sequence"`
+	Issued   time.Time                `json:"issued_at"`
+	Until    time.Time                `json:"valid_until"`
+	Current  []release.CurrentRelease `json:"current"`
+	Revoked  []release.Revocation     `json:"revoked"`
+	Payload  release.Digest           `json:"payload_sha256"`
+	KeyID    release.Digest           `json:"key_id"`
+	Index    int64                    `json:"log_index"`
+	Path     string                   `json:"path"`
+}
+
+func releaseChannel(c *cli.Context, e *env) error {
+	if err := wantArgs(c, "NAME@CHANNEL"); err != nil {
+		return err
+	}
+	if err := requireFlags(c, "log", "key"); err != nil {
+		return err
+	}
+	dir := strings.TrimRight(c.String("log"), "/")
+	statement, err := nextChannel(c, e, dir)
+	if err != nil {
+		return err
+	}
+	key, err := loadKey(c, e)
+	if err != nil {
+		return err
+	}
+	b, err := sign.Channel(statement, key)
+	if err != nil {
+		return err
+	}
+	data, err := b.Marshal()
+	if err != nil {
+		return err
+	}
+	l, err := tlog.Open(c.Context, dir, firstOf(c.String("log-key"), dir+".key"), e.logger())
+	if err != nil {
+		return err
+	}
+	p, err := publish.Channel(c.Context, l, data, key.Public())
+	if cerr := l.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil && c.IsSet("output") {
+		err = atomicfile.WriteFile(c.String("output"), p.Bundle, 0o644)
+	}
+	if err != nil {
+		return err
+	}
+	return printChannel(e, dir, statement, b, key.Public(), p)
+}
+
+// nextChannel makes the statement that follows the last one.
+func nextChannel(c *cli.Context, e *env, dir string) (*release.Channel, error) {
+	name, channel, ok := strings.Cut(c.Args().First(), "@")
+	if !ok || !release.ValidLabel(name) || !release.ValidLabel(channel) {
+		return nil, usagef("%q: want NAME@CHANNEL, such as minimal@stable", c.Args().First())
+	}
+	now, err := timeFlag(c, "at")
+	if err != nil {
+		return nil, err
+	}
+	old, err := publish.LatestChannel(dir, name+"@"+channel)
+	if err != nil {
+		return nil, err
+	}
+	p := release.ChannelPredicate{Name: name, Channel: channel}
+	if old != nil {
+		p = old.Predicate
+	}
+	p.Sequence++
+	p.IssuedAt = now.UTC().Truncate(time.Second)
+	p.ValidUntil = p.IssuedAt.Add(c.Duration("valid-for").Truncate(time.Second))
+	if c.IsSet("minimum-sequence") {
+		p.MinimumSequence = c.Uint64("minimum-sequence")
+	}
+	if err := setCurrent(c, e, dir, &p); err != nil {
+		return nil, err
+	}
+	if err := setRevoked(c, e, &p); err != nil {
+		return nil, err
+	}
+	p.Current = slices.DeleteFunc(p.Current, func(r release.CurrentRelease) bool { return r.Sequence < p.MinimumSequence })
+	return release.NewChannel(p), nil
+}
+
+// setCurrent replaces the current releases by those of --current, which must be published and of this name.
+func setCurrent(c *cli.Context, e *env, dir string, p *release.ChannelPredicate) error {
+	if !c.IsSet("current") {
+		return nil
+	}
+	p.Current = nil
+	for _, path := range c.StringSlice("current") {
+		s, payload, err := readStatement(e, path)
+		if err != nil {
+			return err
+		}
+		rel := s.Predicate.Release
+		if rel.Name != p.Name {
+			return usagef("%s is a release of %q, the channel is of %q", path, rel.Name, p.Name)
+		}
+		if ok, err := publish.Holds(dir, payload); err != nil || !ok {
+			return errors.Join(usagef("%s is not published in %s: 'tally release publish' comes first", path, dir), err)
+		}
+		p.Current = append(p.Current, release.CurrentRelease{Statement: payload, Version: rel.Version, Sequence: rel.Sequence})
+	}
+	return nil
+}
+
+// setRevoked adds the releases of --revoke, which are current no more.
+func setRevoked(c *cli.Context, e *env, p *release.ChannelPredicate) error {
+	for _, arg := range c.StringSlice("revoke") {
+		payload, err := release.ParseDigest(arg)
+		if err != nil {
+			if _, payload, err = readStatement(e, arg); err != nil {
+				return err
+			}
+		}
+		known := func(r release.Revocation) bool { return r.Statement == payload }
+		if !slices.ContainsFunc(p.Revoked, known) {
+			p.Revoked = append(p.Revoked, release.Revocation{Statement: payload, Reason: c.String("reason"), Since: p.IssuedAt})
+		}
+		p.Current = slices.DeleteFunc(p.Current, func(r release.CurrentRelease) bool { return r.Statement == payload })
+	}
+	return nil
+}
+
+// readStatement reads the statement of a bundle, unverified, with the digest that names it.
+func readStatement(e *env, path string) (*release.Statement, release.Digest, error) {
+	var none release.Digest
+	data, err := readBundle(e, path)
+	if err != nil {
+		return nil, none, err
+	}
+	parts, err := release.Split(data)
+	if err != nil {
+		return nil, none, fmt.Errorf("%s: %w", path, err)
+	}
+	b, err := release.ParseBundle(parts[0])
+	if err != nil {
+		return nil, none, fmt.Errorf("%s: %w", path, err)
+	}
+	s, err := release.ParseStatement(b.Envelope.Payload)
+	if err != nil {
+		return nil, none, fmt.Errorf("%s: %w", path, err)
+	}
+	return s, release.PayloadDigest(b), nil
+}
+
+func printChannel(e *env, dir string, c *release.Channel, b *release.Bundle, k release.PublicKey, p *publish.Published) error {
+	q := &c.Predicate
+	a := channelAnswer{
+		"tally.channel/v1", q.Name, q.Channel, q.Sequence, q.MinimumSequence, q.IssuedAt, q.ValidUntil, q.Current, q.Revoked,
+		release.PayloadDigest(b), k.ID(), p.Index, filepath.Join(dir, publish.ChannelPath(c.Key())),
+	}
+	if e.json {
+		return e.printJSON(a)
+	}
+	e.printf("channel %s, statement %d, valid until %s\n", c.Key(), a.Sequence, a.Until.Format(time.RFC3339))
+	for _, r := range a.Current {
+		e.printf("current  %s %s (sequence %d)\n", r.Statement, r.Version, r.Sequence)
+	}
+	for _, r := range a.Revoked {
+		e.printf("revoked  %s %q\n", r.Statement, r.Reason)
+	}
+	e.printf("logged at index %d\nstored %s\n", a.Index, a.Path)
+	return nil
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"tally/policy"
+	"tally/release"
+	tlog "tally/release/log"
+	"tally/release/state"
+)
+
+// verifyFlags are shared by every command that verifies a release.
+func verifyFlags() []cli.Flag {
+	return append(policyFlags(),
+		&cli.StringFlag{Name: "channel", Usage: "channel statement's bundle `FILE`, unless it stands in BUNDLE after the release's"},
+		&cli.StringFlag{Name: "log", Usage: "want a consistency proof from the log's `DIR|URL` (default: release.log.from of the policy)"})
+}
+
+const verifyReasons = "reason bundle, identity, signature, not-logged, log, inclusion, log-fork, log-stale, no-proof, statement or artifact. Exit 5, reason\n" +
+	"revoked, rollback, channel, policy, expired or not-yet."
+
+// A verification is a release with what it is verified against.
+type verification struct {
+	policy *policy.Policy
+	state  *state.State
+	now    time.Time
+}
+
+// newVerification reads the state and asks the log, where flags or policy say so.
+func newVerification(c *cli.Context, p *policy.Policy, now time.Time) (*verification, error) {
+	s, err := state.Open(c.String("state"), p.Release.Log.Key)
+	if err != nil {
+		return nil, err
+	}
+	s.Fill(&p.Release)
+	v := &verification{p, s, now}
+	if place := firstOf(c.String("log"), p.LogFrom); place != "" {
+		src, err := tlog.OpenSource(place, http.DefaultClient)
+		if err != nil {
+			return nil, err
+		}
+		return v, v.ask(c, src)
+	}
+	return v, nil
+}
+
+// ask has the log say where it stands now.
+func (v *verification) ask(c *cli.Context, src tlog.Source) (err error) {
+	key := v.policy.Release.Log.Key
+	if key.IsZero() {
+		return nil // refused anyhow
+	}
+	v.policy.Release.Log.View, err = tlog.ReadView(c.Context, src, key)
+	return err
+}
+
+// verify checks the bundles and keeps the evidence of a fork. What was proved is remembered only by the
+// caller, when its own checks have passed.
+func (v *verification) verify(e *env, data []byte) (*release.Result, error) {
+	r, err := release.Verify(data, &v.policy.Release, v.now)
+	var refusal *release.Error
+	if errors.As(err, &refusal) && len(refusal.Evidence) > 0 {
+		path, kerr := v.state.KeepEvidence(refusal.Evidence)
+		if kerr != nil {
+			return r, errors.Join(kerr, refusal)
+		}
+		if path != "" {
+			e.logf("both checkpoints are kept in %s", path)
+		}
+	}
+	return r, err
+}
+
+// readRelease reads a bundle, and after it the channel statement's of --channel.
+func readRelease(c *cli.Context, e *env, path string) ([]byte, error) {
+	data, err := readBundle(e, path)
+	if err != nil || !c.IsSet("channel") {
+		return data, err
+	}
+	f, err := os.Open(c.String("channel"))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	more, err := io.ReadAll(io.LimitReader(f, release.MaxChannelBundle+1))
+	return append(append(data, '\n'), more...), err
+}
+
+func firstOf(list ...string) string {
+	for _, s := range list {
+		if s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+// timeFlag reads a time, or now.
+func timeFlag(c *cli.Context, name string) (time.Time, error) {
+	if !c.IsSet(name) {
+		return time.Now(), nil
+	}
+	t, err := time.Parse(time.RFC3339, c.String(name))
+	if err != nil {
+		return t, usagef("--%s %q: want RFC 3339, such as 2027-01-01T00:00:00Z", name, c.String(name))
+	}
+	return t, nil
+}

@@ -1,0 +1,197 @@
+package log
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"tally/release"
+)
+
+const (
+	tileHeight    = 8 // C2SP tlog-tiles: 256 hashes a tile
+	maxCheckpoint = 64 << 10
+	fetchTimeout  = 30 * time.Second // for one file
+)
+
+// A Source is a published directory, here or behind a URL. What it gives is not believed but verified.
+type Source interface {
+	// Read returns the file at a slash-separated path, which must be local, with at most limit bytes.
+	// An absent file is fs.ErrNotExist.
+	Read(ctx context.Context, path string, limit int64) ([]byte, error)
+	String() string
+}
+
+// OpenSource opens a directory or an http(s) URL.
+func OpenSource(place string, client *http.Client) (Source, error) {
+	if !strings.Contains(place, "://") {
+		st, err := os.Stat(place)
+		if err == nil && !st.IsDir() {
+			err = fmt.Errorf("%s: want a directory or a URL", place)
+		}
+		return dirSource(place), err
+	}
+	u, err := url.Parse(place)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		return nil, fmt.Errorf("%.256q: want a directory or a URL with http or https and no query", place)
+	}
+	if !strings.HasSuffix(u.Path, "/") {
+		u.Path += "/"
+	}
+	return &urlSource{u, client}, nil
+}
+
+func checkLocal(name string) error {
+	if !fs.ValidPath(name) || name == "." || strings.ContainsAny(name, "\\\x00") {
+		return fmt.Errorf("path %.256q: not a local path", name)
+	}
+	return nil
+}
+
+type dirSource string
+
+func (d dirSource) String() string { return string(d) }
+
+func (d dirSource) Read(ctx context.Context, name string, limit int64) ([]byte, error) {
+	if err := errors.Join(ctx.Err(), checkLocal(name)); err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(string(d))
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	f, err := root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readLimited(f, name, limit)
+}
+
+func readLimited(r io.Reader, name string, limit int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("%s: larger than %d bytes", name, limit)
+	}
+	return data, err
+}
+
+type urlSource struct {
+	base   *url.URL
+	client *http.Client
+}
+
+func (u *urlSource) String() string { return u.base.String() }
+
+func (u *urlSource) Read(ctx context.Context, name string, limit int64) ([]byte, error) {
+	if err := checkLocal(name); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	at := u.base.JoinPath(strings.Split(name, "/")...)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := u.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return readLimited(resp.Body, at.String(), limit)
+	case http.StatusNotFound, http.StatusGone:
+		return nil, fmt.Errorf("%s: %w", at, fs.ErrNotExist)
+	}
+	return nil, fmt.Errorf("%s: HTTP status %d", at, resp.StatusCode)
+}
+
+// ReadView reads the log's latest checkpoint, unverified, with what proves other trees against it.
+func ReadView(ctx context.Context, src Source, key release.LogKey) (*release.LogView, error) {
+	text, err := src.Read(ctx, CheckpointFile, maxCheckpoint)
+	if err != nil {
+		return nil, fmt.Errorf("log %s: %w", src, err)
+	}
+	v := &release.LogView{Checkpoint: text}
+	v.Prove = func(n int64) (tlog.TreeProof, error) {
+		tree, err := key.OpenCheckpoint(text)
+		if err != nil {
+			return nil, err
+		}
+		return tlog.ProveTree(tree.N, n, hashes(ctx, src, tree.N))
+	}
+	return v, nil
+}
+
+// hashes reads stored hashes of a log of size leaves from its tiles as they are. A proof made of them is
+// checked against two signed roots, so that wrong tiles give a wrong proof and not an unread one.
+func hashes(ctx context.Context, src Source, size int64) tlog.HashReader {
+	cache := map[tlog.Tile][]byte{}
+	return tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
+		out := make([]tlog.Hash, len(indexes))
+		for i, x := range indexes {
+			t := grown(tlog.TileForIndex(tileHeight, x), size)
+			data, ok := cache[t]
+			if !ok {
+				var err error
+				if data, err = readTile(ctx, src, t); err != nil {
+					return nil, err
+				}
+				cache[t] = data
+			}
+			var err error
+			if out[i], err = tlog.HashFromTile(t, data, x); err != nil {
+				return nil, err
+			}
+		}
+		return out, nil
+	})
+}
+
+// grown gives a tile the width it has in a log of size leaves.
+func grown(t tlog.Tile, size int64) tlog.Tile {
+	t.W = int(min(size>>(tileHeight*t.L)-t.N<<tileHeight, 1<<tileHeight))
+	return t
+}
+
+// readTile reads one tile of hashes; where the partial one is gone, the full one has the same beginning.
+func readTile(ctx context.Context, src Source, t tlog.Tile) ([]byte, error) {
+	if t.W < 1 {
+		return nil, fmt.Errorf("tile %s: outside the log", tilePath(t))
+	}
+	data, err := src.Read(ctx, tilePath(t), tlog.HashSize<<tileHeight)
+	if errors.Is(err, fs.ErrNotExist) && t.W < 1<<tileHeight {
+		full := t
+		full.W = 1 << tileHeight
+		data, err = src.Read(ctx, tilePath(full), tlog.HashSize<<tileHeight)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(data) < t.W*tlog.HashSize {
+		return nil, fmt.Errorf("tile %s: %d bytes, want %d", tilePath(t), len(data), t.W*tlog.HashSize)
+	}
+	return data[:t.W*tlog.HashSize], nil
+}
+
+// tilePath is the path of a tile by C2SP tlog-tiles, which leaves out the height that tlog names.
+func tilePath(t tlog.Tile) string {
+	p := strings.TrimPrefix(t.Path(), fmt.Sprintf("tile/%d/", tileHeight))
+	if rest, ok := strings.CutPrefix(p, "data/"); ok {
+		p = "entries/" + rest
+	}
+	return path.Join("tile", p)
+}

@@ -1,0 +1,191 @@
+package state_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"tally/release"
+	rt "tally/release/releasetest"
+	"tally/release/sign"
+	"tally/release/state"
+)
+
+func open(t testing.TB, dir string, w *rt.World) *state.State {
+	t.Helper()
+	s, err := state.Open(dir, w.Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func verify(t testing.TB, w *rt.World, bundle []byte) *release.Result {
+	t.Helper()
+	r, err := release.Verify(bundle, w.Policy, rt.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestRemember(t *testing.T) {
+	w := rt.New(t)
+	dir := filepath.Join(t.TempDir(), "st")
+	first := w.Bundle
+	second := w.Publish(t, w.Sign(t, w.Key, sign.Options{Sequence: 2})).Bundle
+	p := w.Predicate(t, 7, second)
+	d, _ := rt.Payload(t, first)
+	p.Revoked = []release.Revocation{{Statement: d, Reason: "old", Since: rt.Now}}
+	c := w.Channel(t, w.Key, p)
+	s := open(t, dir, w)
+	if err := s.Remember(verify(t, w, first)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Remember(verify(t, w, append(append([]byte{}, second...), c...))); err != nil {
+		t.Fatal(err)
+	}
+	open(t, dir, w).Fill(w.Policy)
+	if n := len(w.Policy.Log.Seen); n != 3 {
+		t.Errorf("%d trees remembered, want 3", n)
+	}
+	m := w.Policy.Memory
+	if m.Releases["minimal"] != 2 || m.Channels["minimal@stable"].Sequence != 7 || m.Revoked[d] != "old" {
+		t.Errorf("memory %+v", m)
+	}
+	if _, err := release.Verify(first, w.Policy, rt.Now); err == nil || !strings.HasPrefix(err.Error(), "revoked:") {
+		t.Errorf("revoked release: %v", err)
+	}
+	// What is remembered never goes back.
+	older := w.Predicate(t, 8, second)
+	r := verify(t, w, append(append([]byte{}, second...), c...))
+	r.Channel = release.NewChannel(older)
+	r.Channel.Predicate.Sequence = 6
+	r.Statement.Predicate.Release.Sequence = 1
+	if err := s.Remember(r); err != nil {
+		t.Fatal(err)
+	}
+	open(t, dir, w).Fill(w.Policy)
+	if m := w.Policy.Memory; m.Releases["minimal"] != 2 || m.Channels["minimal@stable"].Sequence != 7 {
+		t.Errorf("went back: %+v", m)
+	}
+}
+
+func TestNothingIsRememberedWithoutDirectory(t *testing.T) {
+	w := rt.New(t)
+	s := open(t, "", w)
+	if err := s.Remember(verify(t, w, w.Bundle)); err != nil {
+		t.Fatal(err)
+	}
+	if path, err := s.KeepEvidence([]string{"a", "b"}); path != "" || err != nil {
+		t.Errorf("%q, %v", path, err)
+	}
+	if _, err := state.Open(t.TempDir(), release.LogKey{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// Two verifications at once lose nothing.
+func TestConcurrentRemember(t *testing.T) {
+	w := rt.New(t)
+	dir := t.TempDir()
+	results := []*release.Result{verify(t, w, w.Bundle)}
+	for i := range 4 {
+		results = append(results, verify(t, w, w.Publish(t, w.Sign(t, w.Key, sign.Options{Sequence: uint64(i) + 2})).Bundle))
+	}
+	var wg sync.WaitGroup
+	for _, r := range results {
+		s := open(t, dir, w)
+		wg.Go(func() {
+			if err := s.Remember(r); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := len(open(t, dir, w).Trees()); n != len(results) {
+		t.Errorf("%d trees, want %d", n, len(results))
+	}
+}
+
+func TestAudit(t *testing.T) {
+	w := rt.New(t)
+	dir := t.TempDir()
+	s := open(t, dir, w)
+	r := verify(t, w, w.Bundle)
+	c := release.NewChannel(w.Predicate(t, 3, w.Bundle))
+	if err := s.RememberAudit(r.Trees[0], map[release.Digest]*release.Channel{{9}: c}); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir, w)
+	s.Fill(w.Policy)
+	if s.Audited() != 1 || !w.Policy.Log.Seen[0].Proved || w.Policy.Memory.Channels["minimal@stable"].Payload != (release.Digest{9}) {
+		t.Errorf("audited %d, %+v", s.Audited(), w.Policy.Memory)
+	}
+}
+
+func TestDamagedFile(t *testing.T) {
+	w := rt.New(t)
+	dir := t.TempDir()
+	if err := open(t, dir, w).Remember(verify(t, w, w.Bundle)); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "log.tally.example-*.json"))
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	good, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, edit := range map[string][2]string{
+		"cut": {"}\n", ""}, "key": {`"origin"`, `"orijin"`}, "schema": {"state/v1", "state/v2"}, "other log": {`"log.tally.example"`, `"log2.tally.example"`},
+		"tail": {"\n}\n", "\n}\nx"}, "checkpoint": {`example\n1\n`, `example\n2\n`}, "list": {`"releases": {`, `"releases": null, "channels": {`},
+	} {
+		bad := strings.Replace(string(good), edit[0], edit[1], 1)
+		if bad == string(good) {
+			t.Fatalf("%s: nothing changed in %s", name, good)
+		}
+		if err := os.WriteFile(files[0], []byte(bad), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := state.Open(dir, w.Log); err == nil || !strings.Contains(err.Error(), "damaged") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func FuzzState(f *testing.F) {
+	w := rt.New(f)
+	dir := f.TempDir()
+	if err := open(f, dir, w).Remember(verify(f, w, w.Bundle)); err != nil {
+		f.Fatal(err)
+	}
+	files, _ := filepath.Glob(filepath.Join(dir, "*.json"))
+	good, err := os.ReadFile(files[0])
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add([]byte(`{"schema":"tally.log-state/v1","origin":"log.tally.example","trees":null}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if err := os.WriteFile(files[0], data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := state.Open(dir, w.Log)
+		if err != nil {
+			return
+		}
+		p := *w.Policy
+		s.Fill(&p)
+		for _, seen := range p.Log.Seen {
+			if seen.Tree.N != 1 {
+				t.Errorf("remembers a tree of %d leaves that the log never signed", seen.Tree.N)
+			}
+		}
+		release.Verify(w.Bundle, &p, rt.Now.Add(time.Hour))
+	})
+}
