@@ -119,8 +119,8 @@ func (in *Inputs) check() error {
 		}
 	}
 	for _, r := range in.Cmdline {
-		if r < 0x20 || r > 0x7e {
-			return fmt.Errorf("cmdline: character %q: want printable ASCII", r)
+		if r < 0x20 || r > 0x7e || r == '"' { // init refuses quotes: the kernel and it must split words alike
+			return fmt.Errorf("cmdline: character %q: want printable ASCII without quotes", r)
 		}
 	}
 	seen := map[string]bool{}

@@ -38,6 +38,7 @@ func rebuildCommand(e *env) *cli.Command {
 		Flags: append(append([]cli.Flag{
 			&cli.StringSliceFlag{Name: "from", Usage: "look for files by digest in `DIR` first"},
 			&cli.StringFlag{Name: "o", Usage: "keep the rebuilt image in the directory `OUT`"},
+			&cli.StringFlag{Name: "lock", Usage: "build with the lock `FILE` in place of the release's, when an input of that is gone; the answer names what differs"},
 			&cli.IntFlag{Name: "jobs", Value: min(runtime.NumCPU(), 4), Usage: "unpack `N` packages at a time"},
 		}, policyFlags()...), fetchFlags()...),
 		Action: func(c *cli.Context) error { return runRebuild(c, e) },
@@ -183,7 +184,7 @@ func (t *target) build(c *cli.Context, e *env, tmp, out string) error {
 	if err != nil {
 		return err
 	}
-	raw, err := t.get(c.Context, "image.lock", t.lock)
+	raw, err := t.lockFile(c)
 	if err != nil {
 		return err
 	}
@@ -209,6 +210,14 @@ func (t *target) build(c *cli.Context, e *env, tmp, out string) error {
 		return err
 	}
 	return remeasure(c.Context, out)
+}
+
+// lockFile returns the lock to build with.
+func (t *target) lockFile(c *cli.Context) ([]byte, error) {
+	if name := c.String("lock"); name != "" {
+		return os.ReadFile(name)
+	}
+	return t.get(c.Context, "image.lock", t.lock)
 }
 
 func short(d release.Digest) string { return d.String()[:12] }

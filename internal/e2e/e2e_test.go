@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"tally/internal/testtool"
+	"tally/mkimage/lock"
 )
 
 // A line is one built image with the tools that made it.
@@ -209,7 +210,7 @@ func TestRebuildFromBundle(t *testing.T) {
 	if n := strings.Count(out, "MATCH "); n < 12 || !strings.Contains(out, "REPRODUCED") {
 		t.Errorf("%d files match:\n%s", n, out)
 	}
-	// A release whose lock is another one is a difference that names its reason.
+	// What was changed behind the manifest's back cannot be signed.
 	bad := filepath.Join(l.dir, "tampered")
 	copyDir(t, l.out, bad)
 	uki := read(t, filepath.Join(bad, "uki.efi"))
@@ -217,10 +218,41 @@ func TestRebuildFromBundle(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(bad, "uki.efi"), uki, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(l.tally, "release", "sign", bad, "--key", "k.key", "-o", "bad.json")
-	cmd.Dir, cmd.Env = l.dir, append(os.Environ(), "COSIGN_PASSWORD=test")
-	if msg, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(msg), "uki.efi") {
+	if msg, err := l.try(l.dir, []string{"COSIGN_PASSWORD=test"}, "release", "sign", bad, "--key", "k.key", "-o", "bad.json"); err == nil || !strings.Contains(msg, "uki.efi") {
 		t.Errorf("signing an image whose file is not what its manifest says: %v\n%s", err, msg)
+	}
+}
+
+// TestRebuildNamesTheInput builds a release with another lock: the table says DIFFER and which input it is.
+func TestRebuildNamesTheInput(t *testing.T) {
+	l := built(t)
+	l.publish(t)
+	k, err := lock.Parse(read(t, l.lock), l.lock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range k.Packages {
+		if k.Packages[i].Name == "ovmf" {
+			k.Packages[i].Version += "+other"
+		}
+	}
+	data, err := k.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(l.dir, "other.lock"), data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(l.tally, "rebuild", "b.sigstore.json", "--from", "pub", "--cache", l.cache, "--lock", "other.lock")
+	cmd.Dir = l.dir
+	out, _ := cmd.Output()
+	if code := cmd.ProcessState.ExitCode(); code != 3 {
+		t.Errorf("exit code %d, want 3", code)
+	}
+	for _, want := range []string{"DIFFER   image.lock", "DIFFER   manifest.json", "MATCH    disk.raw", "input package ovmf: was"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("no %q in:\n%s", want, out)
+		}
 	}
 }
 
