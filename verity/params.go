@@ -91,6 +91,9 @@ func (p Params) check() error {
 // A level is one level of the tree: count hash blocks from block start of the hash file.
 type level struct{ start, count uint64 }
 
+// offset is where block i of the level is, in bytes from the start of the hash file.
+func (l level) offset(i uint64) int64 { return int64(l.start+i) * BlockSize }
+
 // levels returns the levels from the leaves (index 0) to the top, and the first block after the tree.
 func (p Params) levels() (ls []level, end uint64) {
 	for n := p.DataBlocks; n > 1; {

@@ -2,10 +2,8 @@ package verity
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"sync"
 )
@@ -16,22 +14,27 @@ const workers = 2
 // chunkSize is what one worker hashes at a time: the data below one leaf hash block.
 const chunkSize = perBlock * BlockSize
 
-// A Writer is given the data in order and writes the hash tree to a file as it goes. Memory is flat: a
-// few chunks of 512 KiB and 32 bytes for each 512 KiB of data.
+// A Writer is given the data in order and writes the hash tree to a file as it goes: leaf hash blocks by
+// the workers that made them, each upper block when its last digest is known. Memory is flat, whatever
+// the size of the data: four chunks of 512 KiB and one block for each level.
+//
+// A Writer is for one goroutine. Close must be called, also after an error, or its workers stay.
 type Writer struct {
 	p      Params
 	hash   io.WriterAt
 	levels []level
 
-	chunk []byte // being filled
+	chunk []byte // being filled; nil between chunks
 	next  uint64 // index of the chunk being filled
 	jobs  chan job
-	free  chan []byte
+	free  chan []byte // buffers: what bounds the chunks that are in flight
 	wg    sync.WaitGroup
-	upper []byte // digests of the leaf hash blocks; with one data block, of that block
 
 	mu     sync.Mutex
-	err    error
+	err    error // the first of a worker or of the ladder
+	ladder *ladder
+	early  map[uint64]early // chunks hashed before their turn
+
 	closed bool
 }
 
@@ -40,16 +43,27 @@ type job struct {
 	data  []byte
 }
 
-// NewWriter starts a tree over p.DataBlocks blocks. Close must be called, also after an error.
+// An early chunk keeps its buffer, so that a slow worker holds back the fast one and not memory.
+type early struct {
+	digest RootHash
+	buffer []byte
+}
+
+// NewWriter starts a tree over p.DataBlocks blocks, to be written to hash, which may be a fresh file or
+// one with other things in front of p.HashOffset. What lies where the tree goes is overwritten; unlike
+// veritysetup, which writes 512 bytes of superblock, with zeros up to the end of that block.
 func NewWriter(hash io.WriterAt, p Params) (*Writer, error) {
 	if err := p.check(); err != nil {
 		return nil, err
 	}
-	w := &Writer{p: p, hash: hash, jobs: make(chan job, workers), free: make(chan []byte, 2*workers)}
-	w.levels, _ = p.levels()
-	w.upper = make([]byte, (p.DataBlocks+perBlock-1)/perBlock*DigestSize)
+	p.Salt = append([]byte(nil), p.Salt...)
+	levels, _ := p.levels()
+	w := &Writer{
+		p: p, hash: hash, levels: levels, ladder: newLadder(hash, p.Salt, levels), early: map[uint64]early{},
+		jobs: make(chan job, workers), free: make(chan []byte, 2*workers),
+	}
 	for range cap(w.free) {
-		w.free <- make([]byte, 0, chunkSize)
+		w.free <- nil // made when first used: small data needs few
 	}
 	w.wg.Add(workers)
 	for range workers {
@@ -70,7 +84,7 @@ func (w *Writer) Write(b []byte) (int, error) {
 		}
 		k := copy(w.chunk[len(w.chunk):cap(w.chunk)], b)
 		w.chunk, b = w.chunk[:len(w.chunk)+k], b[k:]
-		w.dispatch(false)
+		w.dispatch()
 	}
 	return n, nil
 }
@@ -78,28 +92,35 @@ func (w *Writer) Write(b []byte) (int, error) {
 // ReadFrom hashes all of r without copying: it reads straight into the workers' buffers.
 func (w *Writer) ReadFrom(r io.Reader) (total int64, err error) {
 	for {
-		if err := w.room(); err != nil {
-			if errors.Is(err, errTooMuch) {
-				// One more byte decides whether the data is longer than it should be.
-				if n, _ := io.ReadFull(r, make([]byte, 1)); n == 0 {
-					return total, nil
-				}
+		if err := w.room(); errors.Is(err, errTooMuch) {
+			// The data is complete. One more byte, or none, decides whether it is too long.
+			n, rerr := io.ReadFull(r, make([]byte, 1))
+			switch {
+			case n > 0:
+				return total, err
+			case errors.Is(rerr, io.EOF):
+				return total, nil
 			}
+			return total, rerr
+		} else if err != nil {
 			return total, err
 		}
 		n, err := io.ReadFull(r, w.chunk[len(w.chunk):cap(w.chunk)])
 		total += int64(n)
 		w.chunk = w.chunk[:len(w.chunk)+n]
-		w.dispatch(false)
+		w.dispatch()
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return total, nil
+			return total, nil // Close says whether that was all
 		} else if err != nil {
 			return total, err
 		}
 	}
 }
 
-var errTooMuch = errors.New("data: longer than the declared number of blocks")
+var (
+	errTooMuch = errors.New("data: longer than the declared number of blocks")
+	errClosed  = errors.New("verity: writer is closed")
+)
 
 // room makes sure that there is a chunk with space, and that no worker has failed.
 func (w *Writer) room() error {
@@ -107,25 +128,28 @@ func (w *Writer) room() error {
 	err := w.err
 	w.mu.Unlock()
 	switch {
+	case w.closed:
+		return errClosed
 	case err != nil:
 		return err
-	case w.closed:
-		return errors.New("verity: write after close")
 	case w.chunk != nil:
 		return nil
 	case w.next*perBlock >= w.p.DataBlocks:
 		return errTooMuch
 	}
-	c := <-w.free
+	b := <-w.free
 	// The last chunk is as short as the data, so that nobody can write past the end.
-	left := min(uint64(perBlock), w.p.DataBlocks-w.next*perBlock)
-	w.chunk = c[: 0 : left*BlockSize]
+	size := int(min(perBlock, w.p.DataBlocks-w.next*perBlock)) * BlockSize
+	if cap(b) < size {
+		b = make([]byte, size)
+	}
+	w.chunk = b[:0:size]
 	return nil
 }
 
-// dispatch hands a full chunk to a worker.
-func (w *Writer) dispatch(force bool) {
-	if w.chunk == nil || len(w.chunk) < cap(w.chunk) && !force {
+// dispatch hands the chunk to a worker when it is full.
+func (w *Writer) dispatch() {
+	if len(w.chunk) < cap(w.chunk) {
 		return
 	}
 	w.jobs <- job{w.next, w.chunk}
@@ -138,94 +162,80 @@ func (w *Writer) work() {
 	h := newHasher(w.p.Salt)
 	block := make([]byte, BlockSize)
 	for j := range w.jobs {
-		if err := w.hashChunk(h, j, block); err != nil {
-			w.mu.Lock()
-			w.err = errors.Join(w.err, err)
-			w.mu.Unlock()
-		}
-		if cap(j.data) == chunkSize { // the last chunk may be cut short and is not needed again
-			w.free <- j.data[:0]
-		}
+		digest, err := w.hashChunk(h, j, block)
+		w.finish(j, digest, err)
 	}
 }
 
-// hashChunk writes the leaf hash block over one chunk and keeps that block's digest.
-func (w *Writer) hashChunk(h *hasher, j job, block []byte) error {
+// hashChunk writes the leaf hash block over one chunk and returns that block's digest. Without levels
+// the chunk is the one data block, and its digest the root hash.
+func (w *Writer) hashChunk(h *hasher, j job, block []byte) (digest RootHash, err error) {
 	if len(w.levels) == 0 {
-		h.sum(w.upper[:0], j.data)
-		return nil
+		h.sum(digest[:0], j.data)
+		return digest, nil
 	}
 	leaves := block[:0]
 	for b := j.data; len(b) > 0; b = b[BlockSize:] {
 		leaves = h.sum(leaves, b[:BlockSize])
 	}
 	clear(block[len(leaves):])
-	h.sum(w.upper[j.index*DigestSize:][:0], block)
-	_, err := w.hash.WriteAt(block, int64(w.levels[0].start+j.index)*BlockSize)
-	return err
+	h.sum(digest[:0], block)
+	_, err = w.hash.WriteAt(block, w.levels[0].offset(j.index))
+	return digest, err
 }
 
-// Close writes the upper levels and the superblock and returns the root hash. It fails when the data
-// was not exactly as long as declared.
+// finish takes a chunk's digest to the level above, in the order of the chunks, and gives its buffer
+// back. It does so after an error too: the next Write must find a buffer to learn of it.
+func (w *Writer) finish(j job, digest RootHash, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fail(err)
+	w.early[j.index] = early{digest, j.data}
+	for {
+		e, ok := w.early[w.ladder.next]
+		if !ok {
+			return
+		}
+		delete(w.early, w.ladder.next)
+		w.fail(w.ladder.add(e.digest))
+		w.free <- e.buffer // never blocks: a chunk in flight has left the channel
+	}
+}
+
+func (w *Writer) fail(err error) {
+	if w.err == nil {
+		w.err = err
+	}
+}
+
+// Close writes what is left of the upper levels and the superblock, and returns the root hash. It fails
+// when the data was not exactly as long as declared.
 func (w *Writer) Close() (RootHash, error) {
 	if w.closed {
-		return RootHash{}, errors.New("verity: closed twice")
+		return RootHash{}, errClosed
 	}
-	got := w.next*chunkSize + uint64(len(w.chunk))
 	w.closed = true
 	close(w.jobs)
 	w.wg.Wait()
 	if w.err != nil {
 		return RootHash{}, w.err
 	}
-	if want := w.p.DataBlocks * BlockSize; min(got, want) != want || w.chunk != nil {
-		return RootHash{}, fmt.Errorf("data: %d bytes, want %d", got, want)
+	if want := (w.p.DataBlocks + perBlock - 1) / perBlock; w.next != want {
+		return RootHash{}, fmt.Errorf("data: %d bytes, want %d", w.next*chunkSize+uint64(len(w.chunk)), w.p.DataBlocks*BlockSize)
 	}
-	root, err := w.finishLevels()
+	root, err := w.ladder.finish()
 	if err != nil || w.p.NoSuperblock {
 		return root, err
 	}
 	sb := append(w.p.marshalSuperblock(), make([]byte, BlockSize-superblockSize)...)
-	_, err = w.hash.WriteAt(sb, w.p.HashOffset)
-	return root, err
-}
-
-// finishLevels writes the levels above the leaves, each from the digests of the one below.
-func (w *Writer) finishLevels() (RootHash, error) {
-	h := newHasher(w.p.Salt)
-	digests := w.upper
-	block := make([]byte, BlockSize)
-	for l := 1; l < len(w.levels); l++ {
-		var above []byte
-		for i := uint64(0); i < w.levels[l].count; i++ {
-			n := copy(block, digests[i*BlockSize:])
-			clear(block[n:])
-			if _, err := w.hash.WriteAt(block, int64(w.levels[l].start+i)*BlockSize); err != nil {
-				return RootHash{}, err
-			}
-			above = h.sum(above, block)
-		}
-		digests = above
+	if _, err := w.hash.WriteAt(sb, w.p.HashOffset); err != nil {
+		return RootHash{}, err
 	}
-	return RootHash(digests[:DigestSize]), nil
+	return root, nil
 }
 
-// A hasher computes SHA-256(salt ‖ block) without allocating.
-type hasher struct {
-	h    hash.Hash
-	salt []byte
-}
-
-func newHasher(salt []byte) *hasher { return &hasher{sha256.New(), salt} }
-
-func (h *hasher) sum(dst, block []byte) []byte {
-	h.h.Reset()
-	h.h.Write(h.salt)
-	h.h.Write(block)
-	return h.h.Sum(dst)
-}
-
-// Format hashes all of data, which must be p.DataBlocks blocks, and writes the hash area.
+// Format hashes all of data, which must be exactly p.DataBlocks blocks, and writes the hash area. After
+// an error the hash file is incomplete and has no superblock of this run.
 func Format(ctx context.Context, data io.Reader, hash io.WriterAt, p Params) (RootHash, error) {
 	w, err := NewWriter(hash, p)
 	if err != nil {

@@ -1,0 +1,164 @@
+package verity
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+)
+
+func TestVerifyNamesTheBadBlock(t *testing.T) {
+	const blocks = 16385 + 7 // three levels
+	p := Params{DataBlocks: blocks, Salt: []byte("s")}
+	data := testData(blocks)
+	root, hash := format(t, data, p)
+	levels, end := p.levels()
+	check := func() error { return Verify(t.Context(), bytes.NewReader(data), bytes.NewReader(hash), root, p) }
+	if err := check(); err != nil {
+		t.Fatal(err)
+	}
+	want := func(t *testing.T, area Area, block uint64) {
+		t.Helper()
+		var be *BlockError
+		if err := check(); !errors.As(err, &be) || *be != (BlockError{Area: area, Block: block}) {
+			t.Errorf("%v, want %s block %d", err, area, block)
+		}
+	}
+	for _, block := range []uint64{0, 127, 128, 16384, blocks - 1} {
+		t.Run(fmt.Sprintf("data=%d", block), func(t *testing.T) {
+			flip(t, data, int(block)*BlockSize+BlockSize-1)
+			want(t, AreaData, block)
+		})
+	}
+	for _, block := range []uint64{levels[1].start, levels[1].start + 1, levels[0].start, levels[0].start + 100, end - 1} {
+		t.Run(fmt.Sprintf("hash=%d", block), func(t *testing.T) {
+			flip(t, hash, int(block)*BlockSize)
+			want(t, AreaHash, block)
+		})
+	}
+	t.Run("top", func(t *testing.T) {
+		flip(t, hash, BlockSize)
+		if err := check(); !errors.Is(err, ErrRoot) {
+			t.Errorf("%v, want the root", err)
+		}
+	})
+	t.Run("first of three", func(t *testing.T) {
+		flip(t, data, 500*BlockSize)
+		flip(t, data, 9000*BlockSize)
+		flip(t, hash, int(levels[0].start+20)*BlockSize)
+		want(t, AreaData, 500)
+	})
+	t.Run("superblock is not read", func(t *testing.T) {
+		flip(t, hash, 100)
+		if err := check(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestVerifyWrongParams(t *testing.T) {
+	data := testData(300)
+	p := Params{DataBlocks: 300, Salt: []byte("right")}
+	root, hash := format(t, data, p)
+	for name, change := range map[string]func(*Params){
+		"salt":          func(p *Params) { p.Salt = []byte("wrong") },
+		"no salt":       func(p *Params) { p.Salt = nil },
+		"offset":        func(p *Params) { p.HashOffset = BlockSize },
+		"no superblock": func(p *Params) { p.NoSuperblock = true },
+		"fewer blocks":  func(p *Params) { p.DataBlocks = 299 },
+		"one block":     func(p *Params) { p.DataBlocks = 1 },
+		"fewer levels":  func(p *Params) { p.DataBlocks = 128 },
+	} {
+		q := p
+		change(&q)
+		err := Verify(t.Context(), bytes.NewReader(data), bytes.NewReader(hash), root, q)
+		if be := (*BlockError)(nil); !errors.Is(err, ErrRoot) && !errors.As(err, &be) {
+			t.Errorf("%s: %v, want a verdict", name, err)
+		}
+	}
+	if err := Verify(t.Context(), bytes.NewReader(data), bytes.NewReader(hash), root, Params{}); err == nil {
+		t.Error("zero Params: no error")
+	}
+}
+
+// TestVerifyUnreadable: what cannot be read is no verdict.
+func TestVerifyUnreadable(t *testing.T) {
+	data := testData(300)
+	p := Params{DataBlocks: 300}
+	root, hash := format(t, data, p)
+	for name, c := range map[string]struct {
+		data, hash io.ReaderAt
+		want       string
+	}{
+		"short data":  {bytes.NewReader(data[:len(data)-1]), bytes.NewReader(hash), "data file ends in block 299, want 1 more bytes"},
+		"no data":     {bytes.NewReader(nil), bytes.NewReader(hash), "data file ends in block 0"},
+		"short hash":  {bytes.NewReader(data), bytes.NewReader(hash[:len(hash)-1]), "hash file ends in block 4, want 1 more bytes"},
+		"no hash":     {bytes.NewReader(data), bytes.NewReader(nil), "hash file ends in block 1"},
+		"broken data": {brokenFile{}, bytes.NewReader(hash), "data block 0: bad sector"},
+		"broken hash": {bytes.NewReader(data), brokenFile{}, "hash block 1: bad sector"},
+	} {
+		err := Verify(t.Context(), c.data, c.hash, root, p)
+		if be := (*BlockError)(nil); err == nil || errors.Is(err, ErrRoot) || errors.As(err, &be) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+type brokenFile struct{}
+
+func (brokenFile) ReadAt([]byte, int64) (int, error) { return 0, errors.New("bad sector") }
+
+func TestVerifySingleBlock(t *testing.T) {
+	data := testData(1)
+	p := Params{DataBlocks: 1, Salt: []byte("x"), NoSuperblock: true}
+	root, hash := format(t, data, p)
+	if len(hash) != 0 || !bytes.Equal(root[:], digest(p.Salt, data)) {
+		t.Errorf("root %v and %d bytes of tree, want the block's digest and none", root, len(hash))
+	}
+	check := func() error { return Verify(t.Context(), bytes.NewReader(data), bytes.NewReader(nil), root, p) }
+	if err := check(); err != nil {
+		t.Error(err)
+	}
+	data[7] ^= 1
+	if err := check(); !errors.Is(err, ErrRoot) {
+		t.Errorf("flipped: %v", err)
+	}
+	data = data[:BlockSize-1]
+	if err := check(); err == nil || !strings.Contains(err.Error(), "data file ends") {
+		t.Errorf("short: %v", err)
+	}
+}
+
+// TestVerifyIgnoresLongerData: a partition is often longer than its file system.
+func TestVerifyIgnoresLongerData(t *testing.T) {
+	data := testData(130)
+	root, hash := format(t, data[:129*BlockSize], Params{})
+	if err := Verify(t.Context(), bytes.NewReader(data), bytes.NewReader(hash), root, Params{DataBlocks: 129}); err != nil {
+		t.Error(err)
+	}
+}
+
+// FuzzVerify: any hash file but the right one is refused, without a panic.
+func FuzzVerify(f *testing.F) {
+	data := testData(130)
+	p := Params{DataBlocks: 130, NoSuperblock: true}
+	m := new(memFile)
+	root, err := Format(f.Context(), bytes.NewReader(data), m, p)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(m.b, uint64(130), false)
+	f.Add(m.b[:BlockSize], uint64(128), false)
+	f.Add(m.b, uint64(MaxDataBlocks), true)
+	f.Add([]byte{}, uint64(1), false)
+	f.Fuzz(func(t *testing.T, hash []byte, blocks uint64, superblock bool) {
+		q := Params{DataBlocks: blocks, NoSuperblock: !superblock}
+		err := Verify(t.Context(), bytes.NewReader(data), bytes.NewReader(hash), root, q)
+		same := blocks == 130 && !superblock && len(hash) >= len(m.b) && bytes.Equal(hash[:len(m.b)], m.b)
+		if (err == nil) != same {
+			t.Errorf("%d bytes, %d blocks: %v", len(hash), blocks, err)
+		}
+	})
+}
