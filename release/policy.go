@@ -128,6 +128,7 @@ const (
 	NoProof      Reason = "no-proof"   // the log gives no consistency proof
 	BadStatement Reason = "statement"  // the payload is no statement of ours, or contradicts itself
 	BadArtifact  Reason = "artifact"   // a file at hand is not the one that was released
+	BadName      Reason = "name"       // it is not the release that was asked for
 	PolicyEmpty  Reason = "policy"     // the policy trusts nobody
 	Expired      Reason = "expired"    // the release's or the signer's time is over
 	NotYetValid  Reason = "not-yet"    // the release's or the signer's time has not begun

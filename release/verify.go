@@ -233,6 +233,21 @@ func within(what string, from, to, now time.Time) *Error {
 	return nil
 }
 
+// CheckName holds a verified release against the name, and the version unless it is empty, that was asked
+// for: whoever serves releases could hand out another one.
+func (r *Result) CheckName(name, version string) error {
+	if r.Statement == nil {
+		return refuse(BadName, "%q: nothing was verified to compare it with", name)
+	}
+	rel := r.Statement.Predicate.Release
+	if rel.Name == name && (version == "" || rel.Version == version) {
+		return nil
+	}
+	e := refuse(BadName, "the release is %s %s, asked for was %s %s", rel.Name, rel.Version, name, version)
+	r.Checks = append(r.Checks, Check{"name", Failed, name + " " + version, rel.Name + " " + rel.Version, "request"})
+	return e
+}
+
 // CheckArtifact compares a file at hand with the subject called name and adds the step to r.
 func (r *Result) CheckArtifact(name string, got Digest) error {
 	if r.Statement == nil {

@@ -42,6 +42,7 @@ func TestScript(t *testing.T) {
 			"unxz":     unxzCmd,
 			"nonl":     nonlCmd,
 			"mkout":    mkoutCmd,
+			"serve":    serveCmd,
 		},
 		Setup: func(env *testscript.Env) error {
 			repo, err := filepath.Abs("../..")

@@ -34,30 +34,29 @@ type verification struct {
 
 // newVerification reads the state and asks the log, where flags or policy say so.
 func newVerification(c *cli.Context, p *policy.Policy, now time.Time) (*verification, error) {
-	s, err := state.Open(c.String("state"), p.Release.Log.Key)
+	place := firstOf(c.String("log"), p.LogFrom)
+	if place == "" {
+		return newVerificationAt(c, p, now, nil)
+	}
+	src, err := tlog.OpenSource(place, http.DefaultClient)
+	if err != nil {
+		return nil, err
+	}
+	return newVerificationAt(c, p, now, src)
+}
+
+// newVerificationAt asks the log at src, unless that is nil.
+func newVerificationAt(c *cli.Context, p *policy.Policy, now time.Time, src tlog.Source) (*verification, error) {
+	key := p.Release.Log.Key
+	s, err := state.Open(c.String("state"), key)
 	if err != nil {
 		return nil, err
 	}
 	s.Fill(&p.Release)
-	v := &verification{p, s, now}
-	if place := firstOf(c.String("log"), p.LogFrom); place != "" {
-		src, err := tlog.OpenSource(place, http.DefaultClient)
-		if err != nil {
-			return nil, err
-		}
-		return v, v.ask(c, src)
+	if src != nil && !key.IsZero() {
+		p.Release.Log.View, err = tlog.ReadView(c.Context, src, key)
 	}
-	return v, nil
-}
-
-// ask has the log say where it stands now.
-func (v *verification) ask(c *cli.Context, src tlog.Source) (err error) {
-	key := v.policy.Release.Log.Key
-	if key.IsZero() {
-		return nil // refused anyhow
-	}
-	v.policy.Release.Log.View, err = tlog.ReadView(c.Context, src, key)
-	return err
+	return &verification{p, s, now}, err
 }
 
 // verify checks the bundles and keeps the evidence of a fork. What was proved is remembered only by the

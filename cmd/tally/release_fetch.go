@@ -1,0 +1,140 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"tally/internal/atomicfile"
+	"tally/policy"
+	"tally/release"
+	tlog "tally/release/log"
+	"tally/release/publish"
+)
+
+func releaseFetchCommand(e *env) *cli.Command {
+	return &cli.Command{
+		Name: "fetch", Usage: "get a release from where it is published, verify it, remember it", ArgsUsage: "NAME[@VERSION|@CHANNEL]",
+		Flags: append(policyFlags(),
+			&cli.StringFlag{Name: "from", Usage: "published `DIR|URL` (default: release.log.from of the policy)"},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the release's bundle, and after it the channel statement's, to `FILE`"},
+			&cli.StringFlag{Name: "at", Usage: "verify as of `TIME` (RFC 3339; default: now)"}),
+		Description: "NAME alone means the channel that the policy names. Of a channel the current release with the highest sequence is taken; NAME@WORD is a channel\n" +
+			"if there is one of that name. What comes is verified as by 'tally release verify', against the log as it stands there; only then is FILE written.\n" +
+			"Printed are the checks and then reference-values.json as it was released.\n" +
+			"Exit 1: not there, or no connection. Exit 4, " + verifyReasons + " Exit 4, reason name: another release than the one asked for.\n" +
+			"--json prints tally.fetched-release/v1: the fields of tally.release-verification/v1, from, file, reference_values.\n\n" +
+			"   tally release fetch minimal@stable --from https://releases.example/ --policy policy.yaml --state ~/.local/state/tally -o minimal.sigstore.json",
+		Action: func(c *cli.Context) error { return releaseFetch(c, e) },
+	}
+}
+
+// A fetchAnswer is tally.fetched-release/v1.
+type fetchAnswer struct {
+	verifyAnswer
+	From            string          `json:"from"`
+	File            string          `json:"file,omitempty"`
+	ReferenceValues json.RawMessage `json:"reference_values"`
+}
+
+func releaseFetch(c *cli.Context, e *env) error {
+	if err := wantArgs(c, "NAME[@VERSION|@CHANNEL]"); err != nil {
+		return err
+	}
+	now, err := timeFlag(c, "at")
+	if err != nil {
+		return err
+	}
+	p, err := loadPolicy(c)
+	if err != nil {
+		return err
+	}
+	place := firstOf(c.String("from"), p.LogFrom)
+	if place == "" {
+		return usagef("release fetch wants --from DIR|URL: the policy names no place")
+	}
+	if err := p.Release.Check(); err != nil {
+		return verdict(exitAppraisal, string(release.PolicyEmpty), "%w", err)
+	}
+	src, err := tlog.OpenSource(place, http.DefaultClient)
+	if err != nil {
+		return err
+	}
+	want, err := fetchWant(c, p, src)
+	if err != nil {
+		return err
+	}
+	return fetchAndVerify(c, e, p, src, want, now)
+}
+
+// fetchWant reads the argument. A word after "@" is the policy's channel, else a channel that is there, else a
+// version.
+func fetchWant(c *cli.Context, p *policy.Policy, src tlog.Source) (publish.Want, error) {
+	name, word, _ := strings.Cut(c.Args().First(), "@")
+	w := publish.Want{Name: name, Channel: p.Release.Channel.Name}
+	for _, s := range p.Release.Signers {
+		w.Signers = append(w.Signers, s.Key)
+	}
+	if !release.ValidLabel(name) || strings.Contains(c.Args().First(), "@") && !release.ValidLabel(word) {
+		return w, usagef("%.256q: want NAME, NAME@VERSION or NAME@CHANNEL", c.Args().First())
+	}
+	switch {
+	case word == "" && w.Channel == "":
+		return w, usagef("%s: the policy names no channel: say NAME@VERSION or NAME@CHANNEL", name)
+	case word == "" || word == w.Channel:
+		return w, nil
+	}
+	there, err := publish.HasChannel(c.Context, src, name, word)
+	if err != nil || !there {
+		w.Version = word
+		return w, err
+	}
+	if w.Channel != "" {
+		return w, verdict(exitAppraisal, string(release.BadChannel), "%s: the policy wants channel %q", c.Args().First(), w.Channel)
+	}
+	// Asked for by name, the channel is wanted as if the policy said so; its statement's own end is the limit.
+	w.Channel, p.Release.Channel = word, release.ChannelPolicy{Name: word, MaxAge: 100 * 365 * 24 * time.Hour}
+	return w, nil
+}
+
+func fetchAndVerify(c *cli.Context, e *env, p *policy.Policy, src tlog.Source, w publish.Want, now time.Time) error {
+	v, err := newVerificationAt(c, p, now, src)
+	if err != nil {
+		return err
+	}
+	data, err := publish.Fetch(c.Context, src, w)
+	if err != nil {
+		return err
+	}
+	r, err := v.verify(e, data)
+	if err == nil {
+		err = r.CheckName(w.Name, w.Version)
+	}
+	if err != nil {
+		return printVerification(e, r, err)
+	}
+	if err := v.state.Remember(r); err != nil {
+		return err
+	}
+	file := c.String("output")
+	if file != "" {
+		if err := atomicfile.WriteFile(file, data, 0o644); err != nil {
+			return err
+		}
+	}
+	values := r.Statement.Predicate.ReferenceValues
+	if e.json {
+		a := fetchAnswer{newVerifyAnswer(r, nil), src.String(), file, values}
+		a.Schema = "tally.fetched-release/v1"
+		return e.printJSON(a)
+	}
+	if err := printVerification(e, r, nil); err != nil {
+		return err
+	}
+	text, err := release.ReferenceFile(values)
+	e.printf("%s", text)
+	return err
+}
