@@ -1,0 +1,245 @@
+package spec
+
+import (
+	"encoding/json"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const minimal = `name: minimal
+version: 0.1.0
+epoch: 1767225600
+root:
+  - dir: {path: rootfs}
+init: {go: {module: ../.., package: ./cmd/init}}
+kernel: {debian: {suites: [trixie], package: linux-image-cloud-amd64}}
+modules: [dm-verity]
+stub: {debian: {suites: [trixie], package: systemd-boot-efi, path: usr/lib/x.stub}}
+firmware:
+  - {name: ovmf, debian: {suites: [trixie], package: ovmf, path: usr/share/ovmf/OVMF.fd}, vars: as-is}
+`
+
+const everything = `name: all-of.it
+version: 1.0~rc1+b_2-x
+epoch: 315532800
+root:
+  - debian: {suites: [trixie, trixie-security], components: [main, non-free-firmware], packages: [libc6, g++], base: true, scripts: ignore}
+  - dir: {path: ../shared, target: srv/www}
+  - file: {path: a.xz, decompress: xz, target: etc/a, executable: true}
+  - tar: {path: b.tar, target: opt}
+  - go: {module: ., package: ./cmd/enclave, target: sbin/init}
+devices:
+  - {path: dev/null, type: char, major: 1, minor: 3, mode: 0666}
+init: {file: {path: init}}
+kernel: {debian: {suites: [trixie], package: linux-image-cloud-amd64}}
+modules: []
+stub: {file: {path: stub.efi}}
+firmware:
+  - {name: a, file: {path: fw.xz, decompress: xz}, vars: blank}
+cmdline: console=ttyS0
+platforms: [{name: x, vcpus: [1, 0x2]}]
+`
+
+func TestParse(t *testing.T) {
+	s, err := Parse([]byte(everything), "image.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Spec{Name: "all-of.it", Version: "1.0~rc1+b_2-x", Epoch: 315532800,
+		Root: []Source{
+			{Debian: &Debian{[]string{"trixie", "trixie-security"}, []string{"main", "non-free-firmware"}, []string{"libc6", "g++"}, true, "ignore"}},
+			{Dir: &Dir{"../shared", "srv/www"}},
+			{File: &File{"a.xz", "xz", "etc/a", true}},
+			{Tar: &Tar{"b.tar", "", "opt"}},
+			{Go: &Go{".", "./cmd/enclave", "sbin/init"}},
+		},
+		Devices:   []Device{{"dev/null", "char", 1, 3, 0o666}},
+		Init:      Init{File: &File{Path: "init"}},
+		Kernel:    Kernel{Package{Suites: []string{"trixie"}, Components: []string{"main"}, Package: "linux-image-cloud-amd64"}},
+		Modules:   []string{},
+		Stub:      Blob{File: &File{Path: "stub.efi"}},
+		Firmware:  []Firmware{{Name: "a", File: &File{Path: "fw.xz", Decompress: "xz"}, Vars: "blank"}},
+		Cmdline:   "console=ttyS0",
+		Platforms: json.RawMessage(`[{"name":"x","vcpus":[1,2]}]`),
+	}
+	if d := cmp.Diff(want, s); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff([]string{"a.xz", "b.tar", "init", "stub.efi", "fw.xz"}, s.Files()); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff([]string{"../shared"}, s.Dirs()); d != "" {
+		t.Error(d)
+	}
+	if ps := s.Programs(); len(ps) != 1 || ps[0].Package != "./cmd/enclave" {
+		t.Errorf("programs %v", ps)
+	}
+}
+
+func TestPrograms(t *testing.T) {
+	s, err := Parse([]byte(strings.Replace(minimal, "  - dir: {path: rootfs}", "  - go: {module: ., package: ./a, target: a}", 1)), "f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ps := s.Programs(); len(ps) != 2 || ps[0].Package != "./cmd/init" || ps[1].Package != "./a" {
+		t.Errorf("programs %v: want the init's first", ps)
+	}
+}
+
+// TestRefusals replaces one line of the minimal spec and wants the place and the expectation named.
+func TestRefusals(t *testing.T) {
+	for _, c := range []struct{ old, new, want string }{
+		{"name: minimal", "name: Minimal", `image.yaml:1:7: name "Minimal": want lower-case`},
+		{"name: minimal", "nmae: minimal", `image.yaml:1:1: unknown key "nmae"`},
+		{"name: minimal", "name: a\nname: b", `image.yaml:2:1: key "name" twice (first on line 1)`},
+		{"version: 0.1.0", "version: 0.1", `image.yaml:2:10: version: want a string`},
+		{"version: 0.1.0", "version: a b", `image.yaml:2:10: version "a b"`},
+		{"epoch: 1767225600", "epoch: 0", `image.yaml:3:8: epoch 0: want`},
+		{"epoch: 1767225600", "epoch: 9999999999", `image.yaml:3:8: epoch 9999999999: want`},
+		{"epoch: 1767225600\n", "", `key "epoch" is missing`},
+		{"  - dir: {path: rootfs}", "  []", `image.yaml:5:3: root: 0 sources, want 1 to 256`},
+		{"  - dir: {path: rootfs}", "  - dir: {path: a}\n    file: {path: b, target: c}", `image.yaml:5:5: source: want exactly one of debian, dir, file, tar, go; got 2`},
+		{"  - dir: {path: rootfs}", "  - oci: {image: x}", `image.yaml:5:10: oci: not supported by this tally yet`},
+		{"  - dir: {path: rootfs}", "  - model: {url: x}", `image.yaml:5:12: model: not supported by this tally yet`},
+		{"  - dir: {path: rootfs}", "  - snap: {path: a}", `unknown key "snap"`},
+		{"dir: {path: rootfs}", "dir: {path: /etc}", `image.yaml:5:17: path "/etc": want a clean path`},
+		{"dir: {path: rootfs}", "dir: {path: a/../b}", `path "a/../b": want a clean path`},
+		{"dir: {path: rootfs}", "dir: {path: 'a\\b'}", `want a clean path`},
+		{"dir: {path: rootfs}", "dir: {path: a, target: ../b}", `image.yaml:5:28: target: path "../b"`},
+		{"dir: {path: rootfs}", "dir: {path: a, target: /b}", `target: path "/b"`},
+		{"dir: {path: rootfs}", "file: {path: a}", `image.yaml:5:11: target: missing`},
+		{"dir: {path: rootfs}", "file: {path: a, target: b, decompress: gz}", `decompress "gz": want xz`},
+		{"dir: {path: rootfs}", "file: {path: a, target: b, executable: 1}", `executable: want true or false`},
+		{"dir: {path: rootfs}", "tar: {path: a, decompress: zst}", `decompress "zst": want xz`},
+		{"dir: {path: rootfs}", "go: {module: ., package: cmd/x, target: b}", `package "cmd/x": want a path like ./cmd/init`},
+		{"dir: {path: rootfs}", "go: {module: ., package: ./..., target: b}", `package "./...": want a path like ./cmd/init`},
+		{"dir: {path: rootfs}", "go: {module: ., package: './a -x', target: b}", `want a path like ./cmd/init`},
+		{"dir: {path: rootfs}", "go: {module: ., package: ./a}", `target: missing`},
+		{"dir: {path: rootfs}", "debian: {suites: [], packages: [a1]}", `suites: 0 named, want 1`},
+		{"dir: {path: rootfs}", "debian: {suites: [sid, sid], packages: [a1]}", `"sid": want a name like trixie or main, once`},
+		{"dir: {path: rootfs}", "debian: {suites: [../x], packages: [a1]}", `"../x": want a name`},
+		{"dir: {path: rootfs}", "debian: {suites: [sid], components: [], packages: [a1]}", `components: 0 named`},
+		{"dir: {path: rootfs}", "debian: {suites: [sid], packages: []}", `packages: none named, and base is not true`},
+		{"dir: {path: rootfs}", "debian: {suites: [sid], packages: [libc6, libc6]}", `image.yaml:5:47: package "libc6": want a package name, once`},
+		{"dir: {path: rootfs}", "debian: {suites: [sid], packages: [A]}", `package "A": want a package name`},
+		{"dir: {path: rootfs}", "debian: {suites: [sid], packages: [a1], scripts: run}", `scripts "run": want ignore`},
+		{"modules: [dm-verity]", "modules: [a/b]", `image.yaml:8:11: module "a/b": want a module name`},
+		{"modules: [dm-verity]", "modules: [a, a]", `module "a": want a module name, once`},
+		{"modules: [dm-verity]", "devices: [{path: x, type: pipe, major: 1, minor: 1, mode: 0600}]\nmodules: []", `type "pipe": want char or block`},
+		{"modules: [dm-verity]", "devices: [{path: x, type: char, major: 4096, minor: 1, mode: 0600}]\nmodules: []", `device 4096:1: want at most`},
+		{"modules: [dm-verity]", "devices: [{path: x, type: char, major: 1, minor: 1, mode: 010000}]\nmodules: []", `want at most 07777`},
+		{"modules: [dm-verity]", "devices: [{path: ../x, type: char, major: 1, minor: 1, mode: 0600}]\nmodules: []", `path "../x"`},
+		{"init: {go: {module: ../.., package: ./cmd/init}}", "init: {}", `init: want exactly one of go, file; got 0`},
+		{"package: ./cmd/init}", "package: ./cmd/init, target: x}", `target: the initrd's init is always /init`},
+		{"init: {go: {module: ../.., package: ./cmd/init}}", "init: {file: {path: x, target: y}}", `target and executable: only for a file of the root`},
+		{"package: linux-image-cloud-amd64", "package: linux-image-cloud-amd64, path: boot/vmlinuz", `path: the kernel is found by itself`},
+		{"package: linux-image-cloud-amd64", "package: 'a b'", `package "a b": want a package name`},
+		{"package: systemd-boot-efi, path: usr/lib/x.stub", "package: systemd-boot-efi", `image.yaml:9:16: target: missing`},
+		{"vars: as-is", "vars: none", `vars "none": want as-is or blank`},
+		{"name: ovmf,", "name: ../x,", `name "../x": want lower-case`},
+		{"vars: as-is}", "vars: as-is}\n  - {name: ovmf, file: {path: x}, vars: as-is}", `name "ovmf": want lower-case letters, digits, dots and hyphens, once`},
+		{"vars: as-is}", "vars: as-is, file: {path: x}}", `firmware.0: want exactly one of debian, file; got 2`},
+	} {
+		text := strings.Replace(minimal, c.old, c.new, 1)
+		if text == minimal {
+			t.Fatalf("nothing to replace: %q", c.old)
+		}
+		_, err := Parse([]byte(text), "image.yaml")
+		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "image.yaml:") {
+			t.Errorf("%q: error %v, want one with %q", c.new, err, c.want)
+		}
+		if err != nil && strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: error of several lines: %v", c.new, err)
+		}
+	}
+}
+
+func TestLoad(t *testing.T) {
+	s, data, err := Load("../../examples/minimal/" + FileName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Name != "minimal" || len(data) == 0 || len(s.Programs()) != 2 {
+		t.Errorf("got name %q, %d bytes, %d programs", s.Name, len(data), len(s.Programs()))
+	}
+	if _, _, err := Load(t.TempDir() + "/none.yaml"); !os.IsNotExist(err) {
+		t.Errorf("absent file: %v", err)
+	}
+	big := t.TempDir() + "/big.yaml"
+	if err := os.WriteFile(big, make([]byte, 2<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Load(big); err == nil || !strings.Contains(err.Error(), "want at most 1048576") {
+		t.Errorf("file over the cap: %v", err)
+	}
+}
+
+// TestSchemaNamesEveryKey holds the JSON Schema against the types: a key of one must be in the other.
+func TestSchemaNamesEveryKey(t *testing.T) {
+	var schema any
+	if err := json.Unmarshal(Schema, &schema); err != nil {
+		t.Fatal(err)
+	}
+	inSchema, inTypes := map[string]bool{}, map[string]bool{}
+	properties(schema, inSchema)
+	keys(reflect.TypeFor[Spec](), inTypes)
+	delete(inTypes, "oci") // known only to be refused
+	delete(inTypes, "model")
+	if d := cmp.Diff(inTypes, inSchema); d != "" {
+		t.Error(d)
+	}
+}
+
+func properties(v any, into map[string]bool) {
+	switch v := v.(type) {
+	case map[string]any:
+		if props, ok := v["properties"].(map[string]any); ok {
+			for k := range props {
+				into[k] = true
+			}
+		}
+		for _, x := range v {
+			properties(x, into)
+		}
+	case []any:
+		for _, x := range v {
+			properties(x, into)
+		}
+	}
+}
+
+func keys(ty reflect.Type, into map[string]bool) {
+	switch ty.Kind() {
+	case reflect.Pointer, reflect.Slice:
+		keys(ty.Elem(), into)
+	case reflect.Struct:
+		for i := range ty.NumField() {
+			name, _, _ := strings.Cut(ty.Field(i).Tag.Get("yaml"), ",")
+			into[name] = true
+			keys(ty.Field(i).Type, into)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(minimal))
+	f.Add([]byte(everything))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := Parse(b, "f")
+		if err != nil {
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("error of several lines: %q", err)
+			}
+			return
+		}
+		for _, p := range append(s.Files(), s.Dirs()...) {
+			if strings.HasPrefix(p, "/") || strings.ContainsRune(p, 0) {
+				t.Errorf("path %q got through", p)
+			}
+		}
+	})
+}
