@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/base64"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 
@@ -157,19 +156,12 @@ func cpuSignature(c *cli.Context, vmm snp.VMM) (uint32, error) {
 
 // readFirmware measures a firmware; digest, unless empty, takes the place of its pages' own.
 func readFirmware(path, digest string) (*snp.Firmware, error) {
-	f, err := os.Open(path)
+	f, size, err := openFirmware(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !fi.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: firmware: not a regular file", path)
-	}
-	fw, err := snp.ReadFirmware(f, fi.Size())
+	fw, err := snp.ReadFirmware(f, size)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

@@ -7,8 +7,9 @@
 // Lengths include the 18 bytes of length and GUID; entries are walked backward. All integers are
 // little-endian, GUIDs in the mixed-endian form of UEFI.
 //
-// The SEV metadata table (OvmfPkg/Include/IndustryStandard/…, "ASEV") lists what a VMM puts into memory
-// before launch; it is found by its offset from the end of the file.
+// The SEV metadata table ("ASEV", OvmfPkg/ResetVector/X64/OvmfSevMetadata.asm) and the TDX one ("TDVF",
+// IntelTdxMetadata.asm) list what a VMM puts into memory before launch; each is found by its offset from
+// the end of the file.
 package fw
 
 import (
@@ -92,21 +93,14 @@ type OVMF struct {
 // Parse reads the tables of a firmware image given whole; see [Read].
 func Parse(b []byte) (*OVMF, error) { return Read(bytes.NewReader(b), int64(len(b))) }
 
-// Read reads the tables of a firmware image of size bytes (whole pages, at most MaxSize). Unknown GUIDs
+// Read reads what SEV takes from the tables of a firmware image of size bytes (whole pages, at most MaxSize). Unknown GUIDs
 // are skipped (the format allows them), anything malformed in what is known is an error.
 func Read(r io.ReaderAt, size int64) (*OVMF, error) {
-	switch {
-	case size <= 0 || size%PageSize != 0:
-		return nil, fmt.Errorf("firmware: %d bytes, want a multiple of %d", size, PageSize)
-	case size > MaxSize:
-		return nil, fmt.Errorf("firmware: %d bytes, want at most %d", size, MaxSize)
-	}
-	f := &file{r, size}
-	o := &OVMF{Size: size}
-	entries, err := f.guidTable()
+	f, entries, err := open(r, size)
 	if err != nil {
-		return nil, fmt.Errorf("firmware: %w", err)
+		return nil, err
 	}
+	o := &OVMF{Size: size}
 	if d, ok := entries[parseGUID(guidHashTable)]; ok {
 		if len(d) != 8 {
 			return nil, fmt.Errorf("firmware: hash table entry of %d bytes, want 8", len(d))
@@ -129,6 +123,22 @@ func Read(r io.ReaderAt, size int64) (*OVMF, error) {
 		}
 	}
 	return o, nil
+}
+
+// open reads the GUIDed table of a firmware image.
+func open(r io.ReaderAt, size int64) (*file, map[guid][]byte, error) {
+	switch {
+	case size <= 0 || size%PageSize != 0:
+		return nil, nil, fmt.Errorf("firmware: %d bytes, want a multiple of %d", size, PageSize)
+	case size > MaxSize:
+		return nil, nil, fmt.Errorf("firmware: %d bytes, want at most %d", size, MaxSize)
+	}
+	f := &file{r, size}
+	entries, err := f.guidTable()
+	if err != nil {
+		return nil, nil, fmt.Errorf("firmware: %w", err)
+	}
+	return f, entries, nil
 }
 
 // A file is a firmware image being read.
@@ -212,38 +222,49 @@ func walk(table []byte, base int64) (map[guid][]byte, error) {
 
 func sliceOf(g guid) []byte { return g[:] }
 
-// sevMetadata reads the ASEV table that the entry d points to.
-func (f *file) sevMetadata(d []byte) ([]Section, error) {
+// table finds the metadata table that the entry d points to: signature, u32 length, u32 version, u32 count
+// and count entries. It returns where it starts and the count.
+func (f *file) table(d []byte, signature string, header, entry int64) (start int64, count int, err error) {
 	if len(d) != 4 {
-		return nil, fmt.Errorf("entry of %d bytes, want 4", len(d))
+		return 0, 0, fmt.Errorf("entry of %d bytes, want 4", len(d))
 	}
 	back := int64(binary.LittleEndian.Uint32(d))
-	start := f.size - back
-	if start < 0 || back < asevHeader {
-		return nil, fmt.Errorf("offset %d from the end, want %d to %d", back, asevHeader, f.size)
+	start = f.size - back
+	if start < 0 || back < header {
+		return 0, 0, fmt.Errorf("offset %d from the end, want %d to %d", back, header, f.size)
 	}
-	t, err := f.at(start, asevHeader)
+	t, err := f.at(start, int(header))
+	if err != nil {
+		return 0, 0, err
+	}
+	size, version, n := binary.LittleEndian.Uint32(t[4:]), binary.LittleEndian.Uint32(t[8:]), binary.LittleEndian.Uint32(t[12:])
+	want := header + entry*int64(n)
+	switch {
+	case string(t[:4]) != signature:
+		return 0, 0, fmt.Errorf("signature %q at byte %d, want %q", t[:4], start, signature)
+	case version != 1:
+		return 0, 0, fmt.Errorf("version %d, want 1", version)
+	case n > MaxSections:
+		return 0, 0, fmt.Errorf("%d sections, want at most %d", n, MaxSections)
+	case int64(size) != want || want > back:
+		return 0, 0, fmt.Errorf("length %d with %d sections, want %d within %d bytes", size, n, want, back)
+	}
+	return start, int(n), nil
+}
+
+// sevMetadata reads the ASEV table that the entry d points to.
+func (f *file) sevMetadata(d []byte) ([]Section, error) {
+	start, count, err := f.table(d, "ASEV", asevHeader, asevSection)
 	if err != nil {
 		return nil, err
 	}
-	size, version, count := binary.LittleEndian.Uint32(t[4:]), binary.LittleEndian.Uint32(t[8:]), binary.LittleEndian.Uint32(t[12:])
-	want := asevHeader + asevSection*int64(count)
-	switch {
-	case string(t[:4]) != "ASEV":
-		return nil, fmt.Errorf("signature %q at byte %d, want \"ASEV\"", t[:4], start)
-	case version != 1:
-		return nil, fmt.Errorf("version %d, want 1", version)
-	case count > MaxSections:
-		return nil, fmt.Errorf("%d sections, want at most %d", count, MaxSections)
-	case int64(size) != want || want > back:
-		return nil, fmt.Errorf("length %d with %d sections, want %d within %d bytes", size, count, want, back)
-	}
-	if t, err = f.at(start, int(want)); err != nil {
+	t, err := f.at(start+asevHeader, asevSection*count)
+	if err != nil {
 		return nil, err
 	}
 	sections := make([]Section, count)
 	for i := range sections {
-		r := t[asevHeader+asevSection*i:]
+		r := t[asevSection*i:]
 		sections[i] = Section{binary.LittleEndian.Uint32(r), binary.LittleEndian.Uint32(r[4:]), SectionType(binary.LittleEndian.Uint32(r[8:]))}
 	}
 	return sections, nil

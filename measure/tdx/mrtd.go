@@ -1,0 +1,127 @@
+package tdx
+
+import (
+	"crypto/sha512"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"io"
+
+	"tally/measure/internal/fw"
+)
+
+// A Digest is the value of a measurement register (48 bytes, SHA-384).
+type Digest [48]byte
+
+func (d Digest) String() string { return hex.EncodeToString(d[:]) }
+
+// MarshalText returns 96 lower-case hex digits.
+func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// A Pass is the order in which a host adds and extends the pages of a section. The zero Pass is invalid.
+type Pass string
+
+// The orders in use.
+const (
+	SinglePass Pass = "single-pass" // page by page: upstream KVM and QEMU, and Google's
+	TwoPass    Pass = "two-pass"    // all pages of a section added, then all extended: Intel's and Ubuntu's QEMU 8.2 trees
+)
+
+// Passes lists the orders.
+func Passes() []Pass { return []Pass{SinglePass, TwoPass} }
+
+// An Event is a section that was added.
+type Event struct {
+	What     string `json:"what"`     // section type
+	GPA      uint64 `json:"gpa"`      // guest physical address of its first page
+	Pages    uint64 `json:"pages"`    //
+	Extended bool   `json:"extended"` // its contents entered, not its addresses alone
+}
+
+// An MRTD is the value under one order and the events behind it, in launch order.
+type MRTD struct {
+	Pass   Pass    `json:"pass"`
+	Digest Digest  `json:"digest"`
+	Events []Event `json:"events"`
+}
+
+const (
+	pageSize  = fw.PageSize
+	chunkSize = 256
+)
+
+// Measure computes MRTD for a firmware of size bytes (whole pages, at most 64 MiB) under an order.
+func Measure(r io.ReaderAt, size int64, pass Pass) (*MRTD, error) {
+	if pass != SinglePass && pass != TwoPass {
+		return nil, fmt.Errorf("pass %.40q: want one of %v", pass, Passes())
+	}
+	sections, err := fw.ReadTDVF(r, size)
+	if err != nil {
+		return nil, err
+	}
+	b := builder{hash: sha512.New384()}
+	m := &MRTD{Pass: pass}
+	for _, s := range sections {
+		if s.Attr&fw.TDPageAug != 0 || s.Size == 0 {
+			continue
+		}
+		if err := b.section(r, s, pass); err != nil {
+			return nil, fmt.Errorf("firmware: %s at byte %d: %w", s.Type, s.Offset, err)
+		}
+		m.Events = append(m.Events, Event{s.Type.String(), s.GPA, s.Size / pageSize, s.Attr&fw.TDExtend != 0})
+	}
+	b.hash.Sum(m.Digest[:0])
+	return m, nil
+}
+
+// A builder is a trust domain being built.
+type builder struct {
+	hash hash.Hash
+	page [pageSize]byte
+}
+
+func (b *builder) section(r io.ReaderAt, s fw.TDSection, pass Pass) error {
+	if pass == TwoPass || s.Attr&fw.TDExtend == 0 {
+		for off := uint64(0); off < s.Size; off += pageSize {
+			b.call("MEM.PAGE.ADD", s.GPA+off)
+		}
+	}
+	if s.Attr&fw.TDExtend == 0 {
+		return nil
+	}
+	for off := uint64(0); off < s.Size; off += pageSize {
+		if pass == SinglePass {
+			b.call("MEM.PAGE.ADD", s.GPA+off)
+		}
+		if err := b.load(r, s, off); err != nil {
+			return err
+		}
+		for i := uint64(0); i < pageSize; i += chunkSize {
+			b.call("MR.EXTEND", s.GPA+off+i)
+			b.hash.Write(b.page[i : i+chunkSize])
+		}
+	}
+	return nil
+}
+
+// call enters what a call of the TDX module says about the memory at gpa.
+func (b *builder) call(name string, gpa uint64) {
+	var buf [128]byte
+	copy(buf[:16], name)
+	binary.LittleEndian.PutUint64(buf[16:], gpa)
+	b.hash.Write(buf[:])
+}
+
+// load reads the page at off of a section; past its contents there are zeros.
+func (b *builder) load(r io.ReaderAt, s fw.TDSection, off uint64) error {
+	clear(b.page[:])
+	if off >= uint64(s.RawSize) {
+		return nil
+	}
+	want := b.page[:min(pageSize, uint64(s.RawSize)-off)]
+	if n, err := r.ReadAt(want, int64(s.Offset)+int64(off)); n < len(want) {
+		return fmt.Errorf("page at %#x: %w", off, err)
+	}
+	return nil
+}
