@@ -1,0 +1,137 @@
+// Package pe reads PE32+ images as UEFI firmware does: sections, and the Authenticode digest that enters
+// PCR 4 and RTMR1.
+//
+// The digest follows edk2's SecurityPkg DxeTpm2MeasureBootLib (MeasurePeImageAndExtend), not Microsoft's
+// paper: the parts hashed are, in order,
+//
+//	[0, CheckSum) [CheckSum+4, certificate directory) [certificate directory+8, SizeOfHeaders)
+//	each section with raw data, by file offset
+//	what is left: from SizeOfHeaders + the sum of all SizeOfRawData to the end less the certificates
+//
+// without any padding, and with "what is left" counted by sum, not by offset.
+package pe
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"hash"
+	"sort"
+)
+
+// MaxSize is the largest image read, in bytes.
+const MaxSize = 1 << 30
+
+const (
+	maxSections   = 96 // the limit of the PE specification
+	sectionHeader = 40
+)
+
+// A Section is one section of an image.
+type Section struct {
+	Name        string
+	VirtualSize uint32 // bytes of content
+	RawSize     uint32 // bytes in the file
+	RawOffset   uint32
+}
+
+// An Image is a parsed PE32+ file.
+type Image struct {
+	b        []byte
+	checksum int // offset of CheckSum
+	certDir  int // offset of the certificate directory entry
+	headers  int // SizeOfHeaders
+	certSize int
+	Sections []Section // in header order
+}
+
+// Parse reads the headers of an image given whole.
+func Parse(b []byte) (*Image, error) {
+	le := binary.LittleEndian
+	if len(b) > MaxSize {
+		return nil, fmt.Errorf("PE image: %d bytes, want at most %d", len(b), MaxSize)
+	}
+	if len(b) < 0x40 || string(b[:2]) != "MZ" {
+		return nil, fmt.Errorf("PE image: no MZ header in %d bytes", len(b))
+	}
+	off := int64(le.Uint32(b[0x3c:]))
+	if off+24+112 > int64(len(b)) || !bytes.Equal(b[off:off+4], []byte("PE\x00\x00")) {
+		return nil, fmt.Errorf("PE image: no PE header at byte %d", off)
+	}
+	coff := int(off) + 4
+	count, optSize := int(le.Uint16(b[coff+2:])), int(le.Uint16(b[coff+16:]))
+	opt := coff + 20
+	switch {
+	case le.Uint16(b[opt:]) != 0x20b:
+		return nil, fmt.Errorf("PE image: optional header magic %#x, want 0x20b (PE32+)", le.Uint16(b[opt:]))
+	case count == 0 || count > maxSections:
+		return nil, fmt.Errorf("PE image: %d sections, want 1 to %d", count, maxSections)
+	case optSize < 112+5*8 || opt+optSize+count*sectionHeader > len(b):
+		return nil, fmt.Errorf("PE image: optional header of %d bytes and %d sections do not fit %d bytes", optSize, count, len(b))
+	case le.Uint32(b[opt+108:]) < 5:
+		return nil, fmt.Errorf("PE image: %d data directories, want at least 5", le.Uint32(b[opt+108:]))
+	}
+	im := &Image{b: b, checksum: opt + 64, certDir: opt + 112 + 4*8, headers: int(le.Uint32(b[opt+60:])), certSize: int(le.Uint32(b[opt+112+4*8+4:]))}
+	if im.headers < opt+optSize+count*sectionHeader || im.headers > len(b) {
+		return nil, fmt.Errorf("PE image: SizeOfHeaders %d, want %d to %d", im.headers, opt+optSize+count*sectionHeader, len(b))
+	}
+	return im, im.sections(opt+optSize, count)
+}
+
+func (im *Image) sections(off, count int) error {
+	le := binary.LittleEndian
+	total := int64(im.headers)
+	for i := range count {
+		h := im.b[off+i*sectionHeader:]
+		name, _, _ := bytes.Cut(h[:8], []byte{0})
+		s := Section{string(name), le.Uint32(h[8:]), le.Uint32(h[16:]), le.Uint32(h[20:])}
+		if int64(s.RawOffset)+int64(s.RawSize) > int64(len(im.b)) {
+			return fmt.Errorf("PE image: section %q: %d bytes at %d, but the file has %d", s.Name, s.RawSize, s.RawOffset, len(im.b))
+		}
+		total += int64(s.RawSize)
+		im.Sections = append(im.Sections, s)
+	}
+	if total+int64(im.certSize) > int64(len(im.b)) {
+		return fmt.Errorf("PE image: headers, sections and certificates have %d bytes, but the file has %d", total+int64(im.certSize), len(im.b))
+	}
+	return nil
+}
+
+// Data returns the content of the one section called name, without padding; nil when there is none.
+func (im *Image) Data(name string) ([]byte, error) {
+	var found *Section
+	for i := range im.Sections {
+		if im.Sections[i].Name == name {
+			if found != nil {
+				return nil, fmt.Errorf("PE image: section %q twice", name)
+			}
+			found = &im.Sections[i]
+		}
+	}
+	if found == nil {
+		return nil, nil
+	}
+	if found.VirtualSize > found.RawSize {
+		return nil, fmt.Errorf("PE image: section %q: %d bytes of content, %d in the file", name, found.VirtualSize, found.RawSize)
+	}
+	return im.b[found.RawOffset:][:found.VirtualSize], nil
+}
+
+// Authenticode feeds h with what the digest covers.
+func (im *Image) Authenticode(h hash.Hash) {
+	h.Write(im.b[:im.checksum])
+	h.Write(im.b[im.checksum+4 : im.certDir])
+	h.Write(im.b[im.certDir+8 : im.headers])
+	sorted := append([]Section(nil), im.Sections...)
+	sort.SliceStable(sorted, func(i, j int) bool { return sorted[i].RawOffset < sorted[j].RawOffset })
+	sum := im.headers
+	for _, s := range sorted {
+		if s.RawSize != 0 {
+			h.Write(im.b[s.RawOffset:][:s.RawSize])
+			sum += int(s.RawSize)
+		}
+	}
+	if end := len(im.b) - im.certSize; end > sum {
+		h.Write(im.b[sum:end])
+	}
+}
