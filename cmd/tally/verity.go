@@ -1,18 +1,13 @@
 package main
 
 import (
-	"bufio"
-	"context"
-	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 
 	"github.com/urfave/cli/v2"
 
-	"tally/internal/atomicfile"
 	"tally/verity"
 )
 
@@ -21,21 +16,28 @@ func verityFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "salt", Aliases: []string{"s"}, Usage: "salt in `HEX`, 0 to 256 bytes, - for none (format: 32 random bytes)"},
 		&cli.StringFlag{Name: "uuid", Usage: "`UUID` of the superblock (format: random)"},
-		&cli.StringFlag{Name: "hash", Value: "sha256", Usage: "hash `NAME`"},
-		&cli.IntFlag{Name: "format", Value: 1, Usage: "format type"},
-		&cli.IntFlag{Name: "data-block-size", Value: verity.BlockSize, Usage: "`BYTES` of a data block"},
-		&cli.IntFlag{Name: "hash-block-size", Value: verity.BlockSize, Usage: "`BYTES` of a hash block"},
+		&cli.StringFlag{Name: "hash", Value: "sha256", Usage: "hash `NAME`: sha256 alone"},
+		&cli.IntFlag{Name: "format", Value: 1, Usage: "format type: 1 alone"},
+		&cli.IntFlag{Name: "data-block-size", Value: verity.BlockSize, Usage: "`BYTES` of a data block: 4096 alone"},
+		&cli.IntFlag{Name: "hash-block-size", Value: verity.BlockSize, Usage: "`BYTES` of a hash block: 4096 alone"},
 		&cli.Uint64Flag{Name: "data-blocks", Usage: "`NUMBER` of data blocks (default: the whole file)"},
-		&cli.Int64Flag{Name: "hash-offset", Usage: "start of the hash area in `BYTES`"},
+		hashOffsetFlag(),
 		&cli.BoolFlag{Name: "no-superblock", Usage: "do not write or read a superblock"},
-		&cli.StringFlag{Name: "fec-device", Usage: "not supported yet"},
-		&cli.IntFlag{Name: "fec-roots", Usage: "not supported yet"},
+		&cli.StringFlag{Name: "fec-device", Usage: "refused: not supported yet"},
+		&cli.IntFlag{Name: "fec-roots", Usage: "refused: not supported yet"},
 	}
 }
 
+func hashOffsetFlag() cli.Flag {
+	return &cli.Int64Flag{Name: "hash-offset", Usage: "start of the hash area in `BYTES`, a multiple of 4096"}
+}
+
 const verityJSON = `
---json prints tally.verity/v1: uuid, hash_type, data_blocks, data_block_size, hash_blocks, hash_block_size,
-hash_algorithm, salt (hex, "-" for none), root_hash (not for dump), hash_device_size (bytes).`
+
+--json prints tally.verity/v1: uuid ("" without superblock), hash_type, data_blocks, data_block_size, hash_blocks,
+hash_block_size, hash_algorithm, salt (hex, "-" for none), hash_device_size (bytes, with the superblock's block); format and
+verify: root_hash; verify: verified, and when it is false reason (hash-tree), detail, and unless the root hash itself differs
+area (data or hash) and block (of 4096 bytes, from the start of the file).`
 
 func verityCommand(e *env) *cli.Command {
 	return &cli.Command{
@@ -44,17 +46,21 @@ func verityCommand(e *env) *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "format", Usage: "write the hash tree of DATA to HASH and print its root hash", ArgsUsage: "DATA HASH", Flags: verityFlags(),
-				Description: "The hash file is byte-identical to what `veritysetup format` writes with the same options.\n" +
-					"With --hash-offset an existing HASH is written in place, else it appears whole or not at all." + verityJSON,
+				Description: "The hash file is byte-identical to what `veritysetup format` writes with the same options. Unlike it, data that is\n" +
+					"not a multiple of 4096 bytes is refused, since its end would not be covered.\n" +
+					"A device, and with --hash-offset an existing file, is written in place; else HASH appears whole or not at all.\n\n" +
+					"    tally verity format --salt - root.erofs root.verity" + verityJSON,
 				Action: func(c *cli.Context) error { return verityFormat(c, e) },
 			},
 			{
 				Name: "verify", Usage: "check every block of DATA and HASH against a root hash", ArgsUsage: "DATA HASH ROOT", Flags: verityFlags(),
-				Description: "Exit code 4 names the first bad block. Parameters come from the superblock; options given must agree with it." + verityJSON,
-				Action:      func(c *cli.Context) error { return verityVerify(c, e) },
+				Description: "Exit code 4, reason hash-tree, names the first bad block. Parameters come from the superblock; options given must\n" +
+					"agree with it. With --no-superblock, --salt must be given.\n\n" +
+					"    tally verity verify root.erofs root.verity 5f3e…" + verityJSON,
+				Action: func(c *cli.Context) error { return verityVerify(c, e) },
 			},
 			{
-				Name: "dump", Usage: "print the superblock of HASH", ArgsUsage: "HASH", Flags: verityFlags(),
+				Name: "dump", Usage: "print the superblock of HASH", ArgsUsage: "HASH", Flags: []cli.Flag{hashOffsetFlag()},
 				Description: "The superblock is authenticated by nothing: compare it with a signed release." + verityJSON,
 				Action:      func(c *cli.Context) error { return verityDump(c, e) },
 			},
@@ -62,39 +68,63 @@ func verityCommand(e *env) *cli.Command {
 	}
 }
 
-// verityParams reads the flags that all three share.
+// verityParams reads the flags that format and verify share.
 func verityParams(c *cli.Context) (verity.Params, error) {
-	p := verity.Params{DataBlocks: c.Uint64("data-blocks"), HashOffset: c.Int64("hash-offset"), NoSuperblock: c.Bool("no-superblock")}
-	switch {
-	case c.String("hash") != "sha256":
-		return p, usagef("--hash %q: only sha256 is supported", c.String("hash"))
-	case c.Int("format") != 1:
-		return p, usagef("--format %d: only format 1 is supported", c.Int("format"))
-	case c.Int("data-block-size") != verity.BlockSize || c.Int("hash-block-size") != verity.BlockSize:
-		return p, usagef("--data-block-size and --hash-block-size: only %d is supported", verity.BlockSize)
-	case c.IsSet("fec-device") || c.IsSet("fec-roots"):
-		return p, usagef("--fec-device: forward error correction is not supported")
-	case p.HashOffset < 0 || p.HashOffset%verity.BlockSize != 0:
-		return p, usagef("--hash-offset %d: want a multiple of %d", p.HashOffset, verity.BlockSize)
+	p := verity.Params{DataBlocks: c.Uint64("data-blocks"), NoSuperblock: c.Bool("no-superblock")}
+	if err := refuseUnsupported(c); err != nil {
+		return p, err
 	}
-	if s := c.String("salt"); s != "" && s != "-" {
-		salt, err := hex.DecodeString(s)
-		if err != nil || len(salt) > verity.MaxSalt {
-			return p, usagef("--salt %.32q: want at most %d bytes in hex, or -", s, verity.MaxSalt)
+	var err error
+	if p.HashOffset, err = hashOffset(c); err != nil {
+		return p, err
+	}
+	if s := c.String("salt"); c.IsSet("salt") && s != "-" {
+		p.Salt, err = hex.DecodeString(s)
+		if err != nil || len(p.Salt) == 0 || len(p.Salt) > verity.MaxSalt {
+			return p, usagef("--salt %.32q: want 1 to %d bytes in hex, or -", s, verity.MaxSalt)
 		}
-		p.Salt = salt
 	}
-	if s := c.String("uuid"); s != "" {
-		u, err := verity.ParseUUID(s)
-		if err != nil {
+	if c.IsSet("uuid") {
+		if p.NoSuperblock {
+			return p, usagef("--uuid: there is no place for it with --no-superblock")
+		}
+		if p.UUID, err = verity.ParseUUID(c.String("uuid")); err != nil {
 			return p, usagef("--uuid: %w", err)
 		}
-		p.UUID = u
 	}
 	return p, nil
 }
 
-// dataBlocks fills in the number of blocks from the size of the data file.
+// refuseUnsupported names the option that asks for what we cannot do.
+func refuseUnsupported(c *cli.Context) error {
+	if h := c.String("hash"); h != "sha256" {
+		return usagef("--hash %.32q: only sha256 is supported", h)
+	}
+	if n := c.Int("format"); n != 1 {
+		return usagef("--format %d: only 1 is supported", n)
+	}
+	for _, name := range []string{"data-block-size", "hash-block-size"} {
+		if n := c.Int(name); n != verity.BlockSize {
+			return usagef("--%s %d: only %d is supported", name, n, verity.BlockSize)
+		}
+	}
+	for _, name := range []string{"fec-device", "fec-roots"} {
+		if c.IsSet(name) {
+			return usagef("--%s: forward error correction is not supported yet", name)
+		}
+	}
+	return nil
+}
+
+func hashOffset(c *cli.Context) (int64, error) {
+	n := c.Int64("hash-offset")
+	if n < 0 || n%verity.BlockSize != 0 {
+		return 0, usagef("--hash-offset %d: want a multiple of %d", n, verity.BlockSize)
+	}
+	return n, nil
+}
+
+// dataBlocks fills in the number of blocks from the size of the data, a file or a device.
 func dataBlocks(f *os.File, p *verity.Params) error {
 	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
@@ -115,137 +145,11 @@ func dataBlocks(f *os.File, p *verity.Params) error {
 	return nil
 }
 
-func verityFormat(c *cli.Context, e *env) error {
-	if err := wantArgs(c, "DATA", "HASH"); err != nil {
-		return err
-	}
-	p, err := verityParams(c)
-	if err != nil {
-		return err
-	}
-	if !c.IsSet("salt") {
-		p.Salt = make([]byte, verity.DigestSize)
-		rand.Read(p.Salt)
-	}
-	if !c.IsSet("uuid") {
-		rand.Read(p.UUID[:])
-		p.UUID[6], p.UUID[8] = p.UUID[6]&0x0f|0x40, p.UUID[8]&0x3f|0x80 // version 4, RFC 9562
-	}
-	data, err := os.Open(c.Args().Get(0))
-	if err != nil {
-		return err
-	}
-	defer data.Close()
-	if err := dataBlocks(data, &p); err != nil {
-		return err
-	}
-	root, err := formatFile(c.Context, e, data, c.Args().Get(1), p)
-	if err != nil {
-		return err
-	}
-	return printVerity(e, c.Args().Get(1), p, &root)
-}
-
-// formatFile writes the hash area: in place behind an offset, as a new file otherwise.
-func formatFile(ctx context.Context, e *env, data *os.File, path string, p verity.Params) (verity.RootHash, error) {
-	bar := e.startProgress("hashing "+data.Name(), int64(p.DataBlocks)*verity.BlockSize)
-	defer bar.End()
-	in := io.TeeReader(io.LimitReader(data, int64(p.DataBlocks)*verity.BlockSize), bar)
-	if p.HashOffset > 0 {
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
-		if err != nil {
-			return verity.RootHash{}, err
-		}
-		root, err := verity.Format(ctx, in, f, p)
-		return root, errors.Join(err, f.Close())
-	}
-	f, err := atomicfile.Create(path, 0o644)
-	if err != nil {
-		return verity.RootHash{}, err
-	}
-	defer f.Abort()
-	root, err := verity.Format(ctx, in, f, p)
-	if err != nil {
-		return root, err
-	}
-	return root, f.Commit()
-}
-
-func verityVerify(c *cli.Context, e *env) error {
-	if err := wantArgs(c, "DATA", "HASH", "ROOT"); err != nil {
-		return err
-	}
-	p, err := verityParams(c)
-	if err != nil {
-		return err
-	}
-	root, err := verity.ParseRootHash(c.Args().Get(2))
-	if err != nil {
-		return usagef("%w", err)
-	}
-	data, err := os.Open(c.Args().Get(0))
-	if err != nil {
-		return err
-	}
-	defer data.Close()
-	hash, err := os.Open(c.Args().Get(1))
-	if err != nil {
-		return err
-	}
-	defer hash.Close()
-	if !p.NoSuperblock {
-		if p, err = agreeWithSuperblock(c, hash, p); err != nil {
-			return fmt.Errorf("%s: %w", hash.Name(), err)
-		}
-	}
-	if err := dataBlocks(data, &p); err != nil {
-		return err
-	}
-	bar := e.startProgress("verifying "+data.Name(), int64(p.DataBlocks)*verity.BlockSize)
-	err = verity.Verify(c.Context, countingReaderAt{data, bar}, hash, root, p)
-	bar.End()
-	var be *verity.BlockError
-	if errors.As(err, &be) || errors.Is(err, verity.ErrRoot) {
-		return verdict(exitUnverified, "hash-tree", "%s: %w", data.Name(), err)
-	}
-	if err != nil {
-		return err
-	}
-	return printVerity(e, hash.Name(), p, &root)
-}
-
-type countingReaderAt struct {
-	r   io.ReaderAt
-	bar *progress
-}
-
-func (c countingReaderAt) ReadAt(b []byte, off int64) (int, error) {
-	c.bar.add(int64(len(b)))
-	return c.r.ReadAt(b, off)
-}
-
-// agreeWithSuperblock takes the parameters from the superblock; an option that says something else is
-// an error.
-func agreeWithSuperblock(c *cli.Context, hash io.ReaderAt, p verity.Params) (verity.Params, error) {
-	sb, err := verity.ReadSuperblock(hash, p.HashOffset)
-	switch {
-	case err != nil:
-		return sb, err
-	case c.IsSet("salt") && string(sb.Salt) != string(p.Salt):
-		return sb, fmt.Errorf("superblock: salt %x, but --salt is %x", sb.Salt, p.Salt)
-	case c.IsSet("uuid") && sb.UUID != p.UUID:
-		return sb, fmt.Errorf("superblock: uuid %s, but --uuid is %s", verity.FormatUUID(sb.UUID), verity.FormatUUID(p.UUID))
-	case p.DataBlocks != 0 && sb.DataBlocks != p.DataBlocks:
-		return sb, fmt.Errorf("superblock: %d data blocks, but --data-blocks is %d", sb.DataBlocks, p.DataBlocks)
-	}
-	return sb, nil
-}
-
 func verityDump(c *cli.Context, e *env) error {
 	if err := wantArgs(c, "HASH"); err != nil {
 		return err
 	}
-	p, err := verityParams(c)
+	offset, err := hashOffset(c)
 	if err != nil {
 		return err
 	}
@@ -254,42 +158,9 @@ func verityDump(c *cli.Context, e *env) error {
 		return err
 	}
 	defer f.Close()
-	if p, err = verity.ReadSuperblock(f, p.HashOffset); err != nil {
+	p, err := verity.ReadSuperblock(f, offset)
+	if err != nil {
 		return fmt.Errorf("%s: %w", f.Name(), err)
 	}
-	return printVerity(e, f.Name(), p, nil)
-}
-
-// printVerity prints the fields that veritysetup prints, in its form.
-func printVerity(e *env, name string, p verity.Params, root *verity.RootHash) error {
-	size, err := verity.HashFileSize(p)
-	if err != nil {
-		return err
-	}
-	size -= p.HashOffset
-	blocks := size / verity.BlockSize
-	uuid, salt := "", "-"
-	if !p.NoSuperblock {
-		uuid, blocks = verity.FormatUUID(p.UUID), blocks-1
-	}
-	if len(p.Salt) > 0 {
-		salt = hex.EncodeToString(p.Salt)
-	}
-	if e.json {
-		v := map[string]any{"schema": "tally.verity/v1", "uuid": uuid, "hash_type": 1, "data_blocks": p.DataBlocks, "data_block_size": verity.BlockSize,
-			"hash_blocks": blocks, "hash_block_size": verity.BlockSize, "hash_algorithm": "sha256", "salt": salt, "hash_device_size": size}
-		if root != nil {
-			v["root_hash"] = root
-		}
-		return e.printJSON(v)
-	}
-	w := bufio.NewWriter(e.out)
-	fmt.Fprintf(w, "VERITY header information for %s\n", name)
-	fmt.Fprintf(w, "UUID:            \t%s\nHash type:       \t1\nData blocks:     \t%d\nData block size: \t%d\n", uuid, p.DataBlocks, verity.BlockSize)
-	fmt.Fprintf(w, "Hash blocks:     \t%d\nHash block size: \t%d\nHash algorithm:  \tsha256\nSalt:            \t%s\n", blocks, verity.BlockSize, salt)
-	if root != nil {
-		fmt.Fprintf(w, "Root hash:      \t%s\n", root)
-	}
-	fmt.Fprintf(w, "Hash device size: \t%d [bytes]\n", size)
-	return w.Flush()
+	return printVerity(e, f.Name(), newVerityAnswer(p))
 }

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+
+	"tally/verity"
+)
+
+// A verityAnswer is what the verity commands print: tally.verity/v1.
+type verityAnswer struct {
+	Schema         string           `json:"schema"`
+	UUID           string           `json:"uuid"`
+	HashType       int              `json:"hash_type"`
+	DataBlocks     uint64           `json:"data_blocks"`
+	DataBlockSize  int              `json:"data_block_size"`
+	HashBlocks     int64            `json:"hash_blocks"` // without the superblock's
+	HashBlockSize  int              `json:"hash_block_size"`
+	HashAlgorithm  string           `json:"hash_algorithm"`
+	Salt           string           `json:"salt"`
+	HashDeviceSize int64            `json:"hash_device_size"`
+	RootHash       *verity.RootHash `json:"root_hash,omitempty"`
+	Verified       *bool            `json:"verified,omitempty"`
+	Reason         string           `json:"reason,omitempty"`
+	Detail         string           `json:"detail,omitempty"`
+	Area           verity.Area      `json:"area,omitempty"`
+	Block          *uint64          `json:"block,omitempty"`
+
+	atOffset bool
+}
+
+// newVerityAnswer describes p, which must be valid.
+func newVerityAnswer(p verity.Params) *verityAnswer {
+	size, err := verity.HashFileSize(p)
+	if err != nil {
+		panic("verity answer: " + err.Error())
+	}
+	size -= p.HashOffset
+	a := &verityAnswer{
+		Schema: "tally.verity/v1", HashType: 1, DataBlocks: p.DataBlocks, DataBlockSize: verity.BlockSize, HashBlocks: size / verity.BlockSize,
+		HashBlockSize: verity.BlockSize, HashAlgorithm: "sha256", Salt: "-", HashDeviceSize: size, atOffset: p.HashOffset > 0,
+	}
+	if !p.NoSuperblock {
+		a.UUID = verity.FormatUUID(p.UUID)
+		a.HashBlocks--
+	}
+	if len(p.Salt) > 0 {
+		a.Salt = hex.EncodeToString(p.Salt)
+	}
+	return a
+}
+
+// setVerdict adds what verity.Verify found; err is nil, verity.ErrRoot or a *verity.BlockError.
+func (a *verityAnswer) setVerdict(err error) {
+	verified := err == nil
+	a.Verified = &verified
+	if verified {
+		return
+	}
+	a.Reason, a.Detail = "hash-tree", err.Error()
+	var be *verity.BlockError
+	if errors.As(err, &be) {
+		a.Area, a.Block = be.Area, &be.Block
+	}
+}
+
+// printVerity prints the fields that veritysetup prints, in its form. Like it, it leaves the size of the
+// hash area out when there is something in front of it.
+func printVerity(e *env, name string, a *verityAnswer) error {
+	if e.json {
+		return e.printJSON(a)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "VERITY header information for %s\n", name)
+	fmt.Fprintf(&b, "UUID:            \t%s\nHash type:       \t%d\n", a.UUID, a.HashType)
+	fmt.Fprintf(&b, "Data blocks:     \t%d\nData block size: \t%d\n", a.DataBlocks, a.DataBlockSize)
+	fmt.Fprintf(&b, "Hash blocks:     \t%d\nHash block size: \t%d\n", a.HashBlocks, a.HashBlockSize)
+	fmt.Fprintf(&b, "Hash algorithm:  \t%s\nSalt:            \t%s\n", a.HashAlgorithm, a.Salt)
+	if a.RootHash != nil {
+		fmt.Fprintf(&b, "Root hash:      \t%s\n", a.RootHash)
+	}
+	if !a.atOffset {
+		fmt.Fprintf(&b, "Hash device size: \t%d [bytes]\n", a.HashDeviceSize)
+	}
+	if a.Reason != "" {
+		fmt.Fprintf(&b, "NOT VERIFIED  reason: %s: %s\n", a.Reason, a.Detail)
+	}
+	e.printf("%s", b.String())
+	return nil
+}
