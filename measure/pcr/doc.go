@@ -1,0 +1,15 @@
+// Package pcr computes the TPM PCRs of a UKI boot from the files alone: no TPM, no machine.
+//
+//	PCR 2, 3, 6   a separator; option ROMs would add to 2
+//	PCR 4         "Calling EFI Application from Boot Option", separator, the UKI, and, with stubs before 258,
+//	              its .linux (Authenticode each)
+//	PCR 5         separator, GPT, the two ExitBootServices actions
+//	PCR 7         the Secure Boot variables (off and empty here), separator
+//	PCR 9         the load options and the initrd as the kernel's EFI stub gets them
+//	PCR 11        each measured section of the UKI: name, content
+//	PCR 8, 12-15  nothing
+//
+// An event extends a PCR: new = H(old ‖ digest of the event), from zero (TCG PC Client Platform Firmware
+// Profile 1.06, section 2.4; systemd docs/TPM2_PCR_MEASUREMENTS.md). PCR 0, 1 and 10 depend on firmware code that
+// changes itself, on the machine's configuration and on IMA, and are not computed.
+package pcr
