@@ -62,6 +62,7 @@ func run() (err error) {
 		return err
 	}
 	defer ln.Close()
+	printPCRs()
 	fmt.Printf("tally-enclave: serving on :%d\n", c.Listen.Port())
 	return runServer(ctx, ln, log)
 }

@@ -51,6 +51,7 @@ func runCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "until", Usage: "stop the guest at the first console line that matches `REGEXP`"},
 			&cli.IntFlag{Name: "memory", Value: 512, Usage: "memory in `MIB`"},
 			&cli.IntFlag{Name: "cpus", Value: 1, Usage: "`NUMBER` of CPUs"},
+			&cli.BoolFlag{Name: "tpm", Usage: "add a software TPM with fresh state (swtpm); the enclave prints the PCRs of its boot"},
 			&cli.StringFlag{Name: "accel", Value: "auto", Usage: "`HOW`: auto (kvm if a probe boot works), tcg or kvm"},
 		},
 		Action: func(c *cli.Context) error { return runRun(c, e) },
@@ -67,6 +68,14 @@ func runRun(c *cli.Context, e *env) error {
 	}
 	if err := b.machine(c); err != nil {
 		return err
+	}
+	if c.Bool("tpm") {
+		tpm, err := qemu.StartTPM(c.Context)
+		if err != nil {
+			return withHint(err, "on Debian: apt-get install %s", qemu.TPMPackage)
+		}
+		defer tpm.Stop()
+		b.m.TPM = tpm.Socket
 	}
 	b.say("booting %s (%s, %s)", c.Args().First(), c.String("boot"), b.m.Accel)
 	r, err := qemu.Run(c.Context, b.m, b.opt)

@@ -70,6 +70,7 @@ type Machine struct {
 	Cmdline  string // the words themselves
 	Disk     string // file, raw; "" for none
 	Forwards []Forward
+	TPM      string // control socket of a software TPM; "" for none
 }
 
 // Args returns QEMU's command line without the program.
@@ -96,6 +97,9 @@ func (m Machine) Args() ([]string, error) {
 	}
 	if m.Disk != "" {
 		args = append(args, "-drive", "if=none,id=disk,format=raw,readonly=on,file="+escape(m.Disk), "-device", "virtio-blk-pci,drive=disk")
+	}
+	if m.TPM != "" {
+		args = append(args, "-chardev", "socket,id=tpm,path="+escape(m.TPM), "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0")
 	}
 	net := "user,id=net,restrict=on"
 	for _, f := range m.Forwards {
