@@ -1,107 +1,88 @@
 // Command bench runs each of our figures beside its peer or its floor, in one run on one machine, and
 // prints one table. A row whose program or input is missing says so; no figure is ever carried over.
+//
+// Wall time is the median, memory the largest resident set of the process and what it waited for, as
+// wait4 reports it. Linux counts the parent's memory at the time of exec into that reading, so this
+// program stays small, and prints its own share as the floor.
 package main
 
 import (
+	"bytes"
+	"context"
 	"flag"
 	"fmt"
 	"log"
 	"os"
-	"os/exec"
+	"os/signal"
 	"path/filepath"
-	"sort"
-	"syscall"
-	"text/tabwriter"
-	"time"
+	"runtime"
 )
 
-// A measured is the outcome of running one command a few times.
-type measured struct {
-	wall time.Duration // median
-	rss  int64         // KiB, the largest
-}
-
-// A row is one line of the table.
-type row struct {
-	what, ours, peer, ratio, target string
-}
-
+// A bench collects the rows of one run.
 type bench struct {
-	tally, dir string
+	ctx        context.Context
+	tally, dir string // the program; the scratch directory
 	runs       int
 	rows       []row
 }
 
 func main() {
 	log.SetFlags(0)
+	log.SetPrefix("bench: ")
 	tally := flag.String("tally", "bin/tally", "the program to measure")
-	dir := flag.String("dir", "", "scratch directory (default: a temporary one)")
+	dir := flag.String("dir", "", "scratch directory, 3 GB (default: a temporary one)")
 	runs := flag.Int("runs", 5, "runs of each command; the median counts")
 	flag.Parse()
-	abs, err := filepath.Abs(*tally)
-	if err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, *tally, *dir, *runs); err != nil {
 		log.Fatal(err)
 	}
-	if *dir == "" {
-		if *dir, err = os.MkdirTemp("", "tally-bench-"); err != nil {
-			log.Fatal(err)
-		}
-		defer os.RemoveAll(*dir)
+}
+
+func run(ctx context.Context, tally, dir string, runs int) error {
+	if runs < 1 {
+		return fmt.Errorf("-runs %d: want at least 1", runs)
 	}
-	b := &bench{tally: abs, dir: *dir, runs: *runs}
-	for _, f := range []func() error{b.verity, b.measure, b.build, b.initrd} {
-		if err := f(); err != nil {
-			log.Print("bench: ", err)
+	tally, err := filepath.Abs(tally)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(tally); err != nil {
+		return err
+	}
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "tally-bench-"); err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+	}
+	b := &bench{ctx: ctx, tally: tally, dir: dir, runs: runs}
+	for _, section := range []struct {
+		what string
+		run  func() error
+	}{
+		{"verity", b.verity},
+		{"build of 103 packages", b.build},
+		{"measure snp", b.measure}, // on the kernel that build left
+		{"initrd", b.initrd},
+	} {
+		if err := section.run(); ctx.Err() != nil {
+			return ctx.Err()
+		} else if err != nil {
+			b.missing(section.what, err)
 		}
 	}
-	b.print()
-}
-
-func (b *bench) print() {
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "WHAT\tOURS\tPEER OR FLOOR\tRATIO\tTARGET")
-	for _, r := range b.rows {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.what, r.ours, r.peer, r.ratio, r.target)
+	floor, err := b.once("true")
+	if err != nil {
+		return err
 	}
-	w.Flush()
-}
-
-// missing records a row that could not be measured.
-func (b *bench) missing(what, why string) {
-	b.rows = append(b.rows, row{what: what, ours: "not measured: " + why})
-}
-
-// run executes the command several times and returns median wall time and largest RSS. before is called
-// ahead of each run and is not timed.
-func (b *bench) run(before func() error, name string, args ...string) (measured, error) {
-	var m measured
-	var walls []time.Duration
-	for range b.runs {
-		if before != nil {
-			if err := before(); err != nil {
-				return m, err
-			}
-		}
-		cmd := exec.Command(name, args...)
-		cmd.Dir = b.dir
-		start := time.Now()
-		out, err := cmd.CombinedOutput()
-		walls = append(walls, time.Since(start))
-		if err != nil {
-			return m, fmt.Errorf("%s %q: %v: %s", name, args, err, out)
-		}
-		m.rss = max(m.rss, cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss)
+	printTable(os.Stdout, b.rows)
+	load, err := os.ReadFile("/proc/loadavg") // of the last minute: about 1 to 2 is this program's own
+	if err == nil {
+		load, _, _ = bytes.Cut(load, []byte(" "))
 	}
-	sort.Slice(walls, func(i, j int) bool { return walls[i] < walls[j] })
-	m.wall = walls[len(walls)/2]
-	return m, nil
-}
-
-func (m measured) String() string {
-	return fmt.Sprintf("%.3f s, %.0f MiB", m.wall.Seconds(), float64(m.rss)/1024)
-}
-
-// beside records ours and a peer's figure.
-func (b *bench) beside(what string, ours, peer measured, peerName, target string) {
-	b.rows = append(b.rows, row{what, ours.String(), peerName + " " + peer.String(), fmt.Sprintf("%.2f", ours.wall.Seconds()/peer.wall.Seconds()), target})
+	fmt.Printf("\n%d CPUs, %s/%s, median of %d runs; load average %s; the smallest memory this can read is %.0f MiB\n",
+		runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runs, load, mib(floor.rss))
+	return nil
 }
