@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"tally/mkimage"
+	"tally/mkimage/deb"
 	"tally/mkimage/lock"
 	"tally/mkimage/tree"
 )
@@ -149,16 +150,22 @@ func TestAssembleRefusals(t *testing.T) {
 }
 
 func TestScripts(t *testing.T) {
-	a := &assembler{}
-	p := lock.Package{Name: "x"}
-	if err := a.scripts(p, []string{"postrm", "prerm"}, false); err != nil {
-		t.Errorf("scripts that never run at installation: %v", err)
+	one := func(name string, ignore bool, found ...string) ([]string, []string, error) {
+		a := &assembler{}
+		known, err := a.scripts([]lock.Package{{Name: name}}, []*deb.Archive{{Scripts: found}}, ignore)
+		return known, a.in.Omitted, err
 	}
-	if err := a.scripts(p, []string{"postinst", "preinst"}, false); err == nil || !strings.Contains(err.Error(), "package x: its postinst and preinst is not run") {
+	if known, omitted, err := one("x", false, "postrm", "prerm"); err != nil || known != nil || omitted != nil {
+		t.Errorf("scripts that never run at installation: %q, %q, %v", known, omitted, err)
+	}
+	if _, _, err := one("x", false, "postinst", "preinst"); err == nil || !strings.Contains(err.Error(), "package x (postinst, preinst): no script is run") {
 		t.Errorf("unknown scripts: %v", err)
 	}
-	if err := a.scripts(p, []string{"postinst"}, true); err != nil || len(a.in.Omitted) != 1 || a.in.Omitted[0] != "package x: postinst" {
-		t.Errorf("ignored scripts: %v, %q", err, a.in.Omitted)
+	if known, omitted, err := one("mawk", true, "postinst"); err != nil || known != nil || len(omitted) != 1 || omitted[0] != "package mawk: postinst" {
+		t.Errorf("ignored scripts: %q, %q, %v", known, omitted, err)
+	}
+	if known, omitted, err := one("mawk", false, "postinst"); err != nil || len(known) != 1 || omitted != nil {
+		t.Errorf("known scripts: %q, %q, %v", known, omitted, err)
 	}
 }
 

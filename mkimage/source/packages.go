@@ -13,6 +13,7 @@ import (
 	"tally/mkimage"
 	"tally/mkimage/deb"
 	"tally/mkimage/lock"
+	"tally/mkimage/scripts"
 	"tally/mkimage/spec"
 	"tally/mkimage/tree"
 )
@@ -27,17 +28,20 @@ func (a *assembler) debian(ctx context.Context, user string, ignoreScripts bool,
 	if err != nil {
 		return err
 	}
-	for i, p := range ps {
-		if err := a.scripts(p, archives[i].Scripts, ignoreScripts); err != nil {
-			return err
-		}
+	known, err := a.scripts(ps, archives, ignoreScripts)
+	if err != nil {
+		return err
+	}
+	for i := range ps {
 		for _, e := range archives[i].Entries {
 			if err := t.Add(e); err != nil {
 				return err
 			}
 		}
 	}
-	return nil
+	omitted, err := scripts.Apply(ctx, t, known, a.Spec.Epoch)
+	a.in.Omitted = append(a.in.Omitted, omitted...)
+	return err
 }
 
 // unpack reads packages, a few at a time, the largest first, so that the longest work does not come last.
@@ -81,26 +85,6 @@ func (a *assembler) unpack(ctx context.Context, ps []lock.Package) ([]*deb.Archi
 		}
 	}
 	return out, first
-}
-
-// installScripts are those that run when a package is installed.
-var installScripts = []string{"config", "postinst", "preinst"}
-
-func (a *assembler) scripts(p lock.Package, found []string, ignore bool) error {
-	var run []string
-	for _, s := range found {
-		if slices.Contains(installScripts, s) {
-			run = append(run, s)
-		}
-	}
-	if len(run) == 0 {
-		return nil
-	}
-	if !ignore {
-		return fmt.Errorf("package %s: its %s is not run, and what it would do is not known: leave the package out, or say 'scripts: ignore'", p.Name, strings.Join(run, " and "))
-	}
-	a.in.Omitted = append(a.in.Omitted, fmt.Sprintf("package %s: %s", p.Name, strings.Join(run, ", ")))
-	return nil
 }
 
 // kernel reads the kernel package: vmlinuz, and its modules as a tree.

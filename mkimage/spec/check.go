@@ -133,8 +133,8 @@ func (c checker) debian(at string, d *Debian) error {
 		return err
 	}
 	switch {
-	case d.Scripts != "" && d.Scripts != "ignore":
-		return c.fail(at+".scripts", "scripts %.40q: want ignore, or leave the key out", d.Scripts)
+	case d.Scripts != "" && d.Scripts != "known" && d.Scripts != "ignore":
+		return c.fail(at+".scripts", "scripts %.40q: want known or ignore", d.Scripts)
 	case len(d.Packages) == 0 && !d.Base:
 		return c.fail(at+".packages", "packages: none named, and base is not true")
 	case len(d.Packages) > maxPackages:

@@ -77,7 +77,7 @@ type Debian struct {
 	Components []string `yaml:"components"` // default: main
 	Packages   []string `yaml:"packages,required"`
 	Base       bool     `yaml:"base"`    // also every Essential and required package
-	Scripts    string   `yaml:"scripts"` // "ignore": maintainer scripts are left out and listed; "": they are refused
+	Scripts    string   `yaml:"scripts"` // "known" (or ""): what they would do is done where it is known, else refused; "ignore": none, but listed
 }
 
 // A Dir is a directory of the maintainer's disk.

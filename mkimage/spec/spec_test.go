@@ -126,7 +126,7 @@ func TestRefusals(t *testing.T) {
 		{"dir: {path: rootfs}", "debian: {suites: [sid], packages: []}", `packages: none named, and base is not true`},
 		{"dir: {path: rootfs}", "debian: {suites: [sid], packages: [libc6, libc6]}", `image.yaml:5:47: package "libc6": want a package name, once`},
 		{"dir: {path: rootfs}", "debian: {suites: [sid], packages: [A]}", `package "A": want a package name`},
-		{"dir: {path: rootfs}", "debian: {suites: [sid], packages: [a1], scripts: run}", `scripts "run": want ignore`},
+		{"dir: {path: rootfs}", "debian: {suites: [sid], packages: [a1], scripts: run}", `scripts "run": want known or ignore`},
 		{"modules: [dm-verity]", "modules: [a/b]", `image.yaml:8:11: module "a/b": want a module name`},
 		{"modules: [dm-verity]", "modules: [a, a]", `module "a": want a module name, once`},
 		{"modules: [dm-verity]", "devices: [{path: x, type: pipe, major: 1, minor: 1, mode: 0600}]\nmodules: []", `type "pipe": want char or block`},
