@@ -87,7 +87,7 @@ func (w *work) groupID(name string) (uint32, error) {
 // shadow gives every user and group of etc/passwd and etc/group a row in etc/shadow and etc/gshadow
 // (shadow(5), gshadow(5)) unless it has one. "*" is the hash of no password: such a user cannot log in by one.
 func shadow(w *work) error {
-	day := strconv.FormatInt(w.epoch/86400, 10)
+	day := w.day()
 	for _, f := range []struct {
 		from, to string
 		row      func(r []string) []string
@@ -117,3 +117,6 @@ func shadow(w *work) error {
 	}
 	return nil
 }
+
+// day is the day of the epoch, as shadow(5) counts days.
+func (w *work) day() string { return strconv.FormatInt(w.epoch/86400, 10) }

@@ -111,12 +111,30 @@ func pamBlock(all []pamProfile, kind, block string, noninteractive bool) string 
 		first = false
 		for _, l := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
 			if l != "" {
-				lines = append(lines, strings.ToLower(kind)+"\t"+l+"\n")
+				lines = append(lines, strings.ToLower(kind)+"\t"+pamLine(l)+"\n")
 			}
 		}
+	}
+	if len(lines) == 0 && block == "Primary" { // or the fallback would deny everybody
+		return strings.ToLower(kind) + "\t[default=1]\t\t\tpam_permit.so\n"
 	}
 	for i, l := range lines {
 		lines[i] = strings.ReplaceAll(l, "=end", "="+strconv.Itoa(len(lines)-i))
 	}
 	return strings.Join(lines, "")
+}
+
+// pamLine spaces a line as pam-auth-update does: control and module stay, a space stands behind them, and
+// one between arguments.
+func pamLine(l string) string {
+	end := 0
+	if strings.HasPrefix(l, "[") {
+		end = strings.IndexByte(l, ']') + 1
+	}
+	end += strings.IndexAny(l[end:]+" ", " \t")
+	for end < len(l) && (l[end] == ' ' || l[end] == '\t') {
+		end++
+	}
+	end += strings.IndexAny(l[end:]+" ", " \t")
+	return l[:end] + " " + strings.Join(strings.Fields(l[end:]), " ")
 }

@@ -9,8 +9,8 @@
 //
 //	base        directories, /var/run and /var/lock, root's profile (base-files)
 //	accounts    passwd, group, subuid, subgid from base-passwd's masters
-//	sysusers    users and groups of sysusers.d(5)
-//	shadow      shadow and gshadow for all of them; nobody gets a password
+//	shadow      shadow and gshadow for them; nobody gets a password
+//	sysusers    users and groups of sysusers.d(5), in all four files
 //	files       etc/shells, nsswitch.conf, machine-id and other single files
 //	pam         common-* as pam-auth-update(8) writes them
 //	alternatives, certificates, units, owners
@@ -37,7 +37,7 @@ type step struct {
 
 // order is the order in which steps run.
 var order = []step{
-	{"base", base}, {"accounts", accounts}, {"sysusers", sysusers}, {"shadow", shadow}, {"files", files},
+	{"base", base}, {"accounts", accounts}, {"shadow", shadow}, {"sysusers", sysusers}, {"files", files},
 	{"pam", pam}, {"alternatives", alternatives}, {"certificates", certificates}, {"units", units}, {"owners", owners},
 }
 

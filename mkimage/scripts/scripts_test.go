@@ -101,7 +101,7 @@ func TestApply(t *testing.T) {
 	if e := one.Get(launcher); e.Mode != 0o4754 || e.GID != 999 || text(t, one, launcher) != "l" {
 		t.Errorf("launcher: mode %o, gid %d", e.Mode, e.GID)
 	}
-	if e := one.Get("etc/shadow"); e.Mode != 0o640 || e.GID != 42 || text(t, one, "etc/shadow") != "root:*:20454:0:99999:7:::\nmessagebus:*:20454:0:99999:7:::\n" {
+	if e := one.Get("etc/shadow"); e.Mode != 0o640 || e.GID != 42 || text(t, one, "etc/shadow") != "root:*:20454:0:99999:7:::\nmessagebus:!*:20454::::::\n" {
 		t.Errorf("shadow: mode %o, gid %d\n%s", e.Mode, e.GID, text(t, one, "etc/shadow"))
 	}
 	if _, err := Apply(ctx, fresh(), []string{"mawk", "postfix"}, epoch); err == nil || !strings.Contains(err.Error(), "package postfix") {
@@ -187,6 +187,7 @@ func TestSysusers(t *testing.T) {
 	want(t, sysusers, tr, map[string]string{
 		"etc/passwd": "root:x:0:0::/root:/bin/bash\nnet:x:998:998:Net work:/:/usr/sbin/nologin\nfixed:x:5:43::/srv:/bin/sh\n",
 		"etc/group":  "root:x:0:\nutmp:x:43:\nkvm:x:999:net\nhigh:x:999:\nnet:x:998:\n",
+		"etc/shadow": "net:!*:20454:::::1:\nfixed:!*:20454::::::\n", "etc/gshadow": "kvm:!*::net\nhigh:!*::\nnet:!*::\n",
 	})
 	for line, word := range map[string]string{
 		"r - 500-900": `type "r"`, "u": "1 fields", "u a /path": "want a number", "u a - \"x": "quote without end", "u a - %H": "specifiers", "u a:b": "colon",

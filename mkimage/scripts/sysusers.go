@@ -29,12 +29,11 @@ func sysusers(w *work) error {
 	if err != nil || len(all) == 0 {
 		return err
 	}
-	a := &idTable{}
-	if a.passwd, err = w.rows("etc/passwd"); err != nil {
-		return err
-	}
-	if a.group, err = w.rows("etc/group"); err != nil {
-		return err
+	a := &idTable{day: w.day()}
+	for _, f := range a.files() {
+		if *f.rows, err = w.rows(f.path); err != nil {
+			return err
+		}
 	}
 	for _, pass := range []struct {
 		kinds string
@@ -49,10 +48,12 @@ func sysusers(w *work) error {
 			}
 		}
 	}
-	if err := w.writeRows("etc/passwd", 0o644, 0, a.passwd); err != nil {
-		return err
+	for _, f := range a.files() {
+		if err := w.writeRows(f.path, f.mode, f.gid, *f.rows); err != nil {
+			return err
+		}
 	}
-	return w.writeRows("etc/group", 0o644, 0, a.group)
+	return nil
 }
 
 // sysusersLines reads the files in the order of their names; one in /etc hides the one of that name in /usr/lib.
@@ -142,8 +143,22 @@ func fields(line string) ([]string, error) {
 	return all, nil
 }
 
-// An idTable is etc/passwd and etc/group.
-type idTable struct{ passwd, group [][]string }
+// An idTable is the four files of users and groups.
+type idTable struct {
+	passwd, group, shadow, gshadow [][]string
+	day                            string
+}
+
+type idFile struct {
+	path      string
+	mode, gid uint32
+	rows      *[][]string
+}
+
+func (a *idTable) files() []idFile {
+	return []idFile{{"etc/passwd", 0o644, 0, &a.passwd}, {"etc/group", 0o644, 0, &a.group},
+		{"etc/shadow", 0o640, gidShadow, &a.shadow}, {"etc/gshadow", 0o640, gidShadow, &a.gshadow}}
+}
 
 func (a *idTable) taken(id string) bool {
 	has := func(rows [][]string) bool {
@@ -177,6 +192,9 @@ func (a *idTable) addGroup(u sysuser) error {
 		return err
 	}
 	a.group = append(a.group, []string{u.name, "x", id, ""})
+	if find(a.gshadow, u.name) == nil {
+		a.gshadow = append(a.gshadow, []string{u.name, "!*", "", ""})
+	}
 	return nil
 }
 
@@ -209,15 +227,27 @@ func (a *idTable) addUser(u sysuser) error {
 			return err
 		}
 	}
-	home, shell := u.home, u.shell
+	a.append(u, uid, gid)
+	return nil
+}
+
+// append adds the rows of a user that cannot log in by a password; one of type u! not at all: its account
+// has expired.
+func (a *idTable) append(u sysuser, uid, gid string) {
+	home, shell, expires := u.home, u.shell, ""
 	if home == "" {
 		home = "/"
 	}
 	if shell == "" {
 		shell = "/usr/sbin/nologin"
 	}
+	if u.kind == "u!" {
+		expires = "1"
+	}
 	a.passwd = append(a.passwd, []string{u.name, "x", uid, gid, u.gecos, home, shell})
-	return nil
+	if find(a.shadow, u.name) == nil {
+		a.shadow = append(a.shadow, []string{u.name, "!*", a.day, "", "", "", "", expires, ""})
+	}
 }
 
 // addMember adds the user u.name to the group u.id; both must be there.
@@ -226,9 +256,14 @@ func (a *idTable) addMember(u sysuser) error {
 	if len(g) < 4 || find(a.passwd, u.name) == nil {
 		return fmt.Errorf("member %.40q of group %.40q: want both declared", u.name, u.id)
 	}
-	members := strings.FieldsFunc(g[3], func(r rune) bool { return r == ',' })
-	if !slices.Contains(members, u.name) {
-		g[3] = strings.Join(append(members, u.name), ",")
+	for _, r := range [][]string{g, find(a.gshadow, u.id)} {
+		if len(r) < 4 {
+			continue
+		}
+		members := strings.FieldsFunc(r[3], func(r rune) bool { return r == ',' })
+		if !slices.Contains(members, u.name) {
+			r[3] = strings.Join(append(members, u.name), ",")
+		}
 	}
 	return nil
 }
