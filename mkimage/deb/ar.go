@@ -36,20 +36,21 @@ func readAr(r io.ReaderAt, size int64) ([]member, error) {
 			}
 			return nil, err
 		}
-		n, err := strconv.ParseInt(strings.TrimRight(string(h[48:58]), " "), 10, 64)
-		if err != nil || n < 0 || string(h[58:60]) != "`\n" {
+		n, err := strconv.ParseUint(strings.TrimRight(string(h[48:58]), " "), 10, 63)
+		if err != nil || string(h[58:60]) != "`\n" {
 			return nil, fmt.Errorf("ar archive: malformed header at byte %d", off)
 		}
 		off += arHeader
-		if n > size-off {
-			return nil, fmt.Errorf("ar archive: truncated: member at byte %d has %d bytes, %d are there", off-arHeader, n, size-off)
+		length := int64(n)
+		if length > size-off {
+			return nil, fmt.Errorf("ar archive: truncated: member at byte %d has %d bytes, %d are there", off-arHeader, length, size-off)
 		}
 		if len(all) == maxMembers {
 			return nil, fmt.Errorf("ar archive: more than %d members", maxMembers)
 		}
 		name := strings.TrimSuffix(strings.TrimRight(string(h[:16]), " "), "/")
-		all = append(all, member{name, off, n})
-		off += n + n&1
+		all = append(all, member{name, off, length})
+		off += length + length&1
 	}
 	return all, nil
 }

@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path"
+	"maps"
+	"math"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"tally/mkimage/tree"
 )
@@ -70,6 +72,7 @@ func readControl(r io.Reader, name string) (Paragraph, []string, error) {
 	tr := tar.NewReader(io.LimitReader(z, maxControl))
 	var para Paragraph
 	var scripts []string
+	seen := map[string]bool{}
 	for {
 		h, err := tr.Next()
 		if errors.Is(err, io.EOF) {
@@ -78,14 +81,21 @@ func readControl(r io.Reader, name string) (Paragraph, []string, error) {
 		if err != nil {
 			return nil, nil, fmt.Errorf("control.tar: %w", err)
 		}
-		file := path.Clean(h.Name)
+		file, err := cleanPath(h.Name) // a name in another form must not hide a script
+		if err != nil {
+			return nil, nil, fmt.Errorf("control.tar: %w", err)
+		}
+		if file != "" && seen[file] {
+			return nil, nil, fmt.Errorf("control.tar: path %q twice", file)
+		}
+		seen[file] = true
 		if slices.Contains(scriptNames, file) {
 			scripts = append(scripts, file)
 		}
 		if file != "control" {
 			continue
 		}
-		if para, err = NewParagraphReader(tr).Next(); err != nil {
+		if para, err = stanza(tr); err != nil {
 			return nil, nil, fmt.Errorf("control: %w", err)
 		}
 	}
@@ -94,6 +104,27 @@ func readControl(r io.Reader, name string) (Paragraph, []string, error) {
 	}
 	slices.Sort(scripts)
 	return para, scripts, nil
+}
+
+// stanza reads the file "control": one stanza in UTF-8 (Debian Policy 5.1).
+func stanza(r io.Reader) (Paragraph, error) {
+	pr := NewParagraphReader(r)
+	para, err := pr.Next()
+	if errors.Is(err, io.EOF) {
+		return nil, errors.New("empty, want one stanza")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if _, err := pr.Next(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("text behind the first stanza, want one stanza")
+	}
+	for name, value := range para {
+		if !utf8.ValidString(value) {
+			return nil, fmt.Errorf("field %q: not in UTF-8", name)
+		}
+	}
+	return para, nil
 }
 
 // position counts what a tar reader has taken, which tells where contents lie.
@@ -161,19 +192,11 @@ func entry(h *tar.Header, source string) (tree.Entry, error) {
 	if e.Path, err = cleanPath(h.Name); err != nil {
 		return e, err
 	}
-	if h.Mode&^0o7777 != 0 && h.Mode>>12 > 0o17 || h.Uid < 0 || h.Gid < 0 {
+	if h.Mode < 0 || h.Mode > maxMode || h.Uid < 0 || int64(h.Uid) > math.MaxUint32 || h.Gid < 0 || int64(h.Gid) > math.MaxUint32 {
 		return e, fmt.Errorf("path %q: mode %#o or owner %d:%d out of range", e.Path, h.Mode, h.Uid, h.Gid)
 	}
-	for key, value := range h.PAXRecords {
-		if strings.HasPrefix(key, "GNU.sparse.") {
-			return e, fmt.Errorf("path %q: sparse files are not supported in packages", e.Path)
-		}
-		if name, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok {
-			if e.Xattrs == nil {
-				e.Xattrs = map[string][]byte{}
-			}
-			e.Xattrs[name] = []byte(value)
-		}
+	if e.Xattrs, err = records(h.PAXRecords); err != nil {
+		return e, fmt.Errorf("path %q: %w", e.Path, err)
 	}
 	switch h.Typeflag {
 	case tar.TypeReg:
@@ -193,6 +216,35 @@ func entry(h *tar.Header, source string) (tree.Entry, error) {
 		return e, fmt.Errorf("path %q: entry type %q is not supported", e.Path, h.Typeflag)
 	}
 	return e, nil
+}
+
+// maxMode is the largest mode of a tar header: permission bits and, by some writers, the file type.
+const maxMode = 0o177777
+
+// paxKeys are the records of a POSIX extended header (POSIX.1-2024, pax) whose meaning archive/tar has
+// already put into the header, or that mean nothing here.
+var paxKeys = []string{"path", "linkpath", "size", "uid", "gid", "uname", "gname", "mtime", "atime", "ctime", "comment"}
+
+// records returns the extended attributes among the records of an extended header. What is not known is
+// refused: it could change what the file is, as the records of sparse files do.
+func records(pax map[string]string) (map[string][]byte, error) {
+	var xattrs map[string][]byte
+	for _, key := range slices.Sorted(maps.Keys(pax)) {
+		name, ok := strings.CutPrefix(key, "SCHILY.xattr.")
+		switch {
+		case !ok && !slices.Contains(paxKeys, key):
+			return nil, fmt.Errorf("extended header %.60q is not supported", key)
+		case !ok:
+			continue
+		case name != "security.capability" && !strings.HasPrefix(name, "user.") || !utf8.ValidString(name):
+			return nil, fmt.Errorf("extended attribute %.60q: want security.capability or user.*", name)
+		}
+		if xattrs == nil {
+			xattrs = map[string][]byte{}
+		}
+		xattrs[name] = []byte(pax[key])
+	}
+	return xattrs, nil
 }
 
 // cleanPath turns "./usr/bin/" into "usr/bin" and refuses whatever climbs or is absolute.

@@ -34,8 +34,8 @@ func tarFile(t testing.TB, contents map[string]string, headers ...tar.Header) []
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for _, h := range headers {
-		h.Size = int64(len(contents[h.Name]))
-		if h.Mode == 0 {
+		h.Size = int64(len(contents[h.Name])) // 0 for the types that have none
+		if h.Mode == 0 && h.Typeflag != tar.TypeXGlobalHeader {
 			h.Mode = 0o644
 		}
 		if err := w.WriteHeader(&h); err != nil {

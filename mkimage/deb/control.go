@@ -2,6 +2,7 @@ package deb
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 const (
 	maxLine   = 1 << 20
 	maxFields = 512
+	maxStanza = 16 << 20
 )
 
 // A Paragraph is one stanza of a control file (Debian Policy 5.1): fields by lower-case name. The lines
@@ -20,8 +22,10 @@ type Paragraph map[string]string
 
 // A ParagraphReader reads stanzas one after the other.
 type ParagraphReader struct {
-	s    *bufio.Scanner
-	line int
+	s     *bufio.Scanner
+	line  int
+	size  int    // bytes of the stanza so far
+	value []byte // of the field that is being read
 }
 
 // NewParagraphReader reads from r.
@@ -34,54 +38,74 @@ func NewParagraphReader(r io.Reader) *ParagraphReader {
 // Next returns the next stanza, or io.EOF.
 func (p *ParagraphReader) Next() (Paragraph, error) {
 	var out Paragraph
-	last := ""
+	field := ""
+	p.size = 0
 	for p.s.Scan() {
 		p.line++
-		text := strings.TrimRight(p.s.Text(), " \t\r")
+		text := bytes.TrimRight(p.s.Bytes(), " \t\r")
+		if p.size += len(text) + 1; p.size > maxStanza {
+			return nil, fmt.Errorf("line %d: stanza longer than %d bytes", p.line, maxStanza)
+		}
 		switch {
-		case text == "":
-			if out != nil {
-				return out, nil
-			}
+		case len(text) == 0 && out == nil, len(text) > 0 && text[0] == '#':
 			continue
-		case text[0] == '#':
-			continue
+		case len(text) == 0:
+			out[field] = string(p.value)
+			return out, nil
 		case text[0] == ' ' || text[0] == '\t':
-			if last == "" {
+			if out == nil {
 				return nil, fmt.Errorf("line %d: continuation without a field", p.line)
 			}
-			out[last] += "\n" + text[1:]
+			p.value = append(append(p.value, '\n'), text[1:]...)
 			continue
-		}
-		name, value, ok := strings.Cut(text, ":")
-		if !ok || !fieldName(name) {
-			return nil, fmt.Errorf("line %d: %.60q: want \"Field: value\"", p.line, text)
 		}
 		if out == nil {
 			out = Paragraph{}
+		} else {
+			out[field] = string(p.value)
 		}
-		last = strings.ToLower(name)
-		if _, twice := out[last]; twice {
-			return nil, fmt.Errorf("line %d: field %q twice", p.line, name)
+		var err error
+		if field, err = p.field(out, text); err != nil {
+			return nil, fmt.Errorf("line %d: %w", p.line, err)
 		}
-		if len(out) >= maxFields {
-			return nil, fmt.Errorf("line %d: more than %d fields", p.line, maxFields)
-		}
-		out[last] = strings.TrimSpace(value)
 	}
+	return p.end(out, field)
+}
+
+// field starts a field with its first line. The name stands in out at once, so that it is found twice.
+func (p *ParagraphReader) field(out Paragraph, text []byte) (string, error) {
+	name, value, ok := bytes.Cut(text, []byte(":"))
+	if !ok || !fieldName(name) {
+		return "", fmt.Errorf("%.60q: want \"Field: value\"", text)
+	}
+	lower := strings.ToLower(string(name))
+	if _, twice := out[lower]; twice {
+		return "", fmt.Errorf("field %q twice", name)
+	}
+	if len(out) >= maxFields {
+		return "", fmt.Errorf("more than %d fields", maxFields)
+	}
+	out[lower] = ""
+	p.value = append(p.value[:0], bytes.TrimSpace(value)...)
+	return lower, nil
+}
+
+// end is what Next returns at the end of the file.
+func (p *ParagraphReader) end(out Paragraph, field string) (Paragraph, error) {
 	if err := p.s.Err(); errors.Is(err, bufio.ErrTooLong) {
 		return nil, fmt.Errorf("line %d: longer than %d bytes", p.line+1, maxLine)
 	} else if err != nil {
 		return nil, err
 	}
-	if out != nil {
-		return out, nil
+	if out == nil {
+		return nil, io.EOF
 	}
-	return nil, io.EOF
+	out[field] = string(p.value)
+	return out, nil
 }
 
-func fieldName(s string) bool {
-	if s == "" || s[0] == '-' || s[0] == '#' {
+func fieldName(s []byte) bool {
+	if len(s) == 0 || s[0] == '-' || s[0] == '#' {
 		return false
 	}
 	for i := range len(s) {

@@ -1,7 +1,6 @@
 package deb
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -67,8 +66,8 @@ func parsePackage(para Paragraph) (*Package, error) {
 	if p.Size, err = strconv.ParseInt(para["size"], 10, 64); err != nil || p.Size < 0 {
 		return nil, fmt.Errorf("size %.40q: want a number of bytes", para["size"])
 	}
-	if n, err := hex.Decode(p.SHA256[:], []byte(para["sha256"])); err != nil || n != 32 {
-		return nil, fmt.Errorf("sha256 %.80q: want 64 hex digits", para["sha256"])
+	if p.SHA256, err = parseSHA256(para["sha256"]); err != nil {
+		return nil, err
 	}
 	return p, p.parseRelations(para)
 }

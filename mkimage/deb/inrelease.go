@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"sort"
 	"strconv"
 	"strings"
@@ -96,11 +97,15 @@ func readAllCapped(block *clearsign.Block) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// maxSignatures is how many signatures of one file are tried; Debian's have up to four. Each costs a hash
+// of the whole file.
+const maxSignatures = 16
+
 // verify tries every signature packet by itself: one of an unknown key must not hide a good one.
 func (k Keyring) verify(signed, signature []byte, now time.Time) []string {
 	seen := map[string]bool{}
 	packets := packet.NewReader(bytes.NewReader(signature))
-	for {
+	for range maxSignatures {
 		p, err := packets.Next()
 		if err != nil {
 			break
@@ -132,7 +137,7 @@ func parseRelease(text []byte) (*Release, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := pr.Next(); err == nil {
+	if _, err := pr.Next(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("more than one stanza")
 	}
 	r := &Release{Suite: para["suite"], Codename: para["codename"], Files: map[string]IndexFile{}}
@@ -150,20 +155,32 @@ func parseRelease(text []byte) (*Release, error) {
 			return nil, fmt.Errorf("sha256: line %.80q: want hash, size and path", line)
 		}
 		var file IndexFile
-		if n, err := hex.Decode(file.SHA256[:], []byte(f[0])); err != nil || n != 32 {
-			return nil, fmt.Errorf("sha256: hash %.80q: want 64 hex digits", f[0])
+		if file.SHA256, err = parseSHA256(f[0]); err != nil {
+			return nil, err
 		}
 		if file.Size, err = strconv.ParseInt(f[1], 10, 64); err != nil || file.Size < 0 {
 			return nil, fmt.Errorf("sha256: size %.40q: want a number", f[1])
+		}
+		if _, twice := r.Files[f[2]]; twice {
+			return nil, fmt.Errorf("sha256: path %.200q twice", f[2])
 		}
 		r.Files[f[2]] = file
 	}
 	return r, nil
 }
 
+// parseSHA256 reads 64 hex digits.
+func parseSHA256(s string) (sum [32]byte, err error) {
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != len(sum) {
+		return sum, fmt.Errorf("sha256 %.80q: want 64 hex digits", s)
+	}
+	return [32]byte(b), nil
+}
+
 func parseDate(s string) (time.Time, error) {
 	for _, layout := range []string{time.RFC1123, "Mon, _2 Jan 2006 15:04:05 MST", time.RFC1123Z} {
-		if t, err := time.Parse(layout, s); err == nil {
+		if t, err := time.Parse(layout, s); err == nil && t.Unix() > 0 { // the zero time means: no date
 			return t.UTC(), nil
 		}
 	}

@@ -92,7 +92,11 @@ func TestVerifyInReleaseRefusals(t *testing.T) {
 		"text before":   {append([]byte("Suite: evil\n"), good...), "before the signed message"},
 		"text behind":   {append(bytes.Clone(good), "Suite: evil\n"...), "after the signature"},
 		"no date":       {s.sign(t, strings.Replace(releaseText, "Date: ", "Dote: ", 1)), "date"},
+		"long hash":     {s.sign(t, releaseText+" "+strings.Repeat("0", 66)+" 1 x\n"), "64 hex digits"},
 		"bad line":      {s.sign(t, releaseText+" zz 1 x\n"), "64 hex digits"},
+		"path twice":    {s.sign(t, releaseText+" 0000000000000000000000000000000000000000000000000000000000000002 12 main/binary-amd64/Packages\n"), "twice"},
+		"bad stanza":    {s.sign(t, releaseText+"\nno field\n"), "more than one stanza"},
+		"year one":      {s.sign(t, strings.Replace(releaseText, "28 Nov 2026", "01 Jan 0001", 1)), "valid-until"},
 		"two stanzas":   {s.sign(t, releaseText+"\nSuite: evil\n"), "more than one stanza"},
 		"too large":     {make([]byte, MaxInRelease+1), "at most"},
 		"cut signature": {good[:len(good)-80], ""},
@@ -103,6 +107,29 @@ func TestVerifyInReleaseRefusals(t *testing.T) {
 	}
 	if _, err := VerifyInRelease(good, Keyring{}, now); err == nil {
 		t.Error("no keys: no error")
+	}
+}
+
+// TestSignatures: a signature of a stranger beside a good one changes nothing; no file makes the reader try
+// more than maxSignatures.
+func TestSignatures(t *testing.T) {
+	s, stranger := newSigner(t, now.Add(-time.Hour)), newSigner(t, now.Add(-time.Hour))
+	detached := func(s *signer) []byte {
+		var b bytes.Buffer
+		if err := openpgp.DetachSign(&b, s.entity, strings.NewReader("text"), &packet.Config{Time: func() time.Time { return s.now }}); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	strange, good := detached(stranger), detached(s)
+	for n, want := range map[int]int{0: 1, 1: 1, maxSignatures - 1: 1, maxSignatures: 0} {
+		signatures := append(bytes.Repeat(strange, n), good...)
+		if got := s.ring.verify([]byte("text"), append(signatures, strange...), now); len(got) != want {
+			t.Errorf("after %d strangers: signers %q, want %d", n, got, want)
+		}
+	}
+	if got := s.ring.verify([]byte("other"), good, now); len(got) != 0 {
+		t.Errorf("other text: signers %q", got)
 	}
 }
 
@@ -145,6 +172,15 @@ func FuzzVerifyInRelease(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if r, err := VerifyInRelease(b, other.ring, now); err == nil {
 			t.Error(fmt.Sprintf("accepted without a key: %+v", r))
+		}
+	})
+}
+
+func FuzzRelease(f *testing.F) {
+	f.Add([]byte(releaseText))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if r, err := parseRelease(b); err == nil && r.Date.IsZero() {
+			t.Errorf("no date: %+v", r)
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -112,6 +113,7 @@ func TestIndexRefusals(t *testing.T) {
 		"climbing path":    {"pool/a.deb", "../../x", "clean relative path"},
 		"size":             {"Size: 1", "Size: -1", "number of bytes"},
 		"short hash":       {"SHA256: 00", "SHA256: 0", "64 hex digits"},
+		"long hash":        {"SHA256: 00", "SHA256: 0000", "64 hex digits"},
 		"dependency":       {"Size: 1", "Size: 1\nDepends: bb (~ 1)", "one of << <="},
 		"open parenthesis": {"Size: 1", "Size: 1\nDepends: bb (>= 1", "closing parenthesis"},
 		"long line":        {"Size: 1", "Size: 1\nX: " + strings.Repeat("x", maxLine), "longer than"},
@@ -141,6 +143,37 @@ func TestVersionOrder(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestLongStanza: continuation lines cost what they are long, not that by their number.
+func TestLongStanza(t *testing.T) {
+	p, err := NewParagraphReader(strings.NewReader("A: b\n" + strings.Repeat(" x\n", 6<<20) + "C: d\n")).Next()
+	if err == nil || !strings.Contains(err.Error(), "stanza longer than") {
+		t.Errorf("%d fields, %v", len(p), err)
+	}
+	p, err = NewParagraphReader(strings.NewReader("A: b\n" + strings.Repeat(" x\n", 4<<20) + "C: d\n")).Next()
+	if err != nil || len(p["a"]) != 1+2*4<<20 || p["c"] != "d" {
+		t.Errorf("%d bytes, %v", len(p["a"]), err)
+	}
+}
+
+func FuzzIndex(f *testing.F) {
+	f.Add("Package: aa\nVersion: 1\nArchitecture: all\nDepends: b (>= 1) | c\nProvides: d (= 2)\nFilename: pool/a.deb\nSize: 1\nSHA256: " + strings.Repeat("0", 64) + "\n")
+	f.Fuzz(func(t *testing.T, s string) {
+		ps, err := ParseIndex(strings.NewReader(s))
+		if err != nil {
+			return
+		}
+		for _, p := range ps {
+			if !filepath.IsLocal(p.Filename) || p.Size < 0 {
+				t.Errorf("file %q of %d bytes", p.Filename, p.Size)
+			}
+		}
+		r := NewResolver(ps, "amd64")
+		if chosen, err := r.Resolve(r.Base()); err == nil && len(chosen) < len(r.Base()) {
+			t.Errorf("%d packages of %d", len(chosen), len(r.Base()))
+		}
+	})
 }
 
 func FuzzVersion(f *testing.F) {

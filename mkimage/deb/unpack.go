@@ -22,8 +22,9 @@ import (
 // decompresses nothing.
 //
 // The cache belongs to the user who builds. Against accidents the list of files carries its own SHA-256,
-// and every writer checks the SHA-256 of each file as it reads it: a damaged cache is an error, never
-// wrong bytes.
+// and every writer checks the SHA-256 of each file as it reads it: a damaged list is made again, damaged
+// contents are an error that names the file to remove ([tree.ErrDigest]), and neither becomes wrong bytes.
+// Against who may write into the cache there is no protection: that is who runs the build.
 func Unpack(ctx context.Context, path string, sum [32]byte, cacheDir string) (*Archive, error) {
 	c := cached{dir: cacheDir, name: hex.EncodeToString(sum[:])}
 	if a, err := c.load(); err == nil {
@@ -73,14 +74,34 @@ type stored struct {
 	Entries []storedEntry
 }
 
+// A storedEntry is a tree.Entry. Paths are bytes because they need not be UTF-8, which JSON strings must be.
 type storedEntry struct {
-	tree.Entry
-	Digest string
-	Offset int64
-	Data   struct{} `json:"-"`
+	Path, Link []byte
+	Kind       tree.Kind
+	Mode       uint32
+	UID, GID   uint32
+	MTime      int64
+	Size       int64             `json:",omitempty"`
+	Offset     int64             `json:",omitempty"`
+	Digest     []byte            `json:",omitempty"`
+	Xattrs     map[string][]byte `json:",omitempty"`
 }
 
-const storedVersion = 1
+// storedVersion is that of the reader too: it changes when packages are read, or refused, differently.
+const storedVersion = 2
+
+func (se storedEntry) entry(tar, source string) (tree.Entry, bool) {
+	e := tree.Entry{Path: string(se.Path), Link: string(se.Link), Kind: se.Kind, Mode: se.Mode, UID: se.UID, GID: se.GID,
+		MTime: se.MTime, Size: se.Size, Xattrs: se.Xattrs, Source: source}
+	if e.Kind == tree.File {
+		if len(se.Digest) != len(e.Digest) {
+			return e, false
+		}
+		e.Digest = [32]byte(se.Digest)
+		e.Data = slice{tar, se.Offset, e.Size}
+	}
+	return e, true
+}
 
 // slice is a Content: bytes of the unpacked tar.
 type slice struct {
@@ -88,6 +109,10 @@ type slice struct {
 	offset, size int64
 }
 
+// Location names the file for messages. It is made again when it is missing.
+func (s slice) Location() string { return "cached in " + s.path + ": remove it" }
+
+// Open returns a reader over the bytes.
 func (s slice) Open() (io.ReadCloser, error) {
 	f, err := os.Open(s.path)
 	if err != nil {
@@ -115,18 +140,19 @@ func (c cached) load() (*Archive, error) {
 	if fi, err := os.Stat(c.tar()); err != nil || fi.Size() != s.TarSize {
 		return nil, os.ErrNotExist
 	}
-	a := &Archive{Control: s.Control, Scripts: s.Scripts}
-	for _, se := range s.Entries {
-		e := se.Entry
-		if e.Kind == tree.File {
-			if n, err := hex.Decode(e.Digest[:], []byte(se.Digest)); err != nil || n != 32 {
-				return nil, os.ErrNotExist
-			}
-			e.Data = slice{c.tar(), se.Offset, e.Size}
+	a := &Archive{Control: s.Control, Scripts: s.Scripts, Entries: make([]tree.Entry, len(s.Entries))}
+	for i, se := range s.Entries {
+		var ok bool
+		if a.Entries[i], ok = se.entry(c.tar(), a.source()); !ok {
+			return nil, os.ErrNotExist
 		}
-		a.Entries = append(a.Entries, e)
 	}
 	return a, nil
+}
+
+// source is how messages name the package.
+func (a *Archive) source() string {
+	return fmt.Sprintf("package %s %s", a.Control["package"], a.Control["version"])
 }
 
 // fill decompresses and lists the package.
@@ -158,8 +184,7 @@ func (c cached) fill(ctx context.Context, f *os.File) (*Archive, error) {
 	defer out.Abort()
 	w := bufio.NewWriterSize(out, 256<<10)
 	p := &position{ctx: ctx, r: io.TeeReader(z, w)}
-	source := fmt.Sprintf("package %s %s", a.Control["package"], a.Control["version"])
-	if a.Entries, err = readData(p, source, func(off, size int64) tree.Content { return slice{c.tar(), off, size} }); err != nil {
+	if a.Entries, err = readData(p, a.source(), func(off, size int64) tree.Content { return slice{c.tar(), off, size} }); err != nil {
 		return nil, err
 	}
 	if err := w.Flush(); err != nil {
@@ -174,11 +199,10 @@ func (c cached) fill(ctx context.Context, f *os.File) (*Archive, error) {
 func (c cached) save(a *Archive, tarSize int64) error {
 	s := stored{Version: storedVersion, TarSize: tarSize, Control: a.Control, Scripts: a.Scripts}
 	for _, e := range a.Entries {
-		se := storedEntry{Entry: e}
+		se := storedEntry{Path: []byte(e.Path), Link: []byte(e.Link), Kind: e.Kind, Mode: e.Mode, UID: e.UID, GID: e.GID, MTime: e.MTime, Size: e.Size, Xattrs: e.Xattrs}
 		if sl, ok := e.Data.(slice); ok {
-			se.Digest, se.Offset = hex.EncodeToString(e.Digest[:]), sl.offset
+			se.Digest, se.Offset = e.Digest[:], sl.offset
 		}
-		se.Entry.Data = nil
 		s.Entries = append(s.Entries, se)
 	}
 	line, err := json.Marshal(s)

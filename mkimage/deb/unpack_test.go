@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"tally/internal/testtool"
 	"tally/mkimage/tree"
@@ -26,6 +27,7 @@ var sampleHeaders = []tar.Header{
 	{Name: "./usr/bin/a", Typeflag: tar.TypeReg, Mode: 0o4755, Uid: 1, Gid: 2},
 	{Name: "./usr/bin/b", Typeflag: tar.TypeLink, Linkname: "./usr/bin/a", Mode: 0o755},
 	{Name: "./usr/bin/c", Typeflag: tar.TypeSymlink, Linkname: "/etc/x", Mode: 0o777},
+	{Name: "./usr/\xe9t\xe9", Typeflag: tar.TypeSymlink, Linkname: "\xff", Mode: 0o777, Format: tar.FormatGNU},
 	{Name: "./usr/empty", Typeflag: tar.TypeReg, PAXRecords: map[string]string{"SCHILY.xattr.security.capability": "cap"}},
 }
 
@@ -56,12 +58,13 @@ func list(t *testing.T, a *Archive) map[string]string {
 }
 
 var sampleList = map[string]string{
-	"usr":       "directory 0755 0:0",
-	"usr/bin":   "directory 0755 0:0",
-	"usr/bin/a": "file 4755 1:2 hello",
-	"usr/bin/b": "hard link 0755 0:0 -> usr/bin/a",
-	"usr/bin/c": "symlink 0777 0:0 -> /etc/x",
-	"usr/empty": "file 0644 0:0  security.capability=cap",
+	"usr":           "directory 0755 0:0",
+	"usr/bin":       "directory 0755 0:0",
+	"usr/bin/a":     "file 4755 1:2 hello",
+	"usr/bin/b":     "hard link 0755 0:0 -> usr/bin/a",
+	"usr/bin/c":     "symlink 0777 0:0 -> /etc/x",
+	"usr/\xe9t\xe9": "symlink 0777 0:0 -> \xff", // no UTF-8: as it is, from the cache too
+	"usr/empty":     "file 0644 0:0  security.capability=cap",
 }
 
 func TestUnpack(t *testing.T) {
@@ -107,11 +110,15 @@ func TestDamagedCache(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	os.Remove(tars[0])
+	if _, err := Unpack(t.Context(), path, sum, cache); err != nil {
+		t.Fatalf("missing contents: %v", err)
+	}
 	os.WriteFile(tars[0], bytes.Replace(b, []byte("hello"), []byte("jello"), 1), 0o644)
 	for _, e := range a.Entries {
 		if e.Path == "usr/bin/a" {
-			if err := e.CopyTo(t.Context(), io.Discard, make([]byte, 64)); !errors.Is(err, tree.ErrDigest) {
-				t.Errorf("damaged contents: %v, want %v", err, tree.ErrDigest)
+			if err := e.CopyTo(t.Context(), io.Discard, make([]byte, 64)); !errors.Is(err, tree.ErrDigest) || !strings.Contains(err.Error(), tars[0]) {
+				t.Errorf("damaged contents: %v, want %v that names %s", err, tree.ErrDigest, tars[0])
 			}
 		}
 	}
@@ -121,6 +128,10 @@ func TestUnpackRefusals(t *testing.T) {
 	one := func(h tar.Header) []byte { return debFile(t, tarFile(t, map[string]string{h.Name: "x"}, h)) }
 	good := debFile(t, tarFile(t, sampleContents, sampleHeaders...))
 	data := tarFile(t, nil)
+	stanzas := func(text string) []byte {
+		control := tarFile(t, map[string]string{"control": text}, tar.Header{Name: "control"})
+		return arFile("debian-binary", []byte("2.0\n"), "control.tar", control, "data.tar", data)
+	}
 	for name, c := range map[string]struct {
 		deb  []byte
 		want string
@@ -143,6 +154,17 @@ func TestUnpackRefusals(t *testing.T) {
 		"fifo":                {debFile(t, tarFile(t, nil, tar.Header{Name: "./run/x", Typeflag: tar.TypeFifo})), "not supported"},
 		"duplicate path":      {debFile(t, tarFile(t, nil, tar.Header{Name: "./a", Typeflag: tar.TypeReg}, tar.Header{Name: "a", Typeflag: tar.TypeReg})), `path "a" twice`},
 		"hard link outside":   {debFile(t, tarFile(t, nil, tar.Header{Name: "./a", Typeflag: tar.TypeLink, Linkname: "../../etc/shadow"})), "outside the image"},
+		"setting attribute":   {one(tar.Header{Name: "./a", Typeflag: tar.TypeReg, PAXRecords: map[string]string{"SCHILY.xattr.security.selinux": "x"}}), "want security.capability or user.*"},
+		"unknown record":      {one(tar.Header{Name: "./a", Typeflag: tar.TypeReg, PAXRecords: map[string]string{"VENDOR.thing": "x"}}), `"VENDOR.thing" is not supported`},
+		"owner over 32 bits":  {one(tar.Header{Name: "./a", Typeflag: tar.TypeReg, Uid: 1 << 32, Format: tar.FormatGNU}), "out of range"},
+		"negative group":      {one(tar.Header{Name: "./a", Typeflag: tar.TypeReg, Gid: -1, Format: tar.FormatGNU}), "out of range"},
+		"mode of nothing":     {one(tar.Header{Name: "./a", Typeflag: tar.TypeReg, Mode: 0o200644}), "out of range"},
+		"global header":       {debFile(t, tarFile(t, nil, tar.Header{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"comment": "x"}})), "not supported"},
+		"two controls":        {arFile("debian-binary", []byte("2.0\n"), "control.tar", tarFile(t, nil, tar.Header{Name: "postinst"}, tar.Header{Name: "./postinst"}), "data.tar", data), `path "postinst" twice`},
+		"climbing script":     {arFile("debian-binary", []byte("2.0\n"), "control.tar", tarFile(t, nil, tar.Header{Name: "x/../postinst"}), "data.tar", data), `element ".."`},
+		"two stanzas":         {stanzas("Package: x\n\nPackage: y\n"), "want one stanza"},
+		"empty stanza":        {stanzas("\n\n"), "want one stanza"},
+		"latin-1 stanza":      {stanzas("Package: x\nMaintainer: Andr\xe9\n"), `field "maintainer": not in UTF-8`},
 		"truncated tar":       {debFile(t, tarFile(t, sampleContents, sampleHeaders...)[:700]), "data.tar"},
 	} {
 		cache := t.TempDir()
@@ -288,6 +310,40 @@ func FuzzControl(f *testing.F) {
 			if _, err := r.Next(); err != nil {
 				return
 			}
+		}
+	})
+}
+
+func FuzzControlTar(f *testing.F) {
+	f.Add(control(f, "postinst"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		para, scripts, err := readControl(bytes.NewReader(b), "control.tar")
+		if err == nil && (para == nil || len(scripts) > len(scriptNames)) {
+			t.Errorf("%d scripts of %v", len(scripts), para)
+		}
+	})
+}
+
+// FuzzDeb holds the first reading against the one from the cache.
+func FuzzDeb(f *testing.F) {
+	for _, data := range [][]byte{tarFile(f, sampleContents, sampleHeaders...), tarFile(f, nil)} {
+		f.Add(debFile(f, data, "postinst"))
+		f.Add(arFile("debian-binary", []byte("2.0\n"), "control.tar.xz", xzipped(f, control(f)), "data.tar.zst", zst(f, data)))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		path, sum := save(t, b)
+		cache := t.TempDir()
+		cold, err := Unpack(t.Context(), path, sum, cache)
+		if err != nil {
+			return
+		}
+		os.Remove(path)
+		cached, err := Unpack(t.Context(), path, sum, cache)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(cold, cached, cmp.AllowUnexported(slice{}), cmpopts.EquateEmpty()); d != "" {
+			t.Error(d)
 		}
 	})
 }

@@ -20,6 +20,20 @@ func NewFile(path string, mode uint32, data []byte, source string) Entry {
 	return Entry{Path: path, Kind: File, Mode: mode, Size: int64(len(data)), Digest: sha256.Sum256(data), Data: Bytes(data), Source: source}
 }
 
+// A Located is a Content that lies in a file. What is wrong with the bytes is wrong with that file, so
+// errors name it.
+type Located interface {
+	Location() string // e.g. a path in a cache, with what to do about it
+}
+
+// location is what an error says about where the contents of e lie.
+func (e *Entry) location() string {
+	if l, ok := e.Data.(Located); ok {
+		return " (" + l.Location() + ")"
+	}
+	return ""
+}
+
 // What writers return, wrapped, when a Content is not what its entry says.
 var (
 	ErrSize   = errors.New("contents have not the declared size")
@@ -42,10 +56,10 @@ func (e *Entry) CopyTo(ctx context.Context, w io.Writer, buf []byte) error {
 		}
 	}
 	if n != e.Size {
-		return fmt.Errorf("path %q from %s: %w: %d bytes, want %d", e.Path, e.Source, ErrSize, n, e.Size)
+		return fmt.Errorf("path %q from %s: %w: %d bytes, want %d%s", e.Path, e.Source, ErrSize, n, e.Size, e.location())
 	}
 	if got := h.Sum(nil); !bytes.Equal(got, e.Digest[:]) {
-		return fmt.Errorf("path %q from %s: %w: %x, want %x", e.Path, e.Source, ErrDigest, got, e.Digest)
+		return fmt.Errorf("path %q from %s: %w: %x, want %x%s", e.Path, e.Source, ErrDigest, got, e.Digest, e.location())
 	}
 	return nil
 }
