@@ -9,7 +9,9 @@ import (
 
 // A Resolver chooses packages. It is deterministic: among several versions of a name the highest wins,
 // among alternatives the first that can be satisfied, among providers of a virtual package the one of
-// the highest priority, then the first by name.
+// the highest priority, then the first by name. What has one answer is taken before anything that has
+// several, and a package that conflicts with one taken before is passed over; nothing taken is given up
+// again. So it may find no answer where a search would, and says which two packages stood in the way.
 type Resolver struct {
 	byName   map[string][]*Package // highest version first
 	provides map[string][]provider
@@ -71,43 +73,58 @@ type state struct {
 	chosen map[string]*Package
 	have   map[string][]provider // virtual names provided by chosen packages
 	order  []*Package
+	must   []want // dependencies with one answer
+	choice []want // dependencies with several
+}
+
+// A want is a dependency that somebody has.
+type want struct {
+	alts []Relation
+	by   string
 }
 
 // Resolve returns the packages that roots need, roots included, sorted by name. Recommends are not
 // followed. A name that nothing satisfies and a conflict between two chosen packages are errors.
 func (r *Resolver) Resolve(roots []string) ([]*Package, error) {
 	s := &state{Resolver: r, chosen: map[string]*Package{}, have: map[string][]provider{}}
-	type want struct {
-		alts []Relation
-		by   string
-	}
-	var queue []want
 	for _, name := range roots {
-		queue = append(queue, want{[]Relation{{Name: name}}, "the spec"})
+		s.push(want{[]Relation{{Name: name}}, "the spec"})
 	}
-	for len(queue) > 0 {
-		w := queue[0]
-		queue = queue[1:]
+	for w, ok := s.pop(); ok; w, ok = s.pop() {
 		if s.satisfied(w.alts) {
 			continue
 		}
-		p := s.choose(w.alts)
-		if p == nil {
-			return nil, fmt.Errorf("package %s, wanted by %s, is in none of the suites", joinAlts(w.alts), w.by)
-		}
-		if old := s.chosen[p.Name]; old != nil {
-			return nil, fmt.Errorf("package %s, wanted by %s: version %s is already chosen", joinAlts(w.alts), w.by, old.Version)
+		p, err := s.choose(w)
+		if err != nil {
+			return nil, err
 		}
 		s.add(p)
 		for _, d := range p.Depends {
-			queue = append(queue, want{d, "package " + p.Name})
+			s.push(want{d, "package " + p.Name})
 		}
-	}
-	if err := s.conflicts(); err != nil {
-		return nil, err
 	}
 	slices.SortFunc(s.order, func(a, b *Package) int { return cmp.Compare(a.Name, b.Name) })
 	return s.order, nil
+}
+
+func (s *state) push(w want) {
+	if len(s.candidates(w.alts)) > 1 {
+		s.choice = append(s.choice, w)
+	} else {
+		s.must = append(s.must, w)
+	}
+}
+
+func (s *state) pop() (w want, ok bool) {
+	queue := &s.must
+	if len(s.must) == 0 {
+		queue = &s.choice
+	}
+	if len(*queue) == 0 {
+		return w, false
+	}
+	w, *queue = (*queue)[0], (*queue)[1:]
+	return w, true
 }
 
 func joinAlts(alts []Relation) string {
@@ -140,38 +157,72 @@ func (s *state) satisfied(alts []Relation) bool {
 	return false
 }
 
-// choose returns the package for the first alternative that exists.
-func (s *state) choose(alts []Relation) *Package {
+// candidates lists the packages that satisfy one of alts, the best first.
+func (s *state) candidates(alts []Relation) []*Package {
+	var all []*Package
 	for _, a := range alts {
 		for _, p := range s.byName[a.Name] {
 			if a.satisfiedBy(p.Version) {
-				return p
+				all = append(all, p)
+				break
 			}
 		}
 		for _, v := range s.provides[a.Name] {
 			if a.satisfiedBy(v.version) {
-				return v.p
+				all = append(all, v.p)
 			}
+		}
+	}
+	return all
+}
+
+// choose returns the best package for w that can stand beside those chosen.
+func (s *state) choose(w want) (*Package, error) {
+	var first error
+	for _, p := range s.candidates(w.alts) {
+		err := s.fits(p)
+		if err == nil {
+			return p, nil
+		}
+		if first == nil {
+			first = fmt.Errorf("package %s, wanted by %s: %w", joinAlts(w.alts), w.by, err)
+		}
+	}
+	if first == nil {
+		first = fmt.Errorf("package %s, wanted by %s, is in none of the suites", joinAlts(w.alts), w.by)
+	}
+	return nil, first
+}
+
+// fits says why p cannot be added.
+func (s *state) fits(p *Package) error {
+	if old := s.chosen[p.Name]; old != nil {
+		return fmt.Errorf("version %s is already chosen", old.Version)
+	}
+	for _, q := range s.order {
+		if name := excludes(p, q); name != "" {
+			return fmt.Errorf("package %s conflicts with package %s%s", p.Name, q.Name, name)
+		}
+		if name := excludes(q, p); name != "" {
+			return fmt.Errorf("package %s conflicts with package %s%s", q.Name, p.Name, name)
 		}
 	}
 	return nil
 }
 
-// conflicts names two chosen packages that exclude each other.
-func (s *state) conflicts() error {
-	for _, p := range s.order {
-		for _, alts := range p.Conflicts {
-			for _, a := range alts {
-				if q := s.chosen[a.Name]; q != nil && q != p && a.satisfiedBy(q.Version) {
-					return fmt.Errorf("package %s conflicts with package %s %s", p.Name, q.Name, q.Version)
-				}
-				for _, v := range s.have[a.Name] {
-					if v.p != p && a.satisfiedBy(v.version) {
-						return fmt.Errorf("package %s conflicts with package %s, which provides %s", p.Name, v.p.Name, a.Name)
-					}
+// excludes says by what q is in conflict with p: its version, or what it provides; "" is by nothing.
+func excludes(p, q *Package) string {
+	for _, alts := range p.Conflicts {
+		for _, a := range alts {
+			if a.Name == q.Name && a.satisfiedBy(q.Version) {
+				return " " + string(q.Version)
+			}
+			for _, v := range q.Provides {
+				if v.Name == a.Name && a.satisfiedBy(v.Version) {
+					return ", which provides " + a.Name
 				}
 			}
 		}
 	}
-	return nil
+	return ""
 }

@@ -60,6 +60,9 @@ func TestResolve(t *testing.T) {
 		"provider is there":    {[]string{"aa 1; Depends: vv", "zz 1; Provides: vv", "yy 1; Provides: vv"}, []string{"zz", "aa"}, "aa=1 zz=1"},
 		"versioned provision":  {[]string{"aa 1; Depends: vv (>= 2)", "yy 1; Provides: vv (= 1)", "zz 1; Provides: vv (= 3)"}, []string{"aa"}, "aa=1 zz=1"},
 		"cycle":                {[]string{"aa 1; Depends: bb", "bb 1; Depends: aa"}, []string{"aa"}, "aa=1 bb=1"},
+		"conflict passed over": {[]string{"aa 1; Depends: bb | cc, dd", "bb 1", "cc 1", "dd 1; Conflicts: bb"}, []string{"aa"}, "aa=1 cc=1 dd=1"},
+		"one answer first":     {[]string{"aa 1; Depends: bb | cc, dd", "bb 1", "cc 1", "dd 1; Depends: cc"}, []string{"aa"}, "aa=1 cc=1 dd=1"},
+		"provides and breaks":  {[]string{"aa 2; Provides: vv; Conflicts: vv; Breaks: vv"}, []string{"aa"}, "aa=2"},
 		"any architecture":     {[]string{"aa 1; Depends: bb:any", "bb 1"}, []string{"aa"}, "aa=1 bb=1"},
 	} {
 		if got, err := resolve(index(t, c.index...), c.roots...); err != nil || got != c.want {
