@@ -6,7 +6,8 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
+
+	"tally/internal/xz"
 )
 
 // maxWindow bounds what a decompressor may allocate, in bytes.
@@ -20,7 +21,7 @@ func decompress(name, base string, r io.Reader) (io.ReadCloser, error) {
 	case base + ".gz":
 		return gzip.NewReader(r)
 	case base + ".xz":
-		x, err := xz.ReaderConfig{DictCap: 1 << 16}.NewReader(r)
+		x, err := xz.NewReader(r, maxWindow)
 		if err != nil {
 			return nil, err
 		}

@@ -8,8 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/ulikunitz/xz"
-
+	"tally/internal/xz"
 	"tally/mkimage/deb"
 )
 
@@ -84,7 +83,7 @@ func chainIndex(ctx context.Context, idx Index, rel *deb.Release, store *Store, 
 	if err != nil {
 		return err
 	}
-	r, err := xz.NewReader(bytes.NewReader(data))
+	r, err := xz.NewReader(bytes.NewReader(data), xz.MaxDict)
 	if err != nil {
 		return fmt.Errorf("%s.xz: %w", name, err)
 	}

@@ -10,8 +10,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/ulikunitz/xz"
-
+	"tally/internal/xz"
 	"tally/mkimage/deb"
 )
 
@@ -125,7 +124,7 @@ func (x *Indexer) component(ctx context.Context, idx *suiteIndex, base, componen
 	if err != nil {
 		return err
 	}
-	r, err := xz.NewReader(bytes.NewReader(data))
+	r, err := xz.NewReader(bytes.NewReader(data), xz.MaxDict)
 	if err != nil {
 		return fmt.Errorf("%s.xz: %w", name, err)
 	}

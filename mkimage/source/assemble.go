@@ -10,8 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/ulikunitz/xz"
-
+	"tally/internal/xz"
 	"tally/mkimage"
 	"tally/mkimage/lock"
 	"tally/mkimage/spec"
@@ -193,7 +192,7 @@ func (a *assembler) expand(ctx context.Context, w io.Writer, p, decompress strin
 	defer in.Close()
 	var r io.Reader = ctxReader{ctx, in}
 	if decompress == "xz" {
-		if r, err = xz.NewReader(r); err != nil {
+		if r, err = xz.NewReader(r, xz.MaxDict); err != nil {
 			return err
 		}
 	}
