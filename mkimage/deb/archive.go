@@ -37,9 +37,6 @@ var scriptNames = []string{"config", "postinst", "postrm", "preinst", "prerm"}
 
 // members finds the three members a .deb must have, in their order.
 func members(r io.ReaderAt, size int64) (control, data member, err error) {
-	if size > MaxPackage {
-		return control, data, fmt.Errorf("%d bytes, want at most %d", size, int64(MaxPackage))
-	}
 	all, err := readAr(r, size)
 	if err != nil {
 		return control, data, err
@@ -63,13 +60,13 @@ func members(r io.ReaderAt, size int64) (control, data member, err error) {
 }
 
 // readControl reads control.tar: the stanza and which scripts there are.
-func readControl(r io.Reader, name string) (Paragraph, []string, error) {
+func readControl(ctx context.Context, r io.Reader, name string) (Paragraph, []string, error) {
 	z, err := decompress(name, "control.tar", r)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer z.Close()
-	tr := tar.NewReader(io.LimitReader(z, maxControl))
+	tr := tar.NewReader(&position{ctx: ctx, r: z, limit: maxControl})
 	var para Paragraph
 	var scripts []string
 	seen := map[string]bool{}
@@ -129,9 +126,10 @@ func stanza(r io.Reader) (Paragraph, error) {
 
 // position counts what a tar reader has taken, which tells where contents lie.
 type position struct {
-	ctx context.Context
-	r   io.Reader
-	n   int64
+	ctx   context.Context
+	r     io.Reader
+	n     int64
+	limit int64
 }
 
 func (p *position) Read(b []byte) (int, error) {
@@ -139,8 +137,8 @@ func (p *position) Read(b []byte) (int, error) {
 		return 0, err
 	}
 	n, err := p.r.Read(b)
-	if p.n += int64(n); p.n > maxUnpacked {
-		return n, fmt.Errorf("unpacks to more than %d bytes", int64(maxUnpacked))
+	if p.n += int64(n); p.n > p.limit {
+		return 0, fmt.Errorf("more than %d bytes", p.limit) // with n, a full read would pass for good
 	}
 	return n, err
 }
@@ -170,7 +168,7 @@ func readData(p *position, source string, contents func(offset, size int64) tree
 			return nil, fmt.Errorf("data.tar: path %q twice", e.Path)
 		}
 		if len(all) >= maxFiles {
-			return nil, fmt.Errorf("data.tar: more than %d files", maxFiles)
+			return nil, fmt.Errorf("data.tar: more than %d files", int(maxFiles))
 		}
 		seen[e.Path] = true
 		if e.Kind == tree.File {

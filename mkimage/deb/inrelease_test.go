@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -130,6 +131,36 @@ func TestSignatures(t *testing.T) {
 	}
 	if got := s.ring.verify([]byte("other"), good, now); len(got) != 0 {
 		t.Errorf("other text: signers %q", got)
+	}
+}
+
+// TestPinnedKeys holds the pinned keys against those of Debian's own package on this machine.
+func TestPinnedKeys(t *testing.T) {
+	keys, err := DebianKeyring()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var machine []byte
+	for _, ending := range []string{"gpg", "pgp"} {
+		if b, err := os.ReadFile("/usr/share/keyrings/debian-archive-keyring." + ending); err == nil {
+			machine = b
+		}
+	}
+	if machine == nil {
+		testtool.Missing(t, "package debian-archive-keyring is not installed")
+	}
+	list, err := openpgp.ReadKeyRing(bytes.NewReader(machine))
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs := Keyring{list}.Fingerprints()
+	if got := keys.Fingerprints(); len(got) != 6 { // stable, automatic and security of two releases
+		t.Errorf("%d keys: %q", len(got), got)
+	}
+	for _, f := range keys.Fingerprints() {
+		if !slices.Contains(theirs, f) {
+			t.Errorf("key %s is not one of Debian's: %q", f, theirs)
+		}
 	}
 }
 

@@ -48,14 +48,21 @@ func Unpack(ctx context.Context, path string, sum [32]byte, cacheDir string) (*A
 }
 
 func checkSum(ctx context.Context, f *os.File, want [32]byte) error {
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if fi.Size() > MaxPackage {
+		return fmt.Errorf("%d bytes, want at most %d", fi.Size(), int64(MaxPackage))
+	}
 	h := sha256.New()
-	if _, err := io.Copy(h, &position{ctx: ctx, r: f}); err != nil {
+	if _, err := io.Copy(h, &position{ctx: ctx, r: f, limit: MaxPackage}); err != nil {
 		return err
 	}
 	if got := h.Sum(nil); [32]byte(got) != want {
 		return fmt.Errorf("SHA-256 %x, want %x", got, want)
 	}
-	_, err := f.Seek(0, io.SeekStart)
+	_, err = f.Seek(0, io.SeekStart)
 	return err
 }
 
@@ -166,7 +173,7 @@ func (c cached) fill(ctx context.Context, f *os.File) (*Archive, error) {
 		return nil, err
 	}
 	a := new(Archive)
-	if a.Control, a.Scripts, err = readControl(io.NewSectionReader(f, control.offset, control.size), control.name); err != nil {
+	if a.Control, a.Scripts, err = readControl(ctx, io.NewSectionReader(f, control.offset, control.size), control.name); err != nil {
 		return nil, err
 	}
 	z, err := decompress(data.name, "data.tar", bufio.NewReaderSize(io.NewSectionReader(f, data.offset, data.size), 64<<10))
@@ -183,7 +190,7 @@ func (c cached) fill(ctx context.Context, f *os.File) (*Archive, error) {
 	}
 	defer out.Abort()
 	w := bufio.NewWriterSize(out, 256<<10)
-	p := &position{ctx: ctx, r: io.TeeReader(z, w)}
+	p := &position{ctx: ctx, r: io.TeeReader(z, w), limit: maxUnpacked}
 	if a.Entries, err = readData(p, a.source(), func(off, size int64) tree.Content { return slice{c.tar(), off, size} }); err != nil {
 		return nil, err
 	}

@@ -162,6 +162,7 @@ func TestUnpackRefusals(t *testing.T) {
 		"global header":       {debFile(t, tarFile(t, nil, tar.Header{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"comment": "x"}})), "not supported"},
 		"two controls":        {arFile("debian-binary", []byte("2.0\n"), "control.tar", tarFile(t, nil, tar.Header{Name: "postinst"}, tar.Header{Name: "./postinst"}), "data.tar", data), `path "postinst" twice`},
 		"climbing script":     {arFile("debian-binary", []byte("2.0\n"), "control.tar", tarFile(t, nil, tar.Header{Name: "x/../postinst"}), "data.tar", data), `element ".."`},
+		"large control":       {arFile("debian-binary", []byte("2.0\n"), "control.tar.gz", gz(tarFile(t, map[string]string{"x": strings.Repeat("x", maxControl)}, tar.Header{Name: "x"})), "data.tar", data), "more than 16777216 bytes"},
 		"two stanzas":         {stanzas("Package: x\n\nPackage: y\n"), "want one stanza"},
 		"empty stanza":        {stanzas("\n\n"), "want one stanza"},
 		"latin-1 stanza":      {stanzas("Package: x\nMaintainer: Andr\xe9\n"), `field "maintainer": not in UTF-8`},
@@ -186,6 +187,28 @@ func TestUnpackRefusals(t *testing.T) {
 	sum[0] ^= 1
 	if _, err := Unpack(ctx, path, sum, t.TempDir()); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// TestLimits: what is too large is not read on, before anything is hashed or kept.
+func TestLimits(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "huge.deb")
+	if err := os.WriteFile(path, []byte(arMagic), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, MaxPackage+1); err != nil {
+		t.Skipf("no sparse files here: %v", err)
+	}
+	if _, err := Unpack(t.Context(), path, [32]byte{}, t.TempDir()); err == nil || !strings.Contains(err.Error(), "want at most 4294967296") {
+		t.Errorf("huge package: %v", err)
+	}
+	data := tarFile(t, sampleContents, sampleHeaders...)
+	for limit, want := range map[int64]string{int64(len(data)): "", int64(len(data)) - 1: "more than", 1000: "more than 1000 bytes"} {
+		p := &position{ctx: t.Context(), r: bytes.NewReader(data), limit: limit}
+		_, err := readData(p, "x", func(int64, int64) tree.Content { return tree.Bytes(nil) })
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("limit of %d bytes: %v, want %q", limit, err, want)
+		}
 	}
 }
 
@@ -289,7 +312,7 @@ func FuzzAr(f *testing.F) {
 func FuzzDataTar(f *testing.F) {
 	f.Add(tarFile(f, sampleContents, sampleHeaders...))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		p := &position{ctx: t.Context(), r: bytes.NewReader(b)}
+		p := &position{ctx: t.Context(), r: bytes.NewReader(b), limit: 1 << 20}
 		entries, err := readData(p, "x", func(int64, int64) tree.Content { return tree.Bytes(nil) })
 		if err != nil {
 			return
@@ -317,7 +340,7 @@ func FuzzControl(f *testing.F) {
 func FuzzControlTar(f *testing.F) {
 	f.Add(control(f, "postinst"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		para, scripts, err := readControl(bytes.NewReader(b), "control.tar")
+		para, scripts, err := readControl(t.Context(), bytes.NewReader(b), "control.tar")
 		if err == nil && (para == nil || len(scripts) > len(scriptNames)) {
 			t.Errorf("%d scripts of %v", len(scripts), para)
 		}
