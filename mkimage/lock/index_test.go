@@ -228,8 +228,12 @@ func TestIndexRefusals(t *testing.T) {
 		{"from the future", func(f map[string][]byte, x *Indexer) { x.Now = indexDate.Add(-48 * time.Hour) }, "suite trixie"},
 		{"expired", func(f map[string][]byte, x *Indexer) { x.Now = indexDate.Add(30 * 24 * time.Hour) }, "suite trixie-security: "},
 		{"no InRelease", func(f map[string][]byte, x *Indexer) { delete(f, "/debian/dists/trixie/InRelease") }, "InRelease: 404"},
-		{"InRelease too large", func(f map[string][]byte, x *Indexer) { f["/debian/dists/trixie/InRelease"] = make([]byte, deb.MaxInRelease+1) }, "more than"},
-		{"no such package", func(f map[string][]byte, x *Indexer) { addSuite(t, k, f, "/debian", "trixie", "", stanza("lib", "1", "")) }, "app"},
+		{"InRelease too large", func(f map[string][]byte, x *Indexer) {
+			f["/debian/dists/trixie/InRelease"] = make([]byte, deb.MaxInRelease+1)
+		}, "more than"},
+		{"no such package", func(f map[string][]byte, x *Indexer) {
+			addSuite(t, k, f, "/debian", "trixie", "", stanza("lib", "1", ""))
+		}, "app"},
 		{"kernel of the metapackage is gone", func(f map[string][]byte, x *Indexer) {
 			addSuite(t, k, f, "/debian-security", "trixie-security", "", stanza("linux-image-cloud-amd64", "7-1", "Depends: linux-image-7 (= 7-1)\n"))
 		}, "kernel: package linux-image-cloud-amd64 depends on linux-image-7 (= 7-1), which is in none of its suites"},
