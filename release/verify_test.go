@@ -346,3 +346,25 @@ func TestLogKey(t *testing.T) {
 		t.Errorf("ID %x does not begin with the key hash of the verifier key", id)
 	}
 }
+
+// Go's note reader takes signatures whose last base64 character carries stray bits; a checkpoint has one form.
+func TestCheckpointSignatureIsCanonical(t *testing.T) {
+	w := rt.New(t)
+	b, err := release.ParseBundle(w.Bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	good := b.Entry.Checkpoint
+	at := strings.LastIndex(good, "=\n") - 1
+	if _, err := w.Log.OpenCheckpoint([]byte(good)); err != nil || at < 0 {
+		t.Fatalf("checkpoint %q: %v", good, err)
+	}
+	for stray := 1; stray <= 3; stray++ {
+		bad := []byte(good)
+		bad[at] = alphabet[strings.IndexByte(alphabet, bad[at])|stray]
+		if _, err := w.Log.OpenCheckpoint(bad); err == nil || !strings.Contains(err.Error(), "canonical") {
+			t.Errorf("stray bits %02b: %v", stray, err)
+		}
+	}
+}
