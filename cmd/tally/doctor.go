@@ -18,7 +18,7 @@ import (
 )
 
 const doctorDescription = `Looks at programs, devices and settings and says what tally can do here. Nothing is changed and nothing leaves this
-machine. KVM counts only when a guest really ran; /dev/kvm alone proves little. Exit code 0 whatever is found.
+machine. Of KVM it can say at most that a tiny guest ran: whether a stock kernel does, tally run finds out. Exit code 0 whatever is found.
 
 --json prints tally.doctor/v1: can (a list of task, yes, why), found (a list of group, name, state, detail): state is yes, no
 or partly.`
@@ -179,7 +179,7 @@ func (d *diagnosis) booting(ctx context.Context, m machine) {
 		if err := m.probe(ctx, q); err != nil {
 			d.add("boot", "kvm", "no", fmt.Sprintf("%s is there, but a guest does not run: %.90s", qemu.KVMDevice, err))
 		} else {
-			d.add("boot", "kvm", "yes", "a guest ran")
+			d.add("boot", "kvm", "partly", "a tiny guest ran; tally run tries the image's own kernel and else emulates")
 		}
 	}
 	d.program(ctx, m, "boot", "swtpm", "on Debian: apt-get install swtpm (a TPM for guests)")
@@ -236,11 +236,7 @@ func (d *diagnosis) conclude() {
 	}
 	can("measure, verify, appraise", true, "needs nothing but tally", "")
 	can("build and rebuild images", d.has("go") && d.has("debian-mirror"), "go and a Debian mirror are there", "needs go and a Debian mirror (or a full cache and --offline)")
-	how := "in software (TCG)"
-	if d.has("kvm") {
-		how = "with KVM"
-	}
-	can("boot images (tally run)", d.has(qemu.Binary), how, "needs QEMU")
+	can("boot images (tally run)", d.has(qemu.Binary), "in software (TCG), or with KVM where the image's kernel runs on it", "needs QEMU")
 	can("be an attested enclave", d.has("sev-guest") || d.has("tdx-guest"), "a TEE device is there", "no TEE device: evidence made here is marked insecure")
 	can("host confidential guests", d.has("sev-snp-host") || d.has("tdx-host"), "KVM has SEV-SNP or TDX on", "neither SEV-SNP nor TDX is on in KVM")
 }

@@ -82,6 +82,9 @@ func TestDoctorOnAFullMachine(t *testing.T) {
 	if got := d.able(); got != "measure, build boot be host" {
 		t.Errorf("can %q", got)
 	}
+	if got := d.state("kvm"); !strings.HasPrefix(got, "partly") || !strings.Contains(got, "tiny") {
+		t.Errorf("kvm %q: more is said than a tiny guest shows", got)
+	}
 	if got := d.state("debian-mirror"); strings.Contains(got, "mirror.test") || !strings.HasPrefix(got, "yes 1 ") {
 		t.Errorf("mirror: %q", got)
 	}
