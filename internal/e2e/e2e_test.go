@@ -111,10 +111,10 @@ func read(t *testing.T, path string) []byte {
 	return b
 }
 
-// clone copies the tracked files, as they are in the working tree, to a directory of another name.
-func (l *line) clone(t *testing.T) string {
+// clone copies the tracked files, as they are in the working tree, to the directory name in scratch.
+func (l *line) clone(t *testing.T, name string) string {
 	t.Helper()
-	dst := filepath.Join(l.dir, "another place", "the clone")
+	dst := filepath.Join(l.dir, name)
 	files := command(t, l.repo, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 	for _, f := range strings.Split(strings.TrimSuffix(files, "\x00"), "\x00") {
 		data, err := os.ReadFile(filepath.Join(l.repo, f))
@@ -138,7 +138,7 @@ func (l *line) clone(t *testing.T) string {
 // GOMAXPROCS, build cache and directory. The manifest names the SHA-256 of every artefact.
 func TestSecondCloneIsIdentical(t *testing.T) {
 	l := built(t)
-	clone := l.clone(t)
+	clone := l.clone(t, "another place/the clone")
 	home := filepath.Join(l.dir, "home of somebody else")
 	cache := filepath.Join(home, "cache")
 	copyDir(t, filepath.Join(l.cache, "sha256"), filepath.Join(cache, "sha256"))
