@@ -130,7 +130,10 @@ func (a *archive) add(e *tree.Entry) error {
 		a.inos[file.Path] = ino
 	}
 	h := header{name: name, ino: ino, mode: modeType(file.Kind) | file.Mode, uid: file.UID, gid: file.GID,
-		nlink: a.links[file.Path], mtime: file.Time(a.epoch), major: file.Major, minor: file.Minor}
+		nlink: a.links[file.Path], mtime: file.Time(a.epoch)}
+	if file.Kind == tree.CharDev || file.Kind == tree.BlockDev {
+		h.major, h.minor = file.Major, file.Minor
+	}
 	switch {
 	case file.Kind == tree.Symlink:
 		h.size = int64(len(file.Link))

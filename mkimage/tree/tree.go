@@ -210,11 +210,14 @@ func (e *Entry) Time(epoch int64) int64 { return max(0, min(e.MTime, epoch)) }
 
 // Digest is the SHA-256 of everything a writer can see of the tree but for file bytes, which enter by
 // their own digests: it names the tree's content, independent of how it was put together. Times enter as
-// writers see them, clamped to epoch. Every field is length-prefixed; the form is part of layout v1.
+// writers see them, clamped to epoch; what a kind does not have enters as zero, whatever the entry says (a
+// hard link has a path and a target, a file has no device number). The form is part of layout v1
+// (mkimage/SPEC.md, 1).
 func (t *Tree) Digest(epoch int64) [sha256.Size]byte {
 	h := sha256.New()
 	writeString(h, "tally tree v1")
 	for _, e := range t.Entries() {
+		e = e.visible()
 		writeString(h, e.Path)
 		writeInts(h, uint64(e.Kind), uint64(e.Mode), uint64(e.UID), uint64(e.GID), uint64(e.Time(epoch)), uint64(e.Size), uint64(e.Major), uint64(e.Minor))
 		writeString(h, e.Link)
@@ -233,6 +236,24 @@ func (t *Tree) Digest(epoch int64) [sha256.Size]byte {
 	var d [sha256.Size]byte
 	h.Sum(d[:0])
 	return d
+}
+
+// visible returns e without the fields that its kind does not have.
+func (e *Entry) visible() *Entry {
+	v := *e
+	if v.Kind == HardLink {
+		v = Entry{Path: e.Path, Kind: e.Kind, Link: e.Link}
+	}
+	if v.Kind != CharDev && v.Kind != BlockDev {
+		v.Major, v.Minor = 0, 0
+	}
+	if v.Kind != File {
+		v.Digest = [sha256.Size]byte{}
+	}
+	if v.Kind != HardLink && v.Kind != Symlink {
+		v.Link = ""
+	}
+	return &v
 }
 
 func writeString(h hash.Hash, s string) {

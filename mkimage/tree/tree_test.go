@@ -156,8 +156,8 @@ func TestDigest(t *testing.T) {
 		"time":        func(e *Entry) { e.MTime = 51 },
 		"size":        func(e *Entry) { e.Size = 2 },
 		"contents":    func(e *Entry) { e.Digest[0]++ },
-		"link":        func(e *Entry) { e.Link = "x" },
-		"device":      func(e *Entry) { e.Minor = 1 },
+		"link":        func(e *Entry) { e.Kind, e.Size, e.Link = Symlink, 0, "x" },
+		"device":      func(e *Entry) { e.Kind, e.Size, e.Minor = CharDev, 0, 1 },
 		"xattr":       func(e *Entry) { e.Xattrs = map[string][]byte{"user.a": nil} },
 		"xattr value": func(e *Entry) { e.Xattrs = map[string][]byte{"user.a": {1}} },
 	} {
@@ -167,6 +167,26 @@ func TestDigest(t *testing.T) {
 	}
 	if digest(func(e *Entry) { e.Source = "other" }) != base {
 		t.Error("the source moves the digest")
+	}
+	for name, change := range map[string]func(*Entry){
+		"device of a file": func(e *Entry) { e.Major, e.Minor = 1, 1 },
+		"link of a file":   func(e *Entry) { e.Link = "x" },
+	} {
+		if digest(change) != base {
+			t.Errorf("%s moves the digest, and no writer shows it", name)
+		}
+	}
+	hard := func(change func(*Entry)) [32]byte {
+		return digest(func(e *Entry) {
+			*e = Entry{Path: "g", Kind: HardLink, Link: "f"}
+			change(e)
+		})
+	}
+	if hard(func(*Entry) {}) == hard(func(e *Entry) { e.Link = "h" }) {
+		t.Error("the target of a hard link does not move the digest")
+	}
+	if hard(func(*Entry) {}) != hard(func(e *Entry) { e.Mode, e.UID, e.MTime, e.Xattrs = 0o644, 5, 7, map[string][]byte{"user.a": nil} }) {
+		t.Error("a hard link's own fields, which no writer shows, move the digest")
 	}
 	late := func(at int64) [32]byte { return digest(func(e *Entry) { e.MTime = at }) }
 	if late(100) != late(101) || late(0) != late(-7) || late(99) == late(100) {
