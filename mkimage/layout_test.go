@@ -23,10 +23,10 @@ import (
 // goldenV1 are the SHA-256 of the fixture image's files in layout v1. When one changes, published images
 // can no longer be rebuilt: that is layout v2.
 var goldenV1 = map[string]string{
-	"cmdline": "6a7ff8fc1cb827c6a4ae4fab7d60d9f750f2f9d8d6bc845c1d47db4ced11e47c",
+	"cmdline":  "6a7ff8fc1cb827c6a4ae4fab7d60d9f750f2f9d8d6bc845c1d47db4ced11e47c",
 	"disk.raw": "f6e345e818dc3546bb926d400eba72099aebdc6df56665e75e3a5c3072126988",
-	"initrd": "5ba1cccbe7d6e752f98f75a40da632ded8d8cdab8b20ab1e0b7d4f5d30f1d81b",
-	"uki.efi": "3e5ac5e57543e8e8d28343a81694052d0650d806608f5b2931a0ab8c911c544e",
+	"initrd":   "5ba1cccbe7d6e752f98f75a40da632ded8d8cdab8b20ab1e0b7d4f5d30f1d81b",
+	"uki.efi":  "3e5ac5e57543e8e8d28343a81694052d0650d806608f5b2931a0ab8c911c544e",
 }
 
 const fixtureRelease = "6.12.0-fixture"
@@ -48,7 +48,7 @@ func fixtureInputs(t testing.TB) Inputs {
 	}
 	kernel := tree.New()
 	for name, data := range map[string][]byte{
-		"modules.builtin":        nil,
+		"modules.builtin":         nil,
 		"kernel/drivers/b-two.ko": treetest.Module("name=b_two", "vermagic="+fixtureRelease+" SMP", "depends=a_one"),
 		"kernel/drivers/a_one.ko": treetest.Module("name=a_one", "vermagic="+fixtureRelease+" SMP"),
 	} {
