@@ -179,7 +179,7 @@ func (b *builder) buildDisk(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := layout.Finish(ctx, f, root, []disk.File{{Path: "EFI/BOOT/BOOTX64.EFI", Data: uefi}}); err != nil {
+	if err := layout.Finish(ctx, f, [32]byte(root.Bytes()), []disk.File{{Path: "EFI/BOOT/BOOTX64.EFI", Data: uefi}}); err != nil {
 		return err
 	}
 	if err := b.write("cmdline", "cmdline", []byte(b.m.Cmdline)); err != nil {
@@ -217,7 +217,7 @@ func writeRoot(ctx context.Context, f *os.File, image *erofs.Image, layout *disk
 
 // describeVerity fills in the manifest's parameters and the command line that carries them.
 func (b *builder) describeVerity(p verity.Params, root verity.RootHash, rootSize, hashSize int64) {
-	v := VerityParams{Algorithm: "sha256", RootHash: Digest(root), Salt: hex.EncodeToString(p.Salt), UUID: verity.FormatUUID(p.UUID),
+	v := VerityParams{Algorithm: "sha256", RootHash: Digest(root.Bytes()), Salt: hex.EncodeToString(p.Salt), UUID: verity.FormatUUID(p.UUID),
 		DataBlockSize: verity.BlockSize, HashBlockSize: verity.BlockSize, DataBlocks: p.DataBlocks, HashStart: 1, HashSize: hashSize}
 	scrub := 1
 	if rootSize > MaxScrub {

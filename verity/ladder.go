@@ -1,37 +1,43 @@
 package verity
 
 import (
-	"crypto/sha256"
 	"hash"
 	"io"
 )
 
-// A hasher computes SHA-256(salt ‖ block) without allocating. Keeping the state after the salt would
-// save nothing for the usual 32 bytes, which do not fill a 64-byte SHA-256 block.
+// A hasher computes the digest of a block and its salt without allocating. Keeping the state after the
+// salt would save nothing for the usual 32 bytes, which do not fill a 64-byte SHA-256 block.
 type hasher struct {
-	h    hash.Hash
-	salt []byte
+	h     hash.Hash
+	salt  []byte
+	after bool // format 0
 }
 
-func newHasher(salt []byte) *hasher { return &hasher{sha256.New(), salt} }
+func newHasher(g *geometry) *hasher { return &hasher{g.Hash.new(), g.Salt, g.Format0} }
 
-// sum appends the digest (32 bytes) to dst.
+// sum appends the digest to dst.
 func (h *hasher) sum(dst, block []byte) []byte {
 	h.h.Reset()
-	h.h.Write(h.salt)
+	if !h.after {
+		h.h.Write(h.salt)
+	}
 	h.h.Write(block)
+	if h.after {
+		h.h.Write(h.salt)
+	}
 	return h.h.Sum(dst)
 }
 
-// A ladder writes the levels above the leaves. It is given the digests of the leaf hash blocks in order
-// and holds one unfinished block a level.
+// A ladder writes the levels from a first one up. It is given the digests of that level in order and
+// holds one unfinished block a level.
 type ladder struct {
-	h      *hasher
-	w      io.WriterAt
-	levels []level
-	rungs  []rung // of levels[i]; rungs[0] is not used, its blocks are written elsewhere
-	next   uint64 // number of digests given so far
-	root   RootHash
+	g     *geometry
+	h     *hasher
+	w     io.WriterAt
+	from  int    // the level that the digests it is given belong into
+	rungs []rung // of g.levels[i]; those below from are not used
+	sum   []byte // scratch: one digest
+	root  RootHash
 }
 
 // A rung is the block of a level that is being filled, and its index in the level.
@@ -40,51 +46,63 @@ type rung struct {
 	index uint64
 }
 
-func newLadder(w io.WriterAt, salt []byte, levels []level) *ladder {
-	l := &ladder{h: newHasher(salt), w: w, levels: levels, rungs: make([]rung, len(levels))}
-	for i := range l.rungs {
-		l.rungs[i].block = make([]byte, 0, BlockSize)
+func newLadder(w io.WriterAt, g *geometry, from int) *ladder {
+	l := &ladder{g: g, h: newHasher(g), w: w, from: min(from, len(g.levels)), rungs: make([]rung, len(g.levels)), root: g.root}
+	for i := l.from; i < len(l.rungs); i++ {
+		l.rungs[i].block = make([]byte, 0, g.HashBlockSize)
 	}
 	return l
 }
 
-// add takes the digest of the next leaf hash block, or of the only data block.
-func (l *ladder) add(digest RootHash) error {
-	l.next++
-	return l.push(min(1, len(l.levels)), digest)
+// add takes the next digests, one after the other.
+func (l *ladder) add(digests []byte) error {
+	for ; len(digests) > 0; digests = digests[l.g.size:] {
+		if err := l.push(l.from, digests[:l.g.size]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // push puts a digest into the level's block; above the top level it is the root hash.
-func (l *ladder) push(at int, digest RootHash) error {
-	if at == len(l.levels) {
-		l.root = digest
+func (l *ladder) push(at int, digest []byte) error {
+	if at == len(l.g.levels) {
+		copy(l.root.digest[:], digest)
 		return nil
 	}
 	r := &l.rungs[at]
-	if r.block = append(r.block, digest[:]...); len(r.block) < BlockSize {
+	r.block = appendSlot(r.block, digest, l.g.slot)
+	if len(r.block) < int(l.g.perBlock)*l.g.slot {
 		return nil
 	}
 	return l.flush(at)
 }
 
+// appendSlot appends a digest and the zeros up to the next one.
+func appendSlot(b, digest []byte, slot int) []byte {
+	n := len(b)
+	b = append(b, digest...)[:n+slot]
+	clear(b[n+len(digest):])
+	return b
+}
+
 // flush writes the level's block, filled up with zeros, and pushes its digest one level up.
 func (l *ladder) flush(at int) error {
 	r := &l.rungs[at]
-	block := r.block[:BlockSize]
+	block := r.block[:l.g.HashBlockSize]
 	clear(block[len(r.block):])
-	if _, err := l.w.WriteAt(block, l.levels[at].offset(r.index)); err != nil {
+	if _, err := l.w.WriteAt(block, l.g.offset(at, r.index)); err != nil {
 		return err
 	}
 	r.block = r.block[:0]
 	r.index++
-	var digest RootHash
-	l.h.sum(digest[:0], block)
-	return l.push(at+1, digest)
+	l.sum = l.h.sum(l.sum[:0], block)
+	return l.push(at+1, l.sum)
 }
 
 // finish flushes the unfinished blocks from below and returns the root hash.
 func (l *ladder) finish() (RootHash, error) {
-	for at := 1; at < len(l.levels); at++ {
+	for at := l.from; at < len(l.g.levels); at++ {
 		if len(l.rungs[at].block) == 0 {
 			continue
 		}

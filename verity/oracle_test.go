@@ -21,9 +21,19 @@ func options(p Params) []string {
 	if len(p.Salt) > 0 {
 		salt = hex.EncodeToString(p.Salt)
 	}
-	args := []string{"--salt", salt}
+	p = p.withDefaults()
+	args := []string{
+		"--salt", salt, "--hash", p.Hash.String(),
+		fmt.Sprintf("--data-block-size=%d", p.DataBlockSize), fmt.Sprintf("--hash-block-size=%d", p.HashBlockSize),
+	}
+	if p.Format0 {
+		args = append(args, "--format=0")
+	}
+	if p.DataBlocks > 0 {
+		args = append(args, fmt.Sprintf("--data-blocks=%d", p.DataBlocks))
+	}
 	if p.NoSuperblock {
-		args = append(args, "--no-superblock", fmt.Sprintf("--data-blocks=%d", p.DataBlocks))
+		args = append(args, "--no-superblock")
 	} else {
 		args = append(args, "--uuid", FormatUUID(p.UUID))
 	}
@@ -36,10 +46,9 @@ func options(p Params) []string {
 var rootLine = regexp.MustCompile(`(?m)^Root hash:\s+([0-9a-f]+)$`)
 
 // veritysetupFormat runs the oracle on a data file and returns its root hash and its hash file.
-func veritysetupFormat(t *testing.T, dataFile string, p Params) (string, []byte) {
+func veritysetupFormat(t *testing.T, dataFile, hashFile string, p Params) (string, []byte) {
 	t.Helper()
 	tool := testtool.Need(t, "veritysetup")
-	hashFile := filepath.Join(t.TempDir(), "hash")
 	args := append([]string{"format", dataFile, hashFile}, options(p)...)
 	out, err := exec.Command(tool, args...).CombinedOutput()
 	if err != nil {
@@ -95,7 +104,7 @@ func TestEqualToVeritysetup(t *testing.T) {
 			p.DataBlocks = uint64(blocks)
 			t.Run(fmt.Sprintf("blocks=%d/salt=%d/offset=%d/nosb=%v", blocks, len(p.Salt), p.HashOffset, p.NoSuperblock), func(t *testing.T) {
 				root, hash := format(t, data, p)
-				wantRoot, wantHash := veritysetupFormat(t, dataFile, p)
+				wantRoot, wantHash := veritysetupFormat(t, dataFile, filepath.Join(t.TempDir(), "hash"), p)
 				if root.String() != wantRoot {
 					t.Errorf("root hash %s, veritysetup says %s", root, wantRoot)
 				}
@@ -131,7 +140,7 @@ func TestSparseEqualToVeritysetup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if wantRoot, wantHash := veritysetupFormat(t, name, p); root.String() != wantRoot || !bytes.Equal(m.b, wantHash) {
+	if wantRoot, wantHash := veritysetupFormat(t, name, filepath.Join(t.TempDir(), "hash"), p); root.String() != wantRoot || !bytes.Equal(m.b, wantHash) {
 		t.Errorf("root hash %s, veritysetup says %s; equal files: %v", root, wantRoot, bytes.Equal(m.b, wantHash))
 	}
 	if err := Verify(t.Context(), f, bytes.NewReader(m.b), root, p); err != nil {
@@ -166,7 +175,7 @@ func TestSameVerdict(t *testing.T) {
 			}
 		}
 		wrong := root
-		wrong[31] ^= 1
+		wrong.digest[31] ^= 1
 		if veritysetupAccepts(t, data, hash, wrong.String(), p) {
 			t.Errorf("%d blocks: veritysetup accepts another root hash", blocks)
 		}
@@ -182,8 +191,11 @@ func TestPaddingVerdict(t *testing.T) {
 	data := testData(2)
 	_, hash := format(t, data, p)
 	hash[len(hash)-1] = 1
-	root := RootHash(digest(nil, hash[BlockSize:]))
-	err := Verify(t.Context(), bytes.NewReader(data), bytes.NewReader(hash), root, p)
+	root, err := NewRootHash(digest(nil, hash[BlockSize:]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = Verify(t.Context(), bytes.NewReader(data), bytes.NewReader(hash), root, p)
 	if be, ok := err.(*BlockError); !ok || !be.Padding || be.Area != AreaHash || be.Block != 1 {
 		t.Errorf("got %v, want a padding error in hash block 1", err)
 	}

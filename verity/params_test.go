@@ -11,11 +11,20 @@ import (
 func TestParamRefusals(t *testing.T) {
 	for want, p := range map[string]Params{
 		"no block":           {},
-		"want at most 22517": {DataBlocks: MaxDataBlocks + 1},
+		"want at most 22517": {DataBlocks: 1 << 51},
+		"want at most 14073": {DataBlocks: 1 << 47, DataBlockSize: 65536},
 		"salt: 257 bytes":    {DataBlocks: 1, Salt: make([]byte, 257)},
-		"hash offset 512":    {DataBlocks: 1, HashOffset: 512},
-		"hash offset -4096":  {DataBlocks: 1, HashOffset: -BlockSize},
-		"hash offset 46116":  {DataBlocks: 1, HashOffset: 1<<62 + BlockSize},
+		"hash offset 513":    {DataBlocks: 1, HashOffset: 513},
+		"hash offset 512":    {DataBlocks: 1, HashOffset: 512, NoSuperblock: true},
+		"hash offset 1536":   {DataBlocks: 1, HashOffset: 1536, HashBlockSize: 1024, NoSuperblock: true},
+		`hash "md5"`:         {DataBlocks: 1, Hash: "md5"},
+		`hash "SHA256"`:      {DataBlocks: 1, Hash: "SHA256"},
+		"data block size 256: want a power of two from 512 to 65536": {DataBlocks: 1, DataBlockSize: 256},
+		"hash block size 4097":   {DataBlocks: 1, HashBlockSize: 4097},
+		"hash block size 131072": {DataBlocks: 1, HashBlockSize: 131072},
+		"data block size -512":   {DataBlocks: 1, DataBlockSize: -512},
+		"hash offset -4096":      {DataBlocks: 1, HashOffset: -BlockSize},
+		"hash offset 46116":      {DataBlocks: 1, HashOffset: 1<<62 + BlockSize},
 	} {
 		_, err1 := HashFileSize(p)
 		_, err2 := NewWriter(new(memFile), p)
@@ -30,13 +39,16 @@ func TestParamRefusals(t *testing.T) {
 }
 
 func TestRootHashText(t *testing.T) {
-	for _, s := range []string{"", "00", strings.Repeat("0", 63), strings.Repeat("g", 64), strings.Repeat("0", 65), " " + strings.Repeat("0", 63)} {
-		r := RootHash{1}
-		if err := r.UnmarshalText([]byte(s)); err == nil {
+	for _, s := range []string{"", "00", strings.Repeat("0", 63), strings.Repeat("g", 64), strings.Repeat("0", 65), " " + strings.Repeat("0", 63), strings.Repeat("0", 42)} {
+		r := testRoot(1)
+		if err := r.UnmarshalText([]byte(s)); err == nil || r != testRoot(1) {
 			t.Errorf("root hash %q: no error", s)
 		}
 	}
-	want := RootHash{0: 0xab, 31: 0xcd}
+	want, err := NewRootHash([]byte{0xab, 31: 0xcd})
+	if err != nil {
+		t.Fatal(err)
+	}
 	text, err := json.Marshal(want)
 	if err != nil || string(text) != `"ab`+strings.Repeat("0", 60)+`cd"` {
 		t.Errorf("json %s, %v", text, err)
@@ -47,6 +59,16 @@ func TestRootHashText(t *testing.T) {
 	}
 	if got, err := ParseRootHash(strings.ToUpper(want.String())); err != nil || got != want {
 		t.Errorf("upper case: %v, %v", got, err)
+	}
+	for h, size := range map[Hash]int{SHA1: 20, SHA256: 32, SHA512: 64} {
+		s := strings.Repeat("5a", size)
+		got, err := ParseRootHash(s)
+		if err != nil || got.Size() != size || h.Size() != size || got.String() != s || len(got.Bytes()) != size {
+			t.Errorf("%s: read back %v, %v", h, got, err)
+		}
+	}
+	if got, err := NewRootHash(make([]byte, 31)); err == nil || got != (RootHash{}) {
+		t.Errorf("31 bytes: %v, %v", got, err)
 	}
 }
 
@@ -95,11 +117,15 @@ func TestSuperblockRefusals(t *testing.T) {
 	}{
 		{0, 'V', "no verity signature"},
 		{8, 2, "version 2, want 1"},
-		{12, 0, "hash type 0, want 1"},
-		{32, 'S', `hash "Sha256", want "sha256"`},
+		{12, 2, "hash type 2, want 0 or 1"},
+		{32, 'S', `hash "Sha256": want sha1, sha256 or sha512`},
+		{32, 0, "no hash name"},
 		{39, 'x', "reserved bytes"}, // behind the name's zero
-		{65, 2, "data block size 512, want 4096"},
-		{69, 2, "hash block size 512, want 4096"},
+		{65, 1, "data block size 256: want 512 to 65536"},
+		{64, 1, "data block size 4097: want a power of two"},
+		{66, 2, "data block size 135168"},
+		{68, 1, "hash block size 4097: want a power of two"},
+		{71, 255, "hash block size 4278194176"},
 		{72, 0, "no block"},
 		{79, 1, "blocks, want at most"},
 		{81, 2, "salt of 515 bytes, want at most 256"},
@@ -124,7 +150,8 @@ func TestSuperblockRefusals(t *testing.T) {
 
 func FuzzReadSuperblock(f *testing.F) {
 	f.Add(Params{DataBlocks: 5, Salt: []byte("x")}.marshalSuperblock())
-	f.Add(Params{DataBlocks: MaxDataBlocks, Salt: make([]byte, 256), UUID: testUUID}.marshalSuperblock())
+	f.Add(Params{DataBlocks: 9, Hash: SHA512, DataBlockSize: 512, HashBlockSize: 65536, Format0: true}.marshalSuperblock())
+	f.Add(Params{DataBlocks: 1<<51 - 1, Salt: make([]byte, 256), UUID: testUUID}.marshalSuperblock())
 	f.Add([]byte("verity\x00\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := ReadSuperblock(bytes.NewReader(b), 0)

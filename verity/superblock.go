@@ -8,36 +8,57 @@ import (
 	"io"
 )
 
-const (
-	superblockSize = 512
-	superblockName = "sha256"
-)
+const superblockSize = 512
 
 var superblockMagic = []byte("verity\x00\x00")
 
 // marshalSuperblock returns the 512 bytes of the package comment.
 func (p Params) marshalSuperblock() []byte {
+	p = p.withDefaults()
 	b := make([]byte, superblockSize)
 	copy(b, superblockMagic)
-	binary.LittleEndian.PutUint32(b[8:], 1)
-	binary.LittleEndian.PutUint32(b[12:], 1)
+	le := binary.LittleEndian
+	le.PutUint32(b[8:], 1)
+	if !p.Format0 {
+		le.PutUint32(b[12:], 1)
+	}
 	copy(b[16:], p.UUID[:])
-	copy(b[32:], superblockName)
-	binary.LittleEndian.PutUint32(b[64:], BlockSize)
-	binary.LittleEndian.PutUint32(b[68:], BlockSize)
-	binary.LittleEndian.PutUint64(b[72:], p.DataBlocks)
-	binary.LittleEndian.PutUint16(b[80:], uint16(len(p.Salt)))
+	copy(b[32:64], p.Hash)
+	le.PutUint32(b[64:], uint32(p.DataBlockSize))
+	le.PutUint32(b[68:], uint32(p.HashBlockSize))
+	le.PutUint64(b[72:], p.DataBlocks)
+	le.PutUint16(b[80:], uint16(len(p.Salt)))
 	copy(b[88:], p.Salt)
 	return b
+}
+
+// writeSuperblock writes the superblock's 512 bytes. With no level behind it, that would leave the file
+// shorter than veritysetup does, who writes in hash blocks, or pages if these are smaller.
+func (w *Writer) writeSuperblock() error {
+	b := w.g.marshalSuperblock()
+	if len(w.g.levels) > 0 {
+		_, err := w.hash.WriteAt(b, w.g.HashOffset)
+		return err
+	}
+	unit := int64(min(w.g.HashBlockSize, 4096))
+	end := (w.g.HashOffset + superblockSize + unit - 1) / unit * unit
+	b = append(b, make([]byte, end-w.g.HashOffset-superblockSize)...)
+	if r, ok := w.hash.(io.ReaderAt); ok { // keep what is there
+		if _, err := r.ReadAt(b[superblockSize:], w.g.HashOffset+superblockSize); err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+	}
+	_, err := w.hash.WriteAt(b, w.g.HashOffset)
+	return err
 }
 
 // ErrNoSuperblock is returned by ReadSuperblock when there is no superblock at the offset.
 var ErrNoSuperblock = errors.New("superblock: no verity signature")
 
-// ReadSuperblock reads the parameters of a hash file from the superblock at offset (bytes). What it
-// returns is not authenticated by anything: compare it with what a signed release says.
-// Other versions, hash names and block sizes than the package writes are errors, and so are bytes that
-// must be zero and are not.
+// ReadSuperblock reads the parameters of a hash file from the superblock at offset (bytes, a multiple of
+// 512). What it returns is not authenticated by anything: compare it with what a signed release says.
+// Other versions, hash types, hash names and block sizes than the package writes are errors, and so are
+// bytes that must be zero and are not.
 func ReadSuperblock(r io.ReaderAt, offset int64) (Params, error) {
 	b := make([]byte, superblockSize)
 	if _, err := r.ReadAt(b, offset); err != nil {
@@ -55,18 +76,22 @@ func ReadSuperblock(r io.ReaderAt, offset int64) (Params, error) {
 	switch {
 	case le.Uint32(b[8:]) != 1:
 		return Params{}, fmt.Errorf("superblock: version %d, want 1", le.Uint32(b[8:]))
-	case le.Uint32(b[12:]) != 1:
-		return Params{}, fmt.Errorf("superblock: hash type %d, want 1", le.Uint32(b[12:]))
-	case string(name) != superblockName:
-		return Params{}, fmt.Errorf("superblock: hash %q, want %q", name, superblockName)
-	case le.Uint32(b[64:]) != BlockSize:
-		return Params{}, fmt.Errorf("superblock: data block size %d, want %d", le.Uint32(b[64:]), BlockSize)
-	case le.Uint32(b[68:]) != BlockSize:
-		return Params{}, fmt.Errorf("superblock: hash block size %d, want %d", le.Uint32(b[68:]), BlockSize)
+	case le.Uint32(b[12:]) > 1:
+		return Params{}, fmt.Errorf("superblock: hash type %d, want 0 or 1", le.Uint32(b[12:]))
+	case len(name) == 0:
+		return Params{}, errors.New("superblock: no hash name")
+	case le.Uint32(b[64:]) < MinBlockSize || le.Uint32(b[64:]) > MaxBlockSize:
+		return Params{}, fmt.Errorf("superblock: data block size %d: want %d to %d", le.Uint32(b[64:]), MinBlockSize, MaxBlockSize)
+	case le.Uint32(b[68:]) < MinBlockSize || le.Uint32(b[68:]) > MaxBlockSize:
+		return Params{}, fmt.Errorf("superblock: hash block size %d: want %d to %d", le.Uint32(b[68:]), MinBlockSize, MaxBlockSize)
 	case saltSize > MaxSalt:
 		return Params{}, fmt.Errorf("superblock: salt of %d bytes, want at most %d", saltSize, MaxSalt)
 	}
-	p := Params{DataBlocks: le.Uint64(b[72:]), HashOffset: offset, Salt: append([]byte{}, b[88:88+int(saltSize)]...)}
+	p := Params{
+		DataBlocks: le.Uint64(b[72:]), Hash: Hash(name), Format0: le.Uint32(b[12:]) == 0, HashOffset: offset,
+		DataBlockSize: int(le.Uint32(b[64:])), HashBlockSize: int(le.Uint32(b[68:])),
+		Salt: append([]byte{}, b[88:88+int(saltSize)]...),
+	}
 	copy(p.UUID[:], b[16:32])
 	if err := p.check(); err != nil {
 		return Params{}, fmt.Errorf("superblock: %w", err)

@@ -14,7 +14,11 @@ func TestVerifyNamesTheBadBlock(t *testing.T) {
 	p := Params{DataBlocks: blocks, Salt: []byte("s")}
 	data := testData(blocks)
 	root, hash := format(t, data, p)
-	levels, end := p.levels()
+	g, err := Params{DataBlocks: blocks}.geometry()
+	if err != nil {
+		t.Fatal(err)
+	}
+	levels, end := g.levels, g.end
 	check := func() error { return Verify(t.Context(), bytes.NewReader(data), bytes.NewReader(hash), root, p) }
 	if err := check(); err != nil {
 		t.Fatal(err)
@@ -22,7 +26,7 @@ func TestVerifyNamesTheBadBlock(t *testing.T) {
 	want := func(t *testing.T, area Area, block uint64) {
 		t.Helper()
 		var be *BlockError
-		if err := check(); !errors.As(err, &be) || *be != (BlockError{Area: area, Block: block}) {
+		if err := check(); !errors.As(err, &be) || be.Area != area || be.Block != block || be.Offset != int64(block)*BlockSize || be.Padding {
 			t.Errorf("%v, want %s block %d", err, area, block)
 		}
 	}
@@ -70,6 +74,9 @@ func TestVerifyWrongParams(t *testing.T) {
 		"fewer blocks":  func(p *Params) { p.DataBlocks = 299 },
 		"one block":     func(p *Params) { p.DataBlocks = 1 },
 		"fewer levels":  func(p *Params) { p.DataBlocks = 128 },
+		"format 0":      func(p *Params) { p.Format0 = true },
+		"data blocks":   func(p *Params) { p.DataBlockSize, p.DataBlocks = 2048, 600 },
+		"hash blocks":   func(p *Params) { p.HashBlockSize = 512 },
 	} {
 		q := p
 		change(&q)
@@ -78,8 +85,10 @@ func TestVerifyWrongParams(t *testing.T) {
 			t.Errorf("%s: %v, want a verdict", name, err)
 		}
 	}
-	if err := Verify(t.Context(), bytes.NewReader(data), bytes.NewReader(hash), root, Params{}); err == nil {
-		t.Error("zero Params: no error")
+	for want, q := range map[string]Params{"no block": {}, "root hash: 32 bytes, want the 64 of sha512": {DataBlocks: 300, Hash: SHA512}} {
+		if err := Verify(t.Context(), bytes.NewReader(data), bytes.NewReader(hash), root, q); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
 	}
 }
 
@@ -114,7 +123,7 @@ func TestVerifySingleBlock(t *testing.T) {
 	data := testData(1)
 	p := Params{DataBlocks: 1, Salt: []byte("x"), NoSuperblock: true}
 	root, hash := format(t, data, p)
-	if len(hash) != 0 || !bytes.Equal(root[:], digest(p.Salt, data)) {
+	if len(hash) != 0 || !bytes.Equal(root.Bytes(), digest(p.Salt, data)) {
 		t.Errorf("root %v and %d bytes of tree, want the block's digest and none", root, len(hash))
 	}
 	check := func() error { return Verify(t.Context(), bytes.NewReader(data), bytes.NewReader(nil), root, p) }
@@ -151,7 +160,7 @@ func FuzzVerify(f *testing.F) {
 	}
 	f.Add(m.b, uint64(130), false)
 	f.Add(m.b[:BlockSize], uint64(128), false)
-	f.Add(m.b, uint64(MaxDataBlocks), true)
+	f.Add(m.b, uint64(1<<51-1), true)
 	f.Add([]byte{}, uint64(1), false)
 	f.Fuzz(func(t *testing.T, hash []byte, blocks uint64, superblock bool) {
 		q := Params{DataBlocks: blocks, NoSuperblock: !superblock}

@@ -11,8 +11,9 @@ import (
 // workers hash at the same time. Two saturate what a disk delivers and what small machines have.
 const workers = 2
 
-// chunkSize is what one worker hashes at a time: the data below one leaf hash block.
-const chunkSize = perBlock * BlockSize
+// chunkSize is about what one worker hashes at a time, in bytes: the data below one leaf hash block of
+// SHA-256 and 4096-byte blocks. Every block size divides it.
+const chunkSize = 128 * BlockSize
 
 // A Writer is given the data in order and writes the hash tree to a file as it goes: leaf hash blocks by
 // the workers that made them, each upper block when its last digest is known. Memory is flat, whatever
@@ -20,48 +21,67 @@ const chunkSize = perBlock * BlockSize
 //
 // A Writer is for one goroutine. Close must be called, also after an error, or its workers stay.
 type Writer struct {
-	p      Params
+	g      *geometry
 	hash   io.WriterAt
-	levels []level
+	chunks chunks
 
-	chunk []byte // being filled; nil between chunks
-	next  uint64 // index of the chunk being filled
+	chunk *buffer // being filled; nil between chunks
+	next  uint64  // index of the chunk being filled
 	jobs  chan job
-	free  chan []byte // buffers: what bounds the chunks that are in flight
+	free  chan *buffer // what bounds the chunks that are in flight
 	wg    sync.WaitGroup
 
 	mu     sync.Mutex
 	err    error // the first of a worker or of the ladder
 	ladder *ladder
-	early  map[uint64]early // chunks hashed before their turn
+	turn   uint64             // the chunk whose digests the ladder takes next
+	early  map[uint64]*buffer // chunks hashed before their turn
 
 	closed bool
 }
 
-type job struct {
-	index uint64
-	data  []byte
+// A buffer holds a chunk of data and then also what a worker made of it. It stays with a chunk that is
+// early, so that a slow worker holds back the fast one and not memory.
+type buffer struct {
+	data    []byte
+	digests []byte // for the ladder
 }
 
-// An early chunk keeps its buffer, so that a slow worker holds back the fast one and not memory.
-type early struct {
-	digest RootHash
-	buffer []byte
+type job struct {
+	index uint64
+	*buffer
+}
+
+// chunks says how data is cut into chunks, and these belong to leaf hash blocks: a chunk fills whole
+// ones, or, when leaves is 0, a leaf takes the digests of several chunks.
+type chunks struct {
+	blocks uint64 // data blocks in a chunk, a power of two
+	leaves uint64 // leaf hash blocks over it
+}
+
+func (g *geometry) chunks() chunks {
+	n := uint64(chunkSize / g.DataBlockSize)
+	return chunks{n, n / g.perBlock}
 }
 
 // NewWriter starts a tree over p.DataBlocks blocks, to be written to hash, which may be a fresh file or
-// one with other things in front of p.HashOffset. What lies where the tree goes is overwritten; unlike
-// veritysetup, which writes 512 bytes of superblock, with zeros up to the end of that block.
+// one with other things around the hash area. What lies where the levels go is overwritten, and so are
+// 512 bytes for the superblock.
 func NewWriter(hash io.WriterAt, p Params) (*Writer, error) {
-	if err := p.check(); err != nil {
+	g, err := p.geometry()
+	if err != nil {
 		return nil, err
 	}
-	p.Salt = append([]byte(nil), p.Salt...)
-	levels, _ := p.levels()
+	g.Salt = append([]byte(nil), p.Salt...)
 	w := &Writer{
-		p: p, hash: hash, levels: levels, ladder: newLadder(hash, p.Salt, levels), early: map[uint64]early{},
-		jobs: make(chan job, workers), free: make(chan []byte, 2*workers),
+		g: g, hash: hash, chunks: g.chunks(), early: map[uint64]*buffer{},
+		jobs: make(chan job, workers), free: make(chan *buffer, 2*workers),
 	}
+	from := 0
+	if w.chunks.leaves > 0 {
+		from = 1 // the workers write the leaves
+	}
+	w.ladder = newLadder(hash, g, from)
 	for range cap(w.free) {
 		w.free <- nil // made when first used: small data needs few
 	}
@@ -73,7 +93,7 @@ func NewWriter(hash io.WriterAt, p Params) (*Writer, error) {
 }
 
 // SetUUID changes the UUID that Close writes into the superblock, for UUIDs derived from the content.
-func (w *Writer) SetUUID(u [16]byte) { w.p.UUID = u }
+func (w *Writer) SetUUID(u [16]byte) { w.g.UUID = u }
 
 // Write hashes the next bytes of the data. Pieces may have any size.
 func (w *Writer) Write(b []byte) (int, error) {
@@ -82,8 +102,9 @@ func (w *Writer) Write(b []byte) (int, error) {
 		if err := w.room(); err != nil {
 			return n - len(b), err
 		}
-		k := copy(w.chunk[len(w.chunk):cap(w.chunk)], b)
-		w.chunk, b = w.chunk[:len(w.chunk)+k], b[k:]
+		c := w.chunk
+		k := copy(c.data[len(c.data):cap(c.data)], b)
+		c.data, b = c.data[:len(c.data)+k], b[k:]
 		w.dispatch()
 	}
 	return n, nil
@@ -105,9 +126,10 @@ func (w *Writer) ReadFrom(r io.Reader) (total int64, err error) {
 		} else if err != nil {
 			return total, err
 		}
-		n, err := io.ReadFull(r, w.chunk[len(w.chunk):cap(w.chunk)])
+		c := w.chunk
+		n, err := io.ReadFull(r, c.data[len(c.data):cap(c.data)])
 		total += int64(n)
-		w.chunk = w.chunk[:len(w.chunk)+n]
+		c.data = c.data[:len(c.data)+n]
 		w.dispatch()
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			return total, nil // Close says whether that was all
@@ -134,22 +156,23 @@ func (w *Writer) room() error {
 		return err
 	case w.chunk != nil:
 		return nil
-	case w.next*perBlock >= w.p.DataBlocks:
+	case w.next*w.chunks.blocks >= w.g.DataBlocks:
 		return errTooMuch
 	}
 	b := <-w.free
 	// The last chunk is as short as the data, so that nobody can write past the end.
-	size := int(min(perBlock, w.p.DataBlocks-w.next*perBlock)) * BlockSize
-	if cap(b) < size {
-		b = make([]byte, size)
+	size := int(min(w.chunks.blocks, w.g.DataBlocks-w.next*w.chunks.blocks)) * w.g.DataBlockSize
+	if b == nil {
+		b = &buffer{data: make([]byte, size)}
 	}
-	w.chunk = b[:0:size]
+	b.data = b.data[:0:size] // a later chunk is never longer
+	w.chunk = b
 	return nil
 }
 
 // dispatch hands the chunk to a worker when it is full.
 func (w *Writer) dispatch() {
-	if len(w.chunk) < cap(w.chunk) {
+	if len(w.chunk.data) < cap(w.chunk.data) {
 		return
 	}
 	w.jobs <- job{w.next, w.chunk}
@@ -159,46 +182,67 @@ func (w *Writer) dispatch() {
 
 func (w *Writer) work() {
 	defer w.wg.Done()
-	h := newHasher(w.p.Salt)
-	block := make([]byte, BlockSize)
+	h := newHasher(w.g)
+	leaves := make([]byte, max(1, w.chunks.leaves)*uint64(w.g.HashBlockSize))
 	for j := range w.jobs {
-		digest, err := w.hashChunk(h, j, block)
-		w.finish(j, digest, err)
+		w.finish(j, w.hashChunk(h, j, leaves))
 	}
 }
 
-// hashChunk writes the leaf hash block over one chunk and returns that block's digest. Without levels
-// the chunk is the one data block, and its digest the root hash.
-func (w *Writer) hashChunk(h *hasher, j job, block []byte) (digest RootHash, err error) {
-	if len(w.levels) == 0 {
-		h.sum(digest[:0], j.data)
-		return digest, nil
+// hashChunk makes the digests that the ladder wants: those of the chunk's data blocks, or those of the
+// leaf hash blocks over it, which it writes.
+func (w *Writer) hashChunk(h *hasher, j job, leaves []byte) error {
+	j.digests = j.digests[:0]
+	size := w.g.DataBlockSize
+	if w.chunks.leaves == 0 || len(w.g.levels) == 0 {
+		for b := j.data; len(b) > 0; b = b[size:] {
+			j.digests = h.sum(j.digests, b[:size])
+		}
+		return nil
 	}
-	leaves := block[:0]
-	for b := j.data; len(b) > 0; b = b[BlockSize:] {
-		leaves = h.sum(leaves, b[:BlockSize])
+	n, leafData := 0, int(w.g.perBlock)*size
+	for b := j.data; len(b) > 0; n++ {
+		leaf := leaves[n*w.g.HashBlockSize:][:w.g.HashBlockSize]
+		part := b[:min(leafData, len(b))]
+		w.hashLeaf(h, leaf, part)
+		j.digests = h.sum(j.digests, leaf)
+		b = b[len(part):]
 	}
-	clear(block[len(leaves):])
-	h.sum(digest[:0], block)
-	_, err = w.hash.WriteAt(block, w.levels[0].offset(j.index))
-	return digest, err
+	_, err := w.hash.WriteAt(leaves[:n*w.g.HashBlockSize], w.g.offset(0, j.index*w.chunks.leaves))
+	return err
 }
 
-// finish takes a chunk's digest to the level above, in the order of the chunks, and gives its buffer
+// hashLeaf fills one leaf hash block with the digests of the data below it.
+func (w *Writer) hashLeaf(h *hasher, leaf, data []byte) {
+	size, slot := w.g.DataBlockSize, w.g.slot
+	digests := leaf[:0]
+	for ; len(data) > 0; data = data[size:] {
+		digests = h.sum(digests, data[:size])
+		if gap := slot - w.g.size; gap > 0 {
+			n := len(digests)
+			digests = digests[:n+gap]
+			clear(digests[n:])
+		}
+	}
+	clear(leaf[len(digests):])
+}
+
+// finish takes a chunk's digests to the level above, in the order of the chunks, and gives its buffer
 // back. It does so after an error too: the next Write must find a buffer to learn of it.
-func (w *Writer) finish(j job, digest RootHash, err error) {
+func (w *Writer) finish(j job, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.fail(err)
-	w.early[j.index] = early{digest, j.data}
+	w.early[j.index] = j.buffer
 	for {
-		e, ok := w.early[w.ladder.next]
+		b, ok := w.early[w.turn]
 		if !ok {
 			return
 		}
-		delete(w.early, w.ladder.next)
-		w.fail(w.ladder.add(e.digest))
-		w.free <- e.buffer // never blocks: a chunk in flight has left the channel
+		delete(w.early, w.turn)
+		w.turn++
+		w.fail(w.ladder.add(b.digests))
+		w.free <- b // never blocks: a chunk in flight has left the channel
 	}
 }
 
@@ -220,18 +264,26 @@ func (w *Writer) Close() (RootHash, error) {
 	if w.err != nil {
 		return RootHash{}, w.err
 	}
-	if want := (w.p.DataBlocks + perBlock - 1) / perBlock; w.next != want {
-		return RootHash{}, fmt.Errorf("data: %d bytes, want %d", w.next*chunkSize+uint64(len(w.chunk)), w.p.DataBlocks*BlockSize)
+	if have := w.received(); have != uint64(w.g.dataSize()) {
+		return RootHash{}, fmt.Errorf("data: %d bytes, want %d", have, w.g.dataSize())
 	}
 	root, err := w.ladder.finish()
-	if err != nil || w.p.NoSuperblock {
-		return root, err
+	if err == nil && !w.g.NoSuperblock {
+		err = w.writeSuperblock()
 	}
-	sb := append(w.p.marshalSuperblock(), make([]byte, BlockSize-superblockSize)...)
-	if _, err := w.hash.WriteAt(sb, w.p.HashOffset); err != nil {
+	if err != nil {
 		return RootHash{}, err
 	}
 	return root, nil
+}
+
+// received is the number of bytes that were written.
+func (w *Writer) received() uint64 {
+	n := min(w.next*w.chunks.blocks, w.g.DataBlocks) * uint64(w.g.DataBlockSize)
+	if w.chunk != nil {
+		n += uint64(len(w.chunk.data))
+	}
+	return n
 }
 
 // Format hashes all of data, which must be exactly p.DataBlocks blocks, and writes the hash area. After

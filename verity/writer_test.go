@@ -218,7 +218,7 @@ func TestFlatMemory(t *testing.T) {
 
 // TestDeclaredSizeCostsNothing: the largest block count must not be believed ahead of the data.
 func TestDeclaredSizeCostsNothing(t *testing.T) {
-	p := Params{DataBlocks: MaxDataBlocks, Salt: make([]byte, MaxSalt), HashOffset: 1 << 62}
+	p := Params{DataBlocks: 1<<51 - 1, Salt: make([]byte, MaxSalt), HashOffset: 1 << 62}
 	if size, err := HashFileSize(p); err != nil || size < 1<<62 {
 		t.Errorf("size %d, %v", size, err)
 	}
@@ -226,7 +226,7 @@ func TestDeclaredSizeCostsNothing(t *testing.T) {
 		t.Errorf("format: %v", err)
 	}
 	p.HashOffset = 0
-	if err := Verify(t.Context(), bytes.NewReader(nil), bytes.NewReader(make([]byte, 3*BlockSize)), RootHash{}, p); !errors.Is(err, ErrRoot) {
+	if err := Verify(t.Context(), bytes.NewReader(nil), bytes.NewReader(make([]byte, 3*BlockSize)), testRoot(1), p); !errors.Is(err, ErrRoot) {
 		t.Errorf("verify: %v", err)
 	}
 }
@@ -234,19 +234,22 @@ func TestDeclaredSizeCostsNothing(t *testing.T) {
 // TestLadderFourLevels builds 16385 leaf blocks' worth of upper levels (8 GiB of data) and compares them
 // with the same levels made one after another.
 func TestLadderFourLevels(t *testing.T) {
-	p := Params{DataBlocks: 16385 * perBlock, Salt: []byte("four"), NoSuperblock: true}
-	levels, end := p.levels()
+	g, err := Params{DataBlocks: 16385 * 128, Salt: []byte("four"), NoSuperblock: true}.geometry()
+	if err != nil {
+		t.Fatal(err)
+	}
+	levels, end := g.levels, g.end
 	if len(levels) != 4 {
 		t.Fatalf("%d levels, want 4", len(levels))
 	}
 	m := new(memFile)
-	l := newLadder(m, p.Salt, levels)
+	l := newLadder(m, g, 1)
 	var below []byte
 	for i := range levels[0].count {
-		var d RootHash
+		var d [32]byte
 		binary.BigEndian.PutUint64(d[:], i+1)
 		below = append(below, d[:]...)
-		if err := l.add(d); err != nil {
+		if err := l.add(d[:]); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -255,15 +258,15 @@ func TestLadderFourLevels(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := make([]byte, int(end)*BlockSize)
-	for _, lv := range levels[1:] {
-		at := want[lv.offset(0):][:lv.count*BlockSize]
+	for i, lv := range levels[1:] {
+		at := want[g.offset(i+1, 0):][:lv.count*BlockSize]
 		copy(at, below)
 		below = nil
 		for ; len(at) > 0; at = at[BlockSize:] {
-			below = append(below, digest(p.Salt, at[:BlockSize])...)
+			below = append(below, digest(g.Salt, at[:BlockSize])...)
 		}
 	}
-	if upper := int(levels[0].start) * BlockSize; !bytes.Equal(m.b, want[:upper]) || !bytes.Equal(root[:], below) {
+	if upper := int(levels[0].start) * BlockSize; !bytes.Equal(m.b, want[:upper]) || !bytes.Equal(root.Bytes(), below) {
 		t.Errorf("root %v, want %x; equal levels: %v", root, below, bytes.Equal(m.b, want[:upper]))
 	}
 }

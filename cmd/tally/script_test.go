@@ -99,7 +99,7 @@ func flipCmd(ts *testscript.TestScript, neg bool, args []string) {
 
 // rootCmd is `root FILE`: sets $ROOT to the root hash that veritysetup's form names in it.
 func rootCmd(ts *testscript.TestScript, neg bool, args []string) {
-	m := regexp.MustCompile(`Root hash:\s+([0-9a-f]{64})`).FindStringSubmatch(ts.ReadFile(args[0]))
+	m := regexp.MustCompile(`Root hash:\s+([0-9a-f]{40,128})`).FindStringSubmatch(ts.ReadFile(args[0]))
 	if m == nil {
 		ts.Fatalf("%s names no root hash", args[0])
 	}

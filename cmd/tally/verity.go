@@ -11,15 +11,15 @@ import (
 	"tally/verity"
 )
 
-// verityFlags are veritysetup's own. What cannot be done yet is refused by name, not ignored.
+// verityFlags are veritysetup's own.
 func verityFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "salt", Aliases: []string{"s"}, Usage: "salt in `HEX`, 0 to 256 bytes, - for none (format: 32 random bytes)"},
 		&cli.StringFlag{Name: "uuid", Usage: "`UUID` of the superblock (format: random)"},
-		&cli.StringFlag{Name: "hash", Value: "sha256", Usage: "hash `NAME`: sha256 alone"},
-		&cli.IntFlag{Name: "format", Value: 1, Usage: "format type: 1 alone"},
-		&cli.IntFlag{Name: "data-block-size", Value: verity.BlockSize, Usage: "`BYTES` of a data block: 4096 alone"},
-		&cli.IntFlag{Name: "hash-block-size", Value: verity.BlockSize, Usage: "`BYTES` of a hash block: 4096 alone"},
+		&cli.StringFlag{Name: "hash", Value: "sha256", Usage: "hash `NAME`: sha1, sha256 or sha512"},
+		&cli.IntFlag{Name: "format", Value: 1, Usage: "format `TYPE`: 1, or 0 for Chrome OS's"},
+		&cli.IntFlag{Name: "data-block-size", Value: verity.BlockSize, Usage: "`BYTES` of a data block, a power of two from 512 to 65536"},
+		&cli.IntFlag{Name: "hash-block-size", Value: verity.BlockSize, Usage: "`BYTES` of a hash block, the same"},
 		&cli.Uint64Flag{Name: "data-blocks", Usage: "`NUMBER` of data blocks (default: the whole file)"},
 		hashOffsetFlag(),
 		&cli.BoolFlag{Name: "no-superblock", Usage: "do not write or read a superblock"},
@@ -29,7 +29,7 @@ func verityFlags() []cli.Flag {
 }
 
 func hashOffsetFlag() cli.Flag {
-	return &cli.Int64Flag{Name: "hash-offset", Usage: "start of the hash area in `BYTES`, a multiple of 4096"}
+	return &cli.Int64Flag{Name: "hash-offset", Usage: "start of the hash area in `BYTES`, a multiple of 512 (with --no-superblock: of the hash block size)"}
 }
 
 const verityJSON = `
@@ -37,7 +37,8 @@ const verityJSON = `
 --json prints tally.verity/v1: uuid ("" without superblock), hash_type, data_blocks, data_block_size, hash_blocks,
 hash_block_size, hash_algorithm, salt (hex, "-" for none), hash_device_size (bytes, with the superblock's block); format and
 verify: root_hash; verify: verified, and when it is false reason (hash-tree), detail, and unless the root hash itself differs
-area (data or hash) and block (of 4096 bytes, from the start of the file).`
+area (data or hash), block (of that area's size, from the start of the file), offset (the same in bytes) and, of a hash block,
+level (0 is the level over the data).`
 
 func verityCommand(e *env) *cli.Command {
 	return &cli.Command{
@@ -47,7 +48,7 @@ func verityCommand(e *env) *cli.Command {
 			{
 				Name: "format", Usage: "write the hash tree of DATA to HASH and print its root hash", ArgsUsage: "DATA HASH", Flags: verityFlags(),
 				Description: "The hash file is byte-identical to what `veritysetup format` writes with the same options. Unlike it, data that is\n" +
-					"not a multiple of 4096 bytes is refused, since its end would not be covered.\n" +
+					"not a multiple of the block size is refused, since its end would not be covered.\n" +
 					"A device, and with --hash-offset an existing file, is written in place; else HASH appears whole or not at all.\n\n" +
 					"    tally verity format --salt - root.erofs root.verity" + verityJSON,
 				Action: func(c *cli.Context) error { return verityFormat(c, e) },
@@ -70,12 +71,19 @@ func verityCommand(e *env) *cli.Command {
 
 // verityParams reads the flags that format and verify share.
 func verityParams(c *cli.Context) (verity.Params, error) {
-	p := verity.Params{DataBlocks: c.Uint64("data-blocks"), NoSuperblock: c.Bool("no-superblock")}
-	if err := refuseUnsupported(c); err != nil {
+	p := verity.Params{
+		DataBlocks: c.Uint64("data-blocks"), NoSuperblock: c.Bool("no-superblock"), Hash: verity.Hash(c.String("hash")),
+		DataBlockSize: c.Int("data-block-size"), HashBlockSize: c.Int("hash-block-size"), Format0: c.Int("format") == 0,
+	}
+	if err := checkShape(c, p); err != nil {
 		return p, err
 	}
+	align := 512
+	if p.NoSuperblock {
+		align = p.HashBlockSize
+	}
 	var err error
-	if p.HashOffset, err = hashOffset(c); err != nil {
+	if p.HashOffset, err = hashOffset(c, align); err != nil {
 		return p, err
 	}
 	if s := c.String("salt"); c.IsSet("salt") && s != "-" {
@@ -95,17 +103,17 @@ func verityParams(c *cli.Context) (verity.Params, error) {
 	return p, nil
 }
 
-// refuseUnsupported names the option that asks for what we cannot do.
-func refuseUnsupported(c *cli.Context) error {
-	if h := c.String("hash"); h != "sha256" {
-		return usagef("--hash %.32q: only sha256 is supported", h)
+// checkShape names the option that asks for a tree that there is none of.
+func checkShape(c *cli.Context, p verity.Params) error {
+	if p.Hash.Size() == 0 || c.String("hash") == "" {
+		return usagef("--hash %.32q: want sha1, sha256 or sha512", c.String("hash"))
 	}
-	if n := c.Int("format"); n != 1 {
-		return usagef("--format %d: only 1 is supported", n)
+	if n := c.Int("format"); n != 0 && n != 1 {
+		return usagef("--format %d: want 0 or 1", n)
 	}
 	for _, name := range []string{"data-block-size", "hash-block-size"} {
-		if n := c.Int(name); n != verity.BlockSize {
-			return usagef("--%s %d: only %d is supported", name, n, verity.BlockSize)
+		if err := verity.CheckBlockSize(c.Int(name)); err != nil {
+			return usagef("--%s: %w", name, err)
 		}
 	}
 	for _, name := range []string{"fec-device", "fec-roots"} {
@@ -116,10 +124,10 @@ func refuseUnsupported(c *cli.Context) error {
 	return nil
 }
 
-func hashOffset(c *cli.Context) (int64, error) {
+func hashOffset(c *cli.Context, align int) (int64, error) {
 	n := c.Int64("hash-offset")
-	if n < 0 || n%verity.BlockSize != 0 {
-		return 0, usagef("--hash-offset %d: want a multiple of %d", n, verity.BlockSize)
+	if n < 0 || n%int64(align) != 0 || n > 1<<62 {
+		return 0, usagef("--hash-offset %d: want a multiple of %d", n, align)
 	}
 	return n, nil
 }
@@ -133,14 +141,15 @@ func dataBlocks(f *os.File, p *verity.Params) error {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
+	block := int64(p.DataBlockSize)
 	if p.DataBlocks == 0 {
-		if size == 0 || size%verity.BlockSize != 0 {
-			return fmt.Errorf("%s: %d bytes, want a multiple of %d (or --data-blocks)", f.Name(), size, verity.BlockSize)
+		if size == 0 || size%block != 0 {
+			return fmt.Errorf("%s: %d bytes, want a multiple of %d (or --data-blocks)", f.Name(), size, block)
 		}
-		p.DataBlocks = uint64(size / verity.BlockSize)
+		p.DataBlocks = uint64(size / block)
 	}
-	if p.DataBlocks > uint64(size/verity.BlockSize) {
-		return fmt.Errorf("%s: %d bytes, want %d blocks of %d", f.Name(), size, p.DataBlocks, verity.BlockSize)
+	if p.DataBlocks > uint64(size/block) {
+		return fmt.Errorf("%s: %d bytes, want %d blocks of %d", f.Name(), size, p.DataBlocks, block)
 	}
 	return nil
 }
@@ -149,7 +158,7 @@ func verityDump(c *cli.Context, e *env) error {
 	if err := wantArgs(c, "HASH"); err != nil {
 		return err
 	}
-	offset, err := hashOffset(c)
+	offset, err := hashOffset(c, 512)
 	if err != nil {
 		return err
 	}

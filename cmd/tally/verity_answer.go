@@ -16,7 +16,7 @@ type verityAnswer struct {
 	HashType       int              `json:"hash_type"`
 	DataBlocks     uint64           `json:"data_blocks"`
 	DataBlockSize  int              `json:"data_block_size"`
-	HashBlocks     int64            `json:"hash_blocks"` // without the superblock's
+	HashBlocks     uint64           `json:"hash_blocks"` // without the superblock's
 	HashBlockSize  int              `json:"hash_block_size"`
 	HashAlgorithm  string           `json:"hash_algorithm"`
 	Salt           string           `json:"salt"`
@@ -27,24 +27,28 @@ type verityAnswer struct {
 	Detail         string           `json:"detail,omitempty"`
 	Area           verity.Area      `json:"area,omitempty"`
 	Block          *uint64          `json:"block,omitempty"`
+	Offset         *int64           `json:"offset,omitempty"`
+	Level          *int             `json:"level,omitempty"`
 
 	atOffset bool
 }
 
-// newVerityAnswer describes p, which must be valid.
+// newVerityAnswer describes p, which must be valid and name its block sizes.
 func newVerityAnswer(p verity.Params) *verityAnswer {
 	size, err := verity.HashFileSize(p)
 	if err != nil {
 		panic("verity answer: " + err.Error())
 	}
-	size -= p.HashOffset
+	blocks, _ := verity.HashBlocks(p) // checked just now
 	a := &verityAnswer{
-		Schema: "tally.verity/v1", HashType: 1, DataBlocks: p.DataBlocks, DataBlockSize: verity.BlockSize, HashBlocks: size / verity.BlockSize,
-		HashBlockSize: verity.BlockSize, HashAlgorithm: "sha256", Salt: "-", HashDeviceSize: size, atOffset: p.HashOffset > 0,
+		Schema: "tally.verity/v1", HashType: 1, DataBlocks: p.DataBlocks, DataBlockSize: p.DataBlockSize, HashBlocks: blocks,
+		HashBlockSize: p.HashBlockSize, HashAlgorithm: p.Hash.String(), Salt: "-", HashDeviceSize: size - p.HashOffset, atOffset: p.HashOffset > 0,
+	}
+	if p.Format0 {
+		a.HashType = 0
 	}
 	if !p.NoSuperblock {
 		a.UUID = verity.FormatUUID(p.UUID)
-		a.HashBlocks--
 	}
 	if len(p.Salt) > 0 {
 		a.Salt = hex.EncodeToString(p.Salt)
@@ -62,7 +66,10 @@ func (a *verityAnswer) setVerdict(err error) {
 	a.Reason, a.Detail = "hash-tree", err.Error()
 	var be *verity.BlockError
 	if errors.As(err, &be) {
-		a.Area, a.Block = be.Area, &be.Block
+		a.Area, a.Block, a.Offset = be.Area, &be.Block, &be.Offset
+		if be.Area == verity.AreaHash {
+			a.Level = &be.Level
+		}
 	}
 }
 

@@ -15,6 +15,9 @@ import (
 	"tally/verity"
 )
 
+// defaultSalt is the length in bytes of a salt that is not given, as veritysetup has it.
+const defaultSalt = 32
+
 func verityFormat(c *cli.Context, e *env) error {
 	if err := wantArgs(c, "DATA", "HASH"); err != nil {
 		return err
@@ -24,7 +27,7 @@ func verityFormat(c *cli.Context, e *env) error {
 		return err
 	}
 	if !c.IsSet("salt") {
-		p.Salt = make([]byte, verity.DigestSize)
+		p.Salt = make([]byte, defaultSalt)
 		rand.Read(p.Salt)
 	}
 	if !c.IsSet("uuid") {
@@ -44,8 +47,9 @@ func verityFormat(c *cli.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	bar := e.startProgress("hashing "+data.Name(), int64(p.DataBlocks)*verity.BlockSize)
-	in := io.TeeReader(io.LimitReader(data, int64(p.DataBlocks)*verity.BlockSize), bar)
+	size := int64(p.DataBlocks) * int64(p.DataBlockSize)
+	bar := e.startProgress("hashing "+data.Name(), size)
+	in := io.TeeReader(io.LimitReader(data, size), bar)
 	root, err := formatTo(c.Context, in, name, inPlace, p)
 	bar.End()
 	if err != nil {
@@ -73,7 +77,7 @@ func hashInPlace(data *os.File, name string, p verity.Params) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if end := p.DataBlocks * verity.BlockSize; os.SameFile(fi, di) && uint64(p.HashOffset) < end {
+	if end := p.DataBlocks * uint64(p.DataBlockSize); os.SameFile(fi, di) && uint64(p.HashOffset) < end {
 		return false, usagef("--hash-offset %d: HASH is DATA, want at least %d, or fewer --data-blocks", p.HashOffset, end)
 	}
 	return p.HashOffset > 0 || !fi.Mode().IsRegular(), nil

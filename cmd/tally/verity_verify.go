@@ -44,7 +44,7 @@ func verityVerify(c *cli.Context, e *env) error {
 	if err := dataBlocks(data, &p); err != nil {
 		return err
 	}
-	bar := e.startProgress("verifying "+data.Name(), int64(p.DataBlocks)*verity.BlockSize)
+	bar := e.startProgress("verifying "+data.Name(), int64(p.DataBlocks)*int64(p.DataBlockSize))
 	err = verity.Verify(c.Context, countingReaderAt{data, bar}, hash, root, p)
 	bar.End()
 	return printVerdict(e, data.Name(), hash.Name(), p, root, err)
@@ -90,6 +90,14 @@ func agreeWithSuperblock(c *cli.Context, hash io.ReaderAt, p verity.Params) (ver
 		return sb, fmt.Errorf("superblock: salt %x, but --salt is %x", sb.Salt, p.Salt)
 	case c.IsSet("uuid") && sb.UUID != p.UUID:
 		return sb, fmt.Errorf("superblock: uuid %s, but --uuid is %s", verity.FormatUUID(sb.UUID), verity.FormatUUID(p.UUID))
+	case c.IsSet("hash") && sb.Hash != p.Hash:
+		return sb, fmt.Errorf("superblock: hash %s, but --hash is %s", sb.Hash, p.Hash)
+	case c.IsSet("format") && sb.Format0 != p.Format0:
+		return sb, fmt.Errorf("superblock: another format than --format %d", c.Int("format"))
+	case c.IsSet("data-block-size") && sb.DataBlockSize != p.DataBlockSize:
+		return sb, fmt.Errorf("superblock: data blocks of %d bytes, but --data-block-size is %d", sb.DataBlockSize, p.DataBlockSize)
+	case c.IsSet("hash-block-size") && sb.HashBlockSize != p.HashBlockSize:
+		return sb, fmt.Errorf("superblock: hash blocks of %d bytes, but --hash-block-size is %d", sb.HashBlockSize, p.HashBlockSize)
 	case c.IsSet("data-blocks") && sb.DataBlocks != p.DataBlocks:
 		return sb, fmt.Errorf("superblock: %d data blocks, but --data-blocks is %d", sb.DataBlocks, p.DataBlocks)
 	}
