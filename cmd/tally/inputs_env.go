@@ -6,19 +6,21 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"tally/internal/aptconf"
 	"tally/internal/strictyaml"
 	"tally/mkimage/lock"
+	"tally/mkimage/spec"
 )
 
 // fetchFlags say where inputs are kept and looked for.
 func fetchFlags() []cli.Flag {
 	return []cli.Flag{
 		cacheFlag(),
-		&cli.StringSliceFlag{Name: "mirror", Usage: "look for packages on the Debian mirror `URL` first (default: the user's setting, then the machine's apt configuration)"},
+		&cli.StringSliceFlag{Name: "mirror", Usage: "look for packages on the Debian mirror `URL` first, or for those of another archive on NAME=URL (default: the user's setting, then the machine's apt configuration)"},
 		&cli.StringSliceFlag{Name: "snapshot", Usage: "look in the snapshot archive `URL` last (below it: debian/TIMESTAMP/pool)"},
 		&cli.BoolFlag{Name: "offline", Usage: "use the cache alone"},
 	}
@@ -30,8 +32,15 @@ func cacheFlag() cli.Flag {
 
 // settings is the user's own file, tally/config.yaml in the user's configuration directory.
 type settings struct {
-	Mirrors   []string `yaml:"mirrors"`
-	Snapshots []string `yaml:"snapshots"`
+	Mirrors   []string  `yaml:"mirrors"`
+	Archives  []archive `yaml:"archives"`
+	Snapshots []string  `yaml:"snapshots"`
+}
+
+// An archive is where an archive that is not Debian's can be found.
+type archive struct {
+	Name    string   `yaml:"name,required"` // as specs name it
+	Mirrors []string `yaml:"mirrors,required"`
 }
 
 func readSettings() (settings, error) {
@@ -73,16 +82,42 @@ func newFetcher(c *cli.Context, e *env) (*lock.Fetcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	mirrors := append(c.StringSlice("mirror"), s.Mirrors...)
-	mirrors = append(mirrors, aptconf.Mirrors(os.DirFS("/etc/apt"))...)
 	return &lock.Fetcher{
 		Store:    store,
-		Places:   lock.Places{Offline: c.Bool("offline"), Mirrors: mirrors, Snapshots: append(c.StringSlice("snapshot"), s.Snapshots...)},
+		Places:   places(c, s, os.DirFS("/etc/apt")),
 		Client:   lock.Client(),
 		Sleep:    lock.Sleep,
 		Progress: func(label string, total int64) lock.Progress { return e.startProgress(label, total) },
 		Log:      e.logger(),
 	}, nil
+}
+
+// places gathers where inputs may be. apt's configuration of an archive NAME that is not Debian's is
+// sources.list.d/NAME.list or NAME.sources.
+func places(c *cli.Context, s settings, etcAPT fs.FS) lock.Places {
+	p := lock.Places{Offline: c.Bool("offline"), Archives: map[string][]string{}, Snapshots: append(c.StringSlice("snapshot"), s.Snapshots...)}
+	add := func(name string, urls ...string) {
+		if (spec.Suite{Archive: name}).Debian() {
+			p.Mirrors = append(p.Mirrors, urls...)
+		} else {
+			p.Archives[name] = append(p.Archives[name], urls...)
+		}
+	}
+	for _, m := range c.StringSlice("mirror") {
+		if name, url, ok := strings.Cut(m, "="); ok && !strings.ContainsAny(name, ":/") {
+			add(name, url)
+		} else {
+			p.Mirrors = append(p.Mirrors, m)
+		}
+	}
+	for _, a := range s.Archives {
+		add(a.Name, a.Mirrors...)
+	}
+	p.Mirrors = append(append(p.Mirrors, s.Mirrors...), aptconf.Mirrors(etcAPT)...)
+	for name, urls := range aptconf.Named(etcAPT) {
+		p.Archives[name] = append(p.Archives[name], urls...)
+	}
+	return p
 }
 
 // explainGone adds what the user can do about an input that is gone.

@@ -21,14 +21,13 @@ func lockCommand(e *env) *cli.Command {
 		Usage:     "resolve and pin every input of a spec",
 		ArgsUsage: "SPEC",
 		Description: "Writes image.lock beside SPEC. The only command that reads a package index: it verifies the suite's InRelease\n" +
-			"signature against the pinned Debian archive keys, the package lists by the hashes that gives, and pins each package by\n" +
-			"SHA-256, size, pool path and snapshot timestamp; local files, directories and Go sources by content; Go modules and\n" +
+			"signature against the pinned Debian archive keys (or the keyring that SPEC names for an archive that is not Debian's),\n" +
+			"the package lists by the hashes that gives, and pins each package by SHA-256, size, pool path and snapshot timestamp; local files, directories and Go sources by content; Go modules and\n" +
 			"the Go toolchain by the checksums of the module system. The same index gives the same lock, byte for byte.\n\n" +
 			"--json prints the lock itself (tally.lock/v1, mkimage/lock).\n\n" +
 			"   tally lock image.yaml --mirror http://mirror.example/debian",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "o", Usage: "write the lock to `FILE` (default: image.lock beside SPEC)"},
-			&cli.BoolFlag{Name: "allow-expired", Usage: "take an index whose Valid-Until has passed"},
 		}, fetchFlags()...),
 		Action: func(c *cli.Context) error { return runLock(c, e) },
 	}
@@ -46,7 +45,7 @@ func runLock(c *cli.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	x := &lock.Indexer{Fetcher: f, Keys: keys, Now: time.Now(), Arch: "amd64", AllowExpired: c.Bool("allow-expired")}
+	x := &lock.Indexer{Fetcher: f, Keys: keys, Now: time.Now(), Arch: "amd64"}
 	k, err := makeLock(c.Context, x, c.Args().First())
 	if errors.Is(err, lock.ErrNoMirror) {
 		return withHint(err, "give --mirror URL, or name one in the user's settings or the machine's apt configuration")
@@ -79,6 +78,7 @@ func makeLock(ctx context.Context, x *lock.Indexer, spec string) (*lock.Lock, er
 	if err != nil {
 		return nil, err
 	}
+	x.ReadFile = l.ReadFile
 	l.GoProxy, l.Offline = x.Fetcher.Store.GoProxy(), x.Fetcher.Places.Offline
 	k := &lock.Lock{Arch: x.Arch}
 	if err := l.Pin(ctx, k); err != nil {

@@ -15,27 +15,51 @@ import (
 // reads them, without duplicates. etcAPT is /etc/apt. What cannot be read is passed over: apt's own
 // configuration is not ours to judge.
 func Mirrors(etcAPT fs.FS) []string {
+	var all []string
+	for _, name := range files(etcAPT) {
+		all = appendNew(all, read(etcAPT, name))
+	}
+	return all
+}
+
+// Named returns the same URLs of each file sources.list.d/NAME.list or NAME.sources, by NAME.
+func Named(etcAPT fs.FS) map[string][]string {
+	all := map[string][]string{}
+	for _, name := range files(etcAPT)[1:] {
+		base := strings.TrimSuffix(path.Base(name), path.Ext(name))
+		all[base] = appendNew(all[base], read(etcAPT, name))
+	}
+	return all
+}
+
+// files lists apt's files: sources.list, and those of sources.list.d, sorted.
+func files(etcAPT fs.FS) []string {
 	names := []string{"sources.list"}
 	for _, pattern := range []string{"sources.list.d/*.list", "sources.list.d/*.sources"} {
 		found, _ := fs.Glob(etcAPT, pattern)
 		names = append(names, found...)
 	}
 	slices.Sort(names[1:])
-	var all []string
-	for _, name := range names {
-		data, err := fs.ReadFile(etcAPT, name)
-		if err != nil {
-			continue
-		}
-		uris := oneLine(data)
-		if path.Ext(name) == ".sources" {
-			uris = deb822(data)
-		}
-		for _, u := range uris {
-			u = strings.TrimRight(u, "/")
-			if (strings.HasPrefix(u, "http://") || strings.HasPrefix(u, "https://")) && !slices.Contains(all, u) {
-				all = append(all, u)
-			}
+	return names
+}
+
+func read(etcAPT fs.FS, name string) []string {
+	data, err := fs.ReadFile(etcAPT, name)
+	if err != nil {
+		return nil
+	}
+	if path.Ext(name) == ".sources" {
+		return deb822(data)
+	}
+	return oneLine(data)
+}
+
+// appendNew adds the web addresses among uris that all has not.
+func appendNew(all, uris []string) []string {
+	for _, u := range uris {
+		u = strings.TrimRight(u, "/")
+		if (strings.HasPrefix(u, "http://") || strings.HasPrefix(u, "https://")) && !slices.Contains(all, u) {
+			all = append(all, u)
 		}
 	}
 	return all

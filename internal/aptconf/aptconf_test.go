@@ -18,6 +18,10 @@ func TestMirrors(t *testing.T) {
 	if d := cmp.Diff(want, Mirrors(fsys)); d != "" {
 		t.Error(d)
 	}
+	named := map[string][]string{"b": {"https://b.example/debian", "https://c.example/debian", "http://a.example/debian"}, "a": {"http://d.example/debian-security"}}
+	if d := cmp.Diff(named, Named(fsys)); d != "" {
+		t.Error(d)
+	}
 	if got := Mirrors(fstest.MapFS{}); len(got) != 0 {
 		t.Errorf("no configuration: %q", got)
 	}

@@ -92,7 +92,7 @@ func (a *apt) resolve(t *testing.T, names []string) []string {
 // TestAgainstApt holds our choice against apt's for the same roots and indexes.
 func TestAgainstApt(t *testing.T) {
 	a := newApt(t)
-	r := NewResolver(a.packages, a.arch)
+	r := NewResolver(a.packages, a.arch, level)
 	for _, roots := range [][]string{
 		slices.Concat(r.Base(), []string{"apt", "systemd", "systemd-sysv", "dbus"}),
 		// Many virtual packages and alternatives, some versioned.

@@ -22,6 +22,7 @@ const MaxInRelease = 16 << 20
 // A Release is a verified InRelease file: which index files a suite has, and who vouches for it.
 type Release struct {
 	Suite, Codename string
+	Priority        int // that apt gives its packages: 500; 100 or 1 when the file says that they are not for everybody
 	Date            time.Time
 	ValidUntil      time.Time            // zero when the file names no end
 	Signers         []string             // fingerprints (40 hex digits) of the primary keys that signed, sorted
@@ -37,8 +38,14 @@ type IndexFile struct {
 // A Keyring is a set of OpenPGP keys that may sign.
 type Keyring struct{ list openpgp.EntityList }
 
+// MaxKeyring is the largest keyring read, in bytes.
+const MaxKeyring = 1 << 20
+
 // ReadKeyring reads keys, ASCII-armored.
 func ReadKeyring(armored []byte) (Keyring, error) {
+	if len(armored) > MaxKeyring {
+		return Keyring{}, fmt.Errorf("keyring: %d bytes, want at most %d", len(armored), MaxKeyring)
+	}
 	list, err := openpgp.ReadArmoredKeyRing(bytes.NewReader(armored))
 	if err != nil {
 		return Keyring{}, fmt.Errorf("keyring: %w", err)
@@ -79,7 +86,7 @@ func VerifyInRelease(data []byte, keys Keyring, now time.Time) (*Release, error)
 	}
 	signers := keys.verify(block.Bytes, signature, now)
 	if len(signers) == 0 {
-		return nil, errors.New("InRelease: no good signature by a known Debian archive key")
+		return nil, errors.New("InRelease: no good signature by a known archive key")
 	}
 	r, err := parseRelease(block.Plaintext)
 	if err != nil {
@@ -140,7 +147,7 @@ func parseRelease(text []byte) (*Release, error) {
 	if _, err := pr.Next(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("more than one stanza")
 	}
-	r := &Release{Suite: para["suite"], Codename: para["codename"], Files: map[string]IndexFile{}}
+	r := &Release{Suite: para["suite"], Codename: para["codename"], Priority: priority(para), Files: map[string]IndexFile{}}
 	if r.Date, err = parseDate(para["date"]); err != nil {
 		return nil, fmt.Errorf("date: %w", err)
 	}
@@ -167,6 +174,17 @@ func parseRelease(text []byte) (*Release, error) {
 		r.Files[f[2]] = file
 	}
 	return r, nil
+}
+
+// priority is apt's default (apt_preferences(5), "APT's Default Priority Assignments").
+func priority(para Paragraph) int {
+	switch {
+	case para["notautomatic"] != "yes":
+		return 500
+	case para["butautomaticupgrades"] == "yes":
+		return 100
+	}
+	return 1
 }
 
 // parseSHA256 reads 64 hex digits.

@@ -7,14 +7,21 @@ import (
 	"strings"
 )
 
-// A Resolver chooses packages. It is deterministic: among several versions of a name the highest wins,
-// among alternatives the first that can be satisfied, among providers of a virtual package the one of
+// A Resolver chooses packages. It is deterministic. Each name has one candidate, that of the highest
+// priority and then of the highest version, and nothing else is ever chosen; among alternatives the first
+// that can be satisfied wins, among providers of a virtual package the one of
 // the highest priority, then the first by name. What has one answer is taken before anything that has
 // several, and a package that conflicts with one taken before is passed over; nothing taken is given up
 // again. So it may find no answer where a search would, and says which two packages stood in the way.
 type Resolver struct {
-	byName   map[string][]*Package // highest version first
+	byName   map[string]candidate
 	provides map[string][]provider
+}
+
+// A candidate is what a name stands for.
+type candidate struct {
+	*Package
+	pin int
 }
 
 type provider struct {
@@ -22,20 +29,23 @@ type provider struct {
 	version Version // of the provision; "" when unversioned
 }
 
-// NewResolver indexes packages for one architecture; others but "all" are left out. Earlier entries win
-// over later ones of the same name and version.
-func NewResolver(packages []*Package, arch string) *Resolver {
-	r := &Resolver{byName: map[string][]*Package{}, provides: map[string][]provider{}}
+// NewResolver indexes packages for one architecture; others but "all" are left out. pin is the priority of
+// a package in the sense of apt_preferences(5): greater than 0. Earlier entries win over later ones of the
+// same name, version and priority.
+func NewResolver(packages []*Package, arch string, pin func(*Package) int) *Resolver {
+	r := &Resolver{byName: map[string]candidate{}, provides: map[string][]provider{}}
 	for _, p := range packages {
 		if p.Arch != arch && p.Arch != "all" {
 			continue
 		}
-		r.byName[p.Name] = append(r.byName[p.Name], p)
+		c := candidate{p, pin(p)}
+		if old, ok := r.byName[p.Name]; !ok || cmp.Or(cmp.Compare(c.pin, old.pin), p.Version.Compare(old.Version)) > 0 {
+			r.byName[p.Name] = c
+		}
 	}
-	for _, ps := range r.byName {
-		slices.SortStableFunc(ps, func(a, b *Package) int { return b.Version.Compare(a.Version) })
-		for _, v := range ps[0].Provides {
-			r.provides[v.Name] = append(r.provides[v.Name], provider{ps[0], v.Version})
+	for _, c := range r.byName {
+		for _, v := range c.Provides {
+			r.provides[v.Name] = append(r.provides[v.Name], provider{c.Package, v.Version})
 		}
 	}
 	for _, ps := range r.provides {
@@ -45,6 +55,9 @@ func NewResolver(packages []*Package, arch string) *Resolver {
 	}
 	return r
 }
+
+// Candidate returns what the name stands for, or nil.
+func (r *Resolver) Candidate(name string) *Package { return r.byName[name].Package }
 
 func rank(p *Package) int {
 	i := slices.Index([]string{"required", "important", "standard", "optional"}, p.Priority)
@@ -58,8 +71,8 @@ func rank(p *Package) int {
 // debootstrap's minbase starts from.
 func (r *Resolver) Base() []string {
 	var names []string
-	for name, ps := range r.byName {
-		if ps[0].Essential || ps[0].Priority == "required" {
+	for name, c := range r.byName {
+		if c.Essential || c.Priority == "required" {
 			names = append(names, name)
 		}
 	}
@@ -161,11 +174,8 @@ func (s *state) satisfied(alts []Relation) bool {
 func (s *state) candidates(alts []Relation) []*Package {
 	var all []*Package
 	for _, a := range alts {
-		for _, p := range s.byName[a.Name] {
-			if a.satisfiedBy(p.Version) {
-				all = append(all, p)
-				break
-			}
+		if p := s.Candidate(a.Name); p != nil && a.satisfiedBy(p.Version) {
+			all = append(all, p)
 		}
 		for _, v := range s.provides[a.Name] {
 			if a.satisfiedBy(v.version) {
@@ -189,16 +199,30 @@ func (s *state) choose(w want) (*Package, error) {
 		}
 	}
 	if first == nil {
-		first = fmt.Errorf("package %s, wanted by %s, is in none of the suites", joinAlts(w.alts), w.by)
+		first = s.missing(w)
 	}
 	return nil, first
 }
 
+// missing says why nothing satisfies w: a candidate of the wrong version is named.
+func (s *state) missing(w want) error {
+	for _, a := range w.alts {
+		if c, ok := s.byName[a.Name]; ok {
+			return fmt.Errorf("package %s, wanted by %s: the candidate is %s%s, of priority %d", joinAlts(w.alts), w.by, c.Version, ofSuite(c.Package), c.pin)
+		}
+	}
+	return fmt.Errorf("package %s, wanted by %s, is in none of the suites", joinAlts(w.alts), w.by)
+}
+
+func ofSuite(p *Package) string {
+	if p.Suite == "" {
+		return ""
+	}
+	return " of suite " + p.Suite
+}
+
 // fits says why p cannot be added.
 func (s *state) fits(p *Package) error {
-	if old := s.chosen[p.Name]; old != nil {
-		return fmt.Errorf("version %s is already chosen", old.Version)
-	}
 	for _, q := range s.order {
 		if name := excludes(p, q); name != "" {
 			return fmt.Errorf("package %s conflicts with package %s%s", p.Name, q.Name, name)

@@ -13,13 +13,13 @@ import (
 )
 
 // Chain checks again, without the network, what `tally lock` saw: that the InRelease file of each suite
-// carries a signature of one of keys, that it names the package lists, and that these name every package
+// carries a signature of one of keys, or of the keyring that the lock pins for it, that it names the package lists, and that these name every package
 // of l with its hash, size and path. It returns the names of the suites whose index is not in the
 // store: for their packages only the hash in the lock speaks.
 func Chain(ctx context.Context, l *Lock, store *Store, keys deb.Keyring) (unchecked []string, err error) {
 	for i := range l.Suites {
 		s := &l.Suites[i]
-		have := store.Has(s.InRelease.SHA256, s.InRelease.Size)
+		have := store.Has(s.InRelease.SHA256, s.InRelease.Size) && (s.Keyring == nil || store.Has(s.Keyring.SHA256, s.Keyring.Size))
 		for _, idx := range s.Indexes {
 			have = have && store.Has(idx.SHA256, idx.Size)
 		}
@@ -39,6 +39,11 @@ func (l *Lock) chain(ctx context.Context, s *Suite, store *Store, keys deb.Keyri
 	if err != nil {
 		return err
 	}
+	if s.Keyring != nil {
+		if keys, err = readKeyring(store, *s.Keyring); err != nil {
+			return err
+		}
+	}
 	date, err := time.Parse(time.RFC3339, s.Date)
 	if err != nil {
 		return fmt.Errorf("date %.40q: want RFC 3339", s.Date)
@@ -49,7 +54,7 @@ func (l *Lock) chain(ctx context.Context, s *Suite, store *Store, keys deb.Keyri
 	if err != nil {
 		return err
 	}
-	if !rel.Date.Equal(date) || !overlap(rel.Signers, s.Signers) || s.Name != rel.Suite && s.Name != rel.Codename {
+	if !rel.Date.Equal(date) || !overlap(rel.Signers, s.Signers) || s.dist() != rel.Suite && s.dist() != rel.Codename || formatEnd(rel) != s.ValidUntil {
 		return fmt.Errorf("InRelease: of %s, dated %s and signed by %v, is not what the lock describes", rel.Codename, rel.Date.Format(time.RFC3339), rel.Signers)
 	}
 	wanted := map[string]Package{}
@@ -67,6 +72,14 @@ func (l *Lock) chain(ctx context.Context, s *Suite, store *Store, keys deb.Keyri
 		return fmt.Errorf("package %s %s is not in its package lists as the lock has it", p.Name, p.Version)
 	}
 	return nil
+}
+
+func readKeyring(store *Store, o Object) (deb.Keyring, error) {
+	data, err := store.Read(o)
+	if err != nil {
+		return deb.Keyring{}, err
+	}
+	return deb.ReadKeyring(data)
 }
 
 func overlap(a, b []string) bool {

@@ -6,6 +6,9 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"tally/mkimage/deb"
+	"tally/mkimage/spec"
 )
 
 // maxEntries bounds every list of a lock.
@@ -49,8 +52,8 @@ func (l *Lock) checkSuites() error {
 			return fmt.Errorf("suite %.80q: want a name, once", s.Name)
 		}
 		seen[s.Name] = true
-		if s.Archive != archiveOf(s.Name) {
-			return fmt.Errorf("suite %s: archive %.40q, want %s", s.Name, s.Archive, archiveOf(s.Name))
+		if err := s.check(); err != nil {
+			return fmt.Errorf("suite %s: %w", s.Name, err)
 		}
 		if _, err := time.Parse(SnapshotTime, s.Snapshot); err != nil {
 			return fmt.Errorf("suite %s: snapshot %.40q: want a time like %s", s.Name, s.Snapshot, SnapshotTime)
@@ -60,6 +63,26 @@ func (l *Lock) checkSuites() error {
 				return fmt.Errorf("suite %s: index %.80q: want a component and a size", s.Name, i.Component)
 			}
 		}
+	}
+	return nil
+}
+
+// check looks at the words that became possible with spec.Suite.
+func (s *Suite) check() error {
+	debian := spec.Suite{Archive: s.Archive}.Debian()
+	switch {
+	case !wordForm.MatchString(s.Archive) || debian && s.Archive != archiveOf(s.dist()):
+		return fmt.Errorf("archive %.40q, want %s or one that is not Debian's", s.Archive, archiveOf(s.dist()))
+	case debian == (s.Keyring != nil):
+		return fmt.Errorf("archive %s: want a keyring exactly when it is not Debian's", s.Archive)
+	case s.Keyring != nil && (s.Keyring.Size < 0 || s.Keyring.Size > deb.MaxKeyring):
+		return fmt.Errorf("keyring: %d bytes, want at most %d", s.Keyring.Size, deb.MaxKeyring)
+	case !wordForm.MatchString(s.dist()):
+		return fmt.Errorf("suite %.80q: want a name", s.Dist)
+	case s.Priority < 0 || s.Priority > spec.MaxPriority:
+		return fmt.Errorf("priority %d: want 1 to %d", s.Priority, spec.MaxPriority)
+	case s.Policy != "" && s.Policy != spec.Enforce && s.Policy != spec.Ignore:
+		return fmt.Errorf("valid_until_policy %.40q: want enforce or ignore", s.Policy)
 	}
 	return nil
 }
@@ -97,10 +120,5 @@ func (l *Lock) checkGo() error {
 	return nil
 }
 
-// archiveOf says which tree of a mirror holds a suite: security updates have their own.
-func archiveOf(suite string) string {
-	if strings.HasSuffix(suite, "-security") {
-		return "debian-security"
-	}
-	return "debian"
-}
+// archiveOf says which of Debian's archives holds a suite: security updates have their own.
+func archiveOf(suite string) string { return new(spec.Spec).SuiteNamed(suite).Archive }

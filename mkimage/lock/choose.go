@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -31,7 +32,7 @@ func (x *Indexer) Debian(ctx context.Context, s *spec.Spec, l *Lock) error {
 		}
 	}
 	var err error
-	if c.suites, err = x.suites(ctx, wanted); err != nil {
+	if c.suites, err = x.suites(ctx, s, wanted); err != nil {
 		return err
 	}
 	l.Suites, l.Packages = []Suite{}, []Package{}
@@ -59,6 +60,7 @@ type want struct {
 	user               string // see Package.For
 	suites, components []string
 	names              []string
+	pins               map[string]string // package to suite
 	base, closure      bool
 	kernel             bool
 }
@@ -82,7 +84,7 @@ func (c *chooser) want(s *spec.Spec) {
 	}
 	for i, src := range s.Root {
 		if d := src.Debian; d != nil {
-			c.wants = append(c.wants, want{user: fmt.Sprintf("root.%d", i), suites: d.Suites, components: d.Components, names: d.Packages, base: d.Base, closure: true})
+			c.wants = append(c.wants, want{user: fmt.Sprintf("root.%d", i), suites: d.Suites, components: d.Components, names: d.Packages, pins: pins(d), base: d.Base, closure: true})
 		}
 	}
 	one("kernel", &s.Kernel.Debian)
@@ -97,11 +99,35 @@ func (c *chooser) want(s *spec.Spec) {
 	}
 }
 
+// pins maps each pinned package to its suite.
+func pins(d *spec.Debian) map[string]string {
+	all := map[string]string{}
+	for _, p := range d.Pins {
+		for _, name := range p.Packages {
+			all[name] = p.Suite
+		}
+	}
+	return all
+}
+
+// pinned is the priority of a package that a pin takes: apt's "even if not the newest", above every suite's.
+const pinned = 1000
+
 func (c *chooser) choose(w want) error {
 	all := c.visible(w)
+	r := c.resolver(w, all)
+	for _, name := range slices.Sorted(maps.Keys(w.pins)) {
+		if p := r.Candidate(name); p == nil || p.Suite != w.pins[name] {
+			return fmt.Errorf("package %s is pinned to suite %s, which has none for %s", name, w.pins[name], c.arch)
+		}
+	}
 	if !w.closure {
-		p, err := c.highest(all, w.names[0])
-		if err == nil && w.kernel {
+		p := r.Candidate(w.names[0])
+		if p == nil {
+			return fmt.Errorf("package %s is in none of its suites for %s", w.names[0], c.arch)
+		}
+		var err error
+		if w.kernel {
 			p, err = c.kernel(all, p)
 		}
 		if err == nil {
@@ -109,15 +135,11 @@ func (c *chooser) choose(w want) error {
 		}
 		return err
 	}
-	key := strings.Join(w.suites, " ") + "\x00" + strings.Join(w.components, " ")
-	if c.resolvers[key] == nil {
-		c.resolvers[key] = deb.NewResolver(all, c.arch)
-	}
 	names := slices.Clone(w.names)
 	if w.base {
-		names = append(c.resolvers[key].Base(), names...)
+		names = append(r.Base(), names...)
 	}
-	ps, err := c.resolvers[key].Resolve(names)
+	ps, err := r.Resolve(names)
 	if err != nil {
 		return err
 	}
@@ -127,6 +149,20 @@ func (c *chooser) choose(w want) error {
 		}
 	}
 	return nil
+}
+
+// resolver returns the resolver for what w sees, made once for all that see the same.
+func (c *chooser) resolver(w want, all []*deb.Package) *deb.Resolver {
+	key := fmt.Sprint(w.suites, w.components, w.pins)
+	if c.resolvers[key] == nil {
+		c.resolvers[key] = deb.NewResolver(all, c.arch, func(p *deb.Package) int {
+			if w.pins[p.Name] == p.Suite {
+				return pinned
+			}
+			return c.suites[p.Suite].info.Priority
+		})
+	}
+	return c.resolvers[key]
 }
 
 // visible lists the packages of the suites and components of w, in their order.
@@ -153,20 +189,6 @@ func (c *chooser) add(p *deb.Package, user string) error {
 	c.lock.Packages = append(c.lock.Packages, Package{Name: p.Name, Version: string(p.Version), Arch: p.Arch, Suite: p.Suite, Path: p.Filename,
 		Object: Object{p.SHA256, p.Size}, For: []string{user}})
 	return nil
-}
-
-// highest returns the highest version of a package; among equal ones, that of the suite named first.
-func (c *chooser) highest(all []*deb.Package, name string) (*deb.Package, error) {
-	var best *deb.Package
-	for _, p := range all {
-		if p.Name == name && (p.Arch == c.arch || p.Arch == "all") && (best == nil || p.Version.Compare(best.Version) > 0) {
-			best = p
-		}
-	}
-	if best == nil {
-		return nil, fmt.Errorf("package %s is in none of its suites for %s", name, c.arch)
-	}
-	return best, nil
 }
 
 // kernel follows a metapackage to the one linux-image-* of an exact version that it depends on.

@@ -10,15 +10,18 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"tally/mkimage/spec"
 )
 
 // Places are where inputs are looked for, in this order: the store (which `tally inputs import` and
 // `build --inputs` fill), then each mirror by pool path, then each snapshot archive by timestamp and pool
 // path.
 type Places struct {
-	Offline   bool     // the store alone
-	Mirrors   []string // base URLs of Debian mirrors: below them are dists and pool
-	Snapshots []string // base URLs of snapshot archives: below them is ARCHIVE/TIMESTAMP/pool
+	Offline   bool                // the store alone
+	Mirrors   []string            // base URLs of Debian mirrors: below them are dists and pool
+	Archives  map[string][]string // the same of archives that are not Debian's, by the names that specs give them
+	Snapshots []string            // base URLs of snapshot archives of Debian: below them is ARCHIVE/TIMESTAMP/pool
 }
 
 // A Doer is the network door of this package; *http.Client is one.
@@ -70,7 +73,7 @@ func (f *Fetcher) Packages(ctx context.Context, l *Lock) error {
 	bar := f.bar(fmt.Sprintf("fetching %d packages", len(missing)), total)
 	defer bar.End()
 	for _, p := range missing {
-		if err := f.locate(ctx, "package "+p.Name+" "+p.Version, p.Object, f.packageURLs(l, p), bar); err != nil {
+		if err := f.locate(ctx, "package "+p.Name+" "+p.Version, p.Object, f.Places.urls(l.suite(p.Suite), "/"+p.Path), bar); err != nil {
 			return err
 		}
 	}
@@ -81,7 +84,7 @@ func (f *Fetcher) Packages(ctx context.Context, l *Lock) error {
 // has only today's, a snapshot archive all. One that is gone is no error, since no build reads it.
 func (f *Fetcher) Indexes(ctx context.Context, l *Lock) error {
 	for _, s := range l.Suites {
-		dists := "/dists/" + s.Name + "/"
+		dists := "/dists/" + s.dist() + "/"
 		wanted := map[string]Object{"InRelease": s.InRelease}
 		for _, i := range s.Indexes {
 			wanted[i.Component+"/binary-"+l.Arch+"/Packages.xz"] = i.Object
@@ -90,15 +93,7 @@ func (f *Fetcher) Indexes(ctx context.Context, l *Lock) error {
 			if f.Store.Has(o.SHA256, o.Size) {
 				continue
 			}
-			var urls []string
-			for _, m := range mirrorsFor(f.Places.Mirrors, s.Archive) {
-				urls = append(urls, m+dists+name)
-			}
-			for _, base := range f.Places.Snapshots {
-				for _, ts := range snapshotTimes(s.Snapshot) {
-					urls = append(urls, strings.TrimRight(base, "/")+"/"+s.Archive+"/"+ts+dists+name)
-				}
-			}
+			urls := f.Places.urls(&s, dists+name)
 			bar := f.bar("fetching the index of "+s.Name, o.Size)
 			err := f.locate(ctx, "index "+name+" of "+s.Name, o, urls, bar)
 			bar.End()
@@ -135,22 +130,36 @@ func (f *Fetcher) locate(ctx context.Context, name string, want Object, urls []s
 	return gone
 }
 
-// packageURLs lists the addresses a package may have.
-func (f *Fetcher) packageURLs(l *Lock, p Package) []string {
-	s := l.suite(p.Suite)
+// urls lists the addresses that a file of a suite may have; path begins with a slash.
+func (p Places) urls(s *Suite, path string) []string {
 	var urls []string
-	for _, m := range mirrorsFor(f.Places.Mirrors, s.Archive) {
-		urls = append(urls, m+"/"+p.Path)
+	for _, m := range p.mirrorsFor(s.Archive) {
+		urls = append(urls, m+path)
 	}
-	for _, base := range f.Places.Snapshots {
+	if s.Keyring != nil {
+		return urls // snapshot archives are of Debian
+	}
+	for _, base := range p.Snapshots {
 		for _, ts := range snapshotTimes(s.Snapshot) {
-			urls = append(urls, strings.TrimRight(base, "/")+"/"+s.Archive+"/"+ts+"/"+p.Path)
+			urls = append(urls, strings.TrimRight(base, "/")+"/"+s.Archive+"/"+ts+path)
 		}
 	}
 	return urls
 }
 
-// mirrorsFor picks the base URLs under which an archive's tree may be: security has a tree of its own,
+// mirrorsFor lists the base URLs under which an archive's tree may be.
+func (p Places) mirrorsFor(archive string) []string {
+	if !(spec.Suite{Archive: archive}).Debian() {
+		var all []string
+		for _, m := range p.Archives[archive] {
+			all = append(all, strings.TrimRight(m, "/"))
+		}
+		return all
+	}
+	return mirrorsFor(p.Mirrors, archive)
+}
+
+// mirrorsFor picks the base URLs under which one of Debian's archives may be: security has a tree of its own,
 // usually beside the main one.
 func mirrorsFor(mirrors []string, archive string) []string {
 	var all, guesses []string

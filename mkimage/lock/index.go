@@ -2,6 +2,7 @@ package lock
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,15 +13,16 @@ import (
 
 	"tally/internal/xz"
 	"tally/mkimage/deb"
+	"tally/mkimage/spec"
 )
 
 // An Indexer reads package indexes: the only part of tally that does.
 type Indexer struct {
-	Fetcher      *Fetcher
-	Keys         deb.Keyring
-	Now          time.Time // holds dates of the index against the clock
-	Arch         string    // amd64
-	AllowExpired bool      // take an index whose Valid-Until has passed: an old snapshot, a stale mirror
+	Fetcher  *Fetcher
+	Keys     deb.Keyring                       // Debian's
+	Now      time.Time                         // holds dates of the index against the clock
+	Arch     string                            // amd64
+	ReadFile func(path string) ([]byte, error) // reads a keyring that the spec names; may be nil when it names none
 }
 
 // ErrNoMirror says that there is no place to read an index from.
@@ -35,19 +37,27 @@ type suiteIndex struct {
 	packages map[string][]*deb.Package // by component
 }
 
+// ErrExpired is returned, wrapped, for an index whose Valid-Until has passed.
+var ErrExpired = errors.New("expired")
+
 // read gets a suite's signed index and package lists from the first mirror that has them.
-func (x *Indexer) read(ctx context.Context, suite string, components []string) (*suiteIndex, error) {
-	mirrors := mirrorsFor(x.Fetcher.Places.Mirrors, archiveOf(suite))
+func (x *Indexer) read(ctx context.Context, u spec.Suite, components []string) (*suiteIndex, error) {
+	mirrors := x.Fetcher.Places.mirrorsFor(u.Archive)
 	if len(mirrors) == 0 {
-		return nil, fmt.Errorf("suite %s: %w for archive %s", suite, ErrNoMirror, archiveOf(suite))
+		return nil, fmt.Errorf("suite %s: %w for archive %s", u.Name, ErrNoMirror, u.Archive)
 	}
 	if x.Fetcher.Places.Offline {
-		return nil, fmt.Errorf("suite %s: offline: an index can only be read from a mirror", suite)
+		return nil, fmt.Errorf("suite %s: offline: an index can only be read from a mirror", u.Name)
+	}
+	keys, keyring, err := x.keys(u)
+	if err != nil {
+		return nil, fmt.Errorf("suite %s: %w", u.Name, err)
 	}
 	var errs []error
 	for _, m := range mirrors {
-		idx, err := x.readFrom(ctx, m+"/dists/"+suite, suite, components)
+		idx, err := x.readFrom(ctx, m+"/dists/"+u.Suite, u, keys, components)
 		if err == nil {
+			idx.info.Keyring = keyring
 			return idx, nil
 		}
 		if ctx.Err() != nil {
@@ -55,29 +65,47 @@ func (x *Indexer) read(ctx context.Context, suite string, components []string) (
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", m, err))
 	}
-	return nil, fmt.Errorf("suite %s: %w", suite, errors.Join(errs...))
+	return nil, fmt.Errorf("suite %s: %w", u.Name, errors.Join(errs...))
 }
 
-func (x *Indexer) readFrom(ctx context.Context, base, suite string, components []string) (*suiteIndex, error) {
+// keys returns who may sign a suite. A keyring of the spec goes to the store, where Chain finds it.
+func (x *Indexer) keys(u spec.Suite) (deb.Keyring, *Object, error) {
+	if u.Debian() {
+		return x.Keys, nil, nil
+	}
+	data, err := x.ReadFile(u.Keyring)
+	if err != nil {
+		return deb.Keyring{}, nil, err
+	}
+	keys, err := deb.ReadKeyring(data)
+	if err != nil {
+		return keys, nil, fmt.Errorf("file %q: %w", u.Keyring, err)
+	}
+	o, err := x.Fetcher.Store.Put(data)
+	return keys, &o, err
+}
+
+func (x *Indexer) readFrom(ctx context.Context, base string, u spec.Suite, keys deb.Keyring, components []string) (*suiteIndex, error) {
 	data, err := x.small(ctx, base+"/InRelease", deb.MaxInRelease)
 	if err != nil {
 		return nil, fmt.Errorf("InRelease: %w", err)
 	}
-	rel, err := deb.VerifyInRelease(data, x.Keys, x.Now)
+	rel, err := deb.VerifyInRelease(data, keys, x.Now)
 	if err != nil {
 		return nil, err
 	}
-	if err := x.current(rel, suite); err != nil {
+	if err := x.current(rel, u); err != nil {
 		return nil, fmt.Errorf("InRelease: %w", err)
 	}
 	object, err := x.Fetcher.Store.Put(data)
 	if err != nil {
 		return nil, err
 	}
-	idx := &suiteIndex{packages: map[string][]*deb.Package{}, info: Suite{Name: suite, Archive: archiveOf(suite), InRelease: object, Signers: rel.Signers,
-		Date: rel.Date.Format(time.RFC3339), Snapshot: rel.Date.UTC().Format(SnapshotTime)}}
-	if !rel.ValidUntil.IsZero() {
-		idx.info.ValidUntil = rel.ValidUntil.Format(time.RFC3339)
+	idx := &suiteIndex{packages: map[string][]*deb.Package{}, info: Suite{Name: u.Name, Archive: u.Archive, InRelease: object, Signers: rel.Signers,
+		Priority: cmp.Or(int(u.Priority), rel.Priority), Policy: u.ValidUntil,
+		Date: rel.Date.Format(time.RFC3339), Snapshot: rel.Date.UTC().Format(SnapshotTime), ValidUntil: formatEnd(rel)}}
+	if u.Suite != u.Name {
+		idx.info.Dist = u.Suite
 	}
 	for _, c := range components {
 		if err := x.component(ctx, idx, base, c, rel); err != nil {
@@ -87,16 +115,24 @@ func (x *Indexer) readFrom(ctx context.Context, base, suite string, components [
 	return idx, nil
 }
 
-// current refuses an index of another suite, of the future or of the past.
-func (x *Indexer) current(rel *deb.Release, suite string) error {
-	if suite != rel.Codename && suite != rel.Suite {
-		return fmt.Errorf("of suite %.80q (%.80q), want %s", rel.Codename, rel.Suite, suite)
+// formatEnd is the end of an index's validity as the lock has it.
+func formatEnd(rel *deb.Release) string {
+	if rel.ValidUntil.IsZero() {
+		return ""
+	}
+	return rel.ValidUntil.Format(time.RFC3339)
+}
+
+// current refuses an index of another suite, of the future or, unless the spec welcomes it, of the past.
+func (x *Indexer) current(rel *deb.Release, u spec.Suite) error {
+	if u.Suite != rel.Codename && u.Suite != rel.Suite {
+		return fmt.Errorf("of suite %.80q (%.80q), want %s", rel.Codename, rel.Suite, u.Suite)
 	}
 	if rel.Date.After(x.Now.Add(24 * time.Hour)) {
 		return fmt.Errorf("dated %s, in the future: is the clock right?", rel.Date.Format(time.RFC3339))
 	}
-	if !x.AllowExpired && !rel.ValidUntil.IsZero() && x.Now.After(rel.ValidUntil) {
-		return fmt.Errorf("expired at %s", rel.ValidUntil.Format(time.RFC3339))
+	if u.ValidUntil != spec.Ignore && !rel.ValidUntil.IsZero() && x.Now.After(rel.ValidUntil) {
+		return fmt.Errorf("%w at %s, and the spec does not say valid-until: ignore for suite %s", ErrExpired, formatEnd(rel), u.Name)
 	}
 	return nil
 }
@@ -170,7 +206,7 @@ func (x *Indexer) smallOnce(ctx context.Context, url string, limit int64) ([]byt
 }
 
 // suites reads every suite with all the components that anybody wants of it, sorted by name.
-func (x *Indexer) suites(ctx context.Context, wanted map[string][]string) (map[string]*suiteIndex, error) {
+func (x *Indexer) suites(ctx context.Context, s *spec.Spec, wanted map[string][]string) (map[string]*suiteIndex, error) {
 	var names []string
 	for name := range wanted {
 		names = append(names, name)
@@ -180,7 +216,7 @@ func (x *Indexer) suites(ctx context.Context, wanted map[string][]string) (map[s
 	for _, name := range names {
 		components := slices.Clone(wanted[name])
 		slices.Sort(components)
-		idx, err := x.read(ctx, name, slices.Compact(components))
+		idx, err := x.read(ctx, s.SuiteNamed(name), slices.Compact(components))
 		if err != nil {
 			return nil, err
 		}

@@ -77,6 +77,11 @@ func stanza(name, version, extra string) string {
 // addSuite puts a signed suite with one component into files.
 func addSuite(t *testing.T, k *archiveKey, files map[string][]byte, root, suite, extra string, packages ...string) {
 	t.Helper()
+	addComponent(t, k, files, root, suite, "main", extra, packages...)
+}
+
+func addComponent(t *testing.T, k *archiveKey, files map[string][]byte, root, suite, component, extra string, packages ...string) {
+	t.Helper()
 	plain := []byte(strings.Join(packages, "\n"))
 	var b bytes.Buffer
 	w, err := xz.NewWriter(&b)
@@ -89,7 +94,7 @@ func addSuite(t *testing.T, k *archiveKey, files map[string][]byte, root, suite,
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	dir := "main/binary-amd64/"
+	dir := component + "/binary-amd64/"
 	text := fmt.Sprintf("Suite: stable\nCodename: %s\nDate: %s\n%sSHA256:\n %x %d %sPackages\n %x %d %sPackages.xz\n", suite, indexDate.Format(time.RFC1123), extra,
 		sha256.Sum256(plain), len(plain), dir, sha256.Sum256(b.Bytes()), b.Len(), dir)
 	base := root + "/dists/" + suite + "/"
@@ -253,13 +258,21 @@ func TestIndexRefusals(t *testing.T) {
 	}
 }
 
-func TestAllowExpired(t *testing.T) {
+// TestValidUntil: an index that has expired is refused unless the spec says otherwise; the lock says which.
+func TestValidUntil(t *testing.T) {
 	k := newArchiveKey(t)
 	m := newMirror(t, indexFiles(t, k))
 	x := newIndexer(t, k, m.URL+"/debian")
-	x.Now, x.AllowExpired = indexDate.Add(30*24*time.Hour), true
-	if err := x.Debian(context.Background(), parseSpec(t, indexSpec), new(Lock)); err != nil {
-		t.Error(err)
+	x.Now = indexDate.Add(30 * 24 * time.Hour)
+	if err := x.Debian(context.Background(), parseSpec(t, indexSpec), new(Lock)); !errors.Is(err, ErrExpired) || !strings.Contains(err.Error(), "valid-until: ignore for suite trixie-security") {
+		t.Errorf("expired: %v", err)
+	}
+	l := new(Lock)
+	if err := x.Debian(context.Background(), parseSpec(t, indexSpec+"suites: [{name: trixie-security, valid-until: ignore}]\n"), l); err != nil {
+		t.Fatal(err)
+	}
+	if s := l.Suites; s[0].Policy != "enforce" || s[0].ValidUntil != "" || s[1].Policy != "ignore" || s[1].ValidUntil != "2026-09-12T10:00:00Z" {
+		t.Errorf("policies: %+v", s)
 	}
 }
 

@@ -12,6 +12,7 @@ package lock
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -75,11 +76,15 @@ type Toolchain struct {
 // A Suite is one index that packages came from, as it was when the lock was made.
 type Suite struct {
 	Name       string   `json:"name"`
-	Archive    string   `json:"archive"`               // debian or debian-security: which tree of a mirror
-	Date       string   `json:"date"`                  // of the InRelease file, RFC 3339
-	ValidUntil string   `json:"valid_until,omitempty"` // of the InRelease file, RFC 3339; absent: it names no end
-	Snapshot   string   `json:"snapshot"`              // the date as snapshot archives spell it: 20060102T150405Z
-	Signers    []string `json:"signers"`               // fingerprints of the archive keys that signed it, sorted
+	Archive    string   `json:"archive"`                      // which tree of a mirror: debian, debian-security or the spec's word
+	Dist       string   `json:"suite,omitempty"`              // directory below dists; absent: the name
+	Keyring    *Object  `json:"keyring,omitempty"`            // keys that sign it; absent: Debian's
+	Priority   int      `json:"priority,omitempty"`           // by which candidates were chosen; absent: 500
+	Policy     string   `json:"valid_until_policy,omitempty"` // enforce, or ignore: an expired index was welcome; absent: enforce
+	Date       string   `json:"date"`                         // of the InRelease file, RFC 3339
+	ValidUntil string   `json:"valid_until,omitempty"`        // of the InRelease file, RFC 3339; absent: it names no end
+	Snapshot   string   `json:"snapshot"`                     // the date as snapshot archives spell it: 20060102T150405Z
+	Signers    []string `json:"signers"`                      // fingerprints of the archive keys that signed it, sorted
 	InRelease  Object   `json:"inrelease"`
 	Indexes    []Index  `json:"indexes"` // by component
 }
@@ -206,6 +211,9 @@ func (l *Lock) PackagesFor(user string) []Package {
 	}
 	return all
 }
+
+// dist is the suite's directory below dists.
+func (s *Suite) dist() string { return cmp.Or(s.Dist, s.Name) }
 
 // suite returns the suite of that name, or nil.
 func (l *Lock) suite(name string) *Suite {

@@ -99,6 +99,9 @@ func objects(k *lock.Lock) []lock.Object {
 	}
 	for _, s := range k.Suites {
 		all = append(all, s.InRelease)
+		if s.Keyring != nil {
+			all = append(all, *s.Keyring)
+		}
 		for _, i := range s.Indexes {
 			all = append(all, i.Object)
 		}

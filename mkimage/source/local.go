@@ -30,6 +30,7 @@ import (
 
 	"golang.org/x/mod/modfile"
 
+	"tally/mkimage/deb"
 	"tally/mkimage/gosrc"
 	"tally/mkimage/lock"
 	"tally/mkimage/spec"
@@ -76,6 +77,16 @@ func (l *Local) forget() {
 
 // disk is where a path of the spec lies.
 func (l *Local) disk(p string) string { return filepath.Join(l.Dir, filepath.FromSlash(p)) }
+
+// ReadFile reads a small file that the spec names, such as a keyring.
+func (l *Local) ReadFile(p string) ([]byte, error) {
+	f, err := os.Open(l.disk(p))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, deb.MaxKeyring+1))
+}
 
 // Pin records every local input in k as it is now: spec, files, directories, Go sources, modules and
 // toolchains.

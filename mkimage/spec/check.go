@@ -52,7 +52,7 @@ func (c checker) check() error {
 	if s.Epoch < minEpoch || s.Epoch > maxEpoch {
 		return c.fail("epoch", "epoch %d: want seconds since 1970, from %d (the year 1980) to %d", s.Epoch, minEpoch, int64(maxEpoch))
 	}
-	for _, f := range []func() error{c.checkRoot, c.checkDevices, c.checkBoot, c.checkFirmware} {
+	for _, f := range []func() error{c.checkRoot, c.checkDevices, c.checkBoot, c.checkFirmware, c.checkSuites} {
 		if err := f(); err != nil {
 			return err
 		}
@@ -145,7 +145,7 @@ func (c checker) debian(at string, d *Debian) error {
 			return c.fail(fmt.Sprintf("%s.packages.%d", at, i), "package %.140q: want a package name, once", p)
 		}
 	}
-	return nil
+	return c.pins(at+".pins", d)
 }
 
 // suites checks a list of suites and fills in the default of components.

@@ -4,8 +4,11 @@
 //	name: minimal                 # lower-case letters, digits, dots, hyphens
 //	version: 0.1.0
 //	epoch: 1767225600             # seconds since 1970; nothing in the image is newer
+//	suites:                       # what the names of suites below do not say; without an entry, a name is a suite of Debian
+//	  - {name: trixie-backports, priority: 100, valid-until: enforce}
+//	  - {name: vendor, archive: vendor, suite: stable, keyring: vendor.asc}
 //	root:                         # sources in order; each is exactly one of
-//	  - debian: {suites: [trixie], components: [main], packages: [libc6], base: false, scripts: ignore}
+//	  - debian: {suites: [trixie], components: [main], packages: [libc6], base: false, scripts: ignore, pins: [{suite: trixie, packages: [libc6]}]}
 //	  - dir: {path: rootfs, target: srv}
 //	  - file: {path: a.xz, decompress: xz, target: etc/a, executable: false}
 //	  - tar: {path: b.tar.xz, decompress: xz, target: opt}
@@ -22,16 +25,36 @@
 //	platforms: [...]              # for tally measure; opaque here
 //
 // Paths are slash-separated. A path of the maintainer's disk is relative to the spec's directory and may
-// leave it by leading "..": a module above the example. A target is relative to the image's root. Among
-// several suites the highest version wins, as dpkg orders versions. A JSON Schema of the same grammar, for
-// editors, is [Schema].
+// leave it by leading "..": a module above the example. A target is relative to the image's root. A JSON
+// Schema of the same grammar, for editors, is [Schema].
+//
+// # Suites
+//
+// Each package has one candidate, as in apt_preferences(5): the version of the suite with the highest
+// priority; among equal ones the highest as dpkg orders versions. Nothing but candidates is ever chosen. A
+// suite without a priority of its own has the one that apt gives it by its InRelease file: 500; 100 when that
+// says NotAutomatic and ButAutomaticUpgrades (backports: only for what no other suite has); 1 when it says
+// NotAutomatic alone (experimental). Debian's sid has 500: beside a release its newer versions win,
+// unless it gets a lower priority here. A pin takes single packages from one suite, whatever the
+// priorities: apt's Pin-Priority 1000 for them.
+//
+// An archive is the tree of a mirror in which a suite is: Debian's are "debian" and, for suites that end in
+// -security, "debian-security". Any other needs the file of its signing keys (ASCII-armored, as gpg --export
+// --armor writes it), which the lock pins like every file. Where an archive's mirror is, is not the
+// spec's business.
+//
+// valid-until says what `tally lock` does with an index whose Valid-Until has passed: enforce, the default,
+// refuses it; ignore takes it, for a suite that is no longer updated. The lock repeats the policy and
+// records the date.
 package spec
 
 import (
+	"cmp"
 	_ "embed"
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"tally/internal/strictyaml"
 )
@@ -49,6 +72,7 @@ type Spec struct {
 	Name      string          `yaml:"name,required"`
 	Version   string          `yaml:"version,required"`
 	Epoch     int64           `yaml:"epoch,required"`
+	Suites    []Suite         `yaml:"suites"`
 	Root      []Source        `yaml:"root,required"`
 	Devices   []Device        `yaml:"devices"`
 	Init      Init            `yaml:"init,required"`
@@ -71,6 +95,22 @@ type Source struct {
 	Model  json.RawMessage `yaml:"model"`
 }
 
+// A Suite says what a name in a list of suites stands for.
+type Suite struct {
+	Name       string `yaml:"name,required"`
+	Archive    string `yaml:"archive"`     // default: debian, or debian-security for a name that ends so
+	Suite      string `yaml:"suite"`       // directory below dists; default: the name
+	Keyring    string `yaml:"keyring"`     // path of the keys that sign it; required unless the archive is Debian's, and only then
+	Priority   int64  `yaml:"priority"`    // 1 to MaxPriority; 0: as its InRelease file has it
+	ValidUntil string `yaml:"valid-until"` // enforce (or "") or ignore
+}
+
+// The policies of Suite.ValidUntil.
+const (
+	Enforce = "enforce"
+	Ignore  = "ignore"
+)
+
 // Debian is a set of packages with all they depend on.
 type Debian struct {
 	Suites     []string `yaml:"suites,required"`
@@ -78,6 +118,13 @@ type Debian struct {
 	Packages   []string `yaml:"packages,required"`
 	Base       bool     `yaml:"base"`    // also every Essential and required package
 	Scripts    string   `yaml:"scripts"` // "known" (or ""): what they would do is done where it is known, else refused; "ignore": none, but listed
+	Pins       []Pin    `yaml:"pins"`
+}
+
+// A Pin takes packages from one of the source's suites, whatever the priorities.
+type Pin struct {
+	Suite    string   `yaml:"suite,required"`
+	Packages []string `yaml:"packages,required"`
 }
 
 // A Dir is a directory of the maintainer's disk.
@@ -182,6 +229,32 @@ func Parse(data []byte, name string) (*Spec, error) {
 	return s, nil
 }
 
+// SuiteNamed returns what a name in a list of suites stands for, with every default but the priority's
+// filled in.
+func (s *Spec) SuiteNamed(name string) Suite {
+	u := Suite{Name: name}
+	for _, o := range s.Suites {
+		if o.Name == name {
+			u = o
+		}
+	}
+	u.Suite = cmp.Or(u.Suite, name)
+	u.ValidUntil = cmp.Or(u.ValidUntil, Enforce)
+	if u.Archive == "" {
+		u.Archive = debian
+		if strings.HasSuffix(u.Suite, "-security") {
+			u.Archive = security
+		}
+	}
+	return u
+}
+
+// Debian's archives: the only ones whose keys tally knows.
+const debian, security = "debian", "debian-security"
+
+// Debian says whether the archive is one of Debian's.
+func (u Suite) Debian() bool { return u.Archive == debian || u.Archive == security }
+
 // Programs lists the Go programs of s: the init's first, then those of the root in order.
 func (s *Spec) Programs() []*Go {
 	var all []*Go
@@ -203,6 +276,11 @@ func (s *Spec) Files() []string {
 	add := func(f *File) {
 		if f != nil {
 			all = append(all, f.Path)
+		}
+	}
+	for _, u := range s.Suites {
+		if u.Keyring != "" {
+			all = append(all, u.Keyring)
 		}
 	}
 	for _, src := range s.Root {

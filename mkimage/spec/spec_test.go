@@ -26,8 +26,10 @@ firmware:
 const everything = `name: all-of.it
 version: 1.0~rc1+b_2-x
 epoch: 315532800
+suites:
+  - {name: trixie, archive: vendor, suite: stable, keyring: keys/vendor.asc, priority: 400, valid-until: ignore}
 root:
-  - debian: {suites: [trixie, trixie-security], components: [main, non-free-firmware], packages: [libc6, g++], base: true, scripts: ignore}
+  - debian: {suites: [trixie, trixie-security], components: [main, non-free-firmware], packages: [libc6, g++], base: true, scripts: ignore, pins: [{suite: trixie-security, packages: [libc6]}]}
   - dir: {path: ../shared, target: srv/www}
   - file: {path: a.xz, decompress: xz, target: etc/a, executable: true}
   - tar: {path: b.tar, target: opt}
@@ -50,8 +52,9 @@ func TestParse(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Spec{Name: "all-of.it", Version: "1.0~rc1+b_2-x", Epoch: 315532800,
+		Suites: []Suite{{"trixie", "vendor", "stable", "keys/vendor.asc", 400, "ignore"}},
 		Root: []Source{
-			{Debian: &Debian{[]string{"trixie", "trixie-security"}, []string{"main", "non-free-firmware"}, []string{"libc6", "g++"}, true, "ignore"}},
+			{Debian: &Debian{[]string{"trixie", "trixie-security"}, []string{"main", "non-free-firmware"}, []string{"libc6", "g++"}, true, "ignore", []Pin{{"trixie-security", []string{"libc6"}}}}},
 			{Dir: &Dir{"../shared", "srv/www"}},
 			{File: &File{"a.xz", "xz", "etc/a", true}},
 			{Tar: &Tar{"b.tar", "", "opt"}},
@@ -69,7 +72,7 @@ func TestParse(t *testing.T) {
 	if d := cmp.Diff(want, s); d != "" {
 		t.Error(d)
 	}
-	if d := cmp.Diff([]string{"a.xz", "b.tar", "init", "stub.efi", "fw.xz"}, s.Files()); d != "" {
+	if d := cmp.Diff([]string{"keys/vendor.asc", "a.xz", "b.tar", "init", "stub.efi", "fw.xz"}, s.Files()); d != "" {
 		t.Error(d)
 	}
 	if d := cmp.Diff([]string{"../shared"}, s.Dirs()); d != "" {
@@ -77,6 +80,22 @@ func TestParse(t *testing.T) {
 	}
 	if ps := s.Programs(); len(ps) != 1 || ps[0].Package != "./cmd/enclave" {
 		t.Errorf("programs %v", ps)
+	}
+}
+
+func TestSuiteNamed(t *testing.T) {
+	s, err := Parse([]byte(everything), "image.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]Suite{
+		"trixie":          {"trixie", "vendor", "stable", "keys/vendor.asc", 400, "ignore"},
+		"sid":             {"sid", "debian", "sid", "", 0, "enforce"},
+		"trixie-security": {"trixie-security", "debian-security", "trixie-security", "", 0, "enforce"},
+	} {
+		if got := s.SuiteNamed(name); got != want || got.Debian() == (name == "trixie") {
+			t.Errorf("%s: %+v, want %+v", name, got, want)
+		}
 	}
 }
 
@@ -127,6 +146,21 @@ func TestRefusals(t *testing.T) {
 		{"dir: {path: rootfs}", "debian: {suites: [sid], packages: [libc6, libc6]}", `image.yaml:5:47: package "libc6": want a package name, once`},
 		{"dir: {path: rootfs}", "debian: {suites: [sid], packages: [A]}", `package "A": want a package name`},
 		{"dir: {path: rootfs}", "debian: {suites: [sid], packages: [a1], scripts: run}", `scripts "run": want known or ignore`},
+		{"dir: {path: rootfs}", "debian: {suites: [sid], packages: [a1], pins: [{suite: trixie, packages: [a1]}]}", `suite "trixie": want one of sid`},
+		{"dir: {path: rootfs}", "debian: {suites: [sid], packages: [a1], pins: [{suite: sid, packages: []}]}", `packages: 0 named, want 1`},
+		{"dir: {path: rootfs}", "debian: {suites: [sid], packages: [a1], pins: [{suite: sid, packages: [a1, a1]}]}", `package "a1": want a package name, pinned once`},
+		{"dir: {path: rootfs}", "debian: {suites: [sid], packages: [a1], pins: [{suite: sid}]}", `key "packages" is missing`},
+		{"root:", "suites: [{name: sid}]\nroot:", `image.yaml:4:17: suite sid: nothing in this spec names it`},
+		{"root:", "suites: [{name: trixie}, {name: trixie}]\nroot:", `"trixie": want a name like trixie, once`},
+		{"root:", "suites: [{name: trixie, priority: 1000}]\nroot:", `priority 1000: want 1 to 999`},
+		{"root:", "suites: [{name: trixie, priority: -1}]\nroot:", `priority -1: want 1 to 999`},
+		{"root:", "suites: [{name: trixie, valid-until: never}]\nroot:", `valid-until "never": want enforce or ignore`},
+		{"root:", "suites: [{name: trixie, archive: ../x}]\nroot:", `archive "../x": want a name like debian`},
+		{"root:", "suites: [{name: trixie, suite: ../x}]\nroot:", `suite "../x": want a name like trixie`},
+		{"root:", "suites: [{name: trixie, archive: vendor}]\nroot:", `archive vendor is not Debian's: want a keyring`},
+		{"root:", "suites: [{name: trixie, keyring: a.asc}]\nroot:", `keyring: archive debian is Debian's, whose keys tally knows`},
+		{"root:", "suites: [{name: trixie, archive: vendor, keyring: /a.asc}]\nroot:", `path "/a.asc": want a clean path`},
+		{"root:", "suites: [{name: trixie, mirror: x}]\nroot:", `unknown key "mirror"`},
 		{"modules: [dm-verity]", "modules: [a/b]", `image.yaml:8:11: module "a/b": want a module name`},
 		{"modules: [dm-verity]", "modules: [a, a]", `module "a": want a module name, once`},
 		{"modules: [dm-verity]", "devices: [{path: x, type: pipe, major: 1, minor: 1, mode: 0600}]\nmodules: []", `type "pipe": want char or block`},
