@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
+	"unicode/utf8"
 )
 
 // Bytes is a Content held in memory.
@@ -18,6 +20,13 @@ func (b Bytes) Open() (io.ReadCloser, error) { return io.NopCloser(bytes.NewRead
 // NewFile returns a File entry with contents in memory, owner 0:0, time 0.
 func NewFile(path string, mode uint32, data []byte, source string) Entry {
 	return Entry{Path: path, Kind: File, Mode: mode, Size: int64(len(data)), Digest: sha256.Sum256(data), Data: Bytes(data), Source: source}
+}
+
+// AllowedXattr says whether sources take an extended attribute: file capabilities and what belongs to the
+// user. Others are labels and lists that a kernel acts on by rules this project does not know.
+func AllowedXattr(name string) bool {
+	rest, user := strings.CutPrefix(name, "user.")
+	return name == "security.capability" || user && rest != "" && utf8.ValidString(rest) && !strings.ContainsRune(rest, 0)
 }
 
 // A Located is a Content that lies in a file. What is wrong with the bytes is wrong with that file, so

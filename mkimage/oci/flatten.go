@@ -1,0 +1,217 @@
+package oci
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"tally/mkimage/tree"
+)
+
+// Options are what Flatten needs besides the image.
+type Options struct {
+	Open     func(Blob) (io.ReadCloser, error) // the bytes of a layer; they are checked
+	Scratch  func() string                     // a new file name each time: contents of the tree lie there
+	Declared func(tree.Entry) bool             // device nodes that somebody else puts there and that may be skipped; nil: none
+	Source   string                            // of the entries, for messages
+}
+
+// Flatten applies the layers of an image and returns what they make. Contents of the tree refer to the
+// scratch files, which must stay. On error scratch files are left to the caller.
+func Flatten(ctx context.Context, layers []Layer, o Options) (*tree.Tree, error) {
+	f := &flat{root: &node{kids: map[string]*node{}}}
+	for i, l := range layers {
+		c, err := o.read(ctx, l)
+		if err == nil {
+			err = f.apply(i+1, c)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("layer %d (%s): %w", i, l.Digest, err)
+		}
+	}
+	return f.tree(o.Source)
+}
+
+func (o Options) read(ctx context.Context, l Layer) (*change, error) {
+	r, err := o.Open(l.Blob)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	name := o.Scratch()
+	f, err := l.unpackTo(ctx, name, r)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readLayer(ctx, f, name, o.Source, o.Declared)
+}
+
+// A node is one name. Two names of a file share the entry.
+type node struct {
+	e        *tree.Entry      // nil: a directory that only a path below it implies
+	kids     map[string]*node // of a directory, else nil
+	touched  int              // the layer, from 1, that last put something at or below this name
+	explicit int              // the layer, from 1, that last described this name
+}
+
+func (n *node) kind() tree.Kind {
+	if n.e == nil {
+		return tree.Dir
+	}
+	return n.e.Kind
+}
+
+// A flat is the state after some layers.
+type flat struct{ root *node }
+
+// apply applies one layer, counted from 1.
+func (f *flat) apply(layer int, c *change) error {
+	for _, p := range c.emptied {
+		dir, err := f.whitedOut(p)
+		if err != nil {
+			return err
+		}
+		if dir != nil {
+			clear(dir.kids)
+		}
+	}
+	for _, p := range c.removed {
+		dir, err := f.whitedOut(tree.Parent(p))
+		if err != nil {
+			return err
+		}
+		if dir != nil {
+			delete(dir.kids, base(p))
+		}
+	}
+	for i := range c.entries {
+		if err := f.put(layer, &c.entries[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// whitedOut returns the directory at p, in which a whiteout stands; nil where there is nothing.
+func (f *flat) whitedOut(p string) (*node, error) {
+	n, err := f.find(p)
+	if err == nil && n != nil && n.kids == nil {
+		err = fmt.Errorf("path %q: holds a whiteout, but is a %s", p, n.kind())
+	}
+	return n, err
+}
+
+func base(p string) string { return p[strings.LastIndexByte(p, '/')+1:] }
+
+// find returns the node at p, or nil. What lies behind a link is not looked for.
+func (f *flat) find(p string) (*node, error) {
+	n := f.root
+	if p == "" {
+		return n, nil
+	}
+	for i, el := range strings.Split(p, "/") {
+		if n.kids == nil {
+			return nil, fmt.Errorf("path %q: %q is a %s, not a directory", p, strings.Join(strings.Split(p, "/")[:i], "/"), n.kind())
+		}
+		if n = n.kids[el]; n == nil {
+			return nil, nil
+		}
+	}
+	return n, nil
+}
+
+// put adds one entry.
+func (f *flat) put(layer int, e *tree.Entry) error {
+	dir, err := f.directory(layer, e.Path)
+	if err != nil {
+		return err
+	}
+	name := base(e.Path)
+	old := dir.kids[name]
+	if old != nil && (old.explicit == layer && !sameDir(old.e, e) || old.touched == layer && e.Kind != tree.Dir) {
+		return fmt.Errorf("path %q: twice in this layer", e.Path)
+	}
+	n := &node{e: e, touched: layer, explicit: layer}
+	switch {
+	case e.Kind == tree.Dir && old != nil && old.kids != nil:
+		n.kids = old.kids
+	case e.Kind == tree.Dir:
+		n.kids = map[string]*node{}
+	case e.Kind == tree.HardLink:
+		target, err := f.find(e.Link)
+		if err != nil || target == nil {
+			return fmt.Errorf("path %q: hard link to %q, which is not there", e.Path, e.Link)
+		}
+		if target.kids != nil {
+			return fmt.Errorf("path %q: hard link to %q, which is a directory", e.Path, e.Link)
+		}
+		n.e = target.e
+	}
+	dir.kids[name] = n
+	return nil
+}
+
+// sameDir says whether both describe one directory alike: some writers repeat directories.
+func sameDir(a, b *tree.Entry) bool {
+	return a != nil && a.Kind == tree.Dir && b.Kind == tree.Dir && a.Mode == b.Mode && a.UID == b.UID && a.GID == b.GID && a.MTime == b.MTime &&
+		maps.EqualFunc(a.Xattrs, b.Xattrs, func(x, y []byte) bool { return string(x) == string(y) })
+}
+
+// directory returns the directory that p lies in, made where nothing is.
+func (f *flat) directory(layer int, p string) (*node, error) {
+	n := f.root
+	parent := tree.Parent(p)
+	if parent == "" {
+		return n, nil
+	}
+	for i, el := range strings.Split(parent, "/") {
+		kid := n.kids[el]
+		if kid == nil {
+			kid = &node{kids: map[string]*node{}}
+			n.kids[el] = kid
+		}
+		if kid.kids == nil {
+			return nil, fmt.Errorf("path %q: %q is a %s, and nothing is written through it", p, strings.Join(strings.Split(parent, "/")[:i+1], "/"), kid.kind())
+		}
+		kid.touched = layer
+		n = kid
+	}
+	return n, nil
+}
+
+// tree lists the result. Of the names of one file the first, bytewise, is the file, the others are links.
+func (f *flat) tree(source string) (*tree.Tree, error) {
+	all := map[string]*tree.Entry{}
+	var walk func(n *node, p string)
+	walk = func(n *node, p string) {
+		for name, kid := range n.kids {
+			at := strings.TrimPrefix(p+"/"+name, "/")
+			if all[at] = kid.e; kid.e == nil {
+				all[at] = &tree.Entry{Kind: tree.Dir, Mode: 0o755, Source: source}
+			}
+			walk(kid, at)
+		}
+	}
+	walk(f.root, "")
+	t := tree.New()
+	first := map[*tree.Entry]string{}
+	for _, p := range slices.Sorted(maps.Keys(all)) {
+		e := *all[p]
+		e.Path = p
+		if e.Kind == tree.File {
+			if target, ok := first[all[p]]; ok {
+				e = tree.Entry{Path: p, Kind: tree.HardLink, Mode: e.Mode, UID: e.UID, GID: e.GID, MTime: e.MTime, Link: target, Source: e.Source}
+			} else {
+				first[all[p]] = p
+			}
+		}
+		if err := t.Add(e); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
