@@ -201,7 +201,7 @@ func verityDisk(t *testing.T, tr *tree.Tree) (raw, cmdline string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Finish(t.Context(), f, root, []disk.File{{Path: "x", Data: []byte("x")}}); err != nil {
+	if err := l.Finish(t.Context(), f, [32]byte(root.Bytes()), []disk.File{{Path: "x", Data: []byte("x")}}); err != nil {
 		t.Fatal(err)
 	}
 	return raw, fmt.Sprintf("roothash=%s tally.verity=1,sha256,4096,4096,%d,1,%x tally.scrub=1 panic=-1 console=ttyS0", root, p.DataBlocks, p.Salt)
