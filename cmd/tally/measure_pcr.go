@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"tally/measure/eventlog"
 	"tally/measure/pcr"
 )
 
@@ -18,7 +19,11 @@ func measurePCRCommand(e *env) *cli.Command {
 		Description: "Prints `pcrN BANK HEX`, one register a line: 2, 3, 4, 6, 8, 9, 11 to 15 from the UKI; 5 when --disk names the disk it boots\n" +
 			"from (its GPT is measured); 7 for a firmware with Secure Boot off and no keys, in the form of --secure-boot. PCR 0, 1 and\n" +
 			"10 depend on more than files and are not computed. Releases 252 to 262 of systemd's stub are known; others are refused.\n\n" +
-			"--json prints tally.pcr/v1: bank, pcrs (by number), events (pcr, what, digest) in boot order.\n\n" +
+			"--log FILE is the event log of a real boot (/sys/kernel/security/tpm0/binary_bios_measurements): each register's events are laid beside\n" +
+			"the predicted ones, and the first that differs is named with its likely cause. Exit 3, reason measurement: some differ.\n\n" +
+			"--json prints tally.pcr/v1: bank, pcrs (by number), events (register, what, digest, covers) in boot order; with --log also\n" +
+			"differences (register, position, kind changed|missing|extra, predicted, predicted_digest, logged, logged_digest, event, cause), and reason\n" +
+			"when there are some.\n\n" +
 			"Example: tally measure pcr --uki OUT/uki.efi --disk OUT/disk.raw",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "uki", Usage: "unified kernel image `FILE`"},
@@ -27,6 +32,7 @@ func measurePCRCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "secure-boot", Value: "empty", Usage: "how the firmware measures SecureBoot=off: empty (OVMF 2025.02 and later), zero (2022.11), or unknown to leave PCR 7 out"},
 			&cli.StringSliceFlag{Name: "phase", Usage: "`WORD` that systemd-pcrextend adds to PCR 11 (several times; none without systemd)"},
 			&cli.BoolFlag{Name: "explain", Usage: "print the event list behind the values"},
+			&cli.StringFlag{Name: "log", Usage: "name the first event that differs from a machine's event log in `FILE`"},
 		},
 		Action: func(c *cli.Context) error { return measurePCR(c, e) },
 	}
@@ -51,6 +57,9 @@ func measurePCR(c *cli.Context, e *env) error {
 	default:
 		return usagef("--secure-boot %q: want empty, zero or unknown", form)
 	}
+	if err := refuseEmpty(c, "uki", "disk", "log"); err != nil {
+		return err
+	}
 	if c.String("uki") == "" {
 		return usagef("--uki is missing")
 	}
@@ -69,7 +78,11 @@ func measurePCR(c *cli.Context, e *env) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.String("uki"), err)
 	}
-	return printPCRs(c, e, r)
+	diffs, err := compareLog(c.String("log"), bank.Algorithm(), r.Registers(), r.Events)
+	if err != nil {
+		return err
+	}
+	return printPCRs(c, e, r, diffs)
 }
 
 func readAtMost(name string, limit int64) ([]byte, error) {
@@ -85,12 +98,20 @@ func readAtMost(name string, limit int64) ([]byte, error) {
 	return b, err
 }
 
-func printPCRs(c *cli.Context, e *env, r *pcr.Result) error {
+// A pcrAnswer is tally.pcr/v1.
+type pcrAnswer struct {
+	Schema string `json:"schema"`
+	*pcr.Result
+	diffAnswer
+}
+
+func printPCRs(c *cli.Context, e *env, r *pcr.Result, diffs []eventlog.Difference) error {
 	if e.json {
-		return e.printJSON(struct {
-			Schema string `json:"schema"`
-			*pcr.Result
-		}{"tally.pcr/v1", r})
+		a, verdict := answerLog(diffs)
+		if err := e.printJSON(pcrAnswer{"tally.pcr/v1", r, a}); err != nil {
+			return err
+		}
+		return verdict
 	}
 	var numbers []int
 	for n := range r.PCRs {
@@ -100,10 +121,10 @@ func printPCRs(c *cli.Context, e *env, r *pcr.Result) error {
 	for _, n := range numbers {
 		e.printf("pcr%d %s %s\n", n, r.Bank, r.PCRs[n])
 		for _, ev := range r.Events {
-			if ev.PCR == n && c.Bool("explain") {
-				e.printf("  %-44s %s\n", ev.What, ev.Digest)
+			if ev.Register == eventlog.PCR(n) && c.Bool("explain") {
+				e.printf("  %s\n", explainEvent(ev))
 			}
 		}
 	}
-	return nil
+	return printDifferences(e, diffs)
 }

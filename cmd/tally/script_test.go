@@ -42,6 +42,8 @@ func TestScript(t *testing.T) {
 			"unxz":     unxzCmd,
 			"nonl":     nonlCmd,
 			"mkout":    mkoutCmd,
+			"mkuki":    mkukiCmd,
+			"mktcg":    mktcgCmd,
 			"serve":    serveCmd,
 		},
 		Setup: func(env *testscript.Env) error {

@@ -6,12 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
-	"strconv"
-	"strings"
-	"unicode/utf16"
 
+	"tally/measure/eventlog"
 	"tally/measure/internal/pe"
 )
 
@@ -41,6 +38,9 @@ func Boot(in Input, bank Bank) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkPhases(in.Phases); err != nil {
+		return nil, err
+	}
 	l := &eventLog{bank: bank}
 	if err := l.secureBoot(in.SecureBoot); err != nil {
 		return nil, err
@@ -56,130 +56,29 @@ func Boot(in Input, bank Bank) (*Result, error) {
 		}
 		l.measure(5, "GPT", gpt)
 	}
-	l.image(4, "UKI", u.image)
-	for _, name := range measured {
-		if data := u.sections[name]; data != nil {
-			l.measure(11, name+" (name)", []byte(name), []byte{0})
-			l.measure(11, name+" (content)", data)
-		}
-	}
-	for _, p := range in.Phases {
-		l.measure(11, "phase "+p, []byte(p))
-	}
+	l.image(4, "UKI", u.image).Covers = []eventlog.Part{eventlog.PartKernel, eventlog.PartInitrd, eventlog.PartCmdline}
+	l.sections(u, in.Phases)
 	if err := l.kernel(u); err != nil {
 		return nil, err
 	}
 	l.measure(5, `"Exit Boot Services Invocation"`, []byte("Exit Boot Services Invocation"))
 	l.measure(5, `"Exit Boot Services Returned with Success"`, []byte("Exit Boot Services Returned with Success"))
-	r := l.replay()
-	if in.Disk == nil {
-		delete(r.PCRs, 5)
-	}
-	if in.SecureBoot == "" {
-		delete(r.PCRs, 7)
-	}
-	return r, nil
+	return l.replay(in.registers()), nil
+}
+
+// registers lists what can be computed: 0, 1 and 10 never, others when their inputs are there.
+func (in Input) registers() []int {
+	all := []int{2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15}
+	return slices.DeleteFunc(all, func(n int) bool {
+		return n == 5 && in.Disk == nil || n == 7 && in.SecureBoot == ""
+	})
 }
 
 // image measures a PE image by its Authenticode digest.
-func (l *eventLog) image(pcr int, what string, im *pe.Image) {
+func (l *eventLog) image(pcr int, what string, im *pe.Image) *Event {
 	h := newHash(l.bank)
 	im.Authenticode(h)
-	l.events = append(l.events, Event{pcr, what + " (Authenticode)", h.Sum(nil)})
-}
-
-// kernel measures what the stub hands on: the inner kernel, its command line, the initrd.
-func (l *eventLog) kernel(u *uki) error {
-	if u.stub < 258 {
-		inner, err := pe.Parse(u.sections[".linux"])
-		if err != nil {
-			return fmt.Errorf("section .linux: %w", err)
-		}
-		l.image(4, ".linux", inner)
-	}
-	l.measure(9, "load options", utf16z(string(u.sections[".cmdline"])))
-	initrd := pad4(u.sections[".initrd"])
-	if os := u.sections[".osrel"]; os != nil && u.stub >= 257 {
-		initrd = append(initrd, extraCPIO(os)...)
-	}
-	l.measure(9, "initrd", initrd)
-	return nil
-}
-
-// measured are the sections that the stub measures, in its order (UAPI group, UKI specification).
-var measured = []string{".linux", ".osrel", ".cmdline", ".initrd", ".ucode", ".splash", ".dtb", ".uname", ".sbat", ".pcrpkey"}
-
-// unsupported are sections that change what is measured and that no rule here covers.
-var unsupported = []string{".ucode", ".splash", ".dtb", ".dtbauto", ".hwids", ".profile", ".efifw", ".pcrsig"}
-
-// A uki is a unified kernel image, taken apart.
-type uki struct {
-	image    *pe.Image
-	stub     int // release of systemd's stub
-	sections map[string][]byte
-}
-
-var stubVersion = regexp.MustCompile(`^#### LoaderInfo: systemd-stub ([0-9]+)[^#]* ####`)
-
-func readUKI(b []byte) (*uki, error) {
-	im, err := pe.Parse(b)
-	if err != nil {
-		return nil, fmt.Errorf("UKI: %w", err)
-	}
-	u := &uki{image: im, sections: map[string][]byte{}}
-	for _, s := range im.Sections {
-		if slices.Contains(unsupported, s.Name) {
-			return nil, fmt.Errorf("UKI: section %q: what it measures is not known here", s.Name)
-		}
-	}
-	for _, name := range append(slices.Clone(measured), ".sdmagic") {
-		if u.sections[name], err = im.Data(name); err != nil {
-			return nil, fmt.Errorf("UKI: %w", err)
-		}
-	}
-	for _, name := range []string{".linux", ".cmdline", ".initrd"} {
-		if u.sections[name] == nil {
-			return nil, fmt.Errorf("UKI: no section %q", name)
-		}
-	}
-	m := stubVersion.FindSubmatch(u.sections[".sdmagic"])
-	if m == nil {
-		return nil, fmt.Errorf("UKI: .sdmagic %.80q names no systemd-stub release", u.sections[".sdmagic"])
-	}
-	if u.stub, err = strconv.Atoi(string(m[1])); err != nil || u.stub < 252 || u.stub > 262 {
-		return nil, fmt.Errorf("UKI: systemd-stub %s: want 252 to 262: what other releases measure is not known here", m[1])
-	}
-	return u, nil
-}
-
-// utf16z is s as UEFI passes load options: UTF-16LE with a NUL.
-func utf16z(s string) []byte {
-	var b []byte
-	for _, u := range append(utf16.Encode([]rune(s)), 0) {
-		b = binary.LittleEndian.AppendUint16(b, u)
-	}
-	return b
-}
-
-func pad4(b []byte) []byte {
-	return append(slices.Clone(b), make([]byte, (4-len(b)%4)%4)...)
-}
-
-// extraCPIO is the archive that stubs from 257 on put behind the initrd: /.extra/os-release
-// (systemd src/boot/cpio.c).
-func extraCPIO(osRelease []byte) []byte {
-	var b bytes.Buffer
-	rec := func(ino, mode uint32, name string, data []byte) {
-		fmt.Fprintf(&b, "070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x", ino, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name)+1, 0)
-		b.WriteString(name + "\x00")
-		b.Write(make([]byte, (4-b.Len()%4)%4))
-		b.Write(data)
-		b.Write(make([]byte, (4-b.Len()%4)%4))
-	}
-	rec(1, 0o40555, ".extra", nil)
-	rec(2, 0o100444, ".extra/os-release", osRelease)
-	b.WriteString("070701" + strings.Repeat("00000000", 4) + "00000001" + strings.Repeat("00000000", 6) + "0000000B" + "00000000" + "TRAILER!!!\x00\x00\x00\x00")
-	return b.Bytes()
+	return l.add(pcr, what+" (Authenticode)", h.Sum(nil))
 }
 
 // GUIDs of the variables, as they lie in memory.
@@ -190,13 +89,13 @@ var (
 
 // secureBoot measures the variables of a machine with Secure Boot off and no keys.
 func (l *eventLog) secureBoot(form SecureBootForm) error {
-	var value []byte
+	value, other, cause := []byte(nil), []byte{0}, "the firmware writes Secure Boot off as a zero byte (OVMF 2022.11 does), not as nothing"
 	switch form {
 	case "":
 		return nil
 	case SecureBootEmpty:
 	case SecureBootZero:
-		value = []byte{0}
+		value, other, cause = []byte{0}, nil, "the firmware writes Secure Boot off as nothing (OVMF 2025.02 and later do), not as a zero byte"
 	default:
 		return fmt.Errorf("secure boot form %.20q: want empty or zero", form)
 	}
@@ -205,7 +104,11 @@ func (l *eventLog) secureBoot(form SecureBootForm) error {
 		name  string
 		value []byte
 	}{{globalVariable, "SecureBoot", value}, {globalVariable, "PK", nil}, {globalVariable, "KEK", nil}, {imageSecurity, "db", nil}, {imageSecurity, "dbx", nil}} {
-		l.measure(7, "variable "+v.name, variableData(v.guid, v.name, v.value))
+		e := l.measure(7, "variable "+v.name, variableData(v.guid, v.name, v.value))
+		if v.name == "SecureBoot" {
+			e.Others = []eventlog.Other{{Cause: cause, Digest: l.digest(variableData(v.guid, v.name, other))},
+				{Cause: "Secure Boot is on", Digest: l.digest(variableData(v.guid, v.name, []byte{1}))}}
+		}
 	}
 	l.separator(7)
 	return nil

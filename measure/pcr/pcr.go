@@ -4,9 +4,11 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/sha512"
-	"encoding/hex"
 	"fmt"
 	"hash"
+	"slices"
+
+	"tally/measure/eventlog"
 )
 
 // A Bank names the hash of a set of PCRs.
@@ -28,6 +30,11 @@ func ParseBank(s string) (Bank, error) {
 	return Bank(s), nil
 }
 
+// Algorithm is the bank's hash in an event log; zero for an unknown bank.
+func (b Bank) Algorithm() eventlog.Algorithm {
+	return map[Bank]eventlog.Algorithm{SHA1: eventlog.SHA1, SHA256: eventlog.SHA256, SHA384: eventlog.SHA384, SHA512: eventlog.SHA512}[b]
+}
+
 func newHash(b Bank) hash.Hash {
 	switch b {
 	case SHA1:
@@ -42,26 +49,28 @@ func newHash(b Bank) hash.Hash {
 	return nil
 }
 
-// A Value is the content of a register or the digest of an event: as many bytes as its bank's hash.
-type Value []byte
+// A Value is the content of a register: as many bytes as its bank's hash.
+type Value = eventlog.Digest
 
-func (v Value) String() string { return hex.EncodeToString(v) }
-
-// MarshalText returns lower-case hex.
-func (v Value) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
-
-// An Event is one measurement.
-type Event struct {
-	PCR    int    `json:"pcr"`
-	What   string `json:"what"`
-	Digest Value  `json:"digest"`
-}
+// An Event is one measurement; its register is pcr0 to pcr15.
+type Event = eventlog.Event
 
 // A Result is the registers of one bank and the events behind them, in boot order.
 type Result struct {
 	Bank   Bank          `json:"bank"`
 	PCRs   map[int]Value `json:"pcrs"`
 	Events []Event       `json:"events"`
+}
+
+// Registers lists the names of the registers that were computed, ascending.
+func (r *Result) Registers() []string {
+	var all []string
+	for n := range 24 {
+		if r.PCRs[n] != nil {
+			all = append(all, eventlog.PCR(n))
+		}
+	}
+	return all
 }
 
 // A log collects events of one bank.
@@ -71,28 +80,42 @@ type eventLog struct {
 }
 
 // measure adds an event whose digest is that of the data.
-func (l *eventLog) measure(pcr int, what string, data ...[]byte) {
+func (l *eventLog) measure(pcr int, what string, data ...[]byte) *Event {
+	return l.add(pcr, what, l.digest(data...))
+}
+
+func (l *eventLog) add(pcr int, what string, digest Value) *Event {
+	l.events = append(l.events, Event{Register: eventlog.PCR(pcr), What: what, Digest: digest})
+	return &l.events[len(l.events)-1]
+}
+
+func (l *eventLog) digest(data ...[]byte) Value {
 	h := newHash(l.bank)
 	for _, d := range data {
 		h.Write(d)
 	}
-	l.events = append(l.events, Event{pcr, what, h.Sum(nil)})
+	return h.Sum(nil)
 }
 
 func (l *eventLog) separator(pcr int) { l.measure(pcr, "separator", make([]byte, 4)) }
 
-// replay extends the registers 2 to 9 and 11 to 15 with the events.
-func (l *eventLog) replay() *Result {
-	r := &Result{Bank: l.bank, PCRs: map[int]Value{}, Events: l.events}
-	size := newHash(l.bank).Size()
-	for _, pcr := range []int{2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15} {
-		r.PCRs[pcr] = make(Value, size)
+// replay extends the registers named with the events. An event of any other register is left out of the
+// result: its register was not asked for, or not all of its events are known.
+func (l *eventLog) replay(registers []int) *Result {
+	r := &Result{Bank: l.bank, PCRs: map[int]Value{}}
+	names := map[string]int{}
+	for _, pcr := range registers {
+		names[eventlog.PCR(pcr)] = pcr
+		r.PCRs[pcr] = make(Value, newHash(l.bank).Size())
 	}
 	for _, e := range l.events {
-		h := newHash(l.bank)
-		h.Write(r.PCRs[e.PCR])
-		h.Write(e.Digest)
-		r.PCRs[e.PCR] = h.Sum(nil)
+		pcr, ok := names[e.Register]
+		if !ok {
+			continue
+		}
+		r.PCRs[pcr] = eventlog.Extend(l.bank.Algorithm(), r.PCRs[pcr], e.Digest)
+		r.Events = append(r.Events, e)
 	}
+	r.Events = slices.Clip(r.Events)
 	return r
 }

@@ -176,6 +176,9 @@ func TestRefusals(t *testing.T) {
 		"no stub":         {Input{UKI: fakeUKI("", nil)}, SHA256, "names no systemd-stub"},
 		"other section":   {Input{UKI: fakeUKI("257", map[string][]byte{".dtbauto": {1}})}, SHA256, `".dtbauto"`},
 		"no kernel":       {Input{UKI: fakeUKI("257", map[string][]byte{".linux": nil})}, SHA256, `no section ".linux"`},
+		"newline":         {Input{UKI: fakeUKI("257", map[string][]byte{".cmdline": []byte("quiet\n")})}, SHA256, "printable ASCII without spaces around"},
+		"early microcode": {Input{UKI: fakeUKI("255", map[string][]byte{".ucode": []byte("x")})}, SHA256, "does not know it"},
+		"phases joined":   {Input{UKI: fakeUKI("257", nil), Phases: []string{"a:b"}}, SHA256, "phase"},
 		"kernel no image": {Input{UKI: fakeUKI("257", map[string][]byte{".linux": []byte("x")})}, SHA256, "section .linux"},
 		"no GPT":          {Input{UKI: fakeUKI("257", nil), Disk: bytes.NewReader(make([]byte, 1<<20))}, SHA256, "no GPT"},
 		"short disk":      {Input{UKI: fakeUKI("257", nil), Disk: bytes.NewReader(nil)}, SHA256, "GPT header"},
@@ -193,8 +196,31 @@ func FuzzGPT(f *testing.F) {
 }
 
 func TestExtraCPIO(t *testing.T) {
-	b := extraCPIO([]byte("ID=x\n"))
+	b := extraCPIO("os-release", []byte("ID=x\n"))
 	if !bytes.HasPrefix(b, []byte("07070100000001000041"+"6d")) || len(b)%4 != 0 {
 		t.Errorf("archive starts with %s", hex.EncodeToString(b[:40]))
+	}
+}
+
+// TestInitrd: alone it is served as it is; with what the stub adds, each part is padded.
+func TestInitrd(t *testing.T) {
+	plain, err := readUKI(fakeUKI("252", map[string][]byte{".osrel": nil, ".initrd": []byte("odd")}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := plain.initrd(252); string(got) != "odd" {
+		t.Errorf("alone: %q", got)
+	}
+	full, err := readUKI(fakeUKI("257", map[string][]byte{".ucode": []byte("micro"), ".initrd": []byte("odd"), ".pcrpkey": []byte("key"), ".pcrsig": []byte("{}")}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := string(full.initrd(257))
+	for _, want := range []string{"micro\x00\x00\x00odd\x00070701", ".extra/tpm2-pcr-signature.json", ".extra/tpm2-pcr-public-key.pem", ".extra/os-release"} {
+		i := strings.Index(got, want)
+		if i < 0 {
+			t.Fatalf("%q is missing, or out of order", want)
+		}
+		got = got[i:]
 	}
 }

@@ -12,7 +12,7 @@ func fakeUKI(stub string, change map[string][]byte) []byte {
 	for name, data := range change {
 		sections[name] = data
 	}
-	return image([]string{".text", ".sdmagic", ".osrel", ".cmdline", ".uname", ".sbat", ".linux", ".initrd", ".dtbauto"}, sections)
+	return image([]string{".text", ".sdmagic", ".osrel", ".cmdline", ".uname", ".sbat", ".splash", ".dtb", ".linux", ".initrd", ".ucode", ".pcrsig", ".pcrpkey", ".dtbauto"}, sections)
 }
 
 // image makes a small PE32+ image of the sections that are there.

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"tally/measure/eventlog"
 )
 
 // A Digest is a launch digest (48 bytes, SHA-384).
@@ -60,6 +62,8 @@ type Event struct {
 	GPA    uint64 `json:"gpa"`    // guest physical address of the first page
 	Pages  int    `json:"pages"`  //
 	Digest Digest `json:"digest"` // the launch digest after it
+
+	Covers []eventlog.Part `json:"covers,omitempty"` // parts of the image that these pages fix
 }
 
 // add puts one page into the chain. contents is the SHA-384 of the page, zero for types without.
@@ -73,9 +77,9 @@ func (c *chain) add(t pageType, gpa uint64, contents [48]byte) {
 	c.ld = sha512.Sum384(info[:])
 }
 
-// note records that pages from gpa on have entered.
-func (c *chain) note(what string, t pageType, gpa uint64, pages int) {
-	c.events = append(c.events, Event{what, t.String(), gpa, pages, c.ld})
+// note records that pages from gpa on have entered, and which parts of the image they fix.
+func (c *chain) note(what string, t pageType, gpa uint64, pages int, covers ...eventlog.Part) {
+	c.events = append(c.events, Event{what, t.String(), gpa, pages, c.ld, covers})
 }
 
 // addReader puts whole pages of NORMAL data into the chain. Firmware is full of equal filler pages: the

@@ -6,8 +6,12 @@ import (
 	"fmt"
 	"slices"
 
+	"tally/measure/eventlog"
 	"tally/measure/internal/fw"
 )
+
+// Register is the name of the launch digest among registers.
+const Register = "launch_digest"
 
 // MaxVCPUs is the largest number of vCPUs accepted.
 const MaxVCPUs = 512
@@ -28,6 +32,24 @@ type Launch struct {
 	Events []Event `json:"events"` // in launch order; the last one's digest is Digest
 }
 
+// Log returns the events in the form that all registers share; a digest is the launch digest after it.
+func (l *Launch) Log() []eventlog.Event {
+	log := make([]eventlog.Event, len(l.Events))
+	for i, e := range l.Events {
+		detail := fmt.Sprintf("%d %s pages at %#x", e.Pages, e.Type, e.GPA)
+		log[i] = eventlog.Event{Register: Register, What: e.What, Detail: detail, Digest: e.Digest[:], Covers: e.Covers}
+	}
+	return log
+}
+
+// Covers lists the parts of the image that the digest fixes, in the order of the events.
+func (l *Launch) Covers() (all []eventlog.Part) {
+	for _, e := range l.Events {
+		all = append(all, e.Covers...)
+	}
+	return all
+}
+
 // Measure computes the launch digest of in.
 func Measure(in Input) (*Launch, error) {
 	all, err := MeasureShapes(in, []int{in.VCPUs})
@@ -46,7 +68,7 @@ func MeasureShapes(in Input, vcpus []int) ([]*Launch, error) {
 		return nil, err
 	}
 	c := chain{ld: in.Firmware.Digest}
-	c.note("firmware", pageNormal, 1<<32-uint64(in.Firmware.Size), int(in.Firmware.Size/pageSize))
+	c.note("firmware", pageNormal, 1<<32-uint64(in.Firmware.Size), int(in.Firmware.Size/pageSize), eventlog.PartFirmware)
 	c.addSections(in, p)
 	boot := sha512.Sum384(p.vmsa(true, in.Firmware.ResetEIP, in.Signature, in.Features))
 	other := sha512.Sum384(p.vmsa(false, in.Firmware.ResetEIP, in.Signature, in.Features))
@@ -121,7 +143,7 @@ func (c *chain) addSection(s Section, in Input, p profile) {
 	case fw.SecKernelHsh:
 		if in.Hashes != nil {
 			c.add(pageNormal, uint64(s.GPA), sha512.Sum384(in.Hashes.page(in.Firmware.HashGPA)))
-			c.note(kind.String(), pageNormal, uint64(s.GPA), 1)
+			c.note(kind.String(), pageNormal, uint64(s.GPA), 1, eventlog.PartKernel, eventlog.PartInitrd, eventlog.PartCmdline)
 			return
 		}
 	}

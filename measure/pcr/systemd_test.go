@@ -1,0 +1,56 @@
+package pcr
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"tally/internal/testtool"
+)
+
+var measureLine = regexp.MustCompile(`(?m)^11:(sha[0-9]+)=([0-9a-f]+)$`)
+
+// TestBesideSystemdMeasure asks the tool of the field for PCR 11, in each bank that it knows and at each
+// phase of a boot. Bookworm's release 252 takes neither .uname nor .sbat, so the UKI here has none.
+func TestBesideSystemdMeasure(t *testing.T) {
+	tool := testtool.Need(t, "systemd-measure")
+	sections := map[string][]byte{".linux": image([]string{".text"}, map[string][]byte{".text": []byte("kernel")}), ".osrel": []byte("ID=x\n"),
+		".cmdline": []byte("quiet"), ".initrd": []byte("odd"), ".splash": []byte("BM"), ".dtb": []byte("tree"), ".pcrpkey": []byte("-----BEGIN PUBLIC KEY-----\n")}
+	dir := t.TempDir()
+	args := []string{"calculate"}
+	for name, data := range sections {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, "--"+name[1:]+"="+path)
+	}
+	change := map[string][]byte{".uname": nil, ".sbat": nil}
+	for name, data := range sections {
+		change[name] = data
+	}
+	uki := fakeUKI("257", change)
+	for _, phases := range [][]string{nil, {"enter-initrd"}, {"enter-initrd", "leave-initrd", "sysinit", "ready"}} {
+		for _, bank := range []Bank{SHA1, SHA256, SHA384, SHA512} {
+			out, err := exec.Command(tool, append(slices.Clone(args), "--bank="+string(bank), "--phase="+strings.Join(phases, ":"))...).CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			m := measureLine.FindStringSubmatch(string(out))
+			if m == nil || m[1] != string(bank) {
+				t.Fatalf("systemd-measure says\n%s", out)
+			}
+			r, err := Boot(Input{UKI: uki, Phases: phases}, bank)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := r.PCRs[11].String(); got != m[2] {
+				t.Errorf("%s, phases %v: PCR 11 %s, systemd-measure says %s", bank, phases, got, m[2])
+			}
+		}
+	}
+}
