@@ -1,0 +1,83 @@
+package steps
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestAnyCaller runs tests of isolation again as a user without any right, when this is root.
+func TestAnyCaller(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("SKIPPED: not root: the other tests are run by such a user already")
+	}
+	helperRoot(t)
+	dir, err := os.MkdirTemp("", "tally-steps-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	data, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, tmp := filepath.Join(dir, "test"), filepath.Join(dir, "tmp")
+	if err := os.WriteFile(program, data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []func() error{func() error { return os.Mkdir(tmp, 0o755) }, func() error { return os.Chmod(dir, 0o755) }, func() error { return os.Chmod(program, 0o755) },
+		func() error { return os.Chown(tmp, 65534, 65534) }} {
+		if err := f(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command(program, "-test.v", "-test.run", "^(TestNoEscape|TestWhatAStepSees|TestOutputs)$")
+	cmd.Dir, cmd.Env = dir, []string{"TMPDIR=" + tmp, "CI=1"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534, Groups: []uint32{4, 20}}}
+	if out, err := cmd.CombinedOutput(); err != nil || strings.Count(string(out), "--- PASS") != 3 {
+		t.Errorf("as user 65534: %v\n%s", err, out)
+	}
+}
+
+// TestTallyKilled kills the process that runs a step, by the signal that it cannot catch: the step ends too.
+func TestTallyKilled(t *testing.T) {
+	helperRoot(t)
+	cmd := exec.Command("/proc/self/exe", "-test.run", "^TestSleeps$", "-test.v")
+	cmd.Env = append(os.Environ(), "TALLY_STEPS_SLEEP=1")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := helpers(t)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	buf := make([]byte, 4096)
+	for said := ""; !strings.Contains(said, "sleeping"); {
+		n, err := out.Read(buf)
+		if err != nil {
+			t.Fatalf("%v: %s", err, said)
+		}
+		said += string(buf[:n])
+	}
+	if len(helpers(t)) <= len(before) {
+		t.Error("no step is running")
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	waitGone(t, len(before))
+}
+
+// TestSleeps is run by TestTallyKilled.
+func TestSleeps(t *testing.T) {
+	if os.Getenv("TALLY_STEPS_SLEEP") == "" {
+		t.Skip("only for TestTallyKilled")
+	}
+	Run(context.Background(), helperStep("sleep"), helperRoot(t), Options{Dir: t.TempDir(), Log: func(line string) { os.Stdout.WriteString(line + "\n") }})
+}
