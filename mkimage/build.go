@@ -3,7 +3,8 @@
 // Build is a function of its inputs alone: no clock, no environment, no network, no host name, no
 // directory order reaches a byte of its output. Its outputs and their order are those of DESIGN section
 // 4: disk.raw (GPT: ESP, root, hash tree), uki.efi, vmlinuz, initrd, cmdline, firmware/NAME.fd, the spec, the
-// lock and the source archive as they were given, and manifest.json, which names them all.
+// lock and the source archive as they were given, and manifest.json, which names them all; on request
+// disk.qcow2 and disk.tar.gz. SPEC.md gives their bytes.
 package mkimage
 
 import (
@@ -52,6 +53,7 @@ type Inputs struct {
 	Spec, Lock []byte       // as read
 	Sources    tree.Content // the archive of all local sources
 
+	Outputs []string // files on request: disk.qcow2, disk.tar.gz
 	List    []Input  // what was read, for the manifest
 	Omitted []string // what was left out, for the manifest
 }
@@ -88,7 +90,7 @@ func Build(ctx context.Context, in Inputs, out string, log *slog.Logger) (*Manif
 	}
 	defer d.Abort()
 	b := &builder{in: in, dir: d.Path, log: log}
-	for _, step := range []func(context.Context) error{b.buildInitrd, b.buildDisk, b.copyInputs, b.writeManifest} {
+	for _, step := range []func(context.Context) error{b.buildInitrd, b.buildDisk, b.buildTransports, b.copyInputs, b.writeManifest} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -121,6 +123,11 @@ func (in *Inputs) check() error {
 	for _, r := range in.Cmdline {
 		if r < 0x20 || r > 0x7e || r == '"' { // init refuses quotes: the kernel and it must split words alike
 			return fmt.Errorf("cmdline: character %q: want printable ASCII without quotes", r)
+		}
+	}
+	for _, name := range in.Outputs {
+		if transports[name].write == nil {
+			return fmt.Errorf("output %.80q: want disk.qcow2 or disk.tar.gz", name)
 		}
 	}
 	seen := map[string]bool{}

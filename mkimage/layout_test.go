@@ -3,6 +3,7 @@ package mkimage
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"io"
@@ -23,10 +24,12 @@ import (
 // goldenV1 are the SHA-256 of the fixture image's files in layout v1. When one changes, published images
 // can no longer be rebuilt: that is layout v2.
 var goldenV1 = map[string]string{
-	"cmdline":  "6a7ff8fc1cb827c6a4ae4fab7d60d9f750f2f9d8d6bc845c1d47db4ced11e47c",
-	"disk.raw": "f6e345e818dc3546bb926d400eba72099aebdc6df56665e75e3a5c3072126988",
-	"initrd":   "5ba1cccbe7d6e752f98f75a40da632ded8d8cdab8b20ab1e0b7d4f5d30f1d81b",
-	"uki.efi":  "3e5ac5e57543e8e8d28343a81694052d0650d806608f5b2931a0ab8c911c544e",
+	"disk.qcow2":  "c41b5b9567b624b74b64da0e857049a6ccd662bedddb0319f874002f1204c99c",
+	"disk.tar.gz": "7f516f51bc3517f7bbd04c03b5a0f69a2f69e23537b652a17292ef8a43642c6c",
+	"cmdline":     "6a7ff8fc1cb827c6a4ae4fab7d60d9f750f2f9d8d6bc845c1d47db4ced11e47c",
+	"disk.raw":    "f6e345e818dc3546bb926d400eba72099aebdc6df56665e75e3a5c3072126988",
+	"initrd":      "5ba1cccbe7d6e752f98f75a40da632ded8d8cdab8b20ab1e0b7d4f5d30f1d81b",
+	"uki.efi":     "3e5ac5e57543e8e8d28343a81694052d0650d806608f5b2931a0ab8c911c544e",
 }
 
 const fixtureRelease = "6.12.0-fixture"
@@ -63,6 +66,7 @@ func fixtureInputs(t testing.TB) Inputs {
 		Kernel: treetest.PE(false, [2]string{".text", strings.Repeat("kernel", 1000)}, [2]string{".sbat", sbat + "linux,1,Test,linux,6.12,https://example.org/\n"}),
 		Stub:   treetest.PE(true, [2]string{".text", strings.Repeat("\xc3", 5000)}, [2]string{".sbat", sbat + "systemd-stub,1,The systemd Developers,systemd,257,https://systemd.io/\n"}, [2]string{".reloc", strings.Repeat("\x00", 12)}),
 		Spec:   []byte("name: fixture\n"), Lock: []byte("{}\n"), Sources: tree.Bytes("sources"),
+		Outputs:  []string{"disk.tar.gz", "disk.qcow2"},
 		Firmware: []FirmwareInput{{Name: "ovmf", Vars: "as-is", Data: []byte("firmware")}},
 		List:     []Input{{Kind: "file", Name: "a", SHA256: Digest{1}, Size: 3, Verified: "hash"}},
 	}
@@ -165,3 +169,5 @@ func dump(t *testing.T, in Inputs, dir string) {
 		}
 	}
 }
+
+func sum(b []byte) string { h := sha256.Sum256(b); return hex.EncodeToString(h[:]) }

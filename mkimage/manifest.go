@@ -69,7 +69,7 @@ type Ref struct {
 // An Artifact is one output file.
 type Artifact struct {
 	Name   string `json:"name"` // path below OUT, slash-separated
-	Role   string `json:"role"` // disk, uki, kernel, initrd, cmdline, firmware, spec, lock, sources
+	Role   string `json:"role"` // disk, uki, kernel, initrd, cmdline, firmware, spec, lock, sources, qcow2, tar.gz
 	SHA256 Digest `json:"sha256"`
 	Size   int64  `json:"size"` // bytes
 }

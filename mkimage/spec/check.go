@@ -52,7 +52,7 @@ func (c checker) check() error {
 	if s.Epoch < minEpoch || s.Epoch > maxEpoch {
 		return c.fail("epoch", "epoch %d: want seconds since 1970, from %d (the year 1980) to %d", s.Epoch, minEpoch, int64(maxEpoch))
 	}
-	for _, f := range []func() error{c.checkRoot, c.checkDevices, c.checkBoot, c.checkFirmware, c.checkSuites} {
+	for _, f := range []func() error{c.checkRoot, c.checkDevices, c.checkBoot, c.checkFirmware, c.checkSuites, c.checkOutputs} {
 		if err := f(); err != nil {
 			return err
 		}
@@ -317,6 +317,15 @@ func (c checker) checkFirmware() error {
 		}
 		if err := c.blob(at, f.Debian, f.File); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+func (c checker) checkOutputs() error {
+	for i, name := range c.s.Outputs {
+		if name != "disk.qcow2" && name != "disk.tar.gz" || slices.Contains(c.s.Outputs[:i], name) {
+			return c.fail(fmt.Sprintf("outputs.%d", i), "output %.80q: want disk.qcow2 or disk.tar.gz, once", name)
 		}
 	}
 	return nil

@@ -23,6 +23,7 @@
 //	  - {name: ovmf, debian: {suites: [trixie], package: ovmf, path: usr/share/ovmf/OVMF.fd}, vars: as-is}
 //	cmdline: console=ttyS0        # behind the words of the build
 //	platforms: [...]              # for tally measure; opaque here
+//	outputs: [disk.qcow2]         # beside what is always written: disk.qcow2, disk.tar.gz
 //
 // Paths are slash-separated. A path of the maintainer's disk is relative to the spec's directory and may
 // leave it by leading "..": a module above the example. A target is relative to the image's root. A JSON
@@ -82,6 +83,7 @@ type Spec struct {
 	Firmware  []Firmware      `yaml:"firmware,required"`
 	Cmdline   string          `yaml:"cmdline"`
 	Platforms json.RawMessage `yaml:"platforms"` // as JSON; nil when absent
+	Outputs   []string        `yaml:"outputs"`   // further files: disk.qcow2, disk.tar.gz
 }
 
 // A Source adds to the root file system. Exactly one field is set; what OCI and Model hold is refused.

@@ -161,6 +161,8 @@ func TestRefusals(t *testing.T) {
 		{"root:", "suites: [{name: trixie, keyring: a.asc}]\nroot:", `keyring: archive debian is Debian's, whose keys tally knows`},
 		{"root:", "suites: [{name: trixie, archive: vendor, keyring: /a.asc}]\nroot:", `path "/a.asc": want a clean path`},
 		{"root:", "suites: [{name: trixie, mirror: x}]\nroot:", `unknown key "mirror"`},
+		{"modules: [dm-verity]", "modules: [dm-verity]\noutputs: [disk.vhd]", `output "disk.vhd": want disk.qcow2 or disk.tar.gz, once`},
+		{"modules: [dm-verity]", "modules: [dm-verity]\noutputs: [disk.qcow2, disk.qcow2]", `output "disk.qcow2": want`},
 		{"modules: [dm-verity]", "modules: [a/b]", `image.yaml:8:11: module "a/b": want a module name`},
 		{"modules: [dm-verity]", "modules: [a, a]", `module "a": want a module name, once`},
 		{"modules: [dm-verity]", "devices: [{path: x, type: pipe, major: 1, minor: 1, mode: 0600}]\nmodules: []", `type "pipe": want char or block`},
