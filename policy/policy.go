@@ -8,7 +8,9 @@
 //	      not-after: "2027-01-01T00:00:00Z"    # optional
 //	  log:
 //	    vkey: log.example+1234abcd+AbCd…     # or  file: log.vkey
-//	    witnesses: none              # must be said; every result then warns
+//	    witness-policy: witnesses.txt   # C2SP tlog-policy: who must have cosigned the log's checkpoints
+//	    cosignature-max-age: 168h    # optional: how long ago, on the newest checkpoint at hand
+//	    witnesses: none              # in place of the two above; every result then warns
 //	    from: https://log.example/   # optional: URL or directory that gives consistency proofs
 //	  channel:                       # optional: want a channel statement beside every release
 //	    name: stable
@@ -117,6 +119,8 @@ type logYAML struct {
 	VKey      string `yaml:"vkey"`
 	File      string `yaml:"file"`
 	Witnesses string `yaml:"witnesses"`
+	Policy    string `yaml:"witness-policy"`
+	MaxAge    string `yaml:"cosignature-max-age"`
 	From      string `yaml:"from"`
 }
 
@@ -205,9 +209,8 @@ func (r *reader) signer(y *signerYAML, path string) release.Signer {
 }
 
 func (r *reader) log(y *logYAML, path string) (p release.LogPolicy) {
-	// Cosignatures are not checked yet, so "none" is the only word that tells the truth.
 	if y.Witnesses != "" && y.Witnesses != "none" {
-		r.fail(path+".witnesses", "witnesses %.64q: only \"none\" is known to this version", y.Witnesses)
+		r.fail(path+".witnesses", "witnesses %.64q: want none; witnesses are named by a file under witness-policy", y.Witnesses)
 	}
 	p.Unwitnessed = y.Witnesses == "none"
 	text := strings.TrimSuffix(r.inlineOrFile(y.VKey, y.File, "vkey", path), "\n")
@@ -218,7 +221,41 @@ func (r *reader) log(y *logYAML, path string) (p release.LogPolicy) {
 	if p.Key, err = release.ParseLogKey(text); err != nil {
 		r.fail(path, "%v", err)
 	}
+	r.witnesses(y, path, &p)
 	return p
+}
+
+// witnesses reads the rule about who must have cosigned.
+func (r *reader) witnesses(y *logYAML, path string, p *release.LogPolicy) {
+	if y.MaxAge != "" {
+		var err error
+		if p.MaxAge, err = time.ParseDuration(y.MaxAge); err != nil || p.MaxAge <= 0 || y.Policy == "" {
+			r.fail(path+".cosignature-max-age", "age %.64q: want a time such as \"168h\", beside a witness-policy", y.MaxAge)
+		}
+	}
+	if r.err != nil || y.Policy == "" {
+		return
+	}
+	if p.Unwitnessed {
+		r.fail(path+".witness-policy", "want either \"witness-policy\" or \"witnesses: none\"")
+		return
+	}
+	data, err := r.read(y.Policy)
+	if err != nil {
+		r.fail(path+".witness-policy", "%v", err)
+		return
+	}
+	w, err := release.ParseWitnessPolicy(data, y.Policy)
+	switch {
+	case err != nil:
+		r.fail(path+".witness-policy", "%v", err)
+	case w.Quorum.IsZero():
+		r.fail(path+".witness-policy", "%s: quorum none: say \"witnesses: none\" here, so that it is seen", y.Policy)
+	case len(w.Logs) > 0 && !slices.ContainsFunc(w.Logs, func(k release.LogKey) bool { return k.String() == p.Key.String() }):
+		r.fail(path+".witness-policy", "%s: is about other logs than %s", y.Policy, p.Key.Origin())
+	default:
+		p.Quorum = w.Quorum
+	}
 }
 
 func (r *reader) platforms(names []string, path string) []string {

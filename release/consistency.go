@@ -2,6 +2,7 @@ package release
 
 import (
 	"fmt"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -57,6 +58,10 @@ func (r *Result) verifyView(p *LogPolicy) *Error {
 	if err != nil {
 		return &Error{Reason: BadLog, Err: fmt.Errorf("the log's latest: %w", err)}
 	}
+	if refusal := r.verifyWitnesses(string(v.Checkpoint), p); refusal != nil {
+		refusal.Err = fmt.Errorf("the log's latest: %w", refusal.Err)
+		return refusal
+	}
 	head := SeenTree{Tree: tree, Note: string(v.Checkpoint)}
 	for _, t := range append(unproved(p.Seen), r.Trees...) {
 		if refusal := isPrefix(t, head, v.Prove); refusal != nil {
@@ -111,4 +116,43 @@ func fork(a, b SeenTree, format string, args ...any) *Error {
 	e := refuse(LogFork, format, args...)
 	e.Evidence = []string{a.Note, b.Note}
 	return e
+}
+
+// verifyWitnesses wants a checkpoint cosigned as the policy says.
+func (r *Result) verifyWitnesses(checkpoint string, p *LogPolicy) *Error {
+	if p.Unwitnessed {
+		return nil // verifyCosigned says so
+	}
+	at, err := p.Quorum.Met([]byte(checkpoint))
+	if err != nil {
+		return &Error{Reason: BadWitness, Err: err}
+	}
+	r.ok("witnesses", p.Quorum.String(), "since "+at.UTC().Format(time.RFC3339), "policy")
+	r.cosigned(at)
+	return nil
+}
+
+func (r *Result) cosigned(at time.Time) {
+	if at.After(r.Cosigned) {
+		r.Cosigned = at
+	}
+}
+
+// verifyCosigned weighs the time of the newest cosignatures: who withholds newer checkpoints from the verifier
+// cannot make the old ones younger.
+func (r *Result) verifyCosigned(p *LogPolicy, now time.Time) *Error {
+	age := now.Sub(r.Cosigned)
+	switch {
+	case p.Unwitnessed:
+		r.unchecked("witnesses", "the policy asks for none: the log's owner could show you another log")
+	case age < -skew:
+		return refuse(BadWitness, "the newest cosignatures are of %s, which is not yet", r.Cosigned.UTC().Format(time.RFC3339))
+	case p.MaxAge == 0:
+		r.unchecked("cosignature age", "the policy names no limit: newer checkpoints may be withheld")
+	case age > p.MaxAge:
+		return refuse(Expired, "the newest cosignatures are %s old, the policy allows %s", age.Truncate(time.Second), p.MaxAge)
+	default:
+		r.ok("cosignature age", "at most "+p.MaxAge.String(), age.Truncate(time.Second).String(), "policy")
+	}
+	return nil
 }

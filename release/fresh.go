@@ -42,6 +42,7 @@ func (r *Result) verifyChannel(data []byte, p *Policy) (*channelResult, *Error) 
 		return nil, refuse(Revoked, "statement %s is revoked since %s: %q", r.Payload, rev.Since.Format(time.RFC3339), rev.Reason)
 	}
 	r.ChannelPayload, r.Trees = sub.Payload, append(r.Trees, sub.Trees...)
+	r.cosigned(sub.Cosigned)
 	return &channelResult{c, by, sub.Payload}, nil
 }
 

@@ -48,9 +48,14 @@ type Signer struct {
 type LogPolicy struct {
 	Key LogKey
 
-	// Unwitnessed accepts a log whose checkpoints nobody cosigns. It must be true, because this
-	// package does not check cosignatures yet; the field exists so that a policy has to say it. Every
-	// Result then warns that the log's owner could show others another log.
+	// Quorum says who must have cosigned every checkpoint: those of the bundles and the log's latest.
+	Quorum Quorum
+
+	// MaxAge is how long ago the quorum may at most have met on the newest checkpoint at hand; 0: any time.
+	MaxAge time.Duration
+
+	// Unwitnessed accepts a log whose checkpoints nobody cosigns. A policy has to say it in place of
+	// a quorum. Every Result then warns that the log's owner could show others another log.
 	Unwitnessed bool
 
 	// Seen are trees of this log that the verifier remembers. A different tree of the same size is
@@ -68,8 +73,10 @@ func (p *Policy) Check() error {
 		return errors.New("policy: names no signer of releases")
 	case p.Log.Key.IsZero():
 		return errors.New("policy: names no log")
-	case !p.Log.Unwitnessed:
-		return errors.New("policy: says nothing about witnesses of the log")
+	case p.Log.Unwitnessed != p.Log.Quorum.IsZero():
+		return errors.New("policy: says nothing about witnesses of the log, or both that there are and that there are none")
+	case p.Log.MaxAge < 0 || p.Log.MaxAge != 0 && p.Log.Unwitnessed:
+		return errors.New("policy: an age of cosignatures that nobody makes")
 	}
 	if err := checkSigners(p.Signers, "signer"); err != nil {
 		return err
@@ -122,6 +129,7 @@ const (
 	BadSignature Reason = "signature"  // the envelope's signature does not verify
 	NotLogged    Reason = "not-logged" // the bundle has no log entry
 	BadLog       Reason = "log"        // the entry is of another log, or its checkpoint is not signed by the log
+	BadWitness   Reason = "witness"    // a checkpoint is not cosigned as the policy wants it
 	BadInclusion Reason = "inclusion"  // the entry is not what was signed, or not in the tree
 	LogFork      Reason = "log-fork"   // the log signed two trees of which neither contains the other
 	LogStale     Reason = "log-stale"  // the log as it stands has fewer leaves than were seen

@@ -43,6 +43,7 @@ type Result struct {
 	ChannelPayload Digest     // SHA-256 of the channel statement's payload
 	Trees          []SeenTree // of the log, shown by the bundles and by the log itself
 	Proved         bool       // Trees and everything remembered are prefixes of the last of Trees
+	Cosigned       time.Time  // when the quorum met on the newest checkpoint; zero without witnesses
 }
 
 func (r *Result) ok(name, want, got, from string) {
@@ -109,7 +110,9 @@ func (r *Result) verify(data []byte, p *Policy, now time.Time) (*Statement, *Cha
 	if refusal := r.verifyTimes(s, signer, now); refusal != nil {
 		return nil, nil, refusal
 	}
-	r.unchecked("witnesses", "the policy asks for none: the log's owner could show you another log")
+	if refusal := r.verifyCosigned(&p.Log, now); refusal != nil {
+		return nil, nil, refusal
+	}
 	c, refusal := r.verifyFresh(s, ch, p, now)
 	return s, c, refusal
 }
@@ -182,6 +185,9 @@ func (r *Result) verifyEntry(b *Bundle, p *LogPolicy) *Error {
 		return &Error{Reason: BadLog, Err: err}
 	}
 	r.ok("checkpoint", p.Key.String(), fmt.Sprintf("size %d, root %s", tree.N, tree.Hash), "policy")
+	if refusal := r.verifyWitnesses(e.Checkpoint, p); refusal != nil {
+		return refusal
+	}
 	body := LeafBody(&b.Envelope, r.Signer)
 	if !bytes.Equal(body, e.Body) {
 		return refuse(BadInclusion, "the log entry is not the one of this envelope and key")
