@@ -18,6 +18,8 @@ type path struct {
 	blocks [][]byte // of g.levels[i], verified
 	at     []uint64 // index of blocks[i] in its level, plus one; 0 when there is none yet
 
+	named bool // a bad top block is a BlockError and not ErrRoot
+
 	// repair, if any, puts what belongs there into a block (by its number in the hash file) that does not
 	// have the digest want; it says whether it could.
 	repair func(b []byte, block uint64, want []byte) (bool, error)
@@ -70,7 +72,7 @@ func (w *path) check(b []byte, lv int, i uint64, want []byte) error {
 	if good && w.padded(b, w.digests(lv, i)) {
 		return nil
 	}
-	if !good && lv+1 == len(w.g.levels) && w.repair == nil {
+	if !good && lv+1 == len(w.g.levels) && !w.named {
 		return ErrRoot
 	}
 	first := i * w.g.span(lv)
