@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/hex"
 	"fmt"
-	"io"
 	"os"
 
 	"github.com/urfave/cli/v2"
@@ -23,8 +22,10 @@ func verityFlags() []cli.Flag {
 		&cli.Uint64Flag{Name: "data-blocks", Usage: "`NUMBER` of data blocks (default: the whole file)"},
 		hashOffsetFlag(),
 		&cli.BoolFlag{Name: "no-superblock", Usage: "do not write or read a superblock"},
-		&cli.StringFlag{Name: "fec-device", Usage: "refused: not supported yet"},
-		&cli.IntFlag{Name: "fec-roots", Usage: "refused: not supported yet"},
+		&cli.StringFlag{Name: "fec-device", Usage: "`FILE` of error correction data (format: written)"},
+		&cli.IntFlag{Name: "fec-roots", Value: verity.MinFECRoots, Usage: "`NUMBER` of parity bytes for 255-NUMBER bytes, 2 to 24"},
+		&cli.Int64Flag{Name: "fec-offset", Usage: "start of the error correction data in `BYTES`, a multiple of 512"},
+		&cli.StringFlag{Name: "root-hash-file", Usage: "`FILE` that holds the root hash in hex (format: written)"},
 	}
 }
 
@@ -36,9 +37,12 @@ const verityJSON = `
 
 --json prints tally.verity/v1: uuid ("" without superblock), hash_type, data_blocks, data_block_size, hash_blocks,
 hash_block_size, hash_algorithm, salt (hex, "-" for none), hash_device_size (bytes, with the superblock's block); format and
-verify: root_hash; verify: verified, and when it is false reason (hash-tree), detail, and unless the root hash itself differs
-area (data or hash), block (of that area's size, from the start of the file), offset (the same in bytes) and, of a hash block,
-level (0 is the level over the data).`
+verify: root_hash, and with --fec-device fec (roots, offset, blocks, size in bytes); verify: verified, and when it is false
+reason (hash-tree), detail, and unless the root hash itself differs area (data or hash), block (of that area's size, from the
+start of the file), offset (the same in bytes), of a hash block level (0 is the level over the data) and first_data_block and
+covers (the data blocks below it), of a data block files (paths in the EROFS image DATA that have bytes in it). With
+--fec-device a tree that is not verified has fec.repairable, then data_blocks and hash_blocks (the bad blocks) or detail (why
+not), and with --repair repaired (OUT); verified is then true of OUT.`
 
 func verityCommand(e *env) *cli.Command {
 	return &cli.Command{
@@ -49,14 +53,21 @@ func verityCommand(e *env) *cli.Command {
 				Name: "format", Usage: "write the hash tree of DATA to HASH and print its root hash", ArgsUsage: "DATA HASH", Flags: verityFlags(),
 				Description: "The hash file is byte-identical to what `veritysetup format` writes with the same options. Unlike it, data that is\n" +
 					"not a multiple of the block size is refused, since its end would not be covered.\n" +
-					"A device, and with --hash-offset an existing file, is written in place; else HASH appears whole or not at all.\n\n" +
+					"A device, and with --hash-offset an existing file, is written in place; else HASH appears whole or not at all.\n" +
+					"The same holds for --fec-device, which gets the Reed-Solomon parity that the kernel and `verify` correct with. It\n" +
+					"covers DATA and HASH from the hash tree to the end of the file (or to --fec-offset, when it is in HASH too).\n\n" +
 					"    tally verity format --salt - root.erofs root.verity" + verityJSON,
 				Action: func(c *cli.Context) error { return verityFormat(c, e) },
 			},
 			{
-				Name: "verify", Usage: "check every block of DATA and HASH against a root hash", ArgsUsage: "DATA HASH ROOT", Flags: verityFlags(),
-				Description: "Exit code 4, reason hash-tree, names the first bad block. Parameters come from the superblock; options given must\n" +
-					"agree with it. With --no-superblock, --salt must be given.\n\n" +
+				Name: "verify", Usage: "check every block of DATA and HASH against a root hash", ArgsUsage: "DATA HASH [ROOT]", Flags: verityVerifyFlags(),
+				Description: "Exit code 4, reason hash-tree, names the first bad block, and of an EROFS image the file that has bytes in it.\n" +
+					"Parameters come from the superblock; options given must agree with it. With --no-superblock, --salt must be given,\n" +
+					"and whatever else differs from the defaults.\n" +
+					"With --fec-device a tree that is not verified is tried to repair: the answer says whether that would do, and\n" +
+					"--repair OUT writes DATA with its bad blocks made good to a new file, which is checked against ROOT before it\n" +
+					"appears; then the exit code is 0. OUT holds DATA as it is when there is nothing to repair. HASH is never\n" +
+					"written: `format` makes it anew.\n\n" +
 					"    tally verity verify root.erofs root.verity 5f3e…" + verityJSON,
 				Action: func(c *cli.Context) error { return verityVerify(c, e) },
 			},
@@ -67,6 +78,10 @@ func verityCommand(e *env) *cli.Command {
 			},
 		},
 	}
+}
+
+func verityVerifyFlags() []cli.Flag {
+	return append(verityFlags(), &cli.StringFlag{Name: "repair", Usage: "write DATA to `OUT` with its bad blocks made good (needs --fec-device)"})
 }
 
 // verityParams reads the flags that format and verify share.
@@ -116,11 +131,6 @@ func checkShape(c *cli.Context, p verity.Params) error {
 			return usagef("--%s: %w", name, err)
 		}
 	}
-	for _, name := range []string{"fec-device", "fec-roots"} {
-		if c.IsSet(name) {
-			return usagef("--%s: forward error correction is not supported yet", name)
-		}
-	}
 	return nil
 }
 
@@ -134,11 +144,8 @@ func hashOffset(c *cli.Context, align int) (int64, error) {
 
 // dataBlocks fills in the number of blocks from the size of the data, a file or a device.
 func dataBlocks(f *os.File, p *verity.Params) error {
-	size, err := f.Seek(0, io.SeekEnd)
+	size, err := fileSize(f)
 	if err != nil {
-		return err
-	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
 	block := int64(p.DataBlockSize)

@@ -29,6 +29,10 @@ type verityAnswer struct {
 	Block          *uint64          `json:"block,omitempty"`
 	Offset         *int64           `json:"offset,omitempty"`
 	Level          *int             `json:"level,omitempty"`
+	FirstDataBlock *uint64          `json:"first_data_block,omitempty"`
+	Covers         *uint64          `json:"covers,omitempty"`
+	Files          []string         `json:"files,omitempty"`
+	FEC            *fecAnswer       `json:"fec,omitempty"`
 
 	atOffset bool
 }
@@ -68,7 +72,7 @@ func (a *verityAnswer) setVerdict(err error) {
 	if errors.As(err, &be) {
 		a.Area, a.Block, a.Offset = be.Area, &be.Block, &be.Offset
 		if be.Area == verity.AreaHash {
-			a.Level = &be.Level
+			a.Level, a.FirstDataBlock, a.Covers = &be.Level, &be.First, &be.Count
 		}
 	}
 }
@@ -84,16 +88,42 @@ func printVerity(e *env, name string, a *verityAnswer) error {
 	fmt.Fprintf(&b, "UUID:            \t%s\nHash type:       \t%d\n", a.UUID, a.HashType)
 	fmt.Fprintf(&b, "Data blocks:     \t%d\nData block size: \t%d\n", a.DataBlocks, a.DataBlockSize)
 	fmt.Fprintf(&b, "Hash blocks:     \t%d\nHash block size: \t%d\n", a.HashBlocks, a.HashBlockSize)
-	fmt.Fprintf(&b, "Hash algorithm:  \t%s\nSalt:            \t%s\n", a.HashAlgorithm, a.Salt)
+	fmt.Fprintf(&b, "Hash algorithm:  \t%s\n", a.HashAlgorithm)
+	if a.FEC != nil {
+		fmt.Fprintf(&b, "FEC RS roots:   \t%d\nFEC blocks:     \t%d\n", a.FEC.Roots, a.FEC.Blocks)
+	}
+	fmt.Fprintf(&b, "Salt:            \t%s\n", a.Salt)
 	if a.RootHash != nil {
 		fmt.Fprintf(&b, "Root hash:      \t%s\n", a.RootHash)
 	}
 	if !a.atOffset {
 		fmt.Fprintf(&b, "Hash device size: \t%d [bytes]\n", a.HashDeviceSize)
 	}
-	if a.Reason != "" {
-		fmt.Fprintf(&b, "NOT VERIFIED  reason: %s: %s\n", a.Reason, a.Detail)
+	if a.FEC != nil && a.FEC.Offset == 0 {
+		fmt.Fprintf(&b, "FEC device size: \t%d [bytes]\n", a.FEC.Size)
 	}
+	a.printVerdict(&b)
 	e.printf("%s", b.String())
 	return nil
+}
+
+// printVerdict adds the lines that veritysetup has no form for.
+func (a *verityAnswer) printVerdict(b *strings.Builder) {
+	if a.Reason != "" {
+		fmt.Fprintf(b, "NOT VERIFIED  reason: %s: %s\n", a.Reason, a.Detail)
+	}
+	for _, path := range a.Files {
+		fmt.Fprintf(b, "File:            \t%q\n", path)
+	}
+	if a.FEC == nil || a.FEC.Repairable == nil {
+		return
+	}
+	if !*a.FEC.Repairable {
+		fmt.Fprintf(b, "Repairable:      \tno: %s\n", a.FEC.Detail)
+		return
+	}
+	fmt.Fprintf(b, "Repairable:      \tyes: data blocks %s, hash blocks %s\n", someBlocks(a.FEC.DataBlocks), someBlocks(a.FEC.HashBlocks))
+	if a.FEC.Repaired != "" {
+		fmt.Fprintf(b, "Repaired:        \t%s\n", a.FEC.Repaired)
+	}
 }

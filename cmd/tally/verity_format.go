@@ -1,17 +1,12 @@
 package main
 
 import (
-	"context"
 	"crypto/rand"
-	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 	"os"
 
 	"github.com/urfave/cli/v2"
 
-	"tally/internal/atomicfile"
 	"tally/verity"
 )
 
@@ -23,6 +18,10 @@ func verityFormat(c *cli.Context, e *env) error {
 		return err
 	}
 	p, err := verityParams(c)
+	if err != nil {
+		return err
+	}
+	fec, err := fecParams(c)
 	if err != nil {
 		return err
 	}
@@ -42,78 +41,49 @@ func verityFormat(c *cli.Context, e *env) error {
 	if err := dataBlocks(data, &p); err != nil {
 		return err
 	}
-	name := c.Args().Get(1)
-	inPlace, err := hashInPlace(data, name, p)
+	a, err := formatTo(c, e, data, c.Args().Get(1), p, fec)
 	if err != nil {
 		return err
 	}
+	return printVerity(e, c.Args().Get(1), a)
+}
+
+// formatTo writes the hash area, and the error correction data if fec is not nil. A new file appears only
+// when all is written.
+func formatTo(c *cli.Context, e *env, data *os.File, name string, p verity.Params, fec *fecOption) (*verityAnswer, error) {
+	inPlace, err := writeInPlace(name, p.HashOffset)
+	if err != nil {
+		return nil, err
+	}
 	size := int64(p.DataBlocks) * int64(p.DataBlockSize)
+	if sameFile(data.Name(), name) && p.HashOffset < size {
+		return nil, usagef("--hash-offset %d: HASH is DATA, want at least %d, or fewer --data-blocks", p.HashOffset, size)
+	}
+	if fec != nil {
+		if err := fec.place(data.Name(), name, p); err != nil {
+			return nil, err
+		}
+	}
+	hash, err := openVerityOutput(name, inPlace)
+	if err != nil {
+		return nil, err
+	}
+	defer hash.abort()
 	bar := e.startProgress("hashing "+data.Name(), size)
-	in := io.TeeReader(io.LimitReader(data, size), bar)
-	root, err := formatTo(c.Context, in, name, inPlace, p)
+	root, err := verity.Format(c.Context, io.TeeReader(io.LimitReader(data, size), bar), hash.File, p)
 	bar.End()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	a := newVerityAnswer(p)
 	a.RootHash = &root
-	return printVerity(e, name, a)
-}
-
-// hashInPlace says whether the hash file exists as something to write into: a device is never replaced
-// by a file of its name, and what lies in front of an offset stays. It refuses a hash area that would
-// lie in the data.
-func hashInPlace(data *os.File, name string, p verity.Params) (bool, error) {
-	fi, err := os.Stat(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	} else if err != nil {
-		return false, err
-	}
-	if fi.IsDir() {
-		return false, fmt.Errorf("%s: is a directory, want a file or a device", name)
-	}
-	di, err := data.Stat()
-	if err != nil {
-		return false, err
-	}
-	if end := p.DataBlocks * uint64(p.DataBlockSize); os.SameFile(fi, di) && uint64(p.HashOffset) < end {
-		return false, usagef("--hash-offset %d: HASH is DATA, want at least %d, or fewer --data-blocks", p.HashOffset, end)
-	}
-	return p.HashOffset > 0 || !fi.Mode().IsRegular(), nil
-}
-
-// formatTo writes the hash area into the file of that name, or to a new one that appears when it is
-// whole.
-func formatTo(ctx context.Context, data io.Reader, name string, inPlace bool, p verity.Params) (verity.RootHash, error) {
-	if inPlace {
-		f, err := os.OpenFile(name, os.O_RDWR, 0)
-		if err != nil {
-			return verity.RootHash{}, err
+	if fec != nil {
+		if err := fec.write(c.Context, e, data, hash, p, a); err != nil {
+			return nil, err
 		}
-		root, err := verity.Format(ctx, data, f, p)
-		if err == nil {
-			err = syncFile(f)
-		}
-		return root, errors.Join(err, f.Close())
 	}
-	f, err := atomicfile.Create(name, 0o644)
-	if err != nil {
-		return verity.RootHash{}, err
+	if err := hash.finish(); err != nil {
+		return nil, err
 	}
-	defer f.Abort()
-	root, err := verity.Format(ctx, data, f, p)
-	if err != nil {
-		return root, err
-	}
-	return root, f.Commit()
-}
-
-// syncFile makes the file durable. Character devices cannot be synced and need not be.
-func syncFile(f *os.File) error {
-	fi, err := f.Stat()
-	if err != nil || fi.Mode()&fs.ModeCharDevice != 0 {
-		return err
-	}
-	return f.Sync()
+	return a, writeRootHashFile(c, root)
 }

@@ -5,68 +5,180 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"tally/internal/atomicfile"
 	"tally/verity"
 )
 
-func verityVerify(c *cli.Context, e *env) error {
-	if err := wantArgs(c, "DATA", "HASH", "ROOT"); err != nil {
-		return err
-	}
-	p, err := verityParams(c)
-	if err != nil {
-		return err
-	}
-	if p.NoSuperblock && !c.IsSet("salt") {
-		return usagef("--no-superblock: want --salt too (- for none): nothing else says it")
-	}
-	root, err := verity.ParseRootHash(c.Args().Get(2))
-	if err != nil {
-		return usagef("%w", err)
-	}
-	data, err := os.Open(c.Args().Get(0))
-	if err != nil {
-		return err
-	}
-	defer data.Close()
-	hash, err := os.Open(c.Args().Get(1))
-	if err != nil {
-		return err
-	}
-	defer hash.Close()
-	if !p.NoSuperblock {
-		if p, err = agreeWithSuperblock(c, hash, p); err != nil {
-			return fmt.Errorf("%s: %w", hash.Name(), err)
-		}
-	}
-	if err := dataBlocks(data, &p); err != nil {
-		return err
-	}
-	bar := e.startProgress("verifying "+data.Name(), int64(p.DataBlocks)*int64(p.DataBlockSize))
-	err = verity.Verify(c.Context, countingReaderAt{data, bar}, hash, root, p)
-	bar.End()
-	return printVerdict(e, data.Name(), hash.Name(), p, root, err)
+// A verityCheck is one run of verify.
+type verityCheck struct {
+	data, hash *os.File
+	p          verity.Params
+	root       verity.RootHash
+	fec        *fecOption // nil without --fec-device
+	repair     string     // the name of OUT, "" for none
 }
 
-// printVerdict prints the answer of verity.Verify; an error that is none comes back as it is.
-func printVerdict(e *env, data, hash string, p verity.Params, root verity.RootHash, err error) error {
-	var be *verity.BlockError
-	if err != nil && !errors.As(err, &be) && !errors.Is(err, verity.ErrRoot) {
+func verityVerify(c *cli.Context, e *env) error {
+	v, err := newVerityCheck(c)
+	if err != nil {
 		return err
 	}
-	a := newVerityAnswer(p)
-	a.RootHash = &root
-	a.setVerdict(err)
-	if perr := printVerity(e, hash, a); perr != nil || err == nil {
-		return perr
+	defer v.close()
+	if err := v.open(c); err != nil {
+		return err
 	}
-	where := hash
+	bar := e.startProgress("verifying "+v.data.Name(), int64(v.p.DataBlocks)*int64(v.p.DataBlockSize))
+	found := verity.Verify(c.Context, countingReaderAt{v.data, bar}, v.hash, v.root, v.p)
+	bar.End()
+	var be *verity.BlockError
+	if found != nil && !errors.As(found, &be) && !errors.Is(found, verity.ErrRoot) {
+		return found
+	}
+	a := newVerityAnswer(v.p)
+	a.RootHash = &v.root
+	a.setVerdict(found)
+	if be != nil && be.Area == verity.AreaData {
+		a.Files = filesAt(v.data, be.Offset, v.p.DataBlockSize)
+	}
+	if v.fec != nil {
+		if err := v.correct(c.Context, e, a, found != nil); err != nil {
+			return err
+		}
+	}
+	return v.print(e, a, found)
+}
+
+// newVerityCheck reads the command line.
+func newVerityCheck(c *cli.Context) (*verityCheck, error) {
+	p, err := verityParams(c)
+	if err != nil {
+		return nil, err
+	}
+	if p.NoSuperblock && !c.IsSet("salt") {
+		return nil, usagef("--no-superblock: want --salt too (- for none): nothing else says it")
+	}
+	v := &verityCheck{p: p, repair: c.String("repair")}
+	if v.fec, err = fecParams(c); err != nil {
+		return nil, err
+	}
+	if c.IsSet("repair") && (v.fec == nil || v.repair == "") {
+		return nil, usagef("--repair: want the name of a file, and --fec-device")
+	}
+	v.root, err = rootHashArgument(c)
+	return v, err
+}
+
+// rootHashArgument is ROOT, or what --root-hash-file holds.
+func rootHashArgument(c *cli.Context) (verity.RootHash, error) {
+	name := c.String("root-hash-file")
+	if name == "" {
+		if err := wantArgs(c, "DATA", "HASH", "ROOT"); err != nil {
+			return verity.RootHash{}, err
+		}
+		root, err := verity.ParseRootHash(c.Args().Get(2))
+		if err != nil {
+			return root, usagef("%w", err)
+		}
+		return root, nil
+	}
+	if err := wantArgs(c, "DATA", "HASH"); err != nil {
+		return verity.RootHash{}, err
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return verity.RootHash{}, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxRootHashFile))
+	if err != nil {
+		return verity.RootHash{}, err
+	}
+	root, err := verity.ParseRootHash(strings.TrimSuffix(string(text), "\n"))
+	if err != nil {
+		return root, fmt.Errorf("%s: %w", name, err)
+	}
+	return root, nil
+}
+
+// maxRootHashFile is more than the longest root hash in hex and a newline.
+const maxRootHashFile = 200
+
+// writeRootHashFile writes what rootHashArgument reads: hex without a newline, as veritysetup wants it.
+func writeRootHashFile(c *cli.Context, root verity.RootHash) error {
+	name := c.String("root-hash-file")
+	if name == "" {
+		return nil
+	}
+	return atomicfile.WriteFile(name, []byte(root.String()), 0o644)
+}
+
+func (v *verityCheck) close() {
+	for _, f := range []*os.File{v.data, v.hash} {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// open opens the files and settles the parameters.
+func (v *verityCheck) open(c *cli.Context) (err error) {
+	if v.data, err = os.Open(c.Args().Get(0)); err != nil {
+		return err
+	}
+	if v.hash, err = os.Open(c.Args().Get(1)); err != nil {
+		return err
+	}
+	if !v.p.NoSuperblock {
+		if v.p, err = agreeWithSuperblock(c, v.hash, v.p); err != nil {
+			return fmt.Errorf("%s: %w", v.hash.Name(), err)
+		}
+	}
+	if v.fec != nil {
+		v.fec.inHashFile = sameFile(v.fec.name, v.hash.Name())
+		if err := v.fec.measureHash(v.hash); err != nil {
+			return err
+		}
+	}
+	if err := v.checkOutput(); err != nil {
+		return err
+	}
+	return dataBlocks(v.data, &v.p)
+}
+
+// checkOutput refuses to write the repaired data over what it is made of.
+func (v *verityCheck) checkOutput() error {
+	if v.repair == "" {
+		return nil
+	}
+	for _, name := range []string{v.data.Name(), v.hash.Name(), v.fec.name} {
+		if sameFile(v.repair, name) {
+			return usagef("--repair %s: want another file than %s", v.repair, name)
+		}
+	}
+	inPlace, err := writeInPlace(v.repair, 0)
+	if err == nil && inPlace {
+		err = usagef("--repair %s: want a regular file or none", v.repair)
+	}
+	return err
+}
+
+// print prints the answer and turns it into the exit code. Data that was repaired is verified.
+func (v *verityCheck) print(e *env, a *verityAnswer, found error) error {
+	if err := printVerity(e, v.hash.Name(), a); err != nil || *a.Verified {
+		return err
+	}
+	where := v.hash.Name()
 	if a.Area == verity.AreaData {
-		where = data
+		where = v.data.Name()
 	}
-	return verdict(exitUnverified, a.Reason, "%s: %w", where, err)
+	if len(a.Files) > 0 {
+		return verdict(exitUnverified, a.Reason, "%s: %w (in %q)", where, found, a.Files[0])
+	}
+	return verdict(exitUnverified, a.Reason, "%s: %w", where, found)
 }
 
 type countingReaderAt struct {
