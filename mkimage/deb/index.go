@@ -19,6 +19,7 @@ type Package struct {
 	Arch      string
 	Priority  string
 	Essential bool
+	Important bool         // the field Important or Protected is yes: apt likes it next to the essential ones
 	Depends   [][]Relation // Pre-Depends, then Depends
 	Conflicts [][]Relation // Conflicts and Breaks
 	Provides  []Relation   // Op is "" or "="
@@ -26,6 +27,8 @@ type Package struct {
 	Size      int64        // bytes of the .deb
 	SHA256    [32]byte     // of the .deb
 	Suite     string       // set by the caller
+
+	weak [4]string // Recommends, Suggests, Replaces, Enhances as written: what they name counts for the order of names
 }
 
 // ParseIndex reads a Packages index (uncompressed).
@@ -52,7 +55,9 @@ func ParseIndex(r io.Reader) ([]*Package, error) {
 }
 
 func parsePackage(para Paragraph) (*Package, error) {
-	p := &Package{Name: para["package"], Arch: para["architecture"], Priority: para["priority"], Essential: para["essential"] == "yes", Filename: para["filename"]}
+	p := &Package{Name: para["package"], Arch: para["architecture"], Priority: para["priority"], Essential: para["essential"] == "yes", Filename: para["filename"],
+		Important: para["important"] == "yes" || para["protected"] == "yes",
+		weak:      [4]string{para["recommends"], para["suggests"], para["replaces"], para["enhances"]}}
 	if err := checkPackageName(p.Name); err != nil {
 		return nil, err
 	}
@@ -94,4 +99,13 @@ func (p *Package) parseRelations(para Paragraph) error {
 		p.Provides = append(p.Provides, alts[0])
 	}
 	return nil
+}
+
+// recommends is the field of that name. Nothing is chosen by it, and what cannot be read is no error.
+func (p *Package) recommends() [][]Relation {
+	all, err := ParseRelations(p.weak[0])
+	if err != nil {
+		return nil
+	}
+	return all
 }

@@ -2,20 +2,31 @@ package deb
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
+	"sync"
 )
 
-// A Resolver chooses packages. It is deterministic. Each name has one candidate, that of the highest
-// priority and then of the highest version, and nothing else is ever chosen; among alternatives the first
-// that can be satisfied wins, among providers of a virtual package the one of
-// the highest priority, then the first by name. What has one answer is taken before anything that has
-// several, and a package that conflicts with one taken before is passed over; nothing taken is given up
-// again. So it may find no answer where a search would, and says which two packages stood in the way.
+// A Resolver chooses packages as apt does for a machine on which nothing is installed (apt's depcache.cc,
+// apt_preferences(5)). Where apt is left with something broken and starts to guess (its problem resolver), this
+// is an error instead, which names the two packages that stand in each other's way: naming more packages
+// in the spec decides it. It is deterministic:
+//
+//   - Each name has one candidate, that of the highest priority and then of the highest version. Nothing
+//     else is ever chosen.
+//   - Dependencies are followed depth first, in the order in which they are written. What is satisfied by a
+//     package chosen before is left alone.
+//   - Among alternatives, and for each the package of that name before those that provide it, the first that
+//     can be chosen wins. Providers are ordered: essential, important, by the field Priority, and last
+//     by where the package lists first name them: later first.
+//   - A package that a root needs without any alternative is protected. A conflict removes what is not
+//     protected; a package that cannot be had is given up, with what wanted it, unless that is protected.
+//   - What nothing needs any more at the end is left out.
 type Resolver struct {
+	packages []*Package // in the order of the lists
 	byName   map[string]candidate
 	provides map[string][]provider
+	order    func() map[string]int // how early a name occurs in the lists
 }
 
 // A candidate is what a name stands for.
@@ -38,34 +49,26 @@ func NewResolver(packages []*Package, arch string, pin func(*Package) int) *Reso
 		if p.Arch != arch && p.Arch != "all" {
 			continue
 		}
+		r.packages = append(r.packages, p)
 		c := candidate{p, pin(p)}
 		if old, ok := r.byName[p.Name]; !ok || cmp.Or(cmp.Compare(c.pin, old.pin), p.Version.Compare(old.Version)) > 0 {
 			r.byName[p.Name] = c
 		}
 	}
-	for _, c := range r.byName {
-		for _, v := range c.Provides {
-			r.provides[v.Name] = append(r.provides[v.Name], provider{c.Package, v.Version})
+	for _, p := range r.packages { // not by the map: in one order
+		if r.byName[p.Name].Package != p {
+			continue
+		}
+		for _, v := range p.Provides {
+			r.provides[v.Name] = append(r.provides[v.Name], provider{p, v.Version})
 		}
 	}
-	for _, ps := range r.provides {
-		slices.SortFunc(ps, func(a, b provider) int {
-			return cmp.Or(cmp.Compare(rank(a.p), rank(b.p)), cmp.Compare(a.p.Name, b.p.Name))
-		})
-	}
+	r.order = sync.OnceValue(r.names)
 	return r
 }
 
 // Candidate returns what the name stands for, or nil.
 func (r *Resolver) Candidate(name string) *Package { return r.byName[name].Package }
-
-func rank(p *Package) int {
-	i := slices.Index([]string{"required", "important", "standard", "optional"}, p.Priority)
-	if i < 0 {
-		return 9
-	}
-	return i
-}
 
 // Base returns the names of all packages that are Essential or of priority required, sorted: what
 // debootstrap's minbase starts from.
@@ -80,173 +83,83 @@ func (r *Resolver) Base() []string {
 	return names
 }
 
-// A state is one resolution under way.
-type state struct {
-	*Resolver
-	chosen map[string]*Package
-	have   map[string][]provider // virtual names provided by chosen packages
-	order  []*Package
-	must   []want // dependencies with one answer
-	choice []want // dependencies with several
-}
-
-// A want is a dependency that somebody has.
-type want struct {
-	alts []Relation
-	by   string
-}
-
-// Resolve returns the packages that roots need, roots included, sorted by name. Recommends are not
-// followed. A name that nothing satisfies and a conflict between two chosen packages are errors.
-func (r *Resolver) Resolve(roots []string) ([]*Package, error) {
-	s := &state{Resolver: r, chosen: map[string]*Package{}, have: map[string][]provider{}}
-	for _, name := range roots {
-		s.push(want{[]Relation{{Name: name}}, "the spec"})
-	}
-	for w, ok := s.pop(); ok; w, ok = s.pop() {
-		if s.satisfied(w.alts) {
-			continue
-		}
-		p, err := s.choose(w)
-		if err != nil {
-			return nil, err
-		}
-		s.add(p)
-		for _, d := range p.Depends {
-			s.push(want{d, "package " + p.Name})
+// names numbers every name in the order in which apt meets it: with each package its own, then those in
+// its fields.
+func (r *Resolver) names() map[string]int {
+	all := map[string]int{}
+	add := func(name string) {
+		if _, ok := all[name]; !ok {
+			all[name] = len(all)
 		}
 	}
-	slices.SortFunc(s.order, func(a, b *Package) int { return cmp.Compare(a.Name, b.Name) })
-	return s.order, nil
-}
-
-func (s *state) push(w want) {
-	if len(s.candidates(w.alts)) > 1 {
-		s.choice = append(s.choice, w)
-	} else {
-		s.must = append(s.must, w)
-	}
-}
-
-func (s *state) pop() (w want, ok bool) {
-	queue := &s.must
-	if len(s.must) == 0 {
-		queue = &s.choice
-	}
-	if len(*queue) == 0 {
-		return w, false
-	}
-	w, *queue = (*queue)[0], (*queue)[1:]
-	return w, true
-}
-
-func joinAlts(alts []Relation) string {
-	var parts []string
-	for _, a := range alts {
-		parts = append(parts, a.String())
-	}
-	return strings.Join(parts, " | ")
-}
-
-func (s *state) add(p *Package) {
-	s.chosen[p.Name] = p
-	s.order = append(s.order, p)
-	for _, v := range p.Provides {
-		s.have[v.Name] = append(s.have[v.Name], provider{p, v.Version})
-	}
-}
-
-func (s *state) satisfied(alts []Relation) bool {
-	for _, a := range alts {
-		if p := s.chosen[a.Name]; p != nil && a.satisfiedBy(p.Version) {
-			return true
-		}
-		for _, v := range s.have[a.Name] {
-			if a.satisfiedBy(v.version) {
-				return true
+	groups := func(rs [][]Relation) {
+		for _, alts := range rs {
+			for _, a := range alts {
+				add(a.Name)
 			}
 		}
 	}
-	return false
-}
-
-// candidates lists the packages that satisfy one of alts, the best first.
-func (s *state) candidates(alts []Relation) []*Package {
-	var all []*Package
-	for _, a := range alts {
-		if p := s.Candidate(a.Name); p != nil && a.satisfiedBy(p.Version) {
-			all = append(all, p)
+	for _, p := range r.packages {
+		add(p.Name)
+		groups(p.Depends)
+		groups(p.Conflicts)
+		for _, field := range p.weak {
+			weakNames(field, add)
 		}
-		for _, v := range s.provides[a.Name] {
-			if a.satisfiedBy(v.version) {
-				all = append(all, v.p)
-			}
+		for _, v := range p.Provides {
+			add(v.Name)
 		}
 	}
 	return all
 }
 
-// choose returns the best package for w that can stand beside those chosen.
-func (s *state) choose(w want) (*Package, error) {
-	var first error
-	for _, p := range s.candidates(w.alts) {
-		err := s.fits(p)
-		if err == nil {
-			return p, nil
+// weakNames lists the names in a dependency field that nothing else reads; its form is not checked.
+func weakNames(field string, add func(string)) {
+	for field != "" {
+		var one string
+		if i := strings.IndexAny(field, ",|"); i >= 0 {
+			one, field = field[:i], field[i+1:]
+		} else {
+			one, field = field, ""
 		}
-		if first == nil {
-			first = fmt.Errorf("package %s, wanted by %s: %w", joinAlts(w.alts), w.by, err)
+		one = strings.TrimSpace(one)
+		if i := strings.IndexAny(one, " (:\n\t"); i >= 0 {
+			one = one[:i]
+		}
+		if one != "" {
+			add(strings.Clone(one))
 		}
 	}
-	if first == nil {
-		first = s.missing(w)
-	}
-	return nil, first
 }
 
-// missing says why nothing satisfies w: a candidate of the wrong version is named.
-func (s *state) missing(w want) error {
-	for _, a := range w.alts {
-		if c, ok := s.byName[a.Name]; ok {
-			return fmt.Errorf("package %s, wanted by %s: the candidate is %s%s, of priority %d", joinAlts(w.alts), w.by, c.Version, ofSuite(c.Package), c.pin)
+// compare orders two solutions of a dependency on target as apt does; less than 0: a is better.
+func (s *state) compare(target string, a, b *Package) int {
+	first := func(x, y bool) int {
+		switch {
+		case x == y:
+			return 0
+		case x:
+			return -1
 		}
+		return 1
 	}
-	return fmt.Errorf("package %s, wanted by %s, is in none of the suites", joinAlts(w.alts), w.by)
+	if a == b {
+		return 0
+	}
+	return cmp.Or(first(s.at(a.Name).protected, s.at(b.Name).protected), first(a.Name == target, b.Name == target),
+		first(a.Essential, b.Essential), first(a.Important, b.Important), cmp.Compare(rank(a), rank(b)), s.later(a, b))
 }
 
-func ofSuite(p *Package) string {
-	if p.Suite == "" {
-		return ""
-	}
-	return " of suite " + p.Suite
-}
+func (s *state) later(a, b *Package) int { return cmp.Compare(s.order()[b.Name], s.order()[a.Name]) }
 
-// fits says why p cannot be added.
-func (s *state) fits(p *Package) error {
-	for _, q := range s.order {
-		if name := excludes(p, q); name != "" {
-			return fmt.Errorf("package %s conflicts with package %s%s", p.Name, q.Name, name)
-		}
-		if name := excludes(q, p); name != "" {
-			return fmt.Errorf("package %s conflicts with package %s%s", q.Name, p.Name, name)
-		}
+// rank numbers the field Priority (Debian Policy 2.5).
+func rank(p *Package) int {
+	if p.Priority == "" {
+		return 0
 	}
-	return nil
-}
-
-// excludes says by what q is in conflict with p: its version, or what it provides; "" is by nothing.
-func excludes(p, q *Package) string {
-	for _, alts := range p.Conflicts {
-		for _, a := range alts {
-			if a.Name == q.Name && a.satisfiedBy(q.Version) {
-				return " " + string(q.Version)
-			}
-			for _, v := range q.Provides {
-				if v.Name == a.Name && a.satisfiedBy(v.Version) {
-					return ", which provides " + a.Name
-				}
-			}
-		}
+	i := slices.Index([]string{"required", "important", "standard", "optional"}, p.Priority)
+	if i < 0 {
+		return 5
 	}
-	return ""
+	return i + 1
 }

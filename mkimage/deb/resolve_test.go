@@ -62,8 +62,14 @@ func TestResolve(t *testing.T) {
 		"provider is there":    {[]string{"aa 1; Depends: vv", "zz 1; Provides: vv", "yy 1; Provides: vv"}, []string{"zz", "aa"}, "aa=1 zz=1"},
 		"versioned provision":  {[]string{"aa 1; Depends: vv (>= 2)", "yy 1; Provides: vv (= 1)", "zz 1; Provides: vv (= 3)"}, []string{"aa"}, "aa=1 zz=1"},
 		"cycle":                {[]string{"aa 1; Depends: bb", "bb 1; Depends: aa"}, []string{"aa"}, "aa=1 bb=1"},
-		"conflict passed over": {[]string{"aa 1; Depends: bb | cc, dd", "bb 1", "cc 1", "dd 1; Conflicts: bb"}, []string{"aa"}, "aa=1 cc=1 dd=1"},
-		"one answer first":     {[]string{"aa 1; Depends: bb | cc, dd", "bb 1", "cc 1", "dd 1; Depends: cc"}, []string{"aa"}, "aa=1 cc=1 dd=1"},
+		"conflict passed over": {[]string{"aa 1; Depends: dd, bb | cc", "bb 1", "cc 1", "dd 1; Conflicts: bb"}, []string{"aa"}, "aa=1 cc=1 dd=1"},
+		"conflict decided":     {[]string{"aa 1; Depends: bb | cc, dd", "bb 1", "cc 1", "dd 1; Conflicts: bb"}, []string{"aa", "cc"}, "aa=1 cc=1 dd=1"},
+		"in the order written": {[]string{"aa 1; Depends: bb | cc, dd", "bb 1", "cc 1", "dd 1; Depends: cc"}, []string{"aa"}, "aa=1 bb=1 cc=1 dd=1"},
+		"given up":             {[]string{"aa 1; Depends: bb | cc", "bb 1; Depends: dd, ee", "cc 1", "dd 1", "ee 1; Depends: none"}, []string{"aa"}, "aa=1 cc=1"},
+		"named later":          {[]string{"aa 1; Depends: vv", "xx 1; Provides: vv", "yy 1; Provides: vv; Suggests: zz", "zz 1; Provides: vv", "ww 1; Provides: vv"}, []string{"aa"}, "aa=1 ww=1"},
+		"named early":          {[]string{"aa 1; Depends: vv; Suggests: ww, zz (>= 1) | none", "xx 1; Provides: vv", "zz 1; Provides: vv", "ww 1; Provides: vv"}, []string{"aa"}, "aa=1 xx=1"},
+		"essential provider":   {[]string{"aa 1; Depends: vv", "xx 1; Provides: vv; Essential: yes", "yy 1; Provides: vv"}, []string{"aa"}, "aa=1 xx=1"},
+		"virtual root":         {[]string{"aa 1; Provides: vv"}, []string{"vv"}, "aa=1"},
 		"provides and breaks":  {[]string{"aa 2; Provides: vv; Conflicts: vv; Breaks: vv"}, []string{"aa"}, "aa=2"},
 		"any architecture":     {[]string{"aa 1; Depends: bb:any", "bb 1"}, []string{"aa"}, "aa=1 bb=1"},
 	} {
@@ -86,6 +92,8 @@ func TestResolveRefusals(t *testing.T) {
 		"breaks":                {[]string{"aa 1; Depends: bb", "bb 1; Breaks: aa (<< 2)"}, "conflicts"},
 		"conflict by provision": {[]string{"aa 1; Depends: bb, cc", "bb 1; Provides: mta; Conflicts: mta", "cc 1; Provides: mta; Conflicts: mta"}, "which provides mta"},
 		"unversioned provision": {[]string{"aa 1; Depends: vv (>= 1)", "bb 1; Provides: vv"}, "vv (>= 1)"},
+		"conflict in between":   {[]string{"aa 1; Depends: bb | cc, dd", "bb 1", "cc 1", "dd 1; Conflicts: bb"}, "package bb | cc, wanted by package aa: package dd conflicts with package bb 1"},
+		"virtual root of two":   {[]string{"bb 1; Provides: aa", "cc 1; Provides: aa"}, "package aa, wanted by the spec, is provided by several: name one of bb, cc"},
 		"foreign architecture":  {[]string{"aa 1; Depends: gcc:arm64", "gcc 1"}, "gcc:arm64"},
 	} {
 		if got, err := resolve(index(t, c.index...), "aa"); err == nil || !strings.Contains(err.Error(), c.want) {

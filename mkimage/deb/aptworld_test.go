@@ -1,0 +1,194 @@
+package deb
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"tally/internal/testtool"
+)
+
+// A world is a made-up archive: suites full of packages that need, provide and exclude each other at
+// random, for the tool apt and for ours.
+type world struct {
+	*rand.Rand
+	suites []worldSuite
+	pins   string // apt_preferences(5)
+}
+
+type worldSuite struct {
+	name, release string // name and what its Release file says besides
+	priority      int
+	packages      strings.Builder
+}
+
+func (w *world) pick(words ...string) string { return words[w.IntN(len(words))] }
+
+func (w *world) name() string {
+	if w.IntN(4) == 0 {
+		return fmt.Sprintf("virt%d", w.IntN(12))
+	}
+	return fmt.Sprintf("pkg%02d", w.IntN(80))
+}
+
+func (w *world) relation() string {
+	name := w.name()
+	switch w.IntN(6) {
+	case 0:
+		return fmt.Sprintf("%s (>= %d)", name, w.IntN(3))
+	case 1:
+		return fmt.Sprintf("%s (<= %d)", name, 2+w.IntN(9))
+	}
+	return name
+}
+
+func (w *world) stanza(name string) string {
+	version := fmt.Sprintf("%d%s-%d", w.IntN(9), w.pick("", "~rc1", ".10", ".9", "+b1"), w.IntN(3))
+	text := fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: %s\nPriority: %s\nFilename: pool/%s_%s.deb\nSize: 1\nSHA256: %064x\nDescription: x\nMaintainer: x\n",
+		name, version, w.pick("amd64", "all"), w.pick("optional", "optional", "optional", "standard", "important"), name, strings.ReplaceAll(version, ":", ""), w.Uint64())
+	if n := w.IntN(4); n > 0 {
+		var groups []string
+		for range n {
+			alts := []string{w.relation()}
+			for range w.IntN(3) {
+				alts = append(alts, w.relation())
+			}
+			groups = append(groups, strings.Join(alts, " | "))
+		}
+		text += "Depends: " + strings.Join(groups, ", ") + "\n"
+	}
+	if w.IntN(3) == 0 {
+		text += fmt.Sprintf("Provides: virt%d%s\n", w.IntN(12), w.pick("", " (= 1)", " (= 5)"))
+	}
+	if w.IntN(40) == 0 {
+		text += "Conflicts: " + w.relation() + "\n"
+	}
+	if w.IntN(3) == 0 {
+		text += w.pick("Recommends", "Suggests", "Replaces", "Enhances") + ": " + w.relation() + ", " + w.relation() + "\n"
+	}
+	return text + "\n"
+}
+
+func newWorld(seed uint64) *world {
+	w := &world{Rand: rand.New(rand.NewPCG(seed, 1)), suites: []worldSuite{{name: "base", priority: 500}, {name: "updates", priority: 500},
+		{name: "backports", release: "NotAutomatic: yes\nButAutomaticUpgrades: yes\n", priority: 100}, {name: "new", release: "NotAutomatic: yes\n", priority: 1}, {name: "low", priority: 200}}}
+	w.pins = "Package: *\nPin: release a=low\nPin-Priority: 200\n"
+	for i := range w.suites {
+		for n := range 80 {
+			if i == 0 && n%8 != 0 || i > 0 && w.IntN(4) == 0 {
+				w.suites[i].packages.WriteString(w.stanza(fmt.Sprintf("pkg%02d", n)))
+			}
+		}
+	}
+	return w
+}
+
+// write makes the archive below dir and lets apt read it.
+func (w *world) write(t *testing.T, dir string) (options []string) {
+	t.Helper()
+	put := func(name, text string) {
+		name = filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var sources string
+	for i := range w.suites {
+		s := &w.suites[i]
+		base := "repo/dists/" + s.name + "/"
+		put(base+"main/binary-amd64/Packages", s.packages.String())
+		put(base+"Release", fmt.Sprintf("Suite: %s\nCodename: %s\nComponents: main\nArchitectures: amd64\n%sDate: Sat, 05 Sep 2026 10:00:00 UTC\nSHA256:\n %x %d main/binary-amd64/Packages\n", s.name, s.name, s.release, sum256(s.packages.String()), s.packages.Len()))
+		sources += fmt.Sprintf("deb [trusted=yes arch=amd64] file:%s/repo %s main\n", dir, s.name)
+	}
+	put("sources.list", sources)
+	put("preferences", w.pins)
+	put("status", "")
+	put("lists/partial/x", "")
+	put("cache/archives/partial/x", "")
+	for _, o := range []string{"Dir::State::status=" + dir + "/status", "Dir::State::lists=" + dir + "/lists", "Dir::Etc::sourcelist=" + dir + "/sources.list", "Dir::Etc::sourceparts=/dev/null",
+		"Dir::Etc::preferences=" + dir + "/preferences", "Dir::Etc::preferencesparts=/dev/null", "Dir::Cache=" + dir + "/cache", "Debug::NoLocking=1", "APT::Install-Recommends=0",
+		"APT::Architecture=amd64", "APT::Architectures=amd64", "APT::Sandbox::User=root", "Acquire::Languages=none"} {
+		options = append(options, "-o", o)
+	}
+	out, err := exec.Command("apt-get", append(slices.Clone(options), "-qq", "update")...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("apt-get update: %v\n%s", err, out)
+	}
+	return options
+}
+
+// resolver is ours for w.
+func (w *world) resolver(t *testing.T) *Resolver {
+	t.Helper()
+	var all []*Package
+	priority := map[string]int{}
+	for i := range w.suites {
+		s := &w.suites[i]
+		ps, err := ParseIndex(strings.NewReader(s.packages.String()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range ps {
+			p.Suite = s.name
+		}
+		priority[s.name] = s.priority
+		all = append(all, ps...)
+	}
+	return NewResolver(all, "amd64", func(p *Package) int { return priority[p.Suite] })
+}
+
+// roots names one to three packages.
+func (w *world) roots() []string {
+	all := []string{fmt.Sprintf("pkg%02d", w.IntN(80))}
+	for range w.IntN(3) {
+		if name := fmt.Sprintf("pkg%02d", w.IntN(80)); !slices.Contains(all, name) {
+			all = append(all, name)
+		}
+	}
+	return all
+}
+
+// TestAptWorlds asks apt and us for the same packages of made-up archives: versions, priorities of suites,
+// alternatives, versioned provisions, conflicts, candidates that cannot be had. Our answer is apt's or a
+// refusal; where apt refuses, we do.
+func TestAptWorlds(t *testing.T) {
+	a := &apt{tool: testtool.Need(t, "apt-get")}
+	same, refused := 0, 0
+	for seed := range uint64(4) {
+		w := newWorld(seed)
+		a.options = w.write(t, t.TempDir())
+		r := w.resolver(t)
+		for range 50 {
+			roots := w.roots()
+			theirs, aptErr := a.ask(roots)
+			ps, err := r.Resolve(roots)
+			switch ours := render(ps); {
+			case err != nil && aptErr == nil:
+				refused++
+			case (err == nil) != (aptErr == nil):
+				t.Errorf("seed %d, %v: %v, apt: %v", seed, roots, err, aptErr)
+			case !slices.Equal(theirs, ours):
+				t.Errorf("seed %d, %v (-apt +tally):\n%s", seed, roots, cmp.Diff(theirs, ours))
+			case err == nil:
+				same++
+			}
+		}
+	}
+	t.Logf("%d answers are apt's, %d times apt has one that we refuse", same, refused)
+	if same < 120 || refused*10 > same {
+		t.Errorf("%d answers are apt's, %d times apt has one that we refuse: want at least 120, and a tenth at most", same, refused)
+	}
+}
+
+func sum256(s string) [32]byte { return sha256.Sum256([]byte(s)) }
