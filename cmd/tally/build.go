@@ -94,7 +94,7 @@ func (b *build) run(ctx context.Context, spec, lockFile, out string) (*mkimage.M
 	if err := l.Check(ctx, k); err != nil {
 		return nil, withHint(fmt.Errorf("%s: %w", lockFile, err), "pin what there is now with 'tally lock %s'", spec)
 	}
-	if err := b.fetcher.Packages(ctx, k); err != nil {
+	if err := b.fetcher.All(ctx, k); err != nil {
 		return nil, explainGone(err, spec)
 	}
 	tmp, err := os.MkdirTemp("", "tally-build-")

@@ -25,7 +25,7 @@ func inputsCommand(e *env) *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "export", Usage: "write every input of SPEC to FILE", ArgsUsage: "SPEC FILE",
-				Description: "FILE (tally.inputs/v1, a tar file) holds the packages, the signed indexes they were chosen from, the Go modules and\n" +
+				Description: "FILE (tally.inputs/v1, a tar file) holds the packages, the signed indexes they were chosen from, blobs of container images, the Go modules and\n" +
 					"the Go toolchain, and the source archive with spec and lock: with it a rebuild works when every mirror has forgotten.\n" +
 					"The same lock gives the same file.\n\n--json prints tally.inputs/v1: file, sha256, size.\n\n   tally inputs export image.yaml inputs.tar",
 				Flags:  append([]cli.Flag{lockFlag, &cli.BoolFlag{Name: "no-toolchain", Usage: "leave the Go toolchain out (70 MB)"}}, fetchFlags()...),
@@ -94,7 +94,7 @@ func inputsExport(c *cli.Context, e *env) error {
 	if err := l.Check(c.Context, k); err != nil {
 		return withHint(err, "pin what there is now with 'tally lock %s'", c.Args().First())
 	}
-	if err := f.Packages(c.Context, k); err != nil {
+	if err := f.All(c.Context, k); err != nil {
 		return explainGone(err, c.Args().First())
 	}
 	if err := f.Indexes(c.Context, k); err != nil {

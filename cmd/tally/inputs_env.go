@@ -8,11 +8,13 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/urfave/cli/v2"
 
 	"tally/internal/aptconf"
 	"tally/internal/strictyaml"
 	"tally/mkimage/lock"
+	"tally/mkimage/registry"
 	"tally/mkimage/spec"
 )
 
@@ -82,10 +84,12 @@ func newFetcher(c *cli.Context, e *env) (*lock.Fetcher, error) {
 	if err != nil {
 		return nil, err
 	}
+	client := lock.Client()
 	return &lock.Fetcher{
 		Store:    store,
 		Places:   places(c, s, os.DirFS("/etc/apt")),
-		Client:   lock.Client(),
+		Client:   client,
+		Registry: registry.New(authn.DefaultKeychain, client.Transport).Repository,
 		Sleep:    lock.Sleep,
 		Progress: func(label string, total int64) lock.Progress { return e.startProgress(label, total) },
 		Log:      e.logger(),

@@ -22,8 +22,10 @@ func lockCommand(e *env) *cli.Command {
 		ArgsUsage: "SPEC",
 		Description: "Writes image.lock beside SPEC. The only command that reads a package index: it verifies the suite's InRelease\n" +
 			"signature against the pinned Debian archive keys (or the keyring that SPEC names for an archive that is not Debian's),\n" +
-			"the package lists by the hashes that gives, and pins each package by SHA-256, size, pool path and snapshot timestamp; local files, directories and Go sources by content; Go modules and\n" +
+			"the package lists by the hashes that gives, and pins each package by SHA-256, size, pool path and snapshot timestamp; container images by every blob; local files, directories and Go sources by content; Go modules and\n" +
 			"the Go toolchain by the checksums of the module system. The same index gives the same lock, byte for byte.\n\n" +
+			"A registry is asked with the credentials of the docker configuration (DOCKER_CONFIG or ~/.docker/config.json: auths,\n" +
+			"credHelpers, credsStore), over TLS, and over plain HTTP on this machine alone.\n\n" +
 			"--json prints the lock itself (tally.lock/v1, mkimage/lock).\n\n" +
 			"   tally lock image.yaml --mirror http://mirror.example/debian",
 		Flags: append([]cli.Flag{
@@ -84,6 +86,9 @@ func makeLock(ctx context.Context, x *lock.Indexer, spec string) (*lock.Lock, er
 	if err := l.Pin(ctx, k); err != nil {
 		return nil, err
 	}
+	if err := x.Images(ctx, l.Spec, k); err != nil {
+		return nil, err
+	}
 	return k, x.Debian(ctx, l.Spec, k)
 }
 
@@ -93,6 +98,9 @@ func printLock(e *env, k *lock.Lock, out string) {
 	}
 	for _, t := range k.Toolchains {
 		e.printf("toolchain %s for %s\n", t.Version, t.Platform)
+	}
+	for _, o := range k.OCI {
+		e.printf("image %s with %d layers\n", o.Name(), len(o.Layers))
 	}
 	e.printf("%d packages, %d files, %d directories, %d Go programs with %d modules\n", len(k.Packages), len(k.Files), len(k.Dirs), len(k.Go), len(k.Modules))
 	e.printf("%s\n", out)

@@ -30,7 +30,7 @@ type Doer interface {
 }
 
 // A Fetcher gets bytes into a store: one connection, one file at a time, taken up where an earlier attempt
-// stopped, with back-off. All fields but Progress are required.
+// stopped, with back-off. All fields but Progress and Registry are required.
 type Fetcher struct {
 	Store    *Store
 	Places   Places
@@ -38,6 +38,7 @@ type Fetcher struct {
 	Sleep    func(context.Context, time.Duration) error // the clock's door
 	Stall    time.Duration                              // an answer that brings no byte for so long is given up; 0: a minute
 	Progress func(label string, total int64) Progress   // may be nil; total in bytes
+	Registry Registry                                   // may be nil: no container registry is asked
 	Log      *slog.Logger
 }
 
@@ -56,6 +57,16 @@ type GoneError struct {
 
 func (e *GoneError) Error() string {
 	return fmt.Sprintf("%s (SHA-256 %s) is in none of the places looked at: %s", e.Name, e.SHA256, strings.Join(e.Looked, "; "))
+}
+
+// All gets everything of l that is not local and not in the store.
+func (f *Fetcher) All(ctx context.Context, l *Lock) error {
+	for _, get := range []func(context.Context, *Lock) error{f.Packages, f.Images} {
+		if err := get(ctx, l); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Packages gets every package of l that is not in the store. On return without error all are there.

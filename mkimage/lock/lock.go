@@ -1,7 +1,8 @@
 // Package lock pins every input of an image by SHA-256 and gets them back by hash alone.
 //
 // image.lock (tally.lock/v1) is one JSON object: two-space indentation, lists sorted, one trailing
-// newline, no wall clock and no place on the network. A package is named by its pool path below a mirror and by the time at
+// newline, no wall clock and no place on the network but the repository of a container image, which is its
+// name. A package is named by its pool path below a mirror and by the time at
 // which a snapshot archive has it; which mirror that is, is the business of the machine that fetches.
 // `digest` is the SHA-256 of the whole object with 64 zeros in that field: it is no signature, but an edit
 // by hand, or a merge by a tool that does not know the format, is an error. `spec_sha256` ties the
@@ -56,14 +57,15 @@ type Lock struct {
 	Schema     string      `json:"schema"`
 	Digest     Hash        `json:"digest"` // see the package comment
 	Spec       Hash        `json:"spec_sha256"`
-	Arch       string      `json:"arch"`       // Debian's name of the architecture: amd64
-	Toolchains []Toolchain `json:"toolchains"` // by version and platform
-	Suites     []Suite     `json:"suites"`     // by name
-	Packages   []Package   `json:"packages"`   // by name, version and architecture
-	Files      []File      `json:"files"`      // by path
-	Dirs       []Dir       `json:"dirs"`       // by path
-	Go         []Go        `json:"go"`         // by module directory and package
-	Modules    []Module    `json:"modules"`    // by path and version
+	Arch       string      `json:"arch"`          // Debian's name of the architecture: amd64
+	Toolchains []Toolchain `json:"toolchains"`    // by version and platform
+	Suites     []Suite     `json:"suites"`        // by name
+	Packages   []Package   `json:"packages"`      // by name, version and architecture
+	Files      []File      `json:"files"`         // by path
+	Dirs       []Dir       `json:"dirs"`          // by path
+	OCI        []OCI       `json:"oci,omitempty"` // by source; absent: none
+	Go         []Go        `json:"go"`            // by module directory and package
+	Modules    []Module    `json:"modules"`       // by path and version
 }
 
 // A Toolchain is one release of the go command for the machine that made the lock.

@@ -45,13 +45,13 @@ func (l Layout) Check() error {
 }
 
 // Get is a Getter.
-func (l Layout) Get(ctx context.Context, d Digest, size int64) ([]byte, error) {
+func (l Layout) Get(ctx context.Context, b Blob) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	data, err := readAtMost(l.Path(d), MaxDocument)
+	data, err := readAtMost(l.Path(b.Digest), MaxDocument)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("blob %s is not in the layout: %w", d, err)
+		return nil, fmt.Errorf("blob %s is not in the layout: %w", b.Digest, err)
 	}
 	return data, err
 }

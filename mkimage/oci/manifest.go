@@ -61,9 +61,13 @@ type Image struct {
 	Layers    []Layer
 }
 
-// A Getter returns the bytes of a small blob; size is -1 when it is not known, and then at most
-// MaxDocument bytes are wanted. Resolve checks what it returns.
-type Getter func(ctx context.Context, d Digest, size int64) ([]byte, error)
+// IsConfig says whether the blob is an image configuration, which registries keep beside layers, not beside
+// manifests.
+func (b Blob) IsConfig() bool { return b.MediaType == mediaConfig || b.MediaType == mediaDockerConfig }
+
+// A Getter returns the bytes of a document of at most MaxDocument bytes. Of what the caller of Resolve names,
+// size (-1) and media type ("") are not known. Resolve checks what it returns.
+type Getter func(ctx context.Context, b Blob) ([]byte, error)
 
 // descriptor is the JSON form of a Blob (descriptor.md).
 type descriptor struct {
@@ -124,7 +128,7 @@ func (r *resolver) fetch(b Blob) ([]byte, error) {
 	if b.Size > MaxDocument {
 		return nil, fmt.Errorf("document %s: %d bytes, want at most %d", b.Digest, b.Size, MaxDocument)
 	}
-	data, err := r.get(r.ctx, b.Digest, b.Size)
+	data, err := r.get(r.ctx, b)
 	if err != nil {
 		return nil, err
 	}

@@ -394,11 +394,11 @@ func FuzzResolve(f *testing.F) {
 	f.Add(seed)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		root := oci.Digest(sha256.Sum256(data))
-		get := func(ctx context.Context, d oci.Digest, size int64) ([]byte, error) {
-			if d == root {
+		get := func(ctx context.Context, b oci.Blob) ([]byte, error) {
+			if b.Digest == root {
 				return data, nil
 			}
-			return oci.Layout(l.Dir).Get(ctx, d, size)
+			return oci.Layout(l.Dir).Get(ctx, b)
 		}
 		im, err := oci.Resolve(ctx, get, root, "amd64")
 		if err == nil && (len(im.Layers) == 0 || len(im.Documents) < 2) {

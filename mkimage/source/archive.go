@@ -27,7 +27,8 @@ import (
 //   - its first entry is the file ".tally-sources", whose content is the line "tally.sources/v1 DIR":
 //     DIR/image.yaml and DIR/image.lock are spec and lock, "." stands for the top;
 //   - then every directory, file and symbolic link, sorted bytewise by name, each name once: spec and
-//     lock under those names, files and directories that the spec names, and of Go modules go.mod, go.sum
+//     lock under those names, files and directories that the spec names, of OCI layouts the file oci-layout
+//     and the blobs of the image that the spec names, and of Go modules go.mod, go.sum
 //     and the source files that the programs are built from;
 //   - owner 0:0 without names, time 0, modes 0755 and 0644 (0777 for links).
 //
@@ -67,6 +68,9 @@ func (l *Local) paths() []string {
 	for _, g := range l.Spec.Programs() {
 		all = append(all, g.Module)
 	}
+	for _, o := range l.Spec.Layouts() {
+		all = append(all, o.Layout)
+	}
 	return all
 }
 
@@ -84,6 +88,17 @@ func (l *Local) collect(ctx context.Context, base string, rawLock []byte) (map[s
 	for _, p := range l.Spec.Files() {
 		if err := file(p); err != nil {
 			return nil, err
+		}
+	}
+	for _, o := range l.Spec.Layouts() {
+		files, err := l.layoutFiles(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range files {
+			if err := file(f); err != nil {
+				return nil, err
+			}
 		}
 	}
 	for _, g := range l.Spec.Programs() {

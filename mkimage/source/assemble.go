@@ -118,18 +118,18 @@ func (a *assembler) source(ctx context.Context, user string, src spec.Source) er
 	switch {
 	case src.Debian != nil:
 		return a.debian(ctx, user, src.Debian.Scripts == "ignore", a.in.Root)
+	case src.OCI != nil:
+		t, err := a.image(ctx, user, src.OCI)
+		return a.graft(t, err, src.OCI.Target, src.OCI.Override)
 	case src.Dir != nil:
 		t, err := a.tree(ctx, src.Dir.Path)
-		if err != nil {
-			return err
+		if err == nil {
+			t, err = owned(t, src.Dir.UID, src.Dir.GID)
 		}
-		return addTree(a.in.Root, t, src.Dir.Target)
+		return a.graft(t, err, src.Dir.Target, src.Dir.Override)
 	case src.Tar != nil:
 		t, err := a.tarball(ctx, src.Tar)
-		if err != nil {
-			return err
-		}
-		return addTree(a.in.Root, t, src.Tar.Target)
+		return a.graft(t, err, src.Tar.Target, src.Tar.Override)
 	case src.File != nil:
 		data, err := a.localFile(ctx, src.File)
 		if err != nil {
@@ -139,17 +139,34 @@ func (a *assembler) source(ctx context.Context, user string, src spec.Source) er
 		if src.File.Executable {
 			mode = 0o755
 		}
-		return a.add(src.File.Target, mode, data, "file "+src.File.Path)
+		set(&mode, src.File.Mode)
+		e := tree.NewFile(src.File.Target, mode, data, "file "+src.File.Path)
+		e.UID, e.GID = src.File.UID, src.File.GID
+		return a.add(e)
 	}
 	data, err := a.program(ctx, src.Go)
 	if err != nil {
 		return err
 	}
-	return a.add(src.Go.Target, 0o755, data, "go "+src.Go.Package)
+	e := tree.NewFile(src.Go.Target, 0o755, data, "go "+src.Go.Package)
+	e.UID, e.GID = src.Go.UID, src.Go.GID
+	set(&e.Mode, src.Go.Mode)
+	return a.add(e)
 }
 
-func (a *assembler) add(target string, mode uint32, data []byte, source string) error {
-	e := tree.NewFile(target, mode, data, source)
+// graft adds the tree of a source, which err says whether there is, to the root.
+func (a *assembler) graft(t *tree.Tree, err error, target string, changes []spec.Override) error {
+	if err == nil {
+		t, err = override(t, changes)
+	}
+	if err != nil {
+		return err
+	}
+	return addTree(a.in.Root, t, target)
+}
+
+// add adds a file of the maintainer's, dated to the epoch.
+func (a *assembler) add(e tree.Entry) error {
 	e.MTime = a.Spec.Epoch
 	return a.in.Root.Add(e)
 }
@@ -216,6 +233,13 @@ func (a *assembler) list() {
 	}
 	for _, d := range a.lock.Dirs {
 		add("dir", d.Path, "", d.Tree, 0, "hash")
+	}
+	for _, o := range a.lock.OCI {
+		var size int64
+		for _, b := range o.Objects() {
+			size += b.Size
+		}
+		add("oci", o.Name(), "", o.Digest(), size, "hash")
 	}
 	for _, g := range a.lock.Go {
 		add("go", g.Package, g.Toolchain, g.Source, 0, "hash")

@@ -27,7 +27,7 @@ import (
 //
 //   - ".tally-inputs", whose content is the line "tally.inputs/v1 HEX" with the SHA-256 of the lock;
 //   - "goproxy/…": the Go modules of the programs and the Go toolchain, in the layout of a module proxy;
-//   - "sha256/HEX": packages, and the signed index and package lists they were chosen from;
+//   - "sha256/HEX": packages, blobs of container images, and the signed index and package lists they were chosen from;
 //   - "sources.tar": the source archive, spec and lock in it,
 //
 // the last three sorted bytewise by name. The same lock gives the same file.
@@ -56,8 +56,8 @@ func (l *Local) Export(ctx context.Context, w io.Writer, k *lock.Lock, rawLock [
 	sizes := map[string]int64{}
 	for _, obj := range objects(k) {
 		if !o.Store.Has(obj.SHA256, obj.Size) {
-			if slices.ContainsFunc(k.Packages, func(p lock.Package) bool { return p.SHA256 == obj.SHA256 }) {
-				return fmt.Errorf("package %s is not in the store", obj.SHA256)
+			if !proof(k, obj) {
+				return fmt.Errorf("input %s is not in the store", obj.SHA256)
 			}
 			o.Log("left out: the index %s is not in the cache", obj.SHA256)
 			continue
@@ -91,11 +91,23 @@ func (l *Local) Export(ctx context.Context, w io.Writer, k *lock.Lock, rawLock [
 	return tw.Close()
 }
 
+// proof says whether an object of a lock only shows where others come from.
+func proof(k *lock.Lock, o lock.Object) bool {
+	return slices.ContainsFunc(k.Suites, func(s lock.Suite) bool {
+		return s.InRelease == o || s.Keyring != nil && *s.Keyring == o || slices.ContainsFunc(s.Indexes, func(i lock.Index) bool { return i.Object == o })
+	})
+}
+
 // objects lists what the store holds for a lock, each once.
 func objects(k *lock.Lock) []lock.Object {
 	var all []lock.Object
 	for _, p := range k.Packages {
 		all = append(all, p.Object)
+	}
+	for _, o := range k.OCI {
+		if o.Image != "" { // the blobs of a layout are in the source archive
+			all = append(all, o.Objects()...)
+		}
 	}
 	for _, s := range k.Suites {
 		all = append(all, s.InRelease)

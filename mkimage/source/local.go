@@ -6,7 +6,7 @@
 //	l, err := source.Open("image.yaml", os.Environ())
 //	k, err := lock.Parse(raw, "image.lock")
 //	err = l.Check(ctx, k)                     // local inputs are what the lock pinned
-//	err = fetcher.Packages(ctx, k)            // everything else is in the store
+//	err = fetcher.All(ctx, k)                 // everything else is in the store
 //	in, err := l.Assemble(ctx, k, raw, store, tmp, jobs)
 //	m, err := mkimage.Build(ctx, in, out, log)
 //
@@ -107,6 +107,9 @@ func (l *Local) Pin(ctx context.Context, k *lock.Lock) error {
 			return err
 		}
 		k.Dirs = append(k.Dirs, lock.Dir{Path: p, Tree: t.Digest(l.Spec.Epoch), Count: t.Len() - 1})
+	}
+	if err := l.pinLayouts(ctx, k); err != nil {
+		return err
 	}
 	for _, g := range l.Spec.Programs() {
 		if err := l.pinProgram(ctx, k, g); err != nil {

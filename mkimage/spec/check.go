@@ -14,11 +14,12 @@ import (
 
 // Limits on a spec. The document itself is bounded by strictyaml.MaxSize.
 const (
-	maxSources  = 256
-	maxPackages = 4096 // names in one source
-	maxList     = 256  // modules, devices, firmware, suites
-	maxEpoch    = 1<<32 - 1
-	minEpoch    = 315532800 // 1980-01-01, the first date FAT can hold
+	maxSources   = 256
+	maxPackages  = 4096 // names in one source
+	maxList      = 256  // modules, devices, firmware, suites
+	maxOverrides = 4096
+	maxEpoch     = 1<<32 - 1
+	minEpoch     = 315532800 // 1980-01-01, the first date FAT can hold
 )
 
 // readCapped reads a file that may be larger than a spec can be: the parser names the limit.
@@ -80,14 +81,10 @@ func (c checker) checkRoot() error {
 	}
 	for i, src := range c.s.Root {
 		at := fmt.Sprintf("root.%d", i)
-		switch {
-		case src.OCI != nil:
-			return c.fail(at+".oci", "oci: not supported by this tally yet")
-		case src.Model != nil:
+		if src.Model != nil {
 			return c.fail(at+".model", "model: not supported by this tally yet")
 		}
-		set := []bool{src.Debian != nil, src.Dir != nil, src.File != nil, src.Tar != nil, src.Go != nil}
-		if err := c.one(at, "source", []string{"debian", "dir", "file", "tar", "go"}, set); err != nil {
+		if err := c.one(at, "source", sourceNames, src.set()); err != nil {
 			return err
 		}
 		if err := c.checkSource(at, src); err != nil {
@@ -101,23 +98,49 @@ func (c checker) checkSource(at string, src Source) error {
 	switch {
 	case src.Debian != nil:
 		return c.debian(at+".debian", src.Debian)
+	case src.OCI != nil:
+		return c.oci(at+".oci", src.OCI)
 	case src.Dir != nil:
-		return c.both(at+".dir", src.Dir.Path, src.Dir.Target, true)
+		return c.dir(at+".dir", src.Dir)
 	case src.Tar != nil:
-		if err := c.decompress(at+".tar.decompress", src.Tar.Decompress); err != nil {
-			return err
-		}
-		return c.both(at+".tar", src.Tar.Path, src.Tar.Target, true)
+		return c.tar(at+".tar", src.Tar)
 	case src.File != nil:
 		if err := c.decompress(at+".file.decompress", src.File.Decompress); err != nil {
 			return err
 		}
+		if err := c.fileMode(at+".file", src.File); err != nil {
+			return err
+		}
 		return c.both(at+".file", src.File.Path, src.File.Target, false)
 	}
-	if err := c.program(at+".go", src.Go); err != nil {
+	g := src.Go
+	if err := c.program(at+".go", g); err != nil {
 		return err
 	}
-	return c.target(at+".go.target", src.Go.Target, false)
+	if err := c.attributes(at+".go", g.Mode, &g.UID, &g.GID); err != nil {
+		return err
+	}
+	return c.target(at+".go.target", g.Target, false)
+}
+
+func (c checker) dir(at string, d *Dir) error {
+	if err := c.attributes(at, nil, &d.UID, &d.GID); err != nil {
+		return err
+	}
+	if err := c.overrides(at+".override", d.Override); err != nil {
+		return err
+	}
+	return c.both(at, d.Path, d.Target, true)
+}
+
+func (c checker) tar(at string, t *Tar) error {
+	if err := c.decompress(at+".decompress", t.Decompress); err != nil {
+		return err
+	}
+	if err := c.overrides(at+".override", t.Override); err != nil {
+		return err
+	}
+	return c.both(at, t.Path, t.Target, true)
 }
 
 // both checks a path of the disk and one of the image, which may be the root itself if empty is true.
@@ -243,8 +266,8 @@ func (c checker) checkBoot() error {
 		if err := c.program("init.go", g); err != nil {
 			return err
 		}
-		if g.Target != "" {
-			return c.fail("init.go.target", "target: the initrd's init is always /init")
+		if g.Target != "" || g.Mode != nil || g.UID != 0 || g.GID != 0 {
+			return c.fail("init.go", "target, mode, uid and gid: the initrd's init is always /init, with mode 0755 and owner 0:0")
 		}
 	} else if err := c.blobFile("init.file", s.Init.File); err != nil {
 		return err
@@ -276,8 +299,8 @@ func (c checker) blob(at string, p *Package, f *File) error {
 
 // blobFile checks a file that does not go into the root.
 func (c checker) blobFile(at string, f *File) error {
-	if f.Target != "" || f.Executable {
-		return c.fail(at, "target and executable: only for a file of the root")
+	if f.Target != "" || f.Executable || f.Mode != nil || f.UID != 0 || f.GID != 0 {
+		return c.fail(at, "target, executable, mode, uid and gid: only for a file of the root")
 	}
 	if err := c.decompress(at+".decompress", f.Decompress); err != nil {
 		return err

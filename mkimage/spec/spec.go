@@ -9,10 +9,12 @@
 //	  - {name: vendor, archive: vendor, suite: stable, keyring: vendor.asc}
 //	root:                         # sources in order; each is exactly one of
 //	  - debian: {suites: [trixie], components: [main], packages: [libc6], base: false, scripts: ignore, pins: [{suite: trixie, packages: [libc6]}]}
-//	  - dir: {path: rootfs, target: srv}
-//	  - file: {path: a.xz, decompress: xz, target: etc/a, executable: false}
-//	  - tar: {path: b.tar.xz, decompress: xz, target: opt}
-//	  - go: {module: ../.., package: ./cmd/enclave, target: sbin/init}
+//	  - oci: {image: registry.example/team/app@sha256:HEX, target: opt/app}
+//	  - oci: {layout: app.oci, digest: sha256:HEX, override: [{path: etc/shadow, mode: 0640, gid: 42}]}
+//	  - dir: {path: rootfs, target: srv, uid: 0, gid: 0, override: [{path: bin/tool, mode: 04755}]}
+//	  - file: {path: a.xz, decompress: xz, target: etc/a, executable: false}      # or mode: 0640; uid, gid
+//	  - tar: {path: b.tar.xz, decompress: xz, target: opt, override: [{path: x, uid: 7}]}
+//	  - go: {module: ../.., package: ./cmd/enclave, target: sbin/init, mode: 0755, uid: 0, gid: 0}
 //	devices:                      # the only device nodes of the root
 //	  - {path: dev/null, type: char, major: 1, minor: 3, mode: 0666}
 //	init: {go: {module: ../.., package: ./cmd/init}}      # or file
@@ -86,14 +88,14 @@ type Spec struct {
 	Outputs   []string        `yaml:"outputs"`   // further files: disk.qcow2, disk.tar.gz
 }
 
-// A Source adds to the root file system. Exactly one field is set; what OCI and Model hold is refused.
+// A Source adds to the root file system. Exactly one field is set; what Model holds is refused.
 type Source struct {
 	Debian *Debian         `yaml:"debian"`
+	OCI    *OCI            `yaml:"oci"`
 	Dir    *Dir            `yaml:"dir"`
 	File   *File           `yaml:"file"`
 	Tar    *Tar            `yaml:"tar"`
 	Go     *Go             `yaml:"go"`
-	OCI    json.RawMessage `yaml:"oci"`
 	Model  json.RawMessage `yaml:"model"`
 }
 
@@ -133,6 +135,10 @@ type Pin struct {
 type Dir struct {
 	Path   string `yaml:"path,required"`
 	Target string `yaml:"target"` // default: the root
+
+	UID      uint32     `yaml:"uid"` // of everything in it
+	GID      uint32     `yaml:"gid"`
+	Override []Override `yaml:"override"`
 }
 
 // A File is one file of the maintainer's disk.
@@ -141,6 +147,10 @@ type File struct {
 	Decompress string `yaml:"decompress"` // "" or "xz"
 	Target     string `yaml:"target"`     // only below root, and required there
 	Executable bool   `yaml:"executable"` // mode 0755 instead of 0644; only below root
+
+	Mode *uint32 `yaml:"mode"` // only below root, like owner and group
+	UID  uint32  `yaml:"uid"`
+	GID  uint32  `yaml:"gid"`
 }
 
 // A Tar is a tar archive of the maintainer's disk, whose modes, owners and times are kept.
@@ -148,6 +158,8 @@ type Tar struct {
 	Path       string `yaml:"path,required"`
 	Decompress string `yaml:"decompress"` // "" or "xz"
 	Target     string `yaml:"target"`     // default: the root
+
+	Override []Override `yaml:"override"`
 }
 
 // Go is a program built from source.
@@ -155,6 +167,10 @@ type Go struct {
 	Module  string `yaml:"module,required"`  // directory of go.mod
 	Package string `yaml:"package,required"` // path below it, e.g. ./cmd/init
 	Target  string `yaml:"target"`           // only below root, and required there
+
+	Mode *uint32 `yaml:"mode"` // default 0755; only below root, like owner and group
+	UID  uint32  `yaml:"uid"`
+	GID  uint32  `yaml:"gid"`
 }
 
 // A Device is a device node.

@@ -23,6 +23,10 @@ firmware:
   - {name: ovmf, debian: {suites: [trixie], package: ovmf, path: usr/share/ovmf/OVMF.fd}, vars: as-is}
 `
 
+const digest = "sha256:0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a"
+
+func number(n uint32) *uint32 { return &n }
+
 const everything = `name: all-of.it
 version: 1.0~rc1+b_2-x
 epoch: 315532800
@@ -30,10 +34,13 @@ suites:
   - {name: trixie, archive: vendor, suite: stable, keyring: keys/vendor.asc, priority: 400, valid-until: ignore}
 root:
   - debian: {suites: [trixie, trixie-security], components: [main, non-free-firmware], packages: [libc6, g++], base: true, scripts: ignore, pins: [{suite: trixie-security, packages: [libc6]}]}
-  - dir: {path: ../shared, target: srv/www}
+  - oci: {image: 'registry.example:5000/team/app@` + digest + `', target: opt/app}
+  - oci: {layout: app.oci, digest: '` + digest + `', override: [{path: etc/shadow, mode: 0640, gid: 42}]}
+  - dir: {path: ../shared, target: srv/www, uid: 33, gid: 34, override: [{path: x, uid: 0}]}
   - file: {path: a.xz, decompress: xz, target: etc/a, executable: true}
-  - tar: {path: b.tar, target: opt}
-  - go: {module: ., package: ./cmd/enclave, target: sbin/init}
+  - file: {path: b, target: etc/b, mode: 0600, uid: 1, gid: 2}
+  - tar: {path: b.tar, target: opt, override: [{path: y, mode: 0}]}
+  - go: {module: ., package: ./cmd/enclave, target: sbin/init, mode: 0700, uid: 3, gid: 4}
 devices:
   - {path: dev/null, type: char, major: 1, minor: 3, mode: 0666}
 init: {file: {path: init}}
@@ -55,10 +62,13 @@ func TestParse(t *testing.T) {
 		Suites: []Suite{{"trixie", "vendor", "stable", "keys/vendor.asc", 400, "ignore"}},
 		Root: []Source{
 			{Debian: &Debian{[]string{"trixie", "trixie-security"}, []string{"main", "non-free-firmware"}, []string{"libc6", "g++"}, true, "ignore", []Pin{{"trixie-security", []string{"libc6"}}}}},
-			{Dir: &Dir{"../shared", "srv/www"}},
-			{File: &File{"a.xz", "xz", "etc/a", true}},
-			{Tar: &Tar{"b.tar", "", "opt"}},
-			{Go: &Go{".", "./cmd/enclave", "sbin/init"}},
+			{OCI: &OCI{Image: "registry.example:5000/team/app@" + digest, Target: "opt/app"}},
+			{OCI: &OCI{Layout: "app.oci", Digest: digest, Override: []Override{{Path: "etc/shadow", Mode: number(0o640), GID: number(42)}}}},
+			{Dir: &Dir{Path: "../shared", Target: "srv/www", UID: 33, GID: 34, Override: []Override{{Path: "x", UID: number(0)}}}},
+			{File: &File{Path: "a.xz", Decompress: "xz", Target: "etc/a", Executable: true}},
+			{File: &File{Path: "b", Target: "etc/b", Mode: number(0o600), UID: 1, GID: 2}},
+			{Tar: &Tar{Path: "b.tar", Target: "opt", Override: []Override{{Path: "y", Mode: number(0)}}}},
+			{Go: &Go{Module: ".", Package: "./cmd/enclave", Target: "sbin/init", Mode: number(0o700), UID: 3, GID: 4}},
 		},
 		Devices:   []Device{{"dev/null", "char", 1, 3, 0o666}},
 		Init:      Init{File: &File{Path: "init"}},
@@ -72,11 +82,20 @@ func TestParse(t *testing.T) {
 	if d := cmp.Diff(want, s); d != "" {
 		t.Error(d)
 	}
-	if d := cmp.Diff([]string{"keys/vendor.asc", "a.xz", "b.tar", "init", "stub.efi", "fw.xz"}, s.Files()); d != "" {
+	if d := cmp.Diff([]string{"keys/vendor.asc", "a.xz", "b", "b.tar", "init", "stub.efi", "fw.xz"}, s.Files()); d != "" {
 		t.Error(d)
 	}
 	if d := cmp.Diff([]string{"../shared"}, s.Dirs()); d != "" {
 		t.Error(d)
+	}
+	if all := s.Layouts(); len(all) != 1 || all[0].Layout != "app.oci" {
+		t.Errorf("layouts %v", all)
+	}
+	for _, src := range s.Root[1:3] {
+		repository, id := src.OCI.Reference()
+		if id.String() != digest || (repository == "registry.example:5000/team/app") != (src.OCI.Image != "") {
+			t.Errorf("reference %s, %s", repository, id)
+		}
 	}
 	if ps := s.Programs(); len(ps) != 1 || ps[0].Package != "./cmd/enclave" {
 		t.Errorf("programs %v", ps)
@@ -121,8 +140,28 @@ func TestRefusals(t *testing.T) {
 		{"epoch: 1767225600", "epoch: 9999999999", `image.yaml:3:8: epoch 9999999999: want`},
 		{"epoch: 1767225600\n", "", `key "epoch" is missing`},
 		{"  - dir: {path: rootfs}", "  []", `image.yaml:5:3: root: 0 sources, want 1 to 256`},
-		{"  - dir: {path: rootfs}", "  - dir: {path: a}\n    file: {path: b, target: c}", `image.yaml:5:5: source: want exactly one of debian, dir, file, tar, go; got 2`},
-		{"  - dir: {path: rootfs}", "  - oci: {image: x}", `image.yaml:5:10: oci: not supported by this tally yet`},
+		{"  - dir: {path: rootfs}", "  - dir: {path: a}\n    file: {path: b, target: c}", `image.yaml:5:5: source: want exactly one of debian, oci, dir, file, tar, go; got 2`},
+		{"dir: {path: rootfs}", "oci: {}", `image.yaml:5:10: oci: want exactly one of image, layout; got 0`},
+		{"dir: {path: rootfs}", "oci: {image: a.b/c, layout: d}", `oci: want exactly one of image, layout; got 2`},
+		{"dir: {path: rootfs}", "oci: {image: a.b/c}", `image.yaml:5:18: image "a.b/c": want HOST[:PORT]/PATH@sha256:HEX, by digest`},
+		{"dir: {path: rootfs}", "oci: {image: 'a.b/c:1@" + digest + "'}", `want HOST[:PORT]/PATH`},
+		{"dir: {path: rootfs}", "oci: {image: 'c@" + digest + "'}", `repository "c": want HOST[:PORT]/PATH`},
+		{"dir: {path: rootfs}", "oci: {image: 'a.b/c@" + digest + "', digest: '" + digest + "'}", `digest: stands in image already`},
+		{"dir: {path: rootfs}", "oci: {layout: d}", `digest "": want sha256:`},
+		{"dir: {path: rootfs}", "oci: {layout: d, digest: 'sha512:00'}", `image.yaml:5:30: digest "sha512:00": want sha256:`},
+		{"dir: {path: rootfs}", "oci: {layout: /d, digest: '" + digest + "'}", `path "/d": want a clean path`},
+		{"dir: {path: rootfs}", "oci: {layout: d, digest: '" + digest + "', target: ../x}", `target: path "../x"`},
+		{"dir: {path: rootfs}", "dir: {path: a, override: [{path: b}]}", `image.yaml:5:31: override of "b": want mode, uid or gid`},
+		{"dir: {path: rootfs}", "dir: {path: a, override: [{path: ../b, mode: 0}]}", `path "../b": element`},
+		{"dir: {path: rootfs}", "dir: {path: a, override: [{path: b, mode: 010000}]}", `image.yaml:5:47: mode 010000: want at most 07777`},
+		{"dir: {path: rootfs}", "dir: {path: a, override: [{path: b, uid: 4294967295}]}", `uid 4294967295: want at most 4294967294`},
+		{"dir: {path: rootfs}", "dir: {path: a, override: [{path: b, gid: -1}]}", `gid: want a whole number within 32 bits, not negative`},
+		{"dir: {path: rootfs}", "dir: {path: a, override: [{path: b, mode: 0}, {path: b, uid: 1}]}", `path "b": twice`},
+		{"dir: {path: rootfs}", "tar: {path: a, override: [{path: b}]}", `override of "b"`},
+		{"dir: {path: rootfs}", "dir: {path: a, uid: 4294967295}", `uid 4294967295`},
+		{"dir: {path: rootfs}", "file: {path: a, target: b, executable: true, mode: 0600}", `executable: mode says it already`},
+		{"dir: {path: rootfs}", "file: {path: a, target: b, mode: 0100644}", `mode 0100644: want at most 07777`},
+		{"dir: {path: rootfs}", "go: {module: ., package: ./a, target: b, gid: 4294967295}", `gid 4294967295`},
 		{"  - dir: {path: rootfs}", "  - model: {url: x}", `image.yaml:5:12: model: not supported by this tally yet`},
 		{"  - dir: {path: rootfs}", "  - snap: {path: a}", `unknown key "snap"`},
 		{"dir: {path: rootfs}", "dir: {path: /etc}", `image.yaml:5:17: path "/etc": want a clean path`},
@@ -170,8 +209,8 @@ func TestRefusals(t *testing.T) {
 		{"modules: [dm-verity]", "devices: [{path: x, type: char, major: 1, minor: 1, mode: 010000}]\nmodules: []", `want at most 07777`},
 		{"modules: [dm-verity]", "devices: [{path: ../x, type: char, major: 1, minor: 1, mode: 0600}]\nmodules: []", `path "../x"`},
 		{"init: {go: {module: ../.., package: ./cmd/init}}", "init: {}", `init: want exactly one of go, file; got 0`},
-		{"package: ./cmd/init}", "package: ./cmd/init, target: x}", `target: the initrd's init is always /init`},
-		{"init: {go: {module: ../.., package: ./cmd/init}}", "init: {file: {path: x, target: y}}", `target and executable: only for a file of the root`},
+		{"package: ./cmd/init}", "package: ./cmd/init, target: x}", `target, mode, uid and gid: the initrd's init is always /init`},
+		{"init: {go: {module: ../.., package: ./cmd/init}}", "init: {file: {path: x, target: y}}", `target, executable, mode, uid and gid: only for a file of the root`},
 		{"package: linux-image-cloud-amd64", "package: linux-image-cloud-amd64, path: boot/vmlinuz", `path: the kernel is found by itself`},
 		{"package: linux-image-cloud-amd64", "package: 'a b'", `package "a b": want a package name`},
 		{"package: systemd-boot-efi, path: usr/lib/x.stub", "package: systemd-boot-efi", `image.yaml:9:16: target: missing`},
@@ -223,8 +262,7 @@ func TestSchemaNamesEveryKey(t *testing.T) {
 	inSchema, inTypes := map[string]bool{}, map[string]bool{}
 	properties(schema, inSchema)
 	keys(reflect.TypeFor[Spec](), inTypes)
-	delete(inTypes, "oci") // known only to be refused
-	delete(inTypes, "model")
+	delete(inTypes, "model") // known only to be refused
 	if d := cmp.Diff(inTypes, inSchema); d != "" {
 		t.Error(d)
 	}
