@@ -55,6 +55,7 @@ type Inputs struct {
 
 	Outputs []string // files on request: disk.qcow2, disk.tar.gz
 	List    []Input  // what was read, for the manifest
+	Steps   []Step   // what was run, for the manifest
 	Omitted []string // what was left out, for the manifest
 }
 

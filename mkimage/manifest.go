@@ -56,9 +56,10 @@ type Manifest struct {
 	Verity    VerityParams    `json:"verity"`
 	Cmdline   string          `json:"cmdline"`
 	Firmware  []Firmware      `json:"firmware"`
-	Platforms json.RawMessage `json:"platforms"` // the spec's list, for measure; opaque here
-	Inputs    []Input         `json:"inputs"`    // sorted by kind, name, version
-	Omitted   []string        `json:"omitted"`   // what the build left out, e.g. maintainer scripts; sorted
+	Platforms json.RawMessage `json:"platforms"`       // the spec's list, for measure; opaque here
+	Inputs    []Input         `json:"inputs"`          // sorted by kind, name, version
+	Steps     []Step          `json:"steps,omitempty"` // in the order of the spec
+	Omitted   []string        `json:"omitted"`         // what the build left out, e.g. maintainer scripts; sorted
 }
 
 // A Ref is the digest of one file.

@@ -107,7 +107,7 @@ func (b *builder) write(name, role string, data []byte) error {
 func (b *builder) writeManifest(context.Context) error {
 	m := &b.m
 	m.Schema, m.Name, m.Version, m.Epoch, m.Layout = ManifestSchema, b.in.Name, b.in.Version, b.in.Epoch, LayoutVersion
-	m.Platforms, m.Inputs, m.Omitted = b.in.Platforms, b.in.List, b.in.Omitted
+	m.Platforms, m.Inputs, m.Steps, m.Omitted = b.in.Platforms, b.in.List, b.in.Steps, b.in.Omitted
 	if m.Platforms == nil {
 		m.Platforms = json.RawMessage("[]")
 	}

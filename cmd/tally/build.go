@@ -23,7 +23,11 @@ func buildCommand(e *env) *cli.Command {
 			"OUT must be absent, empty or an earlier result. Nothing is half-written: OUT appears whole.\n" +
 			"Packages are fetched by the lock's hashes alone, local inputs must be what the lock pinned. No root, no chroot, no\n" +
 			"maintainer script; the pinned go command is the one program run.\n\n" +
-			"--twice builds again under another directory, umask, time zone, locale and GOMAXPROCS, and compares (exit 3).\n\n" +
+			"Build steps (`steps:` in SPEC) run without root in Linux namespaces, with no network and no host files; their outputs are\n" +
+			"kept in the cache by what they depend on, and what they say goes to stderr.\n\n" +
+			"--twice builds again under another directory, umask, time zone, locale and GOMAXPROCS, runs every build step a second\n" +
+			"time with one CPU, random addresses, another kernel release and files in another order, and compares (exit 3). What\n" +
+			"the cache has of build steps is then not used.\n\n" +
 			"--json prints the manifest (tally.manifest/v1, mkimage).",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "o", Usage: "write to the directory `OUT`", Required: true},
@@ -52,7 +56,8 @@ func runBuild(c *cli.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	b := &build{env: e, fetcher: f, jobs: c.Int("jobs"), environ: os.Environ(), inputs: c.String("inputs")}
+	b := &build{env: e, fetcher: f, jobs: c.Int("jobs"), environ: os.Environ(), inputs: c.String("inputs"),
+		steps: source.StepOptions{Fresh: c.Bool("twice"), Log: e.stepLog}}
 	m, err := b.run(c.Context, spec, lockFile, c.String("o"))
 	if err != nil {
 		return err
@@ -72,7 +77,11 @@ type build struct {
 	jobs    int
 	environ []string
 	inputs  string // an inputs file to import first, or ""
+	steps   source.StepOptions
 }
+
+// stepLog shows what the command of a build step says.
+func (e *env) stepLog(step, line string) { e.logf("step %s: %s", step, line) }
 
 // run builds spec with the lock at lockFile into out.
 func (b *build) run(ctx context.Context, spec, lockFile, out string) (*mkimage.Manifest, error) {
@@ -80,7 +89,7 @@ func (b *build) run(ctx context.Context, spec, lockFile, out string) (*mkimage.M
 	if err != nil {
 		return nil, err
 	}
-	l.GoProxy, l.Offline = b.fetcher.Store.GoProxy(), b.fetcher.Places.Offline
+	l.GoProxy, l.Offline, l.Steps = b.fetcher.Store.GoProxy(), b.fetcher.Places.Offline, b.steps
 	k, raw, err := readLock(lockFile, spec)
 	if err != nil {
 		return nil, err

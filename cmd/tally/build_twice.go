@@ -22,7 +22,7 @@ func (b *build) again(ctx context.Context, e *env, spec, lockFile string, m *mki
 	}
 	defer os.RemoveAll(tmp)
 	second := *b
-	second.jobs = 1
+	second.jobs, second.steps.Vary = 1, true
 	second.environ = changedEnviron(b.environ, filepath.Join(tmp, "gocache"))
 	procs, mask := runtime.GOMAXPROCS(1), syscall.Umask(0o077)
 	defer func() {
@@ -31,7 +31,8 @@ func (b *build) again(ctx context.Context, e *env, spec, lockFile string, m *mki
 	}()
 	e.logf("building again under another directory, umask, time zone, locale, build cache and GOMAXPROCS")
 	out := filepath.Join(tmp, "a directory with another name")
-	if _, err := second.run(ctx, spec, lockFile, out); err != nil {
+	other, err := second.run(ctx, spec, lockFile, out)
+	if err != nil {
 		return err
 	}
 	var subjects []rebuild.Subject
@@ -49,6 +50,9 @@ func (b *build) again(ctx context.Context, e *env, spec, lockFile string, m *mki
 	}
 	if !r.Reproduced {
 		printComparison(e, r)
+		for _, what := range mkimage.DiffSteps(m, other) {
+			e.printf("%s was made differently\n", what)
+		}
 		return verdict(exitDiffers, "bytes", "the second build differs")
 	}
 	e.logf("the second build is identical: %d files", len(r.Subjects))

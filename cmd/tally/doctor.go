@@ -15,6 +15,7 @@ import (
 
 	"tally/internal/aptconf"
 	"tally/internal/qemu"
+	"tally/mkimage/steps"
 )
 
 const doctorDescription = `Looks at programs, devices and settings and says what tally can do here. Nothing is changed and nothing leaves this
@@ -50,11 +51,13 @@ type machine struct {
 	probe func(ctx context.Context, qemuPath string) error // does KVM run a guest?
 	free  func(dir string) (bytes uint64, err error)
 	cache func() (string, error)
+	steps func(ctx context.Context) error // can a build step be isolated?
 }
 
 func thisMachine() machine {
 	return machine{root: "/", look: lookProgram, run: firstLine, free: freeBytes, cache: os.UserCacheDir,
-		probe: func(ctx context.Context, q string) error { return qemu.Probe(ctx, q, qemu.KVM, "") }}
+		probe: func(ctx context.Context, q string) error { return qemu.Probe(ctx, q, qemu.KVM, "") },
+		steps: func(ctx context.Context) error { return steps.Probe(ctx, "") }}
 }
 
 // lookProgram looks where a root user's shell would, too.
@@ -151,6 +154,11 @@ func (d *diagnosis) building(ctx context.Context, m machine) {
 	} else {
 		d.add("build", "debian-mirror", "no", "no apt configuration names one: give --mirror, or mirrors: in tally/config.yaml")
 	}
+	if err := m.steps(ctx); err != nil {
+		d.add("build", "namespaces", "no", err.Error())
+	} else {
+		d.add("build", "namespaces", "yes", "an isolated build root was made")
+	}
 	dir, err := m.cache()
 	if err != nil {
 		d.add("build", "cache", "no", err.Error()+": give --cache")
@@ -236,6 +244,7 @@ func (d *diagnosis) conclude() {
 	}
 	can("measure, verify, appraise", true, "needs nothing but tally", "")
 	can("build and rebuild images", d.has("go") && d.has("debian-mirror"), "go and a Debian mirror are there", "needs go and a Debian mirror (or a full cache and --offline)")
+	can("run build steps (steps: in a spec)", d.has("namespaces"), "in namespaces of Linux, without root", "needs Linux with user namespaces")
 	can("boot images (tally run)", d.has(qemu.Binary), "in software (TCG), or with KVM where the image's kernel runs on it", "needs QEMU")
 	can("be an attested enclave", d.has("sev-guest") || d.has("tdx-guest"), "a TEE device is there", "no TEE device: evidence made here is marked insecure")
 	can("host confidential guests", d.has("sev-snp-host") || d.has("tdx-host"), "KVM has SEV-SNP or TDX on", "neither SEV-SNP nor TDX is on in KVM")

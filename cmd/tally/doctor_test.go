@@ -18,6 +18,7 @@ func bareMachine(t *testing.T) machine {
 		probe: func(context.Context, string) error { return errors.New("failed to set MSR") },
 		free:  func(string) (uint64, error) { return 10 << 30, nil },
 		cache: func() (string, error) { return "/cache", nil },
+		steps: func(context.Context) error { return errors.New("not permitted") },
 	}
 }
 
@@ -63,6 +64,9 @@ func TestDoctorOnABareMachine(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 	}
+	if got := d.state("namespaces"); got != "no not permitted" {
+		t.Errorf("namespaces: %q", got)
+	}
 	if got := d.state("qemu-system-x86_64"); !strings.Contains(got, "qemu-system-x86") {
 		t.Errorf("QEMU: %q names no package", got)
 	}
@@ -72,6 +76,7 @@ func TestDoctorOnAFullMachine(t *testing.T) {
 	m := bareMachine(t).with(t, "etc/apt/sources.list", "deb http://mirror.test/debian trixie main\n").
 		with(t, "dev/kvm", "").with(t, "dev/sev-guest", "").with(t, "sys/module/kvm_amd/parameters/sev_snp", "Y\n")
 	m.look = func(name string) (string, error) { return "/bin/" + name, nil }
+	m.steps = func(context.Context) error { return nil }
 	m.probe = func(_ context.Context, q string) error {
 		if q != "/bin/qemu-system-x86_64" {
 			t.Errorf("probed %q", q)
@@ -79,7 +84,7 @@ func TestDoctorOnAFullMachine(t *testing.T) {
 		return nil
 	}
 	d := examine(context.Background(), m)
-	if got := d.able(); got != "measure, build boot be host" {
+	if got := d.able(); got != "measure, build run boot be host" {
 		t.Errorf("can %q", got)
 	}
 	if got := d.state("kvm"); !strings.HasPrefix(got, "partly") || !strings.Contains(got, "tiny") {
@@ -101,8 +106,8 @@ func TestDoctorDoesNotBelieveInKVM(t *testing.T) {
 	if got := d.state("kvm"); !strings.HasPrefix(got, "no ") || !strings.Contains(got, "failed to set MSR") {
 		t.Errorf("probe fails: %q", got)
 	}
-	if !strings.Contains(d.Can[2].Why, "TCG") {
-		t.Errorf("boot: %+v", d.Can[2])
+	if !strings.Contains(d.Can[3].Why, "TCG") {
+		t.Errorf("boot: %+v", d.Can[3])
 	}
 }
 

@@ -16,9 +16,12 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/ulikunitz/xz"
+
+	"tally/mkimage/steps"
 )
 
 func TestMain(m *testing.M) {
+	steps.Main(os.Args)
 	testscript.Main(m, map[string]func(){
 		"tally": func() {
 			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)

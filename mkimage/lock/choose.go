@@ -87,6 +87,10 @@ func (c *chooser) want(s *spec.Spec) {
 			c.wants = append(c.wants, want{user: fmt.Sprintf("root.%d", i), suites: d.Suites, components: d.Components, names: d.Packages, pins: pins(d), base: d.Base, closure: true})
 		}
 	}
+	for i := range s.Steps {
+		d := &s.Steps[i].Root
+		c.wants = append(c.wants, want{user: "step." + s.Steps[i].Name, suites: d.Suites, components: d.Components, names: d.Packages, pins: pins(d), base: d.Base, closure: true})
+	}
 	one("kernel", &s.Kernel.Debian)
 	one("stub", s.Stub.Debian)
 	for i := range s.Firmware {

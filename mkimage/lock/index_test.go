@@ -177,6 +177,31 @@ func TestDebian(t *testing.T) {
 	checkChain(t, k, l, x.Fetcher.Store)
 }
 
+// TestDebianSteps pins the build root of a step with all that it depends on, for its own user.
+func TestDebianSteps(t *testing.T) {
+	k := newArchiveKey(t)
+	m := newMirror(t, indexFiles(t, k))
+	l := &Lock{Schema: Schema, Arch: "amd64"}
+	const step = "steps:\n  - {name: s, root: {suites: [trixie], packages: [app]}, command: [x], outputs: [{path: o, target: o}]}\n"
+	if err := newIndexer(t, k, m.URL+"/debian").Debian(context.Background(), parseSpec(t, indexSpec+step), l); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, p := range l.PackagesFor("step.s") {
+		got = append(got, fmt.Sprint(p.Name, " ", p.Version, " ", p.For))
+	}
+	if d := cmp.Diff([]string{"app 1 [root.0 step.s]", "lib 1.2 [step.s stub]"}, got); d != "" {
+		t.Error(d)
+	}
+	if _, err := Parse(mustMarshal(t, l), "f"); err != nil {
+		t.Error(err)
+	}
+	missing := strings.Replace(step, "[app]", "[gcc]", 1)
+	if err := newIndexer(t, k, m.URL+"/debian").Debian(context.Background(), parseSpec(t, indexSpec+missing), l); err == nil || !strings.HasPrefix(err.Error(), "step.s: package gcc") {
+		t.Errorf("a package that is nowhere: %v", err)
+	}
+}
+
 // checkChain takes a good chain and breaks it link by link.
 func checkChain(t *testing.T, k *archiveKey, l *Lock, store *Store) {
 	t.Helper()

@@ -111,7 +111,7 @@ type Package struct {
 	Suite   string `json:"suite"`
 	Path    string `json:"path"` // below the mirror's root: pool/…
 	Object
-	For []string `json:"for"` // who uses it: root.N, kernel, stub, firmware.NAME, vars; sorted
+	For []string `json:"for"` // who uses it: root.N, step.NAME, kernel, stub, firmware.NAME, vars; sorted
 }
 
 // A File is one local file.

@@ -25,6 +25,9 @@ func (s *Store) Path(h Hash) string { return filepath.Join(s.dir, "sha256", h.St
 // Unpacked is the directory of decompressed packages.
 func (s *Store) Unpacked() string { return filepath.Join(s.dir, "unpacked") }
 
+// Steps is the directory of the outputs of build steps.
+func (s *Store) Steps() string { return filepath.Join(s.dir, "steps") }
+
 // GoProxy is the directory of Go modules and toolchains that were imported, in the layout of a module
 // proxy (https://go.dev/ref/mod#goproxy-protocol).
 func (s *Store) GoProxy() string { return filepath.Join(s.dir, "goproxy") }

@@ -197,6 +197,6 @@ func (l *Local) unpackArchive(ctx context.Context, rawLock []byte, tmp string) (
 	if !bytes.Equal(copied.Raw, l.Raw) {
 		return nil, fmt.Errorf("the spec is not what the archive has: a directory of the spec has a file of its name")
 	}
-	copied.GoProxy, copied.Offline, copied.commands = l.GoProxy, l.Offline, l.commands
+	copied.GoProxy, copied.Offline, copied.Steps, copied.commands = l.GoProxy, l.Offline, l.Steps, l.commands
 	return copied, f.Close()
 }

@@ -45,6 +45,7 @@ type Local struct {
 	Environ []string // of the caller, for the go command
 	GoProxy string   // directory of imported modules (lock.Store.GoProxy), or ""
 	Offline bool     // the go command may ask nobody
+	Steps   StepOptions
 
 	commands map[string]*gosrc.Command // by toolchain
 	sources  map[string]*gosrc.Sources // by program

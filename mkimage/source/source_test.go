@@ -144,7 +144,14 @@ func makeTar(items ...tarItem) []byte {
 }
 
 // makeDeb returns a binary package with these files.
-func makeDeb(name string, items ...tarItem) []byte {
+func makeDeb(name string, items ...tarItem) []byte { return makeDebWithScript(name, "", items...) }
+
+// makeDebWithScript adds an empty maintainer script to it.
+func makeDebWithScript(name, script string, items ...tarItem) []byte {
+	control := []tarItem{tarFile("./control", "Package: "+name+"\nVersion: 1\nArchitecture: amd64\n", tar.TypeReg)}
+	if script != "" {
+		control = append(control, tarFile("./"+script, "", tar.TypeReg))
+	}
 	zip := func(data []byte) []byte {
 		var b bytes.Buffer
 		w := gzip.NewWriter(&b)
@@ -159,7 +166,7 @@ func makeDeb(name string, items ...tarItem) []byte {
 		data []byte
 	}{
 		{"debian-binary", []byte("2.0\n")},
-		{"control.tar.gz", zip(makeTar(tarFile("./control", "Package: "+name+"\nVersion: 1\nArchitecture: amd64\n", tar.TypeReg)))},
+		{"control.tar.gz", zip(makeTar(control...))},
 		{"data.tar.gz", zip(makeTar(items...))},
 	} {
 		fmt.Fprintf(&b, "%-16s%-12d%-6d%-6d%-8s%-10d`\n", m.name, 0, 0, 0, "100644", len(m.data))

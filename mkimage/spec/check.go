@@ -53,7 +53,7 @@ func (c checker) check() error {
 	if s.Epoch < minEpoch || s.Epoch > maxEpoch {
 		return c.fail("epoch", "epoch %d: want seconds since 1970, from %d (the year 1980) to %d", s.Epoch, minEpoch, int64(maxEpoch))
 	}
-	for _, f := range []func() error{c.checkRoot, c.checkDevices, c.checkBoot, c.checkFirmware, c.checkSuites, c.checkOutputs} {
+	for _, f := range []func() error{c.checkRoot, c.checkSteps, c.checkDevices, c.checkBoot, c.checkFirmware, c.checkSuites, c.checkOutputs} {
 		if err := f(); err != nil {
 			return err
 		}

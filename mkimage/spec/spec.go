@@ -15,6 +15,12 @@
 //	  - file: {path: a.xz, decompress: xz, target: etc/a, executable: false}      # or mode: 0640; uid, gid
 //	  - tar: {path: b.tar.xz, decompress: xz, target: opt, override: [{path: x, uid: 7}]}
 //	  - go: {module: ../.., package: ./cmd/enclave, target: sbin/init, mode: 0755, uid: 0, gid: 0}
+//	steps:                        # commands in build roots (mkimage/steps), run in order after the sources
+//	  - name: hello
+//	    root: {suites: [trixie], packages: [base-files, dash, gcc, libc6-dev]}
+//	    inputs: [{dir: {path: hello, target: build}}]       # or file, tar
+//	    command: [gcc, -o, hello, hello.c]
+//	    outputs: [{path: build/hello, target: usr/bin/hello}]
 //	devices:                      # the only device nodes of the root
 //	  - {path: dev/null, type: char, major: 1, minor: 3, mode: 0666}
 //	init: {go: {module: ../.., package: ./cmd/init}}      # or file
@@ -57,6 +63,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"tally/internal/strictyaml"
@@ -77,6 +84,7 @@ type Spec struct {
 	Epoch     int64           `yaml:"epoch,required"`
 	Suites    []Suite         `yaml:"suites"`
 	Root      []Source        `yaml:"root,required"`
+	Steps     []Step          `yaml:"steps"`
 	Devices   []Device        `yaml:"devices"`
 	Init      Init            `yaml:"init,required"`
 	Kernel    Kernel          `yaml:"kernel,required"`
@@ -287,6 +295,15 @@ func (s *Spec) Programs() []*Go {
 	return all
 }
 
+// sources lists the sources of the root and the inputs of the steps.
+func (s *Spec) sources() []Source {
+	all := slices.Clone(s.Root)
+	for _, step := range s.Steps {
+		all = append(all, step.Inputs...)
+	}
+	return all
+}
+
 // Files lists the paths of the single files (archives included) that s reads from the maintainer's disk,
 // in order, possibly more than once.
 func (s *Spec) Files() []string {
@@ -301,7 +318,7 @@ func (s *Spec) Files() []string {
 			all = append(all, u.Keyring)
 		}
 	}
-	for _, src := range s.Root {
+	for _, src := range s.sources() {
 		add(src.File)
 		if src.Tar != nil {
 			all = append(all, src.Tar.Path)
@@ -318,7 +335,7 @@ func (s *Spec) Files() []string {
 // Dirs lists the paths of the directories that s reads from the maintainer's disk, in order.
 func (s *Spec) Dirs() []string {
 	var all []string
-	for _, src := range s.Root {
+	for _, src := range s.sources() {
 		if src.Dir != nil {
 			all = append(all, src.Dir.Path)
 		}

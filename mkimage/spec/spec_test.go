@@ -41,6 +41,14 @@ root:
   - file: {path: b, target: etc/b, mode: 0600, uid: 1, gid: 2}
   - tar: {path: b.tar, target: opt, override: [{path: y, mode: 0}]}
   - go: {module: ., package: ./cmd/enclave, target: sbin/init, mode: 0700, uid: 3, gid: 4}
+steps:
+  - name: hello
+    root: {suites: [trixie], packages: [gcc]}
+    inputs: [{dir: {path: hello, target: build}}, {file: {path: x.c, target: build/x.c}}, {tar: {path: y.tar}}]
+    command: [gcc, -o, hello, hello.c]
+    env: [A=b, C=]
+    outputs: [{path: build/hello, target: usr/bin/hello, mode: 0755, uid: 1, gid: 2}, {path: build/x, target: opt}]
+    memory: 100
 devices:
   - {path: dev/null, type: char, major: 1, minor: 3, mode: 0666}
 init: {file: {path: init}}
@@ -70,6 +78,10 @@ func TestParse(t *testing.T) {
 			{Tar: &Tar{Path: "b.tar", Target: "opt", Override: []Override{{Path: "y", Mode: number(0)}}}},
 			{Go: &Go{Module: ".", Package: "./cmd/enclave", Target: "sbin/init", Mode: number(0o700), UID: 3, GID: 4}},
 		},
+		Steps: []Step{{Name: "hello", Root: Debian{Suites: []string{"trixie"}, Components: []string{"main"}, Packages: []string{"gcc"}},
+			Inputs:  []Source{{Dir: &Dir{Path: "hello", Target: "build"}}, {File: &File{Path: "x.c", Target: "build/x.c"}}, {Tar: &Tar{Path: "y.tar"}}},
+			Command: []string{"gcc", "-o", "hello", "hello.c"}, Dir: "build", Env: []string{"A=b", "C="},
+			Outputs: []Output{{"build/hello", "usr/bin/hello", 0o755, 1, 2}, {Path: "build/x", Target: "opt"}}, Timeout: 600, Memory: 100, Disk: 4096}},
 		Devices:   []Device{{"dev/null", "char", 1, 3, 0o666}},
 		Init:      Init{File: &File{Path: "init"}},
 		Kernel:    Kernel{Package{Suites: []string{"trixie"}, Components: []string{"main"}, Package: "linux-image-cloud-amd64"}},
@@ -82,10 +94,10 @@ func TestParse(t *testing.T) {
 	if d := cmp.Diff(want, s); d != "" {
 		t.Error(d)
 	}
-	if d := cmp.Diff([]string{"keys/vendor.asc", "a.xz", "b", "b.tar", "init", "stub.efi", "fw.xz"}, s.Files()); d != "" {
+	if d := cmp.Diff([]string{"keys/vendor.asc", "a.xz", "b", "b.tar", "x.c", "y.tar", "init", "stub.efi", "fw.xz"}, s.Files()); d != "" {
 		t.Error(d)
 	}
-	if d := cmp.Diff([]string{"../shared"}, s.Dirs()); d != "" {
+	if d := cmp.Diff([]string{"../shared", "hello"}, s.Dirs()); d != "" {
 		t.Error(d)
 	}
 	if all := s.Layouts(); len(all) != 1 || all[0].Layout != "app.oci" {
@@ -229,6 +241,54 @@ func TestRefusals(t *testing.T) {
 		}
 		if err != nil && strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: error of several lines: %v", c.new, err)
+		}
+	}
+}
+
+// TestStepRefusals does the same with the lines of a step.
+func TestStepRefusals(t *testing.T) {
+	const step = `steps:
+  - name: hello
+    root: {suites: [trixie], packages: [gcc]}
+    command: [gcc, hello.c]
+    outputs: [{path: build/hello, target: usr/bin/hello}]
+`
+	for _, c := range []struct{ old, new, want string }{
+		{"name: hello", "name: Hello", `image.yaml:13:11: name "Hello": want lower-case`},
+		{"steps:\n", "steps:\n  - {name: hello, root: {suites: [sid], packages: [a1]}, command: [x], outputs: [{path: a, target: a}]}\n", `image.yaml:14:11: name "hello": want lower-case letters, digits, dots and hyphens, at most 64, once`},
+		{"packages: [gcc]", "packages: []", `image.yaml:14:40: packages: none named`},
+		{"packages: [gcc]", "packages: [gcc], scripts: known", `image.yaml:14:56: scripts: not for a build root`},
+		{"command: [gcc, hello.c]", "command: []", `image.yaml:15:14: command: 0 words, want 1`},
+		{"command: [gcc, hello.c]", "command: ['']", `command: 1 words, want 1 to 4096, the first of them a program`},
+		{"command: [gcc, hello.c]", `command: [gcc, "a\0b"]`, `image.yaml:15:20: command: word "a\x00b"`},
+		{"command: [gcc, hello.c]", "command: make all", `command: want a list`},
+		{"command: [gcc, hello.c]", "command: [gcc]\n    env: [A]", `image.yaml:16:11: env "A": want NAME=value`},
+		{"command: [gcc, hello.c]", "command: [gcc]\n    env: [A=1, A=2]", `env "A=2": want NAME=value, each name once`},
+		{"command: [gcc, hello.c]", "command: [gcc]\n    dir: ../x", `image.yaml:16:10: dir: path "../x"`},
+		{"command: [gcc, hello.c]", "command: [gcc]\n    dir: proc/x", `dir: path "proc/x": dev, proc and sys are the kernel's`},
+		{"command: [gcc, hello.c]", "command: [gcc]\n    timeout: 86401", `timeout 86401: want 1 to 86400 seconds`},
+		{"command: [gcc, hello.c]", "command: [gcc]\n    memory: -1", `memory -1: want 1 to 262144 MiB`},
+		{"command: [gcc, hello.c]", "command: [gcc]\n    disk: 300000", `disk 300000: want 1 to 262144 MiB`},
+		{"command: [gcc, hello.c]", "command: [gcc]\n    network: true", `unknown key "network"`},
+		{"command: [gcc, hello.c]", "command: [gcc]\n    inputs: [{go: {module: ., package: ./x, target: x}}]", `image.yaml:16:14: input: want exactly one of dir, file, tar`},
+		{"command: [gcc, hello.c]", "command: [gcc]\n    inputs: [{}]", `input: want exactly one of dir, file, tar; got 0`},
+		{"command: [gcc, hello.c]", "command: [gcc]\n    inputs: [{file: {path: x}}]", `target: missing`},
+		{"command: [gcc, hello.c]", "command: [gcc]\n    inputs: [{dir: {path: /etc, target: x}}]", `path "/etc": want a clean path`},
+		{"outputs: [{path: build/hello, target: usr/bin/hello}]", "outputs: []", `image.yaml:16:14: outputs: 0, want 1`},
+		{"path: build/hello,", "path: /build/hello,", `path: path "/build/hello"`},
+		{"path: build/hello,", "path: dev/null,", `path "dev/null": dev, proc and sys are the kernel's`},
+		{"target: usr/bin/hello", "target: ../x", `target: path "../x"`},
+		{"target: usr/bin/hello", "target: x, mode: 010000", `mode 010000: want at most 07777`},
+		{"target: usr/bin/hello}", "target: usr}, {path: b, target: usr/bin}", `target "usr/bin": lies in or around that of "build/hello"`},
+		{"target: usr/bin/hello", "target: x, uid: -1", `uid: want a whole number within 32 bits, not negative`},
+	} {
+		text := strings.Replace(step, c.old, c.new, 1)
+		if text == step {
+			t.Fatalf("nothing to replace: %q", c.old)
+		}
+		_, err := Parse([]byte(minimal+text), "image.yaml")
+		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "image.yaml:") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: error %v, want one with %q", c.new, err, c.want)
 		}
 	}
 }

@@ -69,6 +69,9 @@ func (s *Spec) suiteNames() []string {
 			all = append(all, src.Debian.Suites...)
 		}
 	}
+	for _, step := range s.Steps {
+		all = append(all, step.Root.Suites...)
+	}
 	return all
 }
 

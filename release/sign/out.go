@@ -52,6 +52,7 @@ type manifest struct {
 	Firmware  json.RawMessage    `json:"firmware"`
 	Platforms json.RawMessage    `json:"platforms"`
 	Inputs    json.RawMessage    `json:"inputs"`
+	Steps     json.RawMessage    `json:"steps"`
 	Omitted   json.RawMessage    `json:"omitted"`
 }
 
