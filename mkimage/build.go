@@ -3,8 +3,8 @@
 // Build is a function of its inputs alone: no clock, no environment, no network, no host name, no
 // directory order reaches a byte of its output. Its outputs and their order are those of DESIGN section
 // 4: disk.raw (GPT: ESP, root, hash tree), uki.efi, vmlinuz, initrd, cmdline, firmware/NAME.fd, the spec, the
-// lock and the source archive as they were given, and manifest.json, which names them all; on request
-// disk.qcow2 and disk.tar.gz. SPEC.md gives their bytes.
+// lock and the source archive as they were given, and sbom.spdx.json (package sbom) and manifest.json, which
+// names them all; on request disk.qcow2 and disk.tar.gz. SPEC.md gives their bytes.
 package mkimage
 
 import (
@@ -91,7 +91,7 @@ func Build(ctx context.Context, in Inputs, out string, log *slog.Logger) (*Manif
 	}
 	defer d.Abort()
 	b := &builder{in: in, dir: d.Path, log: log}
-	for _, step := range []func(context.Context) error{b.buildInitrd, b.buildDisk, b.buildTransports, b.copyInputs, b.writeManifest} {
+	for _, step := range []func(context.Context) error{b.buildInitrd, b.buildDisk, b.buildTransports, b.copyInputs, b.writeSBOM, b.writeManifest} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}

@@ -70,7 +70,7 @@ type Ref struct {
 // An Artifact is one output file.
 type Artifact struct {
 	Name   string `json:"name"` // path below OUT, slash-separated
-	Role   string `json:"role"` // disk, uki, kernel, initrd, cmdline, firmware, spec, lock, sources, qcow2, tar.gz
+	Role   string `json:"role"` // disk, uki, kernel, initrd, cmdline, firmware, spec, lock, sources, sbom, qcow2, tar.gz
 	SHA256 Digest `json:"sha256"`
 	Size   int64  `json:"size"` // bytes
 }
@@ -103,6 +103,10 @@ type Input struct {
 	SHA256   Digest `json:"sha256"`
 	Size     int64  `json:"size,omitempty"` // bytes
 	Verified string `json:"verified"`       // index: chain to a signed index at lock time; hash: digest only
+
+	// For the SBOM alone: the manifest has no room for them.
+	PURL   string   `json:"-"` // package URL
+	UsedBy []string `json:"-"` // users of a package, see lock.Package
 }
 
 // Marshal returns the one form of m: lists sorted, indented, with a trailing newline.

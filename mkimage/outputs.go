@@ -14,6 +14,7 @@ import (
 
 	"tally/mkimage/cpio"
 	"tally/mkimage/kmod"
+	"tally/mkimage/sbom"
 	"tally/mkimage/tree"
 )
 
@@ -102,6 +103,19 @@ func (b *builder) write(name, role string, data []byte) error {
 	}
 	b.m.Artifacts = append(b.m.Artifacts, Artifact{Name: name, Role: role, SHA256: sha256.Sum256(data), Size: int64(len(data))})
 	return os.Chmod(path, 0o644)
+}
+
+// writeSBOM lists the inputs in the form of package sbom.
+func (b *builder) writeSBOM(context.Context) error {
+	im := sbom.Image{Name: b.in.Name, Version: b.in.Version, Epoch: b.in.Epoch, Disk: b.m.Artifact("disk.raw").SHA256}
+	for _, in := range b.in.List {
+		im.Components = append(im.Components, sbom.Component{Kind: in.Kind, Name: in.Name, Version: in.Version, SHA256: in.SHA256, PURL: in.PURL, UsedBy: in.UsedBy})
+	}
+	data, err := sbom.Marshal(im)
+	if err != nil {
+		return err
+	}
+	return b.write(sbom.FileName, "sbom", data)
 }
 
 func (b *builder) writeManifest(context.Context) error {

@@ -54,6 +54,24 @@ func TestTransports(t *testing.T) {
 	}
 }
 
+// The list of inputs is one of the files that the manifest names, and holds each of them.
+func TestSBOM(t *testing.T) {
+	in := fixtureInputs(t)
+	out, m := buildFixture(t, in)
+	b, err := os.ReadFile(filepath.Join(out, "sbom.spdx.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := m.Artifact("sbom.spdx.json"); a == nil || a.Role != "sbom" || a.SHA256.String() != sum(b) {
+		t.Errorf("the manifest says %+v", a)
+	}
+	for _, want := range []string{`"spdxVersion": "SPDX-2.3"`, `"checksumValue": "` + in.List[0].SHA256.String(), `"checksumValue": "` + m.Artifact("disk.raw").SHA256.String()} {
+		if !strings.Contains(string(b), want) {
+			t.Errorf("no %s in\n%s", want, b)
+		}
+	}
+}
+
 func TestNoTransportUnasked(t *testing.T) {
 	in := fixtureInputs(t)
 	in.Outputs = nil

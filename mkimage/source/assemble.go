@@ -13,6 +13,7 @@ import (
 	"tally/internal/xz"
 	"tally/mkimage"
 	"tally/mkimage/lock"
+	"tally/mkimage/sbom"
 	"tally/mkimage/spec"
 	"tally/mkimage/tree"
 )
@@ -222,11 +223,13 @@ func (a *assembler) expand(ctx context.Context, w io.Writer, p, decompress strin
 
 // list names every input for the manifest.
 func (a *assembler) list() {
-	add := func(kind, name, version string, sum [32]byte, size int64, verified string) {
+	add := func(kind, name, version string, sum [32]byte, size int64, verified string) *mkimage.Input {
 		a.in.List = append(a.in.List, mkimage.Input{Kind: kind, Name: name, Version: version, SHA256: sum, Size: size, Verified: verified})
+		return &a.in.List[len(a.in.List)-1]
 	}
 	for _, p := range a.lock.Packages {
-		add("package", p.Name, p.Version, p.SHA256, p.Size, "index")
+		in := add("package", p.Name, p.Version, p.SHA256, p.Size, "index")
+		in.PURL, in.UsedBy = sbom.DebianPURL(p.Name, p.Version, p.Arch, p.Suite), p.For
 	}
 	for _, f := range a.lock.Files {
 		add("file", f.Path, "", f.SHA256, f.Size, "hash")
@@ -245,10 +248,10 @@ func (a *assembler) list() {
 		add("go", g.Package, g.Toolchain, g.Source, 0, "hash")
 	}
 	for _, m := range a.lock.Modules {
-		add("module", m.Path, m.Version, h1(m.Sum), 0, "hash")
+		add("module", m.Path, m.Version, h1(m.Sum), 0, "hash").PURL = sbom.GoPURL(m.Path, m.Version)
 	}
 	for _, t := range a.lock.Toolchains {
-		add("toolchain", t.Version, t.Platform, h1(t.Sum), 0, "hash")
+		add("toolchain", t.Version, t.Platform, h1(t.Sum), 0, "hash").PURL = sbom.GoPURL("golang.org/toolchain", "v0.0.1-"+t.Version+"."+t.Platform)
 	}
 }
 
