@@ -63,6 +63,7 @@ func run() (err error) {
 	}
 	defer ln.Close()
 	printPCRs()
+	printEventLog()
 	fmt.Printf("tally-enclave: serving on :%d\n", c.Listen.Port())
 	return runServer(ctx, ln, log)
 }

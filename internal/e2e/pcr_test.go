@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"encoding/base64"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -11,10 +13,14 @@ import (
 	"tally/internal/testtool"
 )
 
-var pcrLine = regexp.MustCompile(`pcr(\d+) sha256 ([0-9a-f]{64})`)
+var (
+	pcrLine = regexp.MustCompile(`pcr(\d+) sha256 ([0-9a-f]{64})`)
+	logLine = regexp.MustCompile(`tally-enclave: eventlog ([0-9A-Za-z+/=]+)`)
+)
 
 // TestPredictedPCRs boots the image with OVMF and a software TPM and compares every register that
-// `tally measure pcr` predicts from files with what the guest read from its TPM.
+// `tally measure pcr` predicts from files with what the guest read from its TPM, and then every event behind
+// them with the guest's own event log.
 func TestPredictedPCRs(t *testing.T) {
 	l := built(t)
 	testtool.Need(t, qemu.Binary)
@@ -43,5 +49,35 @@ func TestPredictedPCRs(t *testing.T) {
 	}
 	if seen != len(predicted) {
 		t.Errorf("the guest printed %d of %d registers:\n%s", seen, len(predicted), strings.TrimSpace(string(out)))
+	}
+	compareEvents(t, l, string(out))
+}
+
+// compareEvents takes the event log from a guest's console and lets `tally measure pcr --log` judge it.
+func compareEvents(t *testing.T, l *line, console string) {
+	t.Helper()
+	var text strings.Builder
+	for _, m := range logLine.FindAllStringSubmatch(console, -1) {
+		text.WriteString(m[1])
+	}
+	data, err := base64.StdEncoding.DecodeString(text.String())
+	if err != nil || len(data) < 5000 {
+		t.Fatalf("event log of %d bytes, %v\n%s", len(data), err, console)
+	}
+	log := filepath.Join(t.TempDir(), "log")
+	if err := os.WriteFile(log, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"measure", "pcr", "--uki", filepath.Join(l.out, "uki.efi"), "--disk", filepath.Join(l.out, "disk.raw"), "--log", log}
+	for _, bank := range []string{"sha1", "sha256", "sha384"} {
+		out, err := exec.Command(l.tally, append(args, "--bank", bank)...).CombinedOutput()
+		if err != nil {
+			t.Errorf("%s: %v\n%s", bank, err, out)
+		}
+	}
+	// The same log is not that of a machine with another form of SecureBoot: the comparison can fail.
+	out, err := exec.Command(l.tally, append(args, "--secure-boot", "zero")...).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "pcr7 differs at its event 1") {
+		t.Errorf("planted difference: %v\n%s", err, out)
 	}
 }

@@ -23,8 +23,9 @@ func NoInitrd() [32]byte { return sha256.Sum256(nil) }
 // HashCmdline returns the hash of a kernel command line, to which QEMU adds a NUL.
 func HashCmdline(cmdline string) [32]byte { return sha256.Sum256(append([]byte(cmdline), 0)) }
 
-// table returns the 176 bytes of the table: a header and three entries, each GUID, u16 length, data.
-func (k *KernelHashes) table() []byte {
+// Table returns the 176 bytes that the VMM puts where the firmware says: a header and three entries, each
+// GUID, u16 length, data.
+func (k *KernelHashes) Table() []byte {
 	b := make([]byte, 0, tableSize)
 	b = appendGUID(b, "06d63894 224f c94c b479a793d411fd21") // 9438d606-4f22-4cc9-b479-a793d411fd21
 	b = binary.LittleEndian.AppendUint16(b, 168)
@@ -62,6 +63,6 @@ func appendGUID(b []byte, groups string) []byte {
 // page returns the 4096-byte page that holds the table at its address gpa.
 func (k *KernelHashes) page(gpa uint32) []byte {
 	p := make([]byte, pageSize)
-	copy(p[gpa%pageSize:], k.table())
+	copy(p[gpa%pageSize:], k.Table())
 	return p
 }
