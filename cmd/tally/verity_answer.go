@@ -112,7 +112,11 @@ func (a *verityAnswer) printVerdict(b *strings.Builder) {
 	if a.Reason != "" {
 		fmt.Fprintf(b, "NOT VERIFIED  reason: %s: %s\n", a.Reason, a.Detail)
 	}
-	for _, path := range a.Files {
+	for i, path := range a.Files {
+		if i == 8 {
+			fmt.Fprintf(b, "File:            \tand %d more\n", len(a.Files)-i)
+			break
+		}
 		fmt.Fprintf(b, "File:            \t%q\n", path)
 	}
 	if a.FEC == nil || a.FEC.Repairable == nil {

@@ -1,9 +1,24 @@
 package main
 
-import "io"
+import (
+	"io"
+	"slices"
 
-// filesAt returns the paths that have bytes in n bytes from off of a file system image, if it is one that
-// can be read. It is asked about images that are not verified, so the answer is a hint.
+	"tally/compare/erofs"
+)
+
+// filesAt returns the paths that have bytes in n bytes from off of an EROFS image; none when it is no such
+// image or cannot be read. It is asked about images that are not verified, so the answer is a hint.
 func filesAt(image io.ReaderAt, off int64, n int) []string {
-	return nil
+	m, err := erofs.Open(image)
+	if err != nil {
+		return nil
+	}
+	var paths []string
+	first, last := off/m.Super.BlockSize, (off+int64(n)-1)/m.Super.BlockSize
+	for b := first; b <= last; b++ {
+		paths = append(paths, m.Owner(uint64(b))...)
+	}
+	slices.Sort(paths)
+	return slices.Compact(paths)
 }
