@@ -42,7 +42,8 @@ reason (hash-tree), detail, and unless the root hash itself differs area (data o
 start of the file), offset (the same in bytes), of a hash block level (0 is the level over the data) and first_data_block and
 covers (the data blocks below it), of a data block files (paths in the EROFS image DATA that have bytes in it). With
 --fec-device a tree that is not verified has fec.repairable, then data_blocks and hash_blocks (the bad blocks) or detail (why
-not), and with --repair repaired (OUT); verified is then true of OUT.`
+not), and with --repair repaired (OUT); verified is then true of OUT. With --root-hash-signature signature (verified,
+certificate_sha256, subject); when it is not verified, reason is signature and the hash tree was not looked at.`
 
 func verityCommand(e *env) *cli.Command {
 	return &cli.Command{
@@ -67,10 +68,14 @@ func verityCommand(e *env) *cli.Command {
 					"With --fec-device a tree that is not verified is tried to repair: the answer says whether that would do, and\n" +
 					"--repair OUT writes DATA with its bad blocks made good to a new file, which is checked against ROOT before it\n" +
 					"appears; then the exit code is 0. OUT holds DATA as it is when there is nothing to repair. HASH is never\n" +
-					"written: `format` makes it anew.\n\n" +
+					"written: `format` makes it anew.\n" +
+					"With --root-hash-signature and --certificate the signature is checked first: exit code 4, reason signature, when it\n" +
+					"is another root hash's or another signer's. As in the kernel, the certificate is trusted because it was given: its\n" +
+					"dates and issuer are not looked at.\n\n" +
 					"    tally verity verify root.erofs root.verity 5f3e…" + verityJSON,
 				Action: func(c *cli.Context) error { return verityVerify(c, e) },
 			},
+			veritySignCommand(e),
 			{
 				Name: "dump", Usage: "print the superblock of HASH", ArgsUsage: "HASH", Flags: []cli.Flag{hashOffsetFlag()},
 				Description: "The superblock is authenticated by nothing: compare it with a signed release." + verityJSON,
@@ -81,7 +86,8 @@ func verityCommand(e *env) *cli.Command {
 }
 
 func verityVerifyFlags() []cli.Flag {
-	return append(verityFlags(), &cli.StringFlag{Name: "repair", Usage: "write DATA to `OUT` with its bad blocks made good (needs --fec-device)"})
+	return append(append(verityFlags(), signatureFlags()...),
+		&cli.StringFlag{Name: "repair", Usage: "write DATA to `OUT` with its bad blocks made good (needs --fec-device)"})
 }
 
 // verityParams reads the flags that format and verify share.

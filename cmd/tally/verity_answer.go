@@ -33,6 +33,7 @@ type verityAnswer struct {
 	Covers         *uint64          `json:"covers,omitempty"`
 	Files          []string         `json:"files,omitempty"`
 	FEC            *fecAnswer       `json:"fec,omitempty"`
+	Signature      *signatureAnswer `json:"signature,omitempty"`
 
 	atOffset bool
 }
@@ -109,6 +110,9 @@ func printVerity(e *env, name string, a *verityAnswer) error {
 
 // printVerdict adds the lines that veritysetup has no form for.
 func (a *verityAnswer) printVerdict(b *strings.Builder) {
+	if a.Signature != nil && a.Signature.Verified {
+		fmt.Fprintf(b, "Signed by:       \t%q, sha256 %s\n", a.Signature.Subject, a.Signature.Certificate)
+	}
 	if a.Reason != "" {
 		fmt.Fprintf(b, "NOT VERIFIED  reason: %s: %s\n", a.Reason, a.Detail)
 	}

@@ -31,6 +31,10 @@ func verityVerify(c *cli.Context, e *env) error {
 	if err := v.open(c); err != nil {
 		return err
 	}
+	signature, err := checkSignature(c, v.root)
+	if err != nil {
+		return v.unsigned(e, signature, err)
+	}
 	bar := e.startProgress("verifying "+v.data.Name(), int64(v.p.DataBlocks)*int64(v.p.DataBlockSize))
 	found := verity.Verify(c.Context, countingReaderAt{v.data, bar}, v.hash, v.root, v.p)
 	bar.End()
@@ -39,7 +43,7 @@ func verityVerify(c *cli.Context, e *env) error {
 		return found
 	}
 	a := newVerityAnswer(v.p)
-	a.RootHash = &v.root
+	a.RootHash, a.Signature = &v.root, signature
 	a.setVerdict(found)
 	if be != nil && be.Area == verity.AreaData {
 		a.Files = filesAt(v.data, be.Offset, v.p.DataBlockSize)
@@ -68,24 +72,25 @@ func newVerityCheck(c *cli.Context) (*verityCheck, error) {
 	if c.IsSet("repair") && (v.fec == nil || v.repair == "") {
 		return nil, usagef("--repair: want the name of a file, and --fec-device")
 	}
-	v.root, err = rootHashArgument(c)
+	v.root, err = rootHashArgument(c, "DATA", "HASH")
 	return v, err
 }
 
-// rootHashArgument is ROOT, or what --root-hash-file holds.
-func rootHashArgument(c *cli.Context) (verity.RootHash, error) {
+// rootHashArgument is the last argument, ROOT, or what --root-hash-file holds; other arguments stand before
+// it.
+func rootHashArgument(c *cli.Context, before ...string) (verity.RootHash, error) {
 	name := c.String("root-hash-file")
 	if name == "" {
-		if err := wantArgs(c, "DATA", "HASH", "ROOT"); err != nil {
+		if err := wantArgs(c, append(before, "ROOT")...); err != nil {
 			return verity.RootHash{}, err
 		}
-		root, err := verity.ParseRootHash(c.Args().Get(2))
+		root, err := verity.ParseRootHash(c.Args().Get(len(before)))
 		if err != nil {
 			return root, usagef("%w", err)
 		}
 		return root, nil
 	}
-	if err := wantArgs(c, "DATA", "HASH"); err != nil {
+	if err := wantArgs(c, before...); err != nil {
 		return verity.RootHash{}, err
 	}
 	f, err := os.Open(name)
@@ -164,6 +169,22 @@ func (v *verityCheck) checkOutput() error {
 		err = usagef("--repair %s: want a regular file or none", v.repair)
 	}
 	return err
+}
+
+// unsigned is the end of a verification whose signature does not stand; without an answer about it, err is
+// no verdict.
+func (v *verityCheck) unsigned(e *env, signature *signatureAnswer, err error) error {
+	if signature == nil {
+		return err
+	}
+	a := newVerityAnswer(v.p)
+	verified := false
+	a.RootHash, a.Signature = &v.root, signature
+	a.Verified, a.Reason, a.Detail = &verified, "signature", err.Error()
+	if perr := printVerity(e, v.hash.Name(), a); perr != nil {
+		return perr
+	}
+	return verdict(exitUnverified, a.Reason, "%w", err)
 }
 
 // print prints the answer and turns it into the exit code. Data that was repaired is verified.
