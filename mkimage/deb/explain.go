@@ -1,9 +1,39 @@
 package deb
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
+
+// An UnmetError says that a package lacks something: a dependency that no candidate satisfies, or the absence
+// of a package it conflicts with.
+type UnmetError struct {
+	By    string     // the package; "" for the spec
+	Alts  []Relation // what it wants; nil for a conflict
+	Other string     // the package it conflicts with
+	why   error      // why nothing satisfies Alts, or nil
+	text  string
+}
+
+func (e *UnmetError) Error() string {
+	if e.why != nil {
+		return e.text + ": " + e.why.Error()
+	}
+	return e.text
+}
+
+// Unwrap returns what made the dependency impossible.
+func (e *UnmetError) Unwrap() error { return e.why }
+
+// Root returns the UnmetError at the bottom of err, or nil.
+func Root(err error) *UnmetError {
+	var last *UnmetError
+	for errors.As(err, &last) {
+		err = last.why
+	}
+	return last
+}
 
 // check says what is wrong with a set of packages: nothing, unless a protected one lacks something.
 func (s *state) check(ps []*Package) error {
@@ -22,7 +52,7 @@ func (s *state) check(ps []*Package) error {
 	for _, p := range ps {
 		for _, alts := range p.Depends {
 			if !s.satisfied(alts) {
-				return s.missing(want{alts, "package " + p.Name})
+				return s.missing(want{alts, p.Name})
 			}
 		}
 	}
@@ -31,26 +61,20 @@ func (s *state) check(ps []*Package) error {
 
 // missing says why nothing satisfies w: a candidate that was given up, or one of the wrong version, is named.
 func (s *state) missing(w want) error {
-	for _, a := range w.alts {
-		c, ok := s.byName[a.Name]
-		if !ok || !a.satisfiedBy(c.Version) {
-			continue
-		}
-		if why := s.at(a.Name).why; why != nil {
-			return fmt.Errorf("package %s, wanted by %s: %w", joinAlts(w.alts), w.by, why)
+	e := &UnmetError{By: w.by, Alts: w.alts, text: fmt.Sprintf("package %s, wanted by package %s", joinAlts(w.alts), w.by)}
+	for _, name := range s.satisfying(w.alts) {
+		if e.why = s.at(name).why; e.why != nil {
+			return e
 		}
 	}
 	for _, a := range w.alts {
-		for _, v := range s.provides[a.Name] {
-			if why := s.at(v.p.Name).why; why != nil && a.satisfiedBy(v.version) {
-				return fmt.Errorf("package %s, wanted by %s: %w", joinAlts(w.alts), w.by, why)
-			}
-		}
 		if c, ok := s.byName[a.Name]; ok {
-			return fmt.Errorf("package %s, wanted by %s: the candidate is %s%s, of priority %d", joinAlts(w.alts), w.by, c.Version, ofSuite(c.Package), c.pin)
+			e.text += fmt.Sprintf(": the candidate is %s%s, of priority %d", c.Version, ofSuite(c.Package), c.pin)
+			return e
 		}
 	}
-	return fmt.Errorf("package %s, wanted by %s, is in none of the suites", joinAlts(w.alts), w.by)
+	e.text += ", is in none of the suites"
+	return e
 }
 
 func ofSuite(p *Package) string {
@@ -71,7 +95,7 @@ func joinAlts(alts []Relation) string {
 // conflict says by what p excludes q, or nil.
 func conflict(p, q *Package) error {
 	if name := excludes(p, q); name != "" {
-		return fmt.Errorf("package %s conflicts with package %s%s", p.Name, q.Name, name)
+		return &UnmetError{By: p.Name, Other: q.Name, text: fmt.Sprintf("package %s conflicts with package %s%s", p.Name, q.Name, name)}
 	}
 	return nil
 }

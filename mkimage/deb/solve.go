@@ -35,7 +35,7 @@ func (s *state) chosen(name string) bool { st := s.status[name]; return st != ni
 // A want is a dependency that somebody has.
 type want struct {
 	alts []Relation
-	by   string
+	by   string // name of a package
 }
 
 // Resolve returns the packages that roots need, roots included, sorted by name. Recommends are not
@@ -123,7 +123,7 @@ func (s *state) satisfiable(p *Package, st *status) bool {
 			continue
 		}
 		if !st.protected {
-			s.giveUp(st, s.missing(want{alts, "package " + p.Name}))
+			s.giveUp(st, s.missing(want{alts, p.Name}))
 		}
 		return false
 	}
@@ -168,7 +168,7 @@ func (s *state) follow(p *Package, settled, early bool) error {
 		if s.satisfied(alts) && !settled {
 			continue
 		}
-		if err := s.need(want{alts, "package " + p.Name}, settled); err != nil {
+		if err := s.need(want{alts, p.Name}, settled); err != nil {
 			if failed = cmp.Or(failed, err); early {
 				break
 			}
