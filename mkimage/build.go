@@ -10,7 +10,6 @@ package mkimage
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -43,6 +42,7 @@ type Inputs struct {
 	Platforms     json.RawMessage
 
 	Root       *tree.Tree // the root file system
+	Models     []ModelInput
 	KernelTree *tree.Tree // what the kernel package holds: modules
 	Kernel     []byte     // vmlinuz
 	Modules    []string   // to load in the initrd, by name; dependencies are found
@@ -72,6 +72,7 @@ type builder struct {
 	dir string // being filled
 	log *slog.Logger
 
+	root    *tree.Tree // in.Root with what Build adds
 	initrd  []byte
 	release string // of the kernel
 	m       Manifest
@@ -91,7 +92,10 @@ func Build(ctx context.Context, in Inputs, out string, log *slog.Logger) (*Manif
 	}
 	defer d.Abort()
 	b := &builder{in: in, dir: d.Path, log: log}
-	for _, step := range []func(context.Context) error{b.buildInitrd, b.buildDisk, b.buildTransports, b.copyInputs, b.writeSBOM, b.writeManifest} {
+	if b.root, err = in.withModels(); err != nil {
+		return nil, err
+	}
+	for _, step := range []func(context.Context) error{b.buildInitrd, b.buildModels, b.buildDisk, b.buildTransports, b.copyInputs, b.writeSBOM, b.writeManifest} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -156,11 +160,11 @@ func derive(purpose string, parts ...[]byte) [32]byte {
 // the command line that names the root hash, the UKI that holds the command line, and the ESP and
 // partition table around them.
 func (b *builder) buildDisk(ctx context.Context) error {
-	image, err := erofs.Plan(b.in.Root, erofs.Options{Epoch: b.in.Epoch, Label: b.in.Name[:min(16, len(b.in.Name))]})
+	image, err := erofs.Plan(b.root, erofs.Options{Epoch: b.in.Epoch, Label: b.in.Name[:min(16, len(b.in.Name))]})
 	if err != nil {
 		return err
 	}
-	p := b.verityParams(image)
+	p := verityParams(b.in.Name, image)
 	hashSize, err := verity.HashFileSize(p)
 	if err != nil {
 		return err
@@ -175,7 +179,7 @@ func (b *builder) buildDisk(ctx context.Context) error {
 		return err
 	}
 	defer f.Close()
-	root, err := writeRoot(ctx, f, image, layout, p)
+	root, err := writeVerity(ctx, f, image, layout.Root, layout.Hash, p)
 	if err != nil {
 		return err
 	}
@@ -196,13 +200,13 @@ func (b *builder) buildDisk(ctx context.Context) error {
 	if err := b.write("uki.efi", "uki", uefi); err != nil {
 		return err
 	}
-	return errors.Join(b.hashDisk(ctx, f), f.Close())
+	return errors.Join(b.hashFile(ctx, f, "disk.raw", "disk"), f.Close())
 }
 
 // verityParams derives salt and UUID: the salt from the name, so that two images share no tree blocks by
 // accident; the UUID, which only the unread superblock holds, from the file system's.
-func (b *builder) verityParams(image *erofs.Image) verity.Params {
-	salt := derive("verity salt", []byte(b.in.Name))
+func verityParams(name string, image *erofs.Image) verity.Params {
+	salt := derive("verity salt", []byte(name))
 	fs := image.UUID()
 	id := derive("verity uuid", fs[:], salt[:])
 	p := verity.Params{DataBlocks: uint64(image.Size() / verity.BlockSize), Salt: salt[:], UUID: [16]byte(id[:16])}
@@ -210,29 +214,14 @@ func (b *builder) verityParams(image *erofs.Image) verity.Params {
 	return p
 }
 
-func writeRoot(ctx context.Context, f *os.File, image *erofs.Image, layout *disk.Layout, p verity.Params) (verity.RootHash, error) {
-	w, err := verity.NewWriter(io.NewOffsetWriter(f, layout.Hash.Offset), p)
-	if err != nil {
-		return verity.RootHash{}, err
-	}
-	_, err = image.WriteTo(ctx, io.MultiWriter(io.NewOffsetWriter(f, layout.Root.Offset), w))
-	root, cerr := w.Close()
-	if err != nil {
-		return verity.RootHash{}, err
-	}
-	return root, cerr
-}
-
 // describeVerity fills in the manifest's parameters and the command line that carries them.
 func (b *builder) describeVerity(p verity.Params, root verity.RootHash, rootSize, hashSize int64) {
-	v := VerityParams{Algorithm: "sha256", RootHash: Digest(root.Bytes()), Salt: hex.EncodeToString(p.Salt), UUID: verity.FormatUUID(p.UUID),
-		DataBlockSize: verity.BlockSize, HashBlockSize: verity.BlockSize, DataBlocks: p.DataBlocks, HashStart: 1, HashSize: hashSize}
 	scrub := 1
 	if rootSize > MaxScrub {
 		scrub = 0
 	}
-	b.m.Verity = v
-	b.m.Cmdline = fmt.Sprintf("roothash=%s tally.verity=1,%s,%d,%d,%d,%d,%s tally.scrub=%d panic=-1", root, v.Algorithm, v.DataBlockSize, v.HashBlockSize, v.DataBlocks, v.HashStart, v.Salt, scrub)
+	b.m.Verity = describe(p, root, hashSize)
+	b.m.Cmdline = fmt.Sprintf("roothash=%s tally.verity=%s tally.scrub=%d panic=-1", root, b.m.Verity.word(), scrub)
 	if words := strings.Join(strings.Fields(b.in.Cmdline), " "); words != "" {
 		b.m.Cmdline += " " + words
 	}
@@ -242,7 +231,7 @@ func (b *builder) osRelease() []byte {
 	return fmt.Appendf(nil, "ID=tally\nNAME=%q\nVERSION_ID=%q\nPRETTY_NAME=%q\n", b.in.Name, b.in.Version, b.in.Name+" "+b.in.Version)
 }
 
-func (b *builder) hashDisk(ctx context.Context, f *os.File) error {
+func (b *builder) hashFile(ctx context.Context, f *os.File, name, role string) error {
 	fi, err := f.Stat()
 	if err != nil {
 		return err
@@ -251,7 +240,7 @@ func (b *builder) hashDisk(ctx context.Context, f *os.File) error {
 	if err := copyCtx(ctx, h, io.NewSectionReader(f, 0, fi.Size())); err != nil {
 		return err
 	}
-	b.m.Artifacts = append(b.m.Artifacts, Artifact{Name: "disk.raw", Role: "disk", SHA256: Digest(h.Sum(nil)), Size: fi.Size()})
+	b.m.Artifacts = append(b.m.Artifacts, Artifact{Name: name, Role: role, SHA256: Digest(h.Sum(nil)), Size: fi.Size()})
 	return nil
 }
 

@@ -54,6 +54,7 @@ type Manifest struct {
 	Sources   Ref             `json:"sources"`
 	Artifacts []Artifact      `json:"artifacts"` // sorted by name
 	Verity    VerityParams    `json:"verity"`
+	Models    []Model         `json:"models,omitempty"` // volumes beside disk.raw, by name
 	Cmdline   string          `json:"cmdline"`
 	Firmware  []Firmware      `json:"firmware"`
 	Platforms json.RawMessage `json:"platforms"`       // the spec's list, for measure; opaque here
@@ -70,7 +71,7 @@ type Ref struct {
 // An Artifact is one output file.
 type Artifact struct {
 	Name   string `json:"name"` // path below OUT, slash-separated
-	Role   string `json:"role"` // disk, uki, kernel, initrd, cmdline, firmware, spec, lock, sources, sbom, qcow2, tar.gz
+	Role   string `json:"role"` // disk, model, uki, kernel, initrd, cmdline, firmware, spec, lock, sources, sbom, qcow2, tar.gz
 	SHA256 Digest `json:"sha256"`
 	Size   int64  `json:"size"` // bytes
 }
@@ -97,7 +98,7 @@ type Firmware struct {
 
 // An Input is one thing the build read.
 type Input struct {
-	Kind     string `json:"kind"` // package, file, dir, go, module, toolchain
+	Kind     string `json:"kind"` // package, file, dir, oci, model, go, module, toolchain
 	Name     string `json:"name"`
 	Version  string `json:"version,omitempty"`
 	SHA256   Digest `json:"sha256"`

@@ -24,8 +24,9 @@ const (
 	dmReadOnly   = 1 << 0
 	dmHeaderSize = 312
 	dmTargetSize = 40
+	dmMaxName    = 127 // DM_NAME_LEN less the NUL
 
-	dmName = "tally-root"
+	dmRoot = "tally-root" // names of devices
 )
 
 // A dmTarget is the only line of a table: the first sector is 0.
@@ -37,7 +38,7 @@ type dmTarget struct {
 
 // dmRequest lays out struct dm_ioctl for a read-only device, with struct dm_target_spec behind it when
 // there is a target.
-func dmRequest(t *dmTarget) []byte {
+func dmRequest(name string, t *dmTarget) []byte {
 	le := binary.LittleEndian
 	size := dmHeaderSize
 	if t != nil {
@@ -48,7 +49,7 @@ func dmRequest(t *dmTarget) []byte {
 	le.PutUint32(b[12:], uint32(size)) // data_size
 	le.PutUint32(b[16:], dmHeaderSize) // data_start
 	le.PutUint32(b[28:], dmReadOnly)   // flags
-	copy(b[48:], dmName)
+	copy(b[48:48+dmMaxName], name)
 	if t != nil {
 		le.PutUint32(b[20:], 1) // target_count
 		spec := b[dmHeaderSize:]
@@ -60,38 +61,38 @@ func dmRequest(t *dmTarget) []byte {
 	return b
 }
 
-func dmCall(ctl *os.File, cmd uintptr, t *dmTarget) (dev uint64, err error) {
-	b := dmRequest(t)
+func dmCall(ctl *os.File, cmd uintptr, name string, t *dmTarget) (dev uint64, err error) {
+	b := dmRequest(name, t)
 	if _, _, e := syscall.Syscall(syscall.SYS_IOCTL, ctl.Fd(), cmd, uintptr(unsafe.Pointer(&b[0]))); e != 0 {
 		return 0, e
 	}
 	return binary.LittleEndian.Uint64(b[40:]), nil
 }
 
-// openVerity makes the verified device and returns its node. A block that is not as measured panics the
+// openVerity makes the verified device of that name and returns its node. A block that is not as measured panics the
 // kernel, so nothing goes on with an EIO where data should be. The same goes for blocks the disk refuses
 // to deliver (panic_on_error): else a host could choose which file cannot be read. Kernels without that
 // flag get the table without it; which kernel runs is measured too.
-func openVerity(c cmdline, data, hash string) (node string, err error) {
+func openVerity(name string, c cmdline, data, hash string) (node string, err error) {
 	ctl, err := os.OpenFile(dmControl, os.O_RDWR, 0)
 	if err != nil {
 		return "", err
 	}
 	defer ctl.Close()
-	dev, err := dmCall(ctl, dmDevCreate, nil)
+	dev, err := dmCall(ctl, dmDevCreate, name, nil)
 	if err != nil {
 		return "", fmt.Errorf("device-mapper: create: %w", err)
 	}
 	for _, flags := range [][]string{{"panic_on_corruption", "panic_on_error"}, {"panic_on_corruption"}} {
 		t := &dmTarget{Sectors: c.DataBlocks * (blockSize / 512), Type: "verity", Params: c.table(data, hash, flags...)}
-		if _, err = dmCall(ctl, dmTableLoad, t); !errors.Is(err, syscall.EINVAL) {
+		if _, err = dmCall(ctl, dmTableLoad, name, t); !errors.Is(err, syscall.EINVAL) {
 			break
 		}
 	}
 	if err != nil {
 		return "", fmt.Errorf("dm-verity: table for %d blocks: %w", c.DataBlocks, err)
 	}
-	if _, err := dmCall(ctl, dmDevSuspend, nil); err != nil {
+	if _, err := dmCall(ctl, dmDevSuspend, name, nil); err != nil {
 		return "", fmt.Errorf("dm-verity: resume: %w", err)
 	}
 	return waitForNode(dev)

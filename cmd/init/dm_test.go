@@ -22,12 +22,12 @@ func TestDMRequestIsTheKernelsStruct(t *testing.T) {
 		t.Fatalf("sizes %d and %d", dmHeaderSize, dmTargetSize)
 	}
 	for _, params := range []string{"", "1234567", "12345678", "1 254:2 254:3"} {
-		b := dmRequest(&dmTarget{Sectors: 7632, Type: "verity", Params: params})
+		b := dmRequest(dmRoot, &dmTarget{Sectors: 7632, Type: "verity", Params: params})
 		h := (*unix.DmIoctl)(unsafe.Pointer(&b[0]))
 		if h.Version != [3]uint32{4, 0, 0} || int(h.Data_size) != len(b) || h.Data_start != dmHeaderSize || h.Target_count != 1 || h.Flags != unix.DM_READONLY_FLAG {
 			t.Errorf("header %+v", h)
 		}
-		if got := string(bytes.TrimRight(b[unsafe.Offsetof(h.Name):unsafe.Offsetof(h.Uuid)], "\x00")); got != dmName {
+		if got := string(bytes.TrimRight(b[unsafe.Offsetof(h.Name):unsafe.Offsetof(h.Uuid)], "\x00")); got != dmRoot {
 			t.Errorf("name %q", got)
 		}
 		s := (*unix.DmTargetSpec)(unsafe.Pointer(&b[dmHeaderSize]))
@@ -38,7 +38,7 @@ func TestDMRequestIsTheKernelsStruct(t *testing.T) {
 			t.Errorf("parameters %q", got)
 		}
 	}
-	if b := dmRequest(nil); len(b) != dmHeaderSize || binary.LittleEndian.Uint32(b[20:]) != 0 {
+	if b := dmRequest(dmRoot, nil); len(b) != dmHeaderSize || binary.LittleEndian.Uint32(b[20:]) != 0 {
 		t.Errorf("request without target: %d bytes", len(b))
 	}
 }

@@ -45,7 +45,7 @@ func openConsole() {
 	f.Close()
 }
 
-// handOver mounts the root, empties the initramfs and executes the root's init. It returns only on
+// handOver mounts the root and its model volumes, empties the initramfs and executes the root's init. It returns only on
 // failure.
 func handOver(device string) error {
 	if err := os.MkdirAll(newRoot, 0o755); err != nil {
@@ -53,6 +53,9 @@ func handOver(device string) error {
 	}
 	if err := syscall.Mount(device, newRoot, "erofs", syscall.MS_RDONLY|syscall.MS_NODEV, ""); err != nil {
 		return fmt.Errorf("mount root: %w", err)
+	}
+	if err := mountModels(newRoot); err != nil {
+		return err
 	}
 	for _, m := range keep {
 		if err := syscall.Mount(m.path, newRoot+m.path, "", syscall.MS_MOVE, ""); err != nil {

@@ -9,7 +9,9 @@
 //  4. find the partitions whose PARTUUIDs are the halves of the root hash
 //  5. open them with dm-verity, which stops the machine at the first block that is not as measured
 //  6. with tally.scrub=1, read every block before anything is used
-//  7. mount the root (EROFS, read-only, nodev), empty the initramfs, execute /sbin/init
+//  7. mount the root (EROFS, read-only, nodev)
+//  8. open and mount the model volumes that the root's /etc/tally/models names, each by its root hash
+//  9. empty the initramfs, execute /sbin/init
 //
 // What the host controls (disks, partition tables, devices that never appear) is read strictly and
 // proves nothing: only the root hash does, and it is measured with the command line. The verity
@@ -63,24 +65,31 @@ func boot() (err error) {
 		return err
 	}
 	say("%d modules loaded", n)
-	data, hash, err := waitForPartitions(sysfs, c.RootHash, diskWait)
+	dev, err := openVolume(dmRoot, c)
 	if err != nil {
 		return err
 	}
-	if need := c.DataBlocks * blockSize; data.Bytes < need {
-		return fmt.Errorf("partition %s: %d bytes, want at least %d for %d blocks", data.Name, data.Bytes, need, c.DataBlocks)
-	}
-	dev, err := openVerity(c, data.Dev, hash.Dev)
-	if err != nil {
-		return err
-	}
-	say("verity on %s and %s: %d blocks", data.Name, hash.Name, c.DataBlocks)
 	if c.Scrub {
 		if err := scrub(dev, c.DataBlocks*blockSize, say); err != nil {
 			return err
 		}
 	}
 	return handOver(dev)
+}
+
+// openVolume finds the two partitions of a root hash and opens them as one verified device.
+func openVolume(name string, c cmdline) (dev string, err error) {
+	data, hash, err := waitForPartitions(sysfs, c.RootHash, diskWait)
+	if err != nil {
+		return "", err
+	}
+	if need := c.DataBlocks * blockSize; data.Bytes < need {
+		return "", fmt.Errorf("partition %s: %d bytes, want at least %d for %d blocks", data.Name, data.Bytes, need, c.DataBlocks)
+	}
+	if dev, err = openVerity(name, c, data.Dev, hash.Dev); err == nil {
+		say("verity on %s and %s: %d blocks", data.Name, hash.Name, c.DataBlocks)
+	}
+	return dev, err
 }
 
 // say prints one line on the console.

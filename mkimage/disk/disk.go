@@ -144,20 +144,22 @@ func writeSparse(w io.WriterAt, b []byte, off int64) error {
 }
 
 func (l *Layout) writeGPT(f *os.File, rootHash [32]byte) error {
-	part := func(index int, name string, typ gpt.Type, guid string, a Area, attr uint64) *gpt.Partition {
-		return &gpt.Partition{Index: index, Name: name, Type: typ, GUID: guid, Attributes: attr,
-			Start: uint64(a.Offset / sectorSize), End: uint64((a.Offset+a.Size)/sectorSize - 1)}
-	}
-	t := &gpt.Table{
-		LogicalSectorSize: sectorSize, PhysicalSectorSize: sectorSize, ProtectiveMBR: true,
-		GUID: guidText(derive(l.spec.Name, "disk")),
-		Partitions: []*gpt.Partition{
-			part(1, "esp", gpt.EFISystemPartition, guidText(derive(l.spec.Name, "esp")), l.ESP, 0),
-			part(2, "root", typeRoot, guidText([16]byte(rootHash[:16])), l.Root, attrReadOnly),
-			part(3, "root-verity", typeVerity, guidText([16]byte(rootHash[16:])), l.Hash, attrReadOnly),
-		},
-	}
-	if err := t.Write(noSync{f, f}, l.Size); err != nil {
+	return writeTable(f, l.Size, guidText(derive(l.spec.Name, "disk")), []*gpt.Partition{
+		partition(1, "esp", gpt.EFISystemPartition, guidText(derive(l.spec.Name, "esp")), l.ESP, 0),
+		partition(2, "root", typeRoot, guidText([16]byte(rootHash[:16])), l.Root, attrReadOnly),
+		partition(3, "root-verity", typeVerity, guidText([16]byte(rootHash[16:])), l.Hash, attrReadOnly),
+	})
+}
+
+func partition(index int, name string, typ gpt.Type, guid string, a Area, attr uint64) *gpt.Partition {
+	return &gpt.Partition{Index: index, Name: name, Type: typ, GUID: guid, Attributes: attr,
+		Start: uint64(a.Offset / sectorSize), End: uint64((a.Offset+a.Size)/sectorSize - 1)}
+}
+
+// writeTable writes protective MBR and GPT of a disk of size bytes.
+func writeTable(f *os.File, size int64, guid string, partitions []*gpt.Partition) error {
+	t := &gpt.Table{LogicalSectorSize: sectorSize, PhysicalSectorSize: sectorSize, ProtectiveMBR: true, GUID: guid, Partitions: partitions}
+	if err := t.Write(noSync{f, f}, size); err != nil {
 		return err
 	}
 	// UEFI 2.10, table 5.4: the CHS fields of the protective entry, which go-diskfs leaves zero.

@@ -1,0 +1,87 @@
+//go:build linux && amd64
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const modelLine = "tiny srv/models/tiny roothash=" + noHash + " tally.verity=1,sha256,4096,4096,12,1,aa00\n"
+
+const noHash = "0000000000000000000000000000000000000000000000000000000000000000"
+
+func TestParseModels(t *testing.T) {
+	all, err := parseModels(modelsHead + "\n" + modelLine)
+	if err != nil || len(all) != 1 || all[0].Name != "tiny" || all[0].Mount != "srv/models/tiny" || all[0].Volume.RootHash != noHash || all[0].Volume.DataBlocks != 12 ||
+		all[0].Volume.HashStart != 1 || all[0].Volume.Salt != "aa00" {
+		t.Errorf("%+v, %v", all, err)
+	}
+	for _, c := range []struct{ old, new, want string }{
+		{modelsHead, "tally.models/v2", "want the line tally.models/v1"},
+		{"aa00\n", "aa00", "whole lines"},
+		{modelLine, "", "1 words"},
+		{modelLine, "\n", "want NAME MOUNT"},
+		{"tiny ", "Tiny ", `name "Tiny": want lower-case`},
+		{"tiny ", "../x ", `name "../x"`},
+		{"tiny ", strings.Repeat("a", 65) + " ", "name"},
+		{" srv/models/tiny", " /srv", `mount point "/srv": want a clean path below the root`},
+		{" srv/models/tiny", " ../srv", `mount point "../srv"`},
+		{" srv/models/tiny", " .", `mount point "."`},
+		{" srv/models/tiny", "  ", "5 words"},
+		{"roothash=" + noHash, "roothash=" + noHash[1:], "want 64 lower-case hex digits"},
+		{"roothash=", "usrhash=", `want roothash=`},
+		{"tally.verity=1", "tally.verity=0", "want 1,sha256,4096,4096"},
+		{",12,", ",0,", "data blocks"},
+		{"aa00", "AA", "salt"},
+		{modelLine, modelLine + modelLine, "line 3: name, mount point or root hash of tiny again"},
+		{modelLine, modelLine + strings.NewReplacer("tiny ", "other ", "srv", "opt").Replace(modelLine), "line 3: name, mount point or root hash of tiny again"},
+		{modelLine, strings.Repeat("x", 70000), "more than 65536 bytes"},
+	} {
+		text := strings.Replace(modelsHead+"\n"+modelLine, c.old, c.new, 1)
+		if _, err := parseModels(text); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%.80q: error %v, want one with %q", c.new, err, c.want)
+		}
+	}
+}
+
+func TestReadModels(t *testing.T) {
+	root := t.TempDir()
+	if all, err := readModels(root); err != nil || all != nil {
+		t.Errorf("no file: %v, %v", all, err)
+	}
+	name := filepath.Join(root, modelsFile)
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/etc/passwd", name); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readModels(root); err == nil || !strings.Contains(err.Error(), "no regular file") {
+		t.Errorf("a link: %v", err)
+	}
+	os.Remove(name)
+	if err := os.WriteFile(name, []byte(modelsHead+"\n"+modelLine), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := readModels(root); err != nil || len(all) != 1 {
+		t.Errorf("%v, %v", all, err)
+	}
+}
+
+func FuzzParseModels(f *testing.F) {
+	f.Add(modelsHead + "\n" + modelLine)
+	f.Fuzz(func(t *testing.T, s string) {
+		all, err := parseModels(s)
+		if err != nil {
+			return
+		}
+		for _, m := range all {
+			if !filepath.IsLocal(m.Mount) || m.Volume.RootHash == "" || m.Volume.DataBlocks == 0 {
+				t.Errorf("%q gives %+v", s, m)
+			}
+		}
+	})
+}
