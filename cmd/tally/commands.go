@@ -14,6 +14,7 @@ func commands(e *env) []*cli.Command {
 		releaseCommand(e),
 		logCommand(e),
 		rebuildCommand(e),
+		compareCommand(e),
 		runCommand(e),
 		connectCommand(e),
 		verityCommand(e),

@@ -217,3 +217,11 @@ func (m *Image) read(b []byte, off int64) error {
 }
 
 func roundUp(n, unit int64) int64 { return (n + unit - 1) / unit * unit }
+
+// Data is the byte offset of the inode's blocks in the image; 0 when it has none, or only a tail.
+func (n *Inode) Data() int64 {
+	if n.plain == 0 {
+		return 0
+	}
+	return n.start
+}

@@ -1,0 +1,337 @@
+package compare
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+)
+
+// maxWhole is the largest thing read into memory as a whole: a UKI, an initrd, a source archive.
+const maxWhole = 1 << 30
+
+// maxDifferences bounds the memory of a comparison; what is beyond is counted.
+const maxDifferences = 500_000
+
+// Options say how to compare. The zero Options are fine.
+type Options struct {
+	// Owner names the input that a path of the root file system (or of a tree) comes from, on side A and on side
+	// B, e.g. "package libc6 2.41-12"; "" for unknown. Either may be nil. Paths begin with "/".
+	Owner [2]func(path string) string
+	// PerCause is how many differences of one kind and cause are listed in full; 0 means 20, less than 0 all.
+	PerCause int
+	// Ignore names fields of directory trees that do not count: mtime, owner, mode. Images ignore nothing.
+	Ignore map[string]bool
+}
+
+// ErrKinds is wrapped by Paths when a directory is to be compared with a file.
+var ErrKinds = errors.New("want two directories or two files")
+
+// A comparer is one comparison.
+type comparer struct {
+	ctx       context.Context
+	opt       Options
+	r         *Report
+	all       []Difference
+	pending   []string               // of all: not "": follows from the root file systems if they differ, else has this cause
+	rootSeen  bool                   // root file systems were compared and differ
+	explained map[[2][32]byte]string // nested things that were explained already, and where
+	parts     map[string]string      // measured parts that differ, and why
+	partOwner map[string]string      // inputs that kernel, stub and firmware come from
+}
+
+func newComparer(ctx context.Context, a, b, kind string, opt Options) *comparer {
+	if opt.PerCause == 0 {
+		opt.PerCause = 20
+	}
+	return &comparer{ctx: ctx, opt: opt, explained: map[[2][32]byte]string{}, parts: map[string]string{}, partOwner: map[string]string{},
+		r: &Report{Schema: Schema, A: a, B: b, Kind: kind, Artifacts: []Artifact{}, Inputs: []Input{}, Causes: []Cause{}, Differences: []Difference{}, Registers: []Register{}, Notes: []string{}}}
+}
+
+// Paths compares two files or two directories; two directories with a manifest.json each are outputs of
+// builds. An error means that something could not be read at all.
+func Paths(ctx context.Context, a, b string, opt Options) (*Report, error) {
+	x, err := os.Stat(a)
+	if err != nil {
+		return nil, err
+	}
+	y, err := os.Stat(b)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case x.IsDir() != y.IsDir():
+		return nil, fmt.Errorf("%s, %s: a directory and a file: %w", a, b, ErrKinds)
+	case !x.IsDir():
+		return files(ctx, a, b, opt)
+	case isOutput(a) && isOutput(b):
+		return outputDirs(ctx, a, b, opt)
+	}
+	return directories(ctx, a, b, opt)
+}
+
+func isOutput(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, manifestName))
+	return err == nil
+}
+
+// files compares two files of any kind.
+func files(ctx context.Context, a, b string, opt Options) (*Report, error) {
+	x, closeX, err := openFile(a)
+	if err != nil {
+		return nil, err
+	}
+	defer closeX()
+	y, closeY, err := openFile(b)
+	if err != nil {
+		return nil, err
+	}
+	defer closeY()
+	c := newComparer(ctx, a, b, kindOf(x), opt)
+	if kindOf(y) != c.r.Kind {
+		c.r.Kind = kindFile
+	}
+	same, err := equal(ctx, x, y)
+	if err != nil {
+		return nil, err
+	}
+	if !same {
+		if err := c.container("", x, y); err != nil {
+			return nil, err
+		}
+		c.standalone()
+	}
+	return c.finish(same), nil
+}
+
+func openFile(path string) (source, func(), error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	fi, err := f.Stat()
+	size := int64(0)
+	if err == nil {
+		size = fi.Size()
+		if !fi.Mode().IsRegular() { // a block device has no size but its end
+			size, err = f.Seek(0, io.SeekEnd)
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return io.NewSectionReader(f, 0, size), func() { f.Close() }, nil
+}
+
+// container explains two things whose bytes differ. where is "" for the two arguments themselves.
+func (c *comparer) container(where string, a, b source) error {
+	if err := c.ctx.Err(); err != nil {
+		return err
+	}
+	d := Difference{Layer: LayerArtifact, Where: where}
+	if key, ok := c.key(a, b); ok {
+		if first, again := c.explained[key]; again {
+			c.follows(d, "content", sizeText(a), sizeText(b), "the same two as in "+orThis(first))
+			return nil
+		}
+		c.explained[key] = where
+	}
+	if kindOf(a) != kindOf(b) {
+		c.add(d, "type", kindOf(a), kindOf(b), "another type of file")
+		return nil
+	}
+	before := len(c.all)
+	err := c.structure(where, kindOf(a), a, b)
+	if errors.Is(err, errNotRead) {
+		c.note("%s: %v: compared as bytes", orThis(where), err)
+		err = nil
+	}
+	if err != nil || len(c.all) > before {
+		return err
+	}
+	return c.content(d, a, b)
+}
+
+// structure takes two things of one kind apart.
+func (c *comparer) structure(where, kind string, a, b source) error {
+	switch kind {
+	case kindDisk:
+		return c.disks(where, a, b)
+	case kindUKI:
+		return c.ukis(where, a, b)
+	case kindCPIO:
+		return c.cpios(where, a, b)
+	case kindErofs:
+		return c.roots(where, a, b)
+	case kindTar:
+		return c.tars(where, a, b)
+	}
+	return nil
+}
+
+// errNotRead is wrapped when one side cannot be taken apart; its bytes can be compared all the same.
+var errNotRead = errors.New("not readable")
+
+// unread says which side could not be taken apart.
+func unread(side string, err error) error { return fmt.Errorf("%s: %w: %w", side, errNotRead, err) }
+
+// key identifies two contents, when hashing them is cheap.
+func (c *comparer) key(a, b source) (key [2][32]byte, ok bool) {
+	if a.Size() > 64<<20 || b.Size() > 64<<20 {
+		return key, false
+	}
+	for i, s := range []source{a, b} {
+		h := sha256.New()
+		if _, err := io.Copy(h, io.NewSectionReader(s, 0, s.Size())); err != nil {
+			return key, false
+		}
+		h.Sum(key[i][:0])
+	}
+	return key, true
+}
+
+func orThis(where string) string {
+	if where == "" {
+		return "the two files"
+	}
+	return where
+}
+
+func within(where, inner string) string {
+	if where == "" {
+		return inner
+	}
+	return where + ", " + inner
+}
+
+func sizeText(s source) string { return fmt.Sprintf("%d bytes", s.Size()) }
+
+func (c *comparer) note(format string, args ...any) {
+	c.r.Notes = append(c.r.Notes, fmt.Sprintf(format, args...))
+}
+
+// add records a difference. One that an input which changed owns has that as its cause.
+func (c *comparer) add(d Difference, field, a, b, cause string) {
+	d.Field, d.A, d.B, d.Cause = field, a, b, cause
+	if strings.Contains(d.Owner, " -> ") {
+		d.Cause = d.Owner
+	}
+	c.record(d, "")
+}
+
+// follows records a difference that is a consequence of another.
+func (c *comparer) follows(d Difference, field, a, b, cause string) {
+	d.Field, d.A, d.B, d.Cause, d.Follows = field, a, b, cause, true
+	c.record(d, "")
+}
+
+// followsRoot records a difference that is a consequence of the root file systems if they differ. otherwise is
+// its cause if they do not.
+func (c *comparer) followsRoot(d Difference, field, a, b, cause, otherwise string) {
+	d.Field, d.A, d.B, d.Cause = field, a, b, cause
+	c.record(d, otherwise)
+}
+
+func (c *comparer) record(d Difference, pending string) {
+	if d.Layer == LayerTree && c.opt.Ignore[d.Field] {
+		return
+	}
+	if len(c.all) >= maxDifferences {
+		c.r.Omitted++
+		return
+	}
+	c.all, c.pending = append(c.all, d), append(c.pending, pending)
+}
+
+// finish sorts, counts causes and cuts long lists.
+func (c *comparer) finish(same bool) *Report {
+	r := c.r
+	if r.Equal = same; !same {
+		r.Reason = "bytes"
+	}
+	for i := range c.all {
+		switch {
+		case c.pending[i] == "":
+		case c.rootSeen:
+			c.all[i].Follows = true
+		default:
+			c.all[i].Cause = c.pending[i]
+		}
+	}
+	sort.SliceStable(c.all, func(i, j int) bool { return rank(c.all[i].Layer) < rank(c.all[j].Layer) })
+	c.causes()
+	listed := map[[4]string]int{}
+	for _, d := range c.all {
+		k := [4]string{d.Layer, d.Where, d.Field, d.Cause}
+		if listed[k]++; c.opt.PerCause > 0 && listed[k] > c.opt.PerCause {
+			r.Omitted++
+			continue
+		}
+		r.Differences = append(r.Differences, d)
+	}
+	r.Registers = c.registers()
+	return r
+}
+
+func rank(layer string) int {
+	for i, l := range layers {
+		if l == layer {
+			return i
+		}
+	}
+	return len(layers)
+}
+
+// causes counts what is no consequence. Changed inputs come first: everything else may follow from them.
+func (c *comparer) causes() {
+	index := map[string]int{}
+	add := func(cause, example string, count int) {
+		i, ok := index[cause]
+		if !ok {
+			i = len(c.r.Causes)
+			index[cause] = i
+			c.r.Causes = append(c.r.Causes, Cause{Cause: cause, Example: example})
+		}
+		c.r.Causes[i].Count += count
+	}
+	for _, in := range inputCauses(c.r.Inputs) {
+		add(in, "inputs", 1)
+	}
+	inputs := len(c.r.Causes)
+	for _, d := range c.all {
+		if !d.Follows {
+			add(d.Cause, strings.Trim(within(d.Where, d.Path), ", "), 1)
+		}
+	}
+	rest := c.r.Causes[inputs:]
+	sort.SliceStable(rest, func(i, j int) bool { return rest[i].Count > rest[j].Count })
+}
+
+// owner names the input that a path comes from, on both sides when they do not agree.
+func (c *comparer) owner(base Difference, path string) string {
+	if base.Layer != LayerErofs && base.Layer != LayerTree || c.opt.Owner[0] == nil || c.opt.Owner[1] == nil {
+		return base.Owner
+	}
+	return change(c.opt.Owner[0](path), c.opt.Owner[1](path))
+}
+
+// change is "package x 1 -> 2" for "package x 1" and "package x 2", and both texts in full for others.
+func change(a, b string) string {
+	switch {
+	case a == b || b == "":
+		return a
+	case a == "":
+		return b
+	}
+	i, j := strings.LastIndexByte(a, ' '), strings.LastIndexByte(b, ' ')
+	if i > 0 && j > 0 && a[:i] == b[:j] {
+		return a + " -> " + b[j+1:]
+	}
+	return a + " -> " + b
+}

@@ -1,0 +1,111 @@
+package compare_test
+
+import (
+	"crypto/sha256"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"tally/compare"
+	"tally/mkimage"
+	"tally/mkimage/tree"
+)
+
+// TestPlantedCauses plants one cause each into a build and wants it named, first and in words, with the path that
+// it is at, and nothing else called a cause.
+func TestPlantedCauses(t *testing.T) {
+	base := build(t, nil)
+	root := func(f func(tr *tree.Tree)) func(*mkimage.Inputs) {
+		return func(in *mkimage.Inputs) { f(in.Root) }
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*mkimage.Inputs)
+		cause  string
+		at     string // example of the cause
+		others int    // further causes that are right
+	}{
+		{"time", root(func(tr *tree.Tree) { edit(t, tr, "etc/motd", func(e *tree.Entry) { e.MTime++ }) }), "mtime (a clock", "/etc/motd", 0},
+		{"umask", root(func(tr *tree.Tree) { edit(t, tr, "etc/motd", func(e *tree.Entry) { e.Mode = 0o600 }) }), "mode bits (umask)", "/etc/motd", 0},
+		{"changed config", root(func(tr *tree.Tree) { rewrite(t, tr, "etc/app.conf", []byte("listen = 80\nworkers = many\n")) }), "changed text or configuration", "/etc/app.conf", 0},
+		{"one byte", root(func(tr *tree.Tree) {
+			b := content(300000, 2)
+			b[123456]++
+			rewrite(t, tr, "usr/bin/big", b)
+		}), "one byte differs", "/usr/bin/big", 0},
+		{"hard link turned copy", root(func(tr *tree.Tree) {
+			n := tree.NewFile("usr/bin/app2", 0o755, content(20000, 1), "test")
+			n.MTime = epoch - 1000
+			if err := tr.Replace(n); err != nil {
+				t.Fatal(err)
+			}
+		}), "hard link in A, copy in B", "/usr/bin/app", 0},
+		{"GUID", func(in *mkimage.Inputs) { in.Name = "fixture2" }, "GUID (a random one, or one derived from another name)", "", 99},
+		{"kernel", func(in *mkimage.Inputs) { in.Kernel = kernel("6.12.2-test") }, "kernel 6.12.1-test -> 6.12.2-test", "vmlinuz", 0},
+		{"package version", func(in *mkimage.Inputs) {
+			in.List[0].Version, in.List[0].SHA256 = "1.1-1", sha256.Sum256([]byte("x"))
+			rewrite(t, in.Root, "usr/lib/libx.so.1", content(9100, 9))
+		}, "package libx1 1.0-1 -> 1.1-1", "inputs", 1},
+		{"compiler version", func(in *mkimage.Inputs) { in.List[1].Name = "go1.26.8" }, "toolchain go1.26.7 -> go1.26.8", "inputs", 0},
+		{"epoch", func(in *mkimage.Inputs) { in.Epoch += 86400 }, "another epoch in the spec", "manifest.json", 99},
+		{"stub", func(in *mkimage.Inputs) { in.Stub = stub("257.13") }, "changed text, in numbers only", "uki.efi, .sdmagic", 0},
+		{"cmdline", func(in *mkimage.Inputs) { in.Cmdline = "console=ttyS1" }, "changed command line", "cmdline", 0},
+		{"new file", root(func(tr *tree.Tree) {
+			if err := tr.Add(tree.NewFile("opt/new/file", 0o644, nil, "test")); err != nil {
+				t.Fatal(err)
+			}
+		}), "only in B", "/opt", 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := paths(t, base, build(t, c.change), compare.Options{})
+			if r.Equal || r.Reason != "bytes" || r.Kind != "output" || len(r.Causes) == 0 {
+				t.Fatalf("%+v", r)
+			}
+			i := slices.IndexFunc(r.Causes, func(x compare.Cause) bool {
+				return strings.Contains(x.Cause, c.cause) && strings.Contains(x.Example, c.at)
+			})
+			if i < 0 {
+				t.Fatalf("want a cause %q at %q, got\n%s%+v", c.cause, c.at, causes(r), r.Differences)
+			}
+			if c.others < 99 && len(r.Causes) != 1+c.others {
+				t.Errorf("want %d causes, got\n%s%+v", 1+c.others, causes(r), r.Differences)
+			}
+		})
+	}
+}
+
+// TestOwnerNamesThePackage: with owners at hand, each path of a package that changed says so.
+func TestOwnerNamesThePackage(t *testing.T) {
+	a := build(t, nil)
+	b := build(t, func(in *mkimage.Inputs) {
+		in.List[0].Version = "1.1-1"
+		rewrite(t, in.Root, "usr/lib/libx.so.1", content(9100, 9))
+	})
+	owner := func(version string) func(string) string {
+		return func(path string) string {
+			if strings.HasPrefix(path, "/usr/lib/") {
+				return "package libx1 " + version
+			}
+			return ""
+		}
+	}
+	r := paths(t, a, b, compare.Options{Owner: [2]func(string) string{owner("1.0-1"), owner("1.1-1")}})
+	if len(r.Causes) != 1 || r.Causes[0].Cause != "package libx1 1.0-1 -> 1.1-1" || r.Causes[0].Count < 2 {
+		t.Errorf("causes:\n%s", causes(r))
+	}
+	i := slices.IndexFunc(r.Differences, func(d compare.Difference) bool { return d.Path == "/usr/lib/libx.so.1" && d.Field == "content" })
+	if i < 0 || r.Differences[i].Owner != "package libx1 1.0-1 -> 1.1-1" {
+		t.Errorf("%+v", r.Differences)
+	}
+}
+
+func TestEqual(t *testing.T) {
+	a := build(t, nil)
+	for _, pair := range [][2]string{{a, build(t, nil)}, {a, a}, {filepath.Join(a, "disk.raw"), filepath.Join(a, "disk.raw")}} {
+		r := paths(t, pair[0], pair[1], compare.Options{})
+		if !r.Equal || r.Reason != "" || len(r.Differences)+len(r.Causes)+len(r.Registers)+len(r.Notes) != 0 {
+			t.Errorf("%+v", r)
+		}
+	}
+}

@@ -1,0 +1,282 @@
+package compare
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+)
+
+// A node is one path of a tree, whatever held it. Fields that a container does not know are zero on both sides.
+type node struct {
+	path, kind string // kind: file, directory, symlink, …
+	perm       uint32
+	uid, gid   uint32
+	mtime      int64 // seconds since 1970
+	nsec       uint32
+	nlink      uint32
+	target     string
+	device     string
+	xattrs     map[string]string
+	content    source // of a file
+	id         any    // names of one inode have equal ids; nil: has no other names
+	extra      []field
+}
+
+// A field is a named value that is compared as text.
+type field struct {
+	name, value, cause string
+}
+
+// A fileTree is a tree with its nodes in the order in which the container stores them.
+type fileTree struct {
+	nodes  []*node
+	byPath map[string]*node
+	groups map[any][]string    // paths of each inode with more than one name
+	orders map[string][]string // orders in which things are stored, by what is ordered: paths
+}
+
+func newTree(nodes []*node) *fileTree {
+	t := &fileTree{nodes: nodes, byPath: make(map[string]*node, len(nodes)), groups: map[any][]string{}, orders: map[string][]string{}}
+	for _, n := range nodes {
+		for i, path := 2, n.path; t.byPath[n.path] != nil; i++ { // an archive may hold a name twice
+			n.path = fmt.Sprintf("%s (%d)", path, i)
+		}
+		t.byPath[n.path] = n
+		if n.id != nil {
+			t.groups[n.id] = append(t.groups[n.id], n.path)
+		}
+	}
+	for id, paths := range t.groups {
+		if len(paths) < 2 {
+			delete(t.groups, id)
+		}
+		sort.Strings(paths)
+	}
+	return t
+}
+
+// others are the names of n's inode, n's own included; nil when it has one only.
+func (t *fileTree) others(n *node) []string {
+	if n.id == nil {
+		return nil
+	}
+	return t.groups[n.id]
+}
+
+// trees compares two trees. base is what every difference has in common: layer and container.
+func (c *comparer) trees(base Difference, a, b *fileTree) error {
+	c.onlyIn(base, a, b, true)
+	c.onlyIn(base, b, a, false)
+	linked := map[string]bool{}
+	for _, x := range a.nodes {
+		y := b.byPath[x.path]
+		if y == nil {
+			continue
+		}
+		d := base
+		d.Path, d.Owner = x.path, c.owner(base, x.path)
+		if x.kind != y.kind {
+			c.add(d, "type", x.kind, y.kind, "another type of file")
+			continue
+		}
+		c.fields(d, x, y)
+		c.links(d, a, b, x, y, linked)
+		if err := c.contents(d, x, y); err != nil {
+			return err
+		}
+	}
+	c.order(base, a, b)
+	return nil
+}
+
+// onlyIn reports what is in a alone: the top of each subtree, with the number of entries below it.
+func (c *comparer) onlyIn(base Difference, a, b *fileTree, isA bool) {
+	below := map[string]int{}
+	var tops []*node
+	for _, n := range a.nodes {
+		if b.byPath[n.path] != nil {
+			continue
+		}
+		top := n.path
+		for p := parent(top); p != "" && p != "/" && b.byPath[p] == nil && a.byPath[p] != nil; p = parent(p) {
+			top = p
+		}
+		if top == n.path {
+			tops = append(tops, n)
+		} else {
+			below[top]++
+		}
+	}
+	for _, n := range tops {
+		d := base
+		d.Path, d.Owner = n.path, c.owner(base, n.path)
+		text := describe(n)
+		if k := below[n.path]; k > 0 {
+			text += fmt.Sprintf(", and %d entries below", k)
+		}
+		if isA {
+			c.add(d, "entry", text, "", "only in A")
+		} else {
+			c.add(d, "entry", "", text, "only in B")
+		}
+	}
+}
+
+func parent(path string) string {
+	i := strings.LastIndexByte(path, '/')
+	return path[:max(i, 0)]
+}
+
+func describe(n *node) string {
+	switch {
+	case n.content != nil:
+		return fmt.Sprintf("%s, %d bytes", n.kind, n.content.Size())
+	case n.target != "":
+		return fmt.Sprintf("%s to %q", n.kind, n.target)
+	}
+	return n.kind
+}
+
+// fields compares everything but contents and links.
+func (c *comparer) fields(d Difference, x, y *node) {
+	if x.perm != y.perm {
+		c.add(d, "mode", fmt.Sprintf("%04o", x.perm), fmt.Sprintf("%04o", y.perm), modeCause(x.perm, y.perm))
+	}
+	if x.uid != y.uid || x.gid != y.gid {
+		c.add(d, "owner", fmt.Sprintf("%d:%d", x.uid, x.gid), fmt.Sprintf("%d:%d", y.uid, y.gid), "owner (the user who built)")
+	}
+	if x.mtime != y.mtime || x.nsec != y.nsec {
+		c.add(d, "mtime", timeText(x.mtime, x.nsec), timeText(y.mtime, y.nsec), "mtime (a clock or a time of unpacking)")
+	}
+	if x.target != y.target {
+		c.add(d, "target", x.target, y.target, "symlink target")
+	}
+	if x.device != y.device {
+		c.add(d, "device", x.device, y.device, "device number")
+	}
+	c.pairs(d, x.extra, y.extra)
+	for _, name := range unionKeys(x.xattrs, y.xattrs) {
+		v, inA := x.xattrs[name]
+		w, inB := y.xattrs[name]
+		if v != w || inA != inB {
+			c.add(d, "xattr "+name, hexOr(v, inA), hexOr(w, inB), "extended attribute")
+		}
+	}
+}
+
+// pairs compares two lists of fields with the same names in the same order.
+func (c *comparer) pairs(d Difference, x, y []field) {
+	for i := range min(len(x), len(y)) {
+		if x[i].name == y[i].name && x[i].value != y[i].value {
+			c.add(d, x[i].name, x[i].value, y[i].value, x[i].cause)
+		}
+	}
+}
+
+func unionKeys(a, b map[string]string) []string {
+	var all []string
+	for k := range a {
+		all = append(all, k)
+	}
+	for k := range b {
+		if _, both := a[k]; !both {
+			all = append(all, k)
+		}
+	}
+	sort.Strings(all)
+	return all
+}
+
+func hexOr(v string, there bool) string {
+	if !there {
+		return ""
+	}
+	return fmt.Sprintf("0x%.64x", v)
+}
+
+func timeText(sec int64, nsec uint32) string {
+	return time.Unix(sec, int64(nsec%1e9)).UTC().Format(time.RFC3339Nano)
+}
+
+// links compares which paths are names of one inode, once for each group of names.
+func (c *comparer) links(d Difference, a, b *fileTree, x, y *node, done map[string]bool) {
+	p, q := a.others(x), b.others(y)
+	if slices.Equal(p, q) {
+		if x.nlink != y.nlink && x.kind != "directory" {
+			c.add(d, "link count", fmt.Sprint(x.nlink), fmt.Sprint(y.nlink), "link count")
+		}
+		return
+	}
+	if done[x.path] {
+		return
+	}
+	for _, path := range slices.Concat(p, q) {
+		done[path] = true
+	}
+	cause := "other hard links"
+	switch {
+	case q == nil:
+		cause = "hard link in A, copy in B"
+	case p == nil:
+		cause = "copy in A, hard link in B"
+	}
+	c.add(d, "hard links", linkText(p), linkText(q), cause)
+}
+
+func linkText(paths []string) string {
+	if paths == nil {
+		return "none"
+	}
+	if len(paths) > 5 {
+		return fmt.Sprintf("%s and %d more", strings.Join(paths[:5], " "), len(paths)-5)
+	}
+	return strings.Join(paths, " ")
+}
+
+// contents compares the bytes of two files.
+func (c *comparer) contents(d Difference, x, y *node) error {
+	if x.content == nil || y.content == nil {
+		return nil
+	}
+	same, err := equal(c.ctx, x.content, y.content)
+	if err != nil {
+		return fmt.Errorf("%s: %s: %w", d.Where, d.Path, err)
+	}
+	if same {
+		return nil
+	}
+	return c.content(d, x.content, y.content)
+}
+
+// order compares the orders in which the common paths are stored.
+func (c *comparer) order(base Difference, a, b *fileTree) {
+	var names []string
+	for name := range a.orders {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	for _, name := range names {
+		x, y := common(a.orders[name], b.byPath), common(b.orders[name], a.byPath)
+		for i := range min(len(x), len(y)) {
+			if x[i] != y[i] {
+				d := base
+				d.Path = x[i]
+				c.add(d, "order of "+name, fmt.Sprintf("number %d is %s", i+1, x[i]), fmt.Sprintf("number %d is %s", i+1, y[i]),
+					"order of files (of a directory listing or of parallel work)")
+				break
+			}
+		}
+	}
+}
+
+func common(paths []string, in map[string]*node) []string {
+	var all []string
+	for _, p := range paths {
+		if in[p] != nil {
+			all = append(all, p)
+		}
+	}
+	return all
+}
