@@ -49,8 +49,9 @@ type manifest struct {
 
 // An image is the open artefacts of one build.
 type image struct {
-	fsys fs.FS
-	m    manifest
+	fsys        fs.FS
+	m           manifest
+	diskChecked bool // against the manifest's digest
 }
 
 // Image measures the image in fsys (the directory that `tally build` wrote) for platforms, or for those
@@ -66,19 +67,40 @@ func Image(ctx context.Context, fsys fs.FS, platforms []Platform) (*ReferenceVal
 			return nil, fmt.Errorf("manifest.json: platforms: %w", err)
 		}
 	}
-	rv := &ReferenceValues{Schema: Schema, Name: im.m.Name, Version: im.m.Version}
-	if err := im.static(ctx, rv); err != nil {
+	a := &Artifacts{Name: im.m.Name, Version: im.m.Version}
+	if err := im.static(ctx, &a.Static); err != nil {
 		return nil, err
 	}
+	rv := &ReferenceValues{Schema: Schema, Name: a.Name, Version: a.Version}
 	for _, p := range platforms {
-		if err := im.firmware(ctx, rv, p.Firmware); err != nil {
+		one, err := im.platform(ctx, a, p)
+		if err != nil {
 			return nil, err
 		}
-		values, err := rv.Static.values(p)
+		rv.Values = append(rv.Values, one.Values...)
+	}
+	rv.Static = a.Static
+	return rv, nil
+}
+
+// platform measures for one platform, after reading what it needs and was not read before.
+func (im *image) platform(ctx context.Context, a *Artifacts, p Platform) (*ReferenceValues, error) {
+	profile, err := p.Profile()
+	if err != nil {
+		return nil, fmt.Errorf("platform %q: %w", p.Name, err)
+	}
+	if p.TEE == "vtpm" {
+		disk, err := im.boot(ctx, a)
 		if err != nil {
-			return nil, fmt.Errorf("platform %q: %w", p.Name, err)
+			return nil, err
 		}
-		rv.Values = append(rv.Values, values...)
+		defer disk.Close()
+	} else if err := im.firmware(ctx, &a.Static, p.Firmware); err != nil {
+		return nil, err
+	}
+	rv, err := Compute(a, profile)
+	if err != nil {
+		return nil, fmt.Errorf("platform %q: %w", p.Name, err)
 	}
 	return rv, nil
 }
@@ -114,12 +136,12 @@ func readCapped(fsys fs.FS, name string, limit int64) ([]byte, error) {
 }
 
 // static fills in the digests of kernel, initrd and command line, and what the command line says.
-func (im *image) static(ctx context.Context, rv *ReferenceValues) error {
+func (im *image) static(ctx context.Context, s *Static) error {
 	var err error
-	if rv.Static.Kernel, err = im.hashRole(ctx, "kernel"); err != nil {
+	if s.Kernel, err = im.hashRole(ctx, "kernel"); err != nil {
 		return err
 	}
-	if rv.Static.Initrd, err = im.hashRole(ctx, "initrd"); err != nil {
+	if s.Initrd, err = im.hashRole(ctx, "initrd"); err != nil {
 		return err
 	}
 	name, err := im.roleName("cmdline")
@@ -136,7 +158,7 @@ func (im *image) static(ctx context.Context, rv *ReferenceValues) error {
 	if err := checkCmdline(cmdline); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	rv.Static.Cmdline = string(cmdline)
+	s.Cmdline = string(cmdline)
 	return nil
 }
 
@@ -205,8 +227,8 @@ func (im *image) checkDigest(name string, got [32]byte) error {
 }
 
 // firmware measures the firmware called name, once.
-func (im *image) firmware(ctx context.Context, rv *ReferenceValues, name string) error {
-	if rv.Static.firmware(name) != nil {
+func (im *image) firmware(ctx context.Context, s *Static, name string) error {
+	if s.firmware(name) != nil {
 		return nil
 	}
 	if err := ctx.Err(); err != nil {
@@ -231,7 +253,7 @@ func (im *image) firmware(ctx context.Context, rv *ReferenceValues, name string)
 		if err != nil {
 			return fmt.Errorf("%s: %w", f.File, err)
 		}
-		rv.Static.Firmware = append(rv.Static.Firmware, Firmware{Name: name, SHA256: sum, SNP: fw})
+		s.Firmware = append(s.Firmware, Firmware{Name: name, SHA256: sum, SNP: fw})
 		return nil
 	}
 	return fmt.Errorf("firmware %q is not in the image: its manifest lists %s", name, im.firmwareNames())

@@ -9,19 +9,51 @@ import (
 	"maps"
 	"slices"
 
+	"tally/measure/pcr"
 	"tally/measure/snp"
 )
 
-// A Platform is a kind of machine to measure for. The zero Platform is an error.
+// A Platform is a kind of machine to measure for. The zero Platform is an error. Which fields there are
+// depends on TEE, and so does the JSON form.
 type Platform struct {
-	Name          string  `json:"name"`
-	TEE           string  `json:"tee"`                 // snp
+	Name string `json:"name"`
+	TEE  string `json:"tee"` // snp or vtpm
+
+	// Of snp.
 	VMM           snp.VMM `json:"vmm"`                 // see snp.VMMs
 	Firmware      string  `json:"firmware"`            // name of one of the image's firmware files
 	KernelHashes  bool    `json:"kernel-hashes"`       // the VMM is given kernel, initrd and command line with their hashes
 	VCPUType      string  `json:"vcpu-type,omitempty"` // QEMU CPU model
 	VCPUs         []int   `json:"vcpus"`               // each number is one shape
 	GuestFeatures uint64  `json:"guest-features"`      // SEV_FEATURES
+
+	// Of vtpm: a machine whose firmware loads the UKI from the disk, with a TPM.
+	Bank       pcr.Bank           `json:"bank"`
+	SecureBoot pcr.SecureBootForm `json:"secure-boot"`      // how the firmware writes Secure Boot off
+	Phases     []string           `json:"phases,omitempty"` // of the boot, see pcr.Input
+}
+
+// MarshalJSON writes the fields of p's TEE, in the order above.
+func (p Platform) MarshalJSON() ([]byte, error) {
+	if p.TEE == "vtpm" {
+		return json.Marshal(struct {
+			Name       string             `json:"name"`
+			TEE        string             `json:"tee"`
+			Bank       pcr.Bank           `json:"bank"`
+			SecureBoot pcr.SecureBootForm `json:"secure-boot"`
+			Phases     []string           `json:"phases,omitempty"`
+		}{p.Name, p.TEE, p.Bank, p.SecureBoot, p.Phases})
+	}
+	return json.Marshal(struct {
+		Name          string  `json:"name"`
+		TEE           string  `json:"tee"`
+		VMM           snp.VMM `json:"vmm"`
+		Firmware      string  `json:"firmware"`
+		KernelHashes  bool    `json:"kernel-hashes"`
+		VCPUType      string  `json:"vcpu-type,omitempty"`
+		VCPUs         []int   `json:"vcpus"`
+		GuestFeatures uint64  `json:"guest-features"`
+	}{p.Name, p.TEE, p.VMM, p.Firmware, p.KernelHashes, p.VCPUType, p.VCPUs, p.GuestFeatures})
 }
 
 // maxPlatforms and maxShapes bound the work a list can ask for.
@@ -71,15 +103,31 @@ func ParsePlatforms(data []byte) ([]Platform, error) {
 	return ps, nil
 }
 
+// keys are those of each TEE, and of them those whose zero value would silently measure less.
+var keys = map[string]struct{ all, wanted []string }{
+	"snp":  {[]string{"name", "tee", "vmm", "firmware", "kernel-hashes", "vcpu-type", "vcpus", "guest-features"}, []string{"kernel-hashes", "guest-features"}},
+	"vtpm": {[]string{"name", "tee", "bank", "secure-boot", "phases"}, []string{"bank", "secure-boot"}},
+}
+
 // checkKeys refuses keys that are unknown, also those that differ from a known one in case alone, and
 // wants those spelled out whose zero value would silently measure less.
 func checkKeys(p map[string]json.RawMessage) error {
+	var tee string
+	if raw, ok := p["tee"]; ok {
+		if err := json.Unmarshal(raw, &tee); err != nil {
+			return fmt.Errorf("tee: %w", err)
+		}
+	}
+	k, ok := keys[tee]
+	if !ok {
+		return fmt.Errorf("tee %.40q: want \"snp\" or \"vtpm\"", tee)
+	}
 	for _, key := range slices.Sorted(maps.Keys(p)) {
-		if !slices.Contains([]string{"name", "tee", "vmm", "firmware", "kernel-hashes", "vcpu-type", "vcpus", "guest-features"}, key) {
+		if !slices.Contains(k.all, key) {
 			return fmt.Errorf("unknown key %.40q", key)
 		}
 	}
-	for _, key := range []string{"kernel-hashes", "guest-features"} {
+	for _, key := range k.wanted {
 		if _, ok := p[key]; !ok {
 			return fmt.Errorf("%s: missing", key)
 		}
@@ -91,8 +139,27 @@ func (p *Platform) check() error {
 	switch {
 	case p.Name == "":
 		return errors.New("name: missing")
-	case p.TEE != "snp":
-		return fmt.Errorf("tee %.40q: want \"snp\"", p.TEE)
+	case p.TEE == "snp":
+		return p.checkSNP()
+	case p.TEE == "vtpm":
+		return p.checkVTPM()
+	}
+	return fmt.Errorf("tee %.40q: want \"snp\" or \"vtpm\"", p.TEE)
+}
+
+// checkVTPM wants a bank that TPMs have and a known form of Secure Boot off.
+func (p *Platform) checkVTPM() error {
+	if _, err := pcr.ParseBank(string(p.Bank)); err != nil {
+		return err
+	}
+	if p.SecureBoot != pcr.SecureBootEmpty && p.SecureBoot != pcr.SecureBootZero {
+		return fmt.Errorf("secure-boot %.20q: want %q or %q", p.SecureBoot, pcr.SecureBootEmpty, pcr.SecureBootZero)
+	}
+	return pcr.CheckPhases(p.Phases)
+}
+
+func (p *Platform) checkSNP() error {
+	switch {
 	case p.Firmware == "":
 		return errors.New("firmware: missing")
 	case len(p.VCPUs) == 0 || len(p.VCPUs) > maxShapes:

@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"strings"
 
+	"tally/measure/eventlog"
 	"tally/measure/snp"
 )
 
@@ -65,23 +66,35 @@ type Firmware struct {
 }
 
 // A Part is something that a reference value covers. A client wants all five proven together.
-type Part string
+type Part = eventlog.Part
 
 // The parts.
 const (
-	PartFirmware Part = "firmware"
-	PartKernel   Part = "kernel"
-	PartInitrd   Part = "initrd"
-	PartCmdline  Part = "cmdline"
-	PartRoot     Part = "root" // through the root hash on the measured command line
+	PartFirmware = eventlog.PartFirmware
+	PartKernel   = eventlog.PartKernel
+	PartInitrd   = eventlog.PartInitrd
+	PartCmdline  = eventlog.PartCmdline
+	PartRoot     = eventlog.PartRoot
 )
 
-// A Value is what one platform in one shape reports.
+// A Value is what one platform in one shape reports in one register.
 type Value struct {
-	Platform Platform   `json:"platform"` // with one entry in VCPUs
-	Register string     `json:"register"` // launch_digest
-	Digest   snp.Digest `json:"digest"`
-	Covers   []Part     `json:"covers"`
+	Platform Platform        `json:"platform"` // with one entry in VCPUs, where shapes differ by them
+	Profile  string          `json:"profile"`  // name and version of the rules, see Profiles
+	Register string          `json:"register"` // launch_digest, pcr4, …
+	Digest   eventlog.Digest `json:"digest"`
+	Covers   []Part          `json:"covers"`
+	Mark     string          `json:"mark,omitempty"` // FirmwareOnly, or nothing
+
+	// Events are what extends the register, in order, for those that are extended event by event.
+	Events []eventlog.Event `json:"events,omitempty"`
+}
+
+// A MismatchError says that a value does not follow from its own inputs.
+type MismatchError struct{ Says, Gives Value }
+
+func (e *MismatchError) Error() string {
+	return fmt.Sprintf("says %s %s (profile %s), its own inputs give %s %s (profile %s)", e.Says.Register, e.Says, e.Says.Profile, e.Gives.Register, e.Gives, e.Gives.Profile)
 }
 
 func (s *Static) firmware(name string) *Firmware {
@@ -91,28 +104,6 @@ func (s *Static) firmware(name string) *Firmware {
 		}
 	}
 	return nil
-}
-
-// values computes the values of one platform.
-func (s *Static) values(p Platform) ([]Value, error) {
-	launches, err := s.Launches(p)
-	if err != nil {
-		return nil, err
-	}
-	covers := []Part{PartFirmware}
-	if p.KernelHashes {
-		if _, err := rootHash(s.Cmdline); err != nil {
-			return nil, err
-		}
-		covers = append(covers, PartKernel, PartInitrd, PartCmdline, PartRoot)
-	}
-	values := make([]Value, len(launches))
-	for i, l := range launches {
-		one := p
-		one.VCPUs = []int{p.VCPUs[i]}
-		values[i] = Value{Platform: one, Register: "launch_digest", Digest: l.Digest, Covers: covers}
-	}
-	return values, nil
 }
 
 // Launches computes the launch of each shape of p, with the events behind it.
@@ -137,8 +128,9 @@ func (s *Static) Launches(p Platform) ([]*snp.Launch, error) {
 	return snp.MeasureShapes(in, p.VCPUs)
 }
 
-// Recompute computes every value again from the static part and returns an error that names the first
-// one that differs. The shapes of a platform stand together, ascending, each once.
+// Recompute computes every value again from the static part and its own events, and returns an error that
+// names the first one that differs, a *MismatchError. The values of a platform stand together: shapes
+// ascending, registers in the profile's order, each once.
 func (rv *ReferenceValues) Recompute() error {
 	if err := rv.Static.check(); err != nil {
 		return err
@@ -146,27 +138,50 @@ func (rv *ReferenceValues) Recompute() error {
 	seen := map[string]bool{}
 	for rest := rv.Values; len(rest) > 0; {
 		p, n := shapes(rest)
+		at := len(rv.Values) - len(rest)
 		if seen[p.Name] || len(seen) == maxPlatforms {
-			return fmt.Errorf("value %d (%s): platform again, or more than %d platforms", len(rv.Values)-len(rest), p.Name, maxPlatforms)
+			return fmt.Errorf("value %d (%s): platform again, or more than %d platforms", at, p.Name, maxPlatforms)
 		}
 		seen[p.Name] = true
-		again, err := rv.Static.values(p)
-		if err != nil {
-			return fmt.Errorf("value %d (%s): %w", len(rv.Values)-len(rest), p.Name, err)
-		}
-		for i, want := range again {
-			if v := rest[i]; v.String() != want.String() || v.Register != want.Register {
-				return fmt.Errorf("value %d: says %s %s, its own inputs give %s %s", len(rv.Values)-len(rest)+i, v.Register, v, want.Register, want)
-			}
+		if err := rv.Static.recompute(p, rest[:n]); err != nil {
+			return fmt.Errorf("value %d (%s): %w", at, p.Name, err)
 		}
 		rest = rest[n:]
 	}
 	return nil
 }
 
-// shapes returns the platform that the first of values are shapes of, and how many there are.
+// recompute computes the values of one platform again.
+func (s *Static) recompute(p Platform, values []Value) error {
+	profile, err := p.Profile()
+	if err != nil {
+		return err
+	}
+	if p.TEE == "vtpm" {
+		return s.recomputeVTPM(profile, values)
+	}
+	again, err := s.snp(profile)
+	if err != nil {
+		return err
+	}
+	for i, want := range again {
+		if !reflect.DeepEqual(values[i], want) {
+			return &MismatchError{values[i], want}
+		}
+	}
+	return nil
+}
+
+// shapes returns the platform that the first of values are shapes or registers of, and how many there are.
 func shapes(values []Value) (Platform, int) {
 	first := values[0].Platform
+	if first.TEE != "snp" {
+		n := 1
+		for n < len(values) && reflect.DeepEqual(values[n].Platform, first) {
+			n++
+		}
+		return first, n
+	}
 	p, n := first, 0
 	p.VCPUs = nil
 	for _, v := range values {
@@ -248,5 +263,9 @@ func (v Value) String() string {
 	for i, c := range v.Covers {
 		parts[i] = string(c)
 	}
-	return fmt.Sprintf("%s %s vcpus %s (covers %s)", v.Platform.Name, strings.Trim(fmt.Sprint(v.Platform.VCPUs), "[]"), v.Digest, strings.Join(parts, ", "))
+	shape := strings.Trim(fmt.Sprint(v.Platform.VCPUs), "[]") + " vcpus"
+	if v.Platform.TEE == "vtpm" {
+		shape = fmt.Sprintf("%s %s", v.Register, v.Platform.Bank)
+	}
+	return fmt.Sprintf("%s %s %s (covers %s)", v.Platform.Name, shape, v.Digest, strings.Join(parts, ", "))
 }

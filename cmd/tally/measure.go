@@ -15,7 +15,7 @@ func measureCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name:        "measure",
 		Usage:       "compute offline what hardware will report",
-		Subcommands: []*cli.Command{measureSNPCommand(e), measurePCRCommand(e), measureTDXCommand(e), measureImageCommand(e)},
+		Subcommands: []*cli.Command{measureSNPCommand(e), measurePCRCommand(e), measureTDXCommand(e), measureImageCommand(e), measureVerifyCommand(e), measureProfilesCommand(e)},
 	}
 }
 
@@ -24,8 +24,8 @@ func measureImageCommand(e *env) *cli.Command {
 		Name:      "image",
 		Usage:     "compute the reference values of a built image",
 		ArgsUsage: "OUT",
-		Description: "Writes OUT/reference-values.json (tally.reference-values/v1, measure/SPEC.md) and prints one line a shape: platform,\n" +
-			"vcpus, digest, and what the digest covers. --json prints the file itself. The platforms are those of the image's\n" +
+		Description: "Writes OUT/reference-values.json (tally.reference-values/v1, measure/SPEC.md) and prints one line a shape and register:\n" +
+			"platform, vcpus or register and bank, digest, and what the digest covers. --json prints the file itself. The platforms are those of the image's\n" +
 			"spec; --platforms FILE (a YAML or JSON list of the same form) takes their place.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "platforms", Usage: "measure for the platforms in `FILE`"},
@@ -64,12 +64,26 @@ func measureImage(c *cli.Context, e *env) error {
 		if !c.Bool("explain") {
 			continue
 		}
-		launches, err := rv.Static.Launches(v.Platform)
-		if err != nil {
+		if err := explainValue(e, rv, v); err != nil {
 			return err
 		}
-		explainSNP(e, launches[0])
 	}
+	return nil
+}
+
+// explainValue prints the events behind a value.
+func explainValue(e *env, rv *measure.ReferenceValues, v measure.Value) error {
+	for _, ev := range v.Events {
+		e.printf("  %s\n", explainEvent(ev))
+	}
+	if v.Platform.TEE != "snp" {
+		return nil
+	}
+	launches, err := rv.Static.Launches(v.Platform)
+	if err != nil {
+		return err
+	}
+	explainSNP(e, launches[0])
 	return nil
 }
 

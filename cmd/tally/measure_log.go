@@ -60,16 +60,20 @@ func printDifferences(e *env, diffs []eventlog.Difference) error {
 
 // explainEvent is one line of an event list.
 func explainEvent(ev eventlog.Event) string {
-	parts := make([]string, len(ev.Covers))
-	for i, p := range ev.Covers {
-		parts[i] = string(p)
-	}
 	s := fmt.Sprintf("%-44s %s", ev.What, ev.Digest)
 	if ev.Detail != "" {
 		s += "  " + ev.Detail
 	}
-	if len(parts) > 0 {
-		s += "  covers " + strings.Join(parts, ", ")
+	return s + coversText(ev.Covers)
+}
+
+func coversText(covers []eventlog.Part) string {
+	if len(covers) == 0 {
+		return ""
 	}
-	return s
+	parts := make([]string, len(covers))
+	for i, p := range covers {
+		parts[i] = string(p)
+	}
+	return "  covers " + strings.Join(parts, ", ")
 }

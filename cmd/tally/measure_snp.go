@@ -3,11 +3,14 @@ package main
 import (
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"tally/measure"
+	"tally/measure/eventlog"
 	"tally/measure/snp"
 )
 
@@ -18,10 +21,10 @@ func measureSNPCommand(e *env) *cli.Command {
 		Description: "Prints the launch digest in hex, alone on the line. Option names are sev-snp-measure's own.\n\n" +
 			"Example: tally measure snp --vcpus 4 --vcpu-type EPYC-v4 --ovmf OVMF.fd --kernel vmlinuz --initrd initrd --append \"$(cat cmdline)\"\n\n" +
 			"--json prints tally.launch-digest/v1: digest, vmm, vcpus, vcpu_signature, guest_features, covers, events (what, type, gpa,\n" +
-			"pages, digest after it); with --mode snp:ovmf-hash tally.firmware-digest/v1: digest, size, reset_eip, hash_table_gpa\n" +
+			"pages, digest after it, covers), mark (firmware-only when no kernel is covered); with --mode snp:ovmf-hash tally.firmware-digest/v1: digest, size, reset_eip, hash_table_gpa\n" +
 			"(0: the firmware checks no kernel), sections (gpa, size, type).",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "mode", Value: "snp", Usage: "`MODE`: snp, or snp:ovmf-hash to print the digest of the firmware alone"},
+			&cli.StringFlag{Name: "mode", Value: "snp", Usage: "`MODE`: snp; snp:ovmf-hash to print the digest of the firmware alone; snp:svsm for an SVSM under the firmware"},
 			&cli.IntFlag{Name: "vcpus", Usage: "`NUMBER` of vCPUs"},
 			&cli.StringFlag{Name: "vcpu-type", Usage: "QEMU CPU `MODEL`, e.g. EPYC-v4"},
 			&cli.StringFlag{Name: "vcpu-sig", Usage: "CPU signature, CPUID 1 EAX, as a `NUMBER`"},
@@ -37,9 +40,9 @@ func measureSNPCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "guest-features", Value: "0x1", Usage: "SEV_FEATURES as a `NUMBER`"},
 			&cli.StringFlag{Name: "output-format", Value: "hex", Usage: "hex or base64"},
 			&cli.BoolFlag{Name: "explain", Usage: "print the event list behind the value"},
-			&cli.StringFlag{Name: "svsm", Usage: "not supported yet"},
-			&cli.StringFlag{Name: "vars-size", Usage: "not supported yet (belongs to --svsm)"},
-			&cli.StringFlag{Name: "vars-file", Usage: "not supported yet (belongs to --svsm)"},
+			&cli.StringFlag{Name: "svsm", Usage: "SVSM `FILE`, with --mode snp:svsm"},
+			&cli.StringFlag{Name: "vars-size", Usage: "size of the firmware's variable store in bytes, a `NUMBER`, with --mode snp:svsm"},
+			&cli.StringFlag{Name: "vars-file", Usage: "variable store `FILE`, of which only the size counts, with --mode snp:svsm"},
 		},
 		Action: func(c *cli.Context) error { return measureSNP(c, e) },
 	}
@@ -52,6 +55,9 @@ func measureSNP(c *cli.Context, e *env) error {
 	in, err := snpOptions(c)
 	if err != nil {
 		return err
+	}
+	if c.String("mode") == "snp:svsm" {
+		return measureSVSM(c, e, in)
 	}
 	kernel := startKernel(c)
 	if in.Firmware, err = readFirmware(c.String("ovmf"), c.String("snp-ovmf-hash")); err != nil {
@@ -75,18 +81,16 @@ func measureSNP(c *cli.Context, e *env) error {
 
 // snpOptions reads everything that is not a file, and refuses what does not go together.
 func snpOptions(c *cli.Context) (in snp.Input, err error) {
-	for _, f := range []string{"svsm", "vars-size", "vars-file"} {
-		if c.IsSet(f) {
-			return in, usagef("--%s: SVSM is not supported", f)
-		}
+	if err := refuseEmpty(c, "ovmf", "kernel", "initrd", "snp-ovmf-hash", "vcpu-type", "svsm", "vars-size", "vars-file"); err != nil {
+		return in, err
 	}
-	if err := refuseEmpty(c, "ovmf", "kernel", "initrd", "snp-ovmf-hash", "vcpu-type"); err != nil {
+	if err := svsmOptions(c); err != nil {
 		return in, err
 	}
 	mode, format := c.String("mode"), c.String("output-format")
 	switch {
-	case mode != "snp" && mode != "snp:ovmf-hash":
-		return in, usagef("--mode %q: want snp or snp:ovmf-hash", mode)
+	case mode != "snp" && mode != "snp:ovmf-hash" && mode != "snp:svsm":
+		return in, usagef("--mode %q: want snp, snp:ovmf-hash or snp:svsm", mode)
 	case format != "hex" && format != "base64":
 		return in, usagef("--output-format %q: want hex or base64", format)
 	case !c.IsSet("ovmf"):
@@ -175,23 +179,20 @@ func readFirmware(path, digest string) (*snp.Firmware, error) {
 
 // A launchAnswer is tally.launch-digest/v1.
 type launchAnswer struct {
-	Schema    string      `json:"schema"`
-	Digest    snp.Digest  `json:"digest"`
-	VMM       snp.VMM     `json:"vmm"`
-	VCPUs     int         `json:"vcpus"`
-	Signature uint32      `json:"vcpu_signature"`
-	Features  uint64      `json:"guest_features"`
-	Covers    []string    `json:"covers"`
-	Events    []snp.Event `json:"events"`
+	Schema    string          `json:"schema"`
+	Digest    snp.Digest      `json:"digest"`
+	VMM       snp.VMM         `json:"vmm"`
+	VCPUs     int             `json:"vcpus"`
+	Signature uint32          `json:"vcpu_signature"`
+	Features  uint64          `json:"guest_features"`
+	Covers    []eventlog.Part `json:"covers"`
+	Mark      string          `json:"mark,omitempty"`
+	Events    []snp.Event     `json:"events"`
 }
 
 func printLaunch(c *cli.Context, e *env, in snp.Input, l *snp.Launch) error {
 	if e.json {
-		covers := []string{"firmware"}
-		if in.Hashes != nil {
-			covers = append(covers, "kernel", "initrd", "cmdline")
-		}
-		return e.printJSON(launchAnswer{"tally.launch-digest/v1", l.Digest, in.VMM, in.VCPUs, in.Signature, in.Features, covers, l.Events})
+		return e.printJSON(launchAnswer{"tally.launch-digest/v1", l.Digest, in.VMM, in.VCPUs, in.Signature, in.Features, l.Covers(), markOf(l.Covers()), l.Events})
 	}
 	e.printf("%s\n", digestText(c, l.Digest))
 	if c.Bool("explain") {
@@ -221,9 +222,17 @@ func digestText(c *cli.Context, d snp.Digest) string {
 	return d.String()
 }
 
-// explainSNP prints the events behind a launch digest.
+// explainSNP prints the events behind a launch digest: the digest after each.
 func explainSNP(e *env, l *snp.Launch) {
 	for _, ev := range l.Events {
-		e.printf("  %-28s %-10s %#014x %6d pages  %s\n", ev.What, ev.Type, ev.GPA, ev.Pages, ev.Digest)
+		e.printf("  %-28s %-10s %#014x %6d pages  %s%s\n", ev.What, ev.Type, ev.GPA, ev.Pages, ev.Digest, coversText(ev.Covers))
 	}
+}
+
+// markOf says what a value lacks that covers the firmware alone: such a machine starts anything.
+func markOf(covers []eventlog.Part) string {
+	if slices.Contains(covers, eventlog.PartKernel) {
+		return ""
+	}
+	return measure.FirmwareOnly
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"tally/internal/petest"
 	"tally/measure/eventlog"
 	"tally/measure/pcr"
 )
@@ -18,35 +19,7 @@ func mkukiCmd(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 4 {
 		ts.Fatalf("usage: mkuki file stub cmdline initrd")
 	}
-	kernel := smallPE(".text", "kernel")
-	uki := smallPE(".sdmagic", "#### LoaderInfo: systemd-stub "+args[1]+" ####\x00", ".osrel", "ID=x\n", ".cmdline", args[2], ".linux", string(kernel), ".initrd", args[3])
-	ts.Check(os.WriteFile(ts.MkAbs(args[0]), uki, 0o600))
-}
-
-// smallPE is a PE32+ image of sections, given as name and content in turn.
-func smallPE(parts ...string) []byte {
-	le := binary.LittleEndian
-	const opt, headers = 0x80 + 24, 0x400
-	b := make([]byte, headers)
-	copy(b, "MZ")
-	le.PutUint32(b[0x3c:], 0x80)
-	copy(b[0x80:], "PE\x00\x00")
-	le.PutUint16(b[0x84:], 0x8664)
-	le.PutUint16(b[0x86:], uint16(len(parts)/2))
-	le.PutUint16(b[0x94:], 240)
-	le.PutUint16(b[opt:], 0x20b)
-	le.PutUint32(b[opt+60:], headers)
-	le.PutUint32(b[opt+108:], 16)
-	for i := 0; i < len(parts); i += 2 {
-		h, data := b[opt+240+i/2*40:], parts[i+1]
-		copy(h, parts[i])
-		raw := (len(data) + 511) &^ 511
-		le.PutUint32(h[8:], uint32(len(data)))
-		le.PutUint32(h[16:], uint32(raw))
-		le.PutUint32(h[20:], uint32(len(b)))
-		b = append(append(b, data...), make([]byte, raw-len(data))...)
-	}
-	return b
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), petest.UKI(args[1], args[2], "kernel", args[3]), 0o600))
 }
 
 // mktcgCmd is `mktcg UKI LOG`: the crypto-agile event log (SHA-256) of a machine that boots the UKI.
@@ -76,4 +49,16 @@ func mktcgCmd(ts *testscript.TestScript, neg bool, args []string) {
 		b.WriteString(e.What)
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), b.Bytes(), 0o600))
+}
+
+// editCmd is `edit FILE OLD NEW TO`: a copy of the file with the first OLD replaced.
+func editCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 4 {
+		ts.Fatalf("usage: edit file old new to")
+	}
+	text := ts.ReadFile(args[0])
+	if !strings.Contains(text, args[1]) {
+		ts.Fatalf("%s: no %q", args[0], args[1])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[3]), []byte(strings.Replace(text, args[1], args[2], 1)), 0o600))
 }

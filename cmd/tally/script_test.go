@@ -46,6 +46,7 @@ func TestScript(t *testing.T) {
 			"nonl":     nonlCmd,
 			"mkout":    mkoutCmd,
 			"mkuki":    mkukiCmd,
+			"edit":     editCmd,
 			"mktcg":    mktcgCmd,
 			"serve":    serveCmd,
 		},

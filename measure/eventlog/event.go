@@ -36,6 +36,16 @@ func (d Digest) String() string { return hex.EncodeToString(d) }
 // MarshalText returns lower-case hex.
 func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
+// UnmarshalText wants lower-case hex of 1 to 64 bytes.
+func (d *Digest) UnmarshalText(b []byte) error {
+	got, err := hex.DecodeString(string(b))
+	if err != nil || len(got) == 0 || len(got) > 64 || hex.EncodeToString(got) != string(b) {
+		return fmt.Errorf("digest %.140q: want lower-case hex of 1 to 64 bytes", b)
+	}
+	*d = got
+	return nil
+}
+
 // An Event is one predicted measurement.
 type Event struct {
 	Register string `json:"register"`         // pcr0 to pcr23, mrtd, rtmr0 to rtmr3, launch_digest

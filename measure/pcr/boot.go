@@ -38,7 +38,7 @@ func Boot(in Input, bank Bank) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkPhases(in.Phases); err != nil {
+	if err := CheckPhases(in.Phases); err != nil {
 		return nil, err
 	}
 	l := &eventLog{bank: bank}
@@ -63,7 +63,9 @@ func Boot(in Input, bank Bank) (*Result, error) {
 	}
 	l.measure(5, `"Exit Boot Services Invocation"`, []byte("Exit Boot Services Invocation"))
 	l.measure(5, `"Exit Boot Services Returned with Success"`, []byte("Exit Boot Services Returned with Success"))
-	return l.replay(in.registers()), nil
+	r := l.replay(in.registers())
+	r.Cmdline = string(u.sections[".cmdline"])
+	return r, nil
 }
 
 // registers lists what can be computed: 0, 1 and 10 never, others when their inputs are there.

@@ -60,6 +60,8 @@ type Result struct {
 	Bank   Bank          `json:"bank"`
 	PCRs   map[int]Value `json:"pcrs"`
 	Events []Event       `json:"events"`
+
+	Cmdline string `json:"-"` // the UKI's own
 }
 
 // Registers lists the names of the registers that were computed, ascending.

@@ -108,8 +108,8 @@ func (l *eventLog) sections(u *uki, phases []string) {
 	}
 }
 
-// checkPhases refuses what cannot be a phase word: systemd-measure separates them with colons.
-func checkPhases(phases []string) error {
+// CheckPhases refuses what cannot be a boot phase word: systemd-measure separates them with colons.
+func CheckPhases(phases []string) error {
 	for _, p := range phases {
 		if p == "" || len(p) > 64 || strings.ContainsFunc(p, func(r rune) bool { return r <= 0x20 || r > 0x7e || r == ':' }) {
 			return fmt.Errorf("phase %.80q: want a word such as enter-initrd", p)

@@ -61,7 +61,7 @@ func (f *Firmware) check() error {
 	for i, s := range f.Sections {
 		sections[i] = fw.Section{GPA: s.GPA, Size: s.Size, Type: fw.SectionType(s.Type)}
 	}
-	if err := fw.CheckSections(sections, f.Size); err != nil {
+	if err := fw.CheckSections(sections, uint64(f.Size)); err != nil {
 		return fmt.Errorf("firmware: %w", err)
 	}
 	return nil

@@ -42,10 +42,14 @@ func (l *Launch) Log() []eventlog.Event {
 	return log
 }
 
-// Covers lists the parts of the image that the digest fixes, in the order of the events.
+// Covers lists the parts of the image that the digest fixes, each once, in the order of the events.
 func (l *Launch) Covers() (all []eventlog.Part) {
 	for _, e := range l.Events {
-		all = append(all, e.Covers...)
+		for _, p := range e.Covers {
+			if !slices.Contains(all, p) {
+				all = append(all, p)
+			}
+		}
 	}
 	return all
 }

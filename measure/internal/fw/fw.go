@@ -42,6 +42,7 @@ const (
 	guidHashTable = "7255371f-3a3b-4b04-927b-1da6efa8d454"
 	guidESReset   = "00f771de-1a7e-4fcb-890e-68c77e2fb44e"
 	guidSEVMeta   = "dc886566-984a-4798-a75e-5585a7bf67cc"
+	guidSVSMInfo  = "a789a612-0597-4c4b-a49f-cbb1fe9d1ddd"
 )
 
 // A SectionType says what a VMM does with a metadata section before launch.
@@ -88,6 +89,8 @@ type OVMF struct {
 	HashTableSize uint32    // bytes set aside there
 	HasResetEIP   bool      //
 	ResetEIP      uint32    // where application processors start under SEV-ES and SNP
+	HasSVSM       bool      // there is an SVSM_INFO entry: this is an SVSM
+	SVSMEntry     uint32    // where it starts, counted from its first byte
 }
 
 // Parse reads the tables of a firmware image given whole; see [Read].
@@ -95,7 +98,13 @@ func Parse(b []byte) (*OVMF, error) { return Read(bytes.NewReader(b), int64(len(
 
 // Read reads what SEV takes from the tables of a firmware image of size bytes (whole pages, at most MaxSize). Unknown GUIDs
 // are skipped (the format allows them), anything malformed in what is known is an error.
-func Read(r io.ReaderAt, size int64) (*OVMF, error) {
+func Read(r io.ReaderAt, size int64) (*OVMF, error) { return ReadBelow(r, size, 1<<32) }
+
+// ReadBelow reads an image that ends at the guest physical address top, such as an SVSM under the firmware.
+func ReadBelow(r io.ReaderAt, size int64, top uint64) (*OVMF, error) {
+	if top > 1<<32 || uint64(size) > top {
+		return nil, fmt.Errorf("firmware: %d bytes below %#x do not fit", size, top)
+	}
 	f, entries, err := open(r, size)
 	if err != nil {
 		return nil, err
@@ -113,12 +122,20 @@ func Read(r io.ReaderAt, size int64) (*OVMF, error) {
 		}
 		o.HasResetEIP, o.ResetEIP = true, binary.LittleEndian.Uint32(d)
 	}
+	if d, ok := entries[parseGUID(guidSVSMInfo)]; ok {
+		if len(d) < 4 {
+			return nil, fmt.Errorf("firmware: SVSM_INFO entry of %d bytes, want at least 4", len(d))
+		}
+		if o.HasSVSM, o.SVSMEntry = true, binary.LittleEndian.Uint32(d); int64(o.SVSMEntry) >= size {
+			return nil, fmt.Errorf("firmware: SVSM_INFO: start at byte %#x of %#x", o.SVSMEntry, size)
+		}
+	}
 	if d, ok := entries[parseGUID(guidSEVMeta)]; ok {
 		o.HasSEV = true
 		if o.Sections, err = f.sevMetadata(d); err != nil {
 			return nil, fmt.Errorf("firmware: SEV metadata: %w", err)
 		}
-		if err := CheckSections(o.Sections, size); err != nil {
+		if err := CheckSections(o.Sections, 1<<32-top+uint64(size)); err != nil {
 			return nil, fmt.Errorf("firmware: SEV metadata: %w", err)
 		}
 	}
@@ -270,11 +287,11 @@ func (f *file) sevMetadata(d []byte) ([]Section, error) {
 	return sections, nil
 }
 
-// CheckSections holds metadata of a firmware of size bytes to what a VMM can launch: known types, whole
-// pages below the firmware (which ends at 4 GiB), no page twice (what is measured last would hide what is
+// CheckSections holds metadata of a firmware that takes size bytes below 4 GiB to what a VMM can launch: known types, whole
+// pages below the firmware, no page twice (what is measured last would hide what is
 // measured first), MaxSections entries and MaxMemory bytes in all. Sections of zero length are legal:
 // Debian's TDX build has some.
-func CheckSections(sections []Section, size int64) error {
+func CheckSections(sections []Section, size uint64) error {
 	if len(sections) > MaxSections {
 		return fmt.Errorf("%d sections, want at most %d", len(sections), MaxSections)
 	}
@@ -295,13 +312,13 @@ func CheckSections(sections []Section, size int64) error {
 	return nil
 }
 
-func (s Section) check(size int64) error {
+func (s Section) check(size uint64) error {
 	switch s.Type {
 	case SecMem, SecSecrets, SecCPUID, SecSVSMCAA, SecKernelHsh:
 	default:
 		return fmt.Errorf("unknown type %#x", uint32(s.Type))
 	}
-	if top := 1<<32 - uint64(size); s.GPA%PageSize != 0 || s.Size%PageSize != 0 || uint64(s.GPA)+uint64(s.Size) > top {
+	if top := 1<<32 - size; s.GPA%PageSize != 0 || s.Size%PageSize != 0 || uint64(s.GPA)+uint64(s.Size) > top {
 		return fmt.Errorf("%s at %#x of %#x bytes: want whole pages below %#x", s.Type, s.GPA, s.Size, top)
 	}
 	return nil

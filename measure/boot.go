@@ -1,0 +1,62 @@
+package measure
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+)
+
+// maxUKI is the largest UKI read whole, in bytes.
+const maxUKI = 1 << 30
+
+// boot opens the image's UKI and disk, checked against the manifest, for machines that boot from them. The
+// caller closes the disk.
+func (im *image) boot(ctx context.Context, a *Artifacts) (io.Closer, error) {
+	name, err := im.roleName("uki")
+	if err != nil {
+		return nil, err
+	}
+	if a.UKI == nil {
+		if a.UKI, err = readCapped(im.fsys, name, maxUKI); err != nil {
+			return nil, err
+		}
+		if err := im.checkDigest(name, sha256.Sum256(a.UKI)); err != nil {
+			return nil, err
+		}
+	}
+	if name, err = im.roleName("disk"); err != nil {
+		return nil, err
+	}
+	f, err := im.fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := im.checkDisk(ctx, a, name, f); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// checkDisk reads the whole disk once: the manifest's digest covers the partition table by covering all.
+func (im *image) checkDisk(ctx context.Context, a *Artifacts, name string, f fs.File) error {
+	r, ok := f.(io.ReaderAt)
+	if !ok {
+		return errors.New(name + ": cannot be read at an offset")
+	}
+	if !im.diskChecked {
+		h := sha256.New()
+		if _, err := io.CopyBuffer(struct{ io.Writer }{h}, ctxReader{ctx, f}, make([]byte, 256<<10)); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		if err := im.checkDigest(name, [32]byte(h.Sum(nil))); err != nil {
+			return err
+		}
+		im.diskChecked = true
+	}
+	a.Disk = r
+	return nil
+}

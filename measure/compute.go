@@ -1,0 +1,57 @@
+package measure
+
+import (
+	"fmt"
+	"io"
+
+	"tally/measure/snp"
+)
+
+// Artifacts are the bytes of one image, or what remains of them where a hash is all that counts.
+type Artifacts struct {
+	Name, Version string
+	Static                    // kernel, initrd, command line and the firmware measured so far
+	UKI           []byte      // nil: none is measured
+	Disk          io.ReaderAt // the disk image with its GPT; nil: none is measured
+}
+
+// Compute returns the reference values that a machine of the profile's platform reports for a, one for each
+// shape and register, each with what is needed to compute it again. Nothing is read but a and p.
+func Compute(a *Artifacts, p Profile) (*ReferenceValues, error) {
+	rv := &ReferenceValues{Schema: Schema, Name: a.Name, Version: a.Version, Static: a.Static}
+	var err error
+	switch p.TEE {
+	case "snp":
+		rv.Values, err = a.Static.snp(p)
+	case "vtpm":
+		rv.Values, err = a.vtpm(p)
+	default:
+		return nil, fmt.Errorf("profile %q: tee %.20q: want snp or vtpm", p.Name, p.TEE)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return rv, nil
+}
+
+// snp computes the launch digests of one platform's shapes.
+func (s *Static) snp(p Profile) ([]Value, error) {
+	launches, err := s.Launches(p.Platform)
+	if err != nil {
+		return nil, err
+	}
+	values := make([]Value, len(launches))
+	for i, l := range launches {
+		covers := l.Covers()
+		if p.Platform.KernelHashes {
+			if _, err := rootHash(s.Cmdline); err != nil {
+				return nil, err
+			}
+			covers = append(covers, PartRoot)
+		}
+		one := p.Platform
+		one.VCPUs = []int{p.Platform.VCPUs[i]}
+		values[i] = Value{Platform: one, Profile: p.ID(), Register: snp.Register, Digest: l.Digest[:], Covers: covers, Mark: p.Mark}
+	}
+	return values, nil
+}

@@ -1,0 +1,104 @@
+package measure
+
+import (
+	"fmt"
+	"slices"
+
+	"tally/measure/snp"
+)
+
+// A Backing says what stands behind a profile's values, strongest first.
+type Backing string
+
+// The kinds of backing.
+const (
+	HardwareReport Backing = "hardware report" // the value equals what signed or published hardware reported
+	PeerTool       Backing = "peer tool"       // the value equals that of an independent program of the field
+	SourceReading  Backing = "source reading"  // the rule is read from source code, and nothing else was compared
+)
+
+// FirmwareOnly marks a value that covers the firmware and nothing that it starts: the same value is reported
+// whatever kernel, initrd and command line the host hands over, so it never passes alone.
+const FirmwareOnly = "firmware-only"
+
+// A Profile is the named, versioned set of rules by which one kind of machine measures. A change of a rule
+// is a new version.
+type Profile struct {
+	Name      string   `json:"name"`
+	Version   int      `json:"version"`
+	TEE       string   `json:"tee"`            // snp, tdx or vtpm
+	Registers []string `json:"registers"`      // what a machine of this kind reports
+	Covers    []Part   `json:"covers"`         // of an image whose command line has a root hash
+	Mark      string   `json:"mark,omitempty"` // FirmwareOnly, or nothing
+	Backing   Backing  `json:"backing"`        // the strongest kind there is
+	Source    string   `json:"source"`         // what was compared, or read
+
+	// Platform is the machine to compute for. It is no part of the table: Platform.Profile fills it in.
+	Platform Platform `json:"-"`
+}
+
+// ID is the profile's name and version, as reference values carry it.
+func (p Profile) ID() string { return fmt.Sprintf("%s/%d", p.Name, p.Version) }
+
+// Profiles is the table of all profiles, in a fixed order.
+func Profiles() []Profile {
+	var all []Profile
+	for _, v := range snp.VMMs() {
+		f := Profile{Name: firmwareProfile(v), Version: 1, TEE: "snp", Registers: []string{snp.Register}, Covers: []Part{PartFirmware}, Mark: FirmwareOnly, Backing: backing(v, false), Source: v.Source()}
+		if v.TakesKernel() {
+			d := f
+			d.Name, d.Covers, d.Mark, d.Backing = directProfile(v), allParts(), "", backing(v, true)
+			all = append(all, d)
+		}
+		all = append(all, f)
+	}
+	return append(all,
+		Profile{Name: "snp-qemu-svsm", Version: 1, TEE: "snp", Registers: []string{snp.Register}, Covers: []Part{PartFirmware}, Mark: FirmwareOnly, Backing: PeerTool,
+			Source: "sev-snp-measure, whose suite has digests read on a machine with COCONUT-SVSM"},
+		Profile{Name: "vtpm-uki", Version: 1, TEE: "vtpm", Registers: vtpmRegisters(), Covers: []Part{PartKernel, PartInitrd, PartCmdline, PartRoot}, Backing: PeerTool,
+			Source: "systemd-measure for PCR 11; real boots of OVMF with a software TPM, event by event"})
+}
+
+func allParts() []Part {
+	return []Part{PartFirmware, PartKernel, PartInitrd, PartCmdline, PartRoot}
+}
+
+// short is a monitor's name inside that of a profile.
+func short(v snp.VMM) string {
+	return map[snp.VMM]string{snp.QEMU: "qemu", snp.QEMUNoFPUInit: "qemu-no-fpu-init", snp.EC2: "ec2", snp.EC22023: "ec2-2023", snp.GCE: "gce"}[v]
+}
+
+func directProfile(v snp.VMM) string   { return "snp-" + short(v) + "-direct" }
+func firmwareProfile(v snp.VMM) string { return "snp-" + short(v) + "-firmware" }
+
+// backing is what stands behind a monitor's values with (direct) or without a kernel.
+func backing(v snp.VMM, direct bool) Backing {
+	switch {
+	case v == snp.QEMU && direct:
+		return HardwareReport
+	case v == snp.QEMUNoFPUInit:
+		return SourceReading
+	}
+	return PeerTool
+}
+
+// Profile returns the profile that p names by its parts, with p in it.
+func (p Platform) Profile() (Profile, error) {
+	if err := p.check(); err != nil {
+		return Profile{}, err
+	}
+	name := "vtpm-uki"
+	switch {
+	case p.TEE == "snp" && p.KernelHashes:
+		name = directProfile(p.VMM)
+	case p.TEE == "snp":
+		name = firmwareProfile(p.VMM)
+	}
+	all := Profiles()
+	i := slices.IndexFunc(all, func(q Profile) bool { return q.Name == name })
+	if i < 0 {
+		return Profile{}, fmt.Errorf("profile %q: unknown", name)
+	}
+	all[i].Platform = p
+	return all[i], nil
+}

@@ -1,0 +1,121 @@
+package measure
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+
+	"tally/measure/eventlog"
+	"tally/measure/pcr"
+)
+
+// vtpmRegisters lists the PCRs that the reference values of a UKI boot hold, ascending. 0 and 1 belong to the
+// firmware and the machine, 10 to IMA; 2, 3, 6, 8, 14 and 15 hold nothing of an image.
+func vtpmRegisters() []string {
+	var all []string
+	for _, n := range []int{4, 5, 7, 9, 11, 12, 13} {
+		all = append(all, eventlog.PCR(n))
+	}
+	return all
+}
+
+// vtpm computes the PCRs of a UKI boot.
+func (a *Artifacts) vtpm(p Profile) ([]Value, error) {
+	if a.UKI == nil || a.Disk == nil {
+		return nil, fmt.Errorf("tee vtpm: the image has no UKI and disk")
+	}
+	r, err := pcr.Boot(pcr.Input{UKI: a.UKI, Disk: a.Disk, SecureBoot: p.Platform.SecureBoot, Phases: p.Platform.Phases}, p.Platform.Bank)
+	if err != nil {
+		return nil, err
+	}
+	if r.Cmdline != a.Cmdline {
+		return nil, fmt.Errorf("UKI: command line %.80q, the image's is %.80q", r.Cmdline, a.Cmdline)
+	}
+	if _, err := rootHash(a.Cmdline); err != nil {
+		return nil, err
+	}
+	var values []Value
+	for _, reg := range p.Registers {
+		v := Value{Platform: p.Platform, Profile: p.ID(), Register: reg}
+		for _, e := range r.Events {
+			if e.Register == reg {
+				v.Events = append(v.Events, withRoot(e))
+			}
+		}
+		if err := v.replay(); err != nil {
+			return nil, err
+		}
+		values = append(values, v)
+	}
+	return values, nil
+}
+
+// withRoot adds the root file system to an event that fixes the command line and the initrd that enforces
+// its root hash, or all of a UKI.
+func withRoot(e eventlog.Event) eventlog.Event {
+	e.Others = nil
+	if slices.Contains(e.Covers, PartCmdline) && slices.Contains(e.Covers, PartInitrd) {
+		e.Covers = append(slices.Clone(e.Covers), PartRoot)
+	}
+	return e
+}
+
+// replay sets a value's digest and coverage from its events.
+func (v *Value) replay() error {
+	a := v.Platform.Bank.Algorithm()
+	if a.New() == nil {
+		return fmt.Errorf("bank %.20q: unknown", v.Platform.Bank)
+	}
+	v.Digest, v.Covers = make(eventlog.Digest, a.New().Size()), []Part{}
+	for i, e := range v.Events {
+		if e.Register != v.Register || len(e.Digest) != a.New().Size() {
+			return fmt.Errorf("event %d of %s: register %.20q, digest of %d bytes", i+1, v.Register, e.Register, len(e.Digest))
+		}
+		v.Digest = eventlog.Extend(a, v.Digest, e.Digest)
+		for _, p := range e.Covers {
+			if !slices.Contains(allParts(), p) {
+				return fmt.Errorf("event %d of %s covers %.20q, want one of %v", i+1, v.Register, p, allParts())
+			}
+			if !slices.Contains(v.Covers, p) {
+				v.Covers = append(v.Covers, p)
+			}
+		}
+	}
+	return nil
+}
+
+// recomputeVTPM holds the values of one platform to their own events, and those to the command line.
+func (s *Static) recomputeVTPM(p Profile, values []Value) error {
+	if len(values) != len(p.Registers) {
+		return fmt.Errorf("%d registers, want %v", len(values), p.Registers)
+	}
+	for i, v := range values {
+		again := v
+		if err := again.replay(); err != nil {
+			return err
+		}
+		if err := s.checkCmdlineEvent(v); err != nil {
+			return err
+		}
+		again.Register, again.Profile, again.Mark = p.Registers[i], p.ID(), p.Mark
+		if !reflect.DeepEqual(v, again) {
+			return &MismatchError{v, again}
+		}
+	}
+	return nil
+}
+
+// checkCmdlineEvent holds the event that names the UKI's command line to the static part.
+func (s *Static) checkCmdlineEvent(v Value) error {
+	if v.Register != eventlog.PCR(11) {
+		return nil
+	}
+	h := v.Platform.Bank.Algorithm().New()
+	h.Write([]byte(s.Cmdline))
+	want := eventlog.Digest(h.Sum(nil))
+	i := slices.IndexFunc(v.Events, func(e eventlog.Event) bool { return e.What == ".cmdline (content)" })
+	if i < 0 || v.Events[i].Digest.String() != want.String() {
+		return fmt.Errorf("%s: no event has the digest of the command line, %s", v.Register, want)
+	}
+	return nil
+}
