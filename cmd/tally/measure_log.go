@@ -42,8 +42,8 @@ func answerLog(diffs []eventlog.Difference) (diffAnswer, error) {
 	return diffAnswer{diffs, "measurement"}, verdict(exitDiffers, "measurement", "the log differs in %d register(s), first %s at its event %d: %s", len(diffs), d.Register, d.Position, d.Cause)
 }
 
-// printDifferences prints one block a register and returns the verdict.
-func printDifferences(e *env, diffs []eventlog.Difference) error {
+// printEventDifferences prints one block a register and returns the verdict.
+func printEventDifferences(e *env, diffs []eventlog.Difference) error {
 	for _, d := range diffs {
 		e.printf("%s differs at its event %d: %s\n", d.Register, d.Position, d.Kind)
 		if d.Predicted != "" {

@@ -126,5 +126,5 @@ func printPCRs(c *cli.Context, e *env, r *pcr.Result, diffs []eventlog.Differenc
 			}
 		}
 	}
-	return printDifferences(e, diffs)
+	return printEventDifferences(e, diffs)
 }

@@ -8,6 +8,7 @@ import (
 	"hash"
 	"io"
 
+	"tally/measure/eventlog"
 	"tally/measure/internal/fw"
 )
 
@@ -37,6 +38,8 @@ type Event struct {
 	GPA      uint64 `json:"gpa"`      // guest physical address of its first page
 	Pages    uint64 `json:"pages"`    //
 	Extended bool   `json:"extended"` // its contents entered, not its addresses alone
+
+	after Digest // MRTD if the build ended here
 }
 
 // An MRTD is the value under one order and the events behind it, in launch order.
@@ -44,6 +47,19 @@ type MRTD struct {
 	Pass   Pass    `json:"pass"`
 	Digest Digest  `json:"digest"`
 	Events []Event `json:"events"`
+}
+
+// log returns the sections in the form that all registers share; a digest is MRTD after the section.
+func (m *MRTD) log() []eventlog.Event {
+	var log []eventlog.Event
+	for _, e := range m.Events {
+		l := eventlog.Event{What: e.What, Detail: fmt.Sprintf("%d pages at %#x, contents measured: %t", e.Pages, e.GPA, e.Extended), Digest: e.after[:]}
+		if e.Extended {
+			l.Covers = []eventlog.Part{eventlog.PartFirmware}
+		}
+		log = append(log, l)
+	}
+	return log
 }
 
 const (
@@ -69,7 +85,9 @@ func Measure(r io.ReaderAt, size int64, pass Pass) (*MRTD, error) {
 		if err := b.section(r, s, pass); err != nil {
 			return nil, fmt.Errorf("firmware: %s at byte %d: %w", s.Type, s.Offset, err)
 		}
-		m.Events = append(m.Events, Event{s.Type.String(), s.GPA, s.Size / pageSize, s.Attr&fw.TDExtend != 0})
+		e := Event{What: s.Type.String(), GPA: s.GPA, Pages: s.Size / pageSize, Extended: s.Attr&fw.TDExtend != 0}
+		b.hash.Sum(e.after[:0])
+		m.Events = append(m.Events, e)
 	}
 	b.hash.Sum(m.Digest[:0])
 	return m, nil

@@ -1,0 +1,162 @@
+package tdx
+
+import (
+	"bytes"
+	"crypto/sha512"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"tally/measure/eventlog"
+	"tally/measure/internal/pe"
+	"tally/measure/pcr"
+)
+
+// A boot is what RTMR1 and RTMR2 are computed from: a kernel or a UKI.
+type boot struct {
+	direct  bool
+	cmdline string // of a kernel
+	initrd  eventlog.Digest
+	gpt     []eventlog.Event
+	image   map[bool]eventlog.Digest // Authenticode of kernel or UKI, by whether QEMU patched its header
+	what    string                   // kernel or UKI
+	uki     *pcr.UKIBoot
+}
+
+// maxCmdline is the longest command line of an x86 kernel, without its NUL.
+const maxCmdline = 2047
+
+// readBoot reads kernel or UKI; nil when there is neither. forms says in which the image can arrive.
+func readBoot(in Input, forms []bool) (*boot, error) {
+	b := &boot{direct: in.Disk == nil, cmdline: in.Cmdline, image: map[bool]eventlog.Digest{}, what: "kernel"}
+	image := in.Kernel
+	if in.UKI != nil {
+		image, b.what = in.UKI, "UKI"
+		var err error
+		if b.uki, err = pcr.ReadBoot(in.UKI, pcr.SHA384); err != nil {
+			return nil, err
+		}
+	}
+	if image == nil {
+		return nil, nil
+	}
+	if in.Disk != nil {
+		gpt, err := pcr.GPT(in.Disk, pcr.SHA384)
+		if err != nil {
+			return nil, err
+		}
+		b.gpt = []eventlog.Event{*gpt}
+		forms = []bool{false}
+	}
+	if err := checkCmdline(in); err != nil {
+		return nil, err
+	}
+	load := kernelLoad{memory: in.Memory, cmdline: in.Cmdline}
+	if in.Initrd != nil {
+		load.initrdSize = uint64(in.Initrd.Size())
+	}
+	for _, patched := range forms {
+		d, err := imageDigest(image, patched, load)
+		var lacks errLacks
+		if err != nil && !errors.As(err, &lacks) {
+			return nil, fmt.Errorf("%s: %w", b.what, err)
+		}
+		b.image[patched] = d
+	}
+	return b, b.hashInitrd(in.Initrd)
+}
+
+func checkCmdline(in Input) error {
+	if in.Kernel == nil {
+		return nil
+	}
+	if in.Cmdline == "" || len(in.Cmdline) > maxCmdline || strings.ContainsFunc(in.Cmdline, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
+		return fmt.Errorf("command line of %d bytes: want 1 to %d of printable ASCII", len(in.Cmdline), maxCmdline)
+	}
+	return nil
+}
+
+// imageDigest is the Authenticode digest of a kernel or UKI; nil when it needs the memory size and that was
+// not given.
+func imageDigest(image []byte, patched bool, l kernelLoad) (eventlog.Digest, error) {
+	if patched {
+		if l.memory == 0 && l.initrdSize > 0 {
+			return nil, errLacks("the memory size")
+		}
+		image = bytes.Clone(image)
+		if err := patchKernel(image, l); err != nil {
+			return nil, err
+		}
+	}
+	im, err := pe.Parse(image)
+	if err != nil {
+		return nil, err
+	}
+	h := sha512.New384()
+	im.Authenticode(h)
+	return h.Sum(nil), nil
+}
+
+func (b *boot) hashInitrd(r *io.SectionReader) error {
+	if r == nil {
+		return nil
+	}
+	h := sha512.New384()
+	if _, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{r}, make([]byte, 256<<10)); err != nil {
+		return fmt.Errorf("initrd: %w", err)
+	}
+	b.initrd = h.Sum(nil)
+	return nil
+}
+
+// rtmr1 lists the events of RTMR1. A direct boot loads the image before the firmware is ready to boot, a
+// boot from disk after it. With Secure Boot on the inner kernel is not measured.
+func (b *boot) rtmr1(f Firmware, patched bool, m bootMode) ([]eventlog.Event, error) {
+	if b.image[patched] == nil {
+		return nil, errLacks("the memory size, which QEMU's change of the kernel's header depends on")
+	}
+	image := eventlog.Event{What: b.what + " (Authenticode)", Digest: b.image[patched], Covers: []eventlog.Part{eventlog.PartKernel}}
+	if b.uki != nil {
+		image.Covers = append(image.Covers, eventlog.PartInitrd, eventlog.PartCmdline)
+	}
+	if other := b.image[!patched]; other != nil {
+		cause := map[bool]string{true: "QEMU did not patch the kernel's header", false: "QEMU patched the kernel's header"}[patched]
+		image.Others = []eventlog.Other{{Cause: cause, Digest: other}}
+	}
+	ready := []eventlog.Event{action(callingApplication)}
+	if f.Release >= 202411 {
+		ready = append(ready, separator())
+	}
+	events := append([]eventlog.Event{image}, ready...)
+	if !b.direct {
+		events = append(append(ready, b.gpt...), image)
+	}
+	if b.uki != nil && m != modeOn {
+		events = append(events, b.uki.Inner...)
+	}
+	return append(events, action(exitInvocation), action(exitSuccess)), nil
+}
+
+// rtmr2 lists the events of RTMR2: what the stub measures of a UKI, then what the kernel's own stub
+// measures: its load options and its initrd.
+func (b *boot) rtmr2(f Firmware) []eventlog.Event {
+	if b.uki != nil {
+		var events []eventlog.Event
+		if b.uki.Stub >= 256 { // the first with the CC measurement protocol
+			events = append(events, b.uki.Sections...)
+		}
+		return append(events, b.uki.Kernel...)
+	}
+	options, other := b.cmdline+" initrd=initrd", "initrd=initrd "+b.cmdline
+	cause := "OVMF 202508 or later, which puts initrd=initrd in front"
+	if f.Release >= 202508 {
+		options, other, cause = other, options, "OVMF before 202508, which appends initrd=initrd"
+	}
+	if b.initrd == nil {
+		return []eventlog.Event{covering(event("load options", utf16le(b.cmdline+"\x00")), eventlog.PartCmdline)}
+	}
+	e := covering(event("load options", utf16le(options+"\x00")), eventlog.PartCmdline)
+	e.Others = []eventlog.Other{{Cause: cause, Digest: event("", utf16le(other+"\x00")).Digest}}
+	return []eventlog.Event{e, {What: "initrd", Digest: b.initrd, Covers: []eventlog.Part{eventlog.PartInitrd}}}
+}

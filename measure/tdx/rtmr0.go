@@ -1,0 +1,130 @@
+package tdx
+
+import (
+	"bytes"
+	"fmt"
+
+	"tally/measure/eventlog"
+	"tally/measure/internal/fw"
+)
+
+// A platform is what RTMR0 is computed from, once per machine.
+type platform struct {
+	hob    []byte
+	cfv    []byte
+	store  *store
+	acpi   *ACPI
+	smbios []byte // as the firmware installs it; nil: not given
+	direct bool   // the VMM hands over the kernel
+	disk   *PCIAddress
+	stub   int // systemd-stub release of a UKI, else 0
+}
+
+// readPlatform reads what RTMR0 depends on.
+func readPlatform(in Input, sections []fw.TDSection, stub int) (*platform, error) {
+	p := &platform{smbios: in.SMBIOS, direct: in.Disk == nil, disk: in.BootDevice, stub: stub}
+	var err error
+	if p.cfv, err = configuration(in.Firmware, sections); err != nil {
+		return nil, err
+	}
+	if p.store, err = readStore(p.cfv); err != nil {
+		return nil, err
+	}
+	if p.hob, err = tdHOB(sections, in.Memory); err != nil {
+		return nil, err
+	}
+	if p.acpi, err = ReadACPI(in.ACPI); err != nil {
+		return nil, err
+	}
+	if in.VCPUs != 0 && in.VCPUs != p.acpi.VCPUs {
+		return nil, fmt.Errorf("ACPI tables: MADT with %d processors, want %d", p.acpi.VCPUs, in.VCPUs)
+	}
+	return p, nil
+}
+
+// configuration returns the bytes of the configuration firmware volume.
+func configuration(firmware []byte, sections []fw.TDSection) ([]byte, error) {
+	var cfv []byte
+	for _, s := range sections {
+		if s.Type != fw.TDConfiguration {
+			continue
+		}
+		if cfv != nil {
+			return nil, fmt.Errorf("firmware: two CFV sections")
+		}
+		cfv = firmware[s.Offset:][:s.RawSize]
+	}
+	if len(cfv) == 0 {
+		return nil, fmt.Errorf("firmware: no CFV section with contents")
+	}
+	return cfv, nil
+}
+
+// errLacks says that a register needs an input that was not given.
+type errLacks string
+
+func (e errLacks) Error() string { return string(e) }
+
+// rtmr0 lists the events of RTMR0 under a firmware's rules. authority is the event of the certificate that
+// vouched for what was started, in mode on alone.
+func (p *platform) rtmr0(f Firmware, m bootMode, authority *eventlog.Event) ([]eventlog.Event, error) {
+	if !p.direct && p.disk == nil {
+		return nil, errLacks("the PCI address of the boot disk, which its boot option names")
+	}
+	events := []eventlog.Event{event("TD HOB", p.hob), covering(event("configuration firmware volume", p.cfv), eventlog.PartFirmware)}
+	if f.Release >= 202505 {
+		events = append(events, event("fw_cfg BootMenu", []byte{0, 0}))
+		if p.direct {
+			events = append(events, event("fw_cfg bootorder", []byte(linuxROM)))
+		}
+	}
+	events = append(events, p.store.policy(m)...)
+	events = append(events, event("ACPI table-loader", p.acpi.Loader), event("ACPI rsdp", p.acpi.RSDP), event("ACPI tables", p.acpi.Tables))
+	if p.direct && authority != nil {
+		events = append(events, *authority)
+	}
+	if f.Release >= 202505 {
+		if p.smbios == nil {
+			return nil, errLacks("the SMBIOS table, which edk2 from 202505 on measures")
+		}
+		table, err := measuredSMBIOS(p.smbios)
+		if err != nil {
+			return nil, err
+		}
+		events = append(events, event("SMBIOS tables", table))
+	}
+	events = append(events, bootVariables(f.options(p.disk))...)
+	if f.Release < 202411 {
+		events = append(events, separator())
+	}
+	if !p.direct && authority != nil {
+		events = append(events, *authority)
+	}
+	return p.stubEvents(events)
+}
+
+// linuxROM is what QEMU writes into fw_cfg's bootorder for -kernel: the option ROM that would boot it
+// without UEFI, with a NUL.
+const linuxROM = "/rom@genroms/linuxboot_dma.bin\x00"
+
+// stubEvents adds what systemd-stub 262 measures on a machine without a TPM: SMBIOS types 1, 2 and 11, unfiltered.
+func (p *platform) stubEvents(events []eventlog.Event) ([]eventlog.Event, error) {
+	if p.stub < 262 {
+		return events, nil
+	}
+	if p.smbios == nil {
+		return nil, errLacks("the SMBIOS table, which systemd-stub from 262 on measures")
+	}
+	all, err := smbiosStructures(p.smbios)
+	if err != nil {
+		return nil, err
+	}
+	for _, kind := range []byte{1, 2, 11} {
+		for _, s := range all {
+			if s[0] == kind {
+				events = append(events, event(fmt.Sprintf("smbios: type %d", kind), bytes.Clone(s)))
+			}
+		}
+	}
+	return events, nil
+}
