@@ -15,6 +15,7 @@ import (
 
 const (
 	manifestName   = "manifest.json"
+	sbomName       = "sbom.spdx.json"
 	manifestSchema = "tally.manifest/v1"
 	lockName       = "image.lock"
 
@@ -173,13 +174,16 @@ func (c *comparer) explain(name string, a, b source) error {
 	case name == manifestName:
 		c.manifests(d, a, b)
 		return nil
-	case name == lockName && len(c.r.Inputs) > 0, name == "sbom.spdx.json" && len(c.r.Inputs) > 0:
+	case name == lockName && len(c.r.Inputs) > 0, name == sbomName && len(c.r.Inputs) > 0:
 		c.follows(d, "content", sizeText(a), sizeText(b), "inputs that differ")
 		return nil
 	case name == "reference-values.json":
 		c.follows(d, "content", sizeText(a), sizeText(b), "values of artefacts that differ")
 		return nil
-	case strings.HasPrefix(name, "disk.") && name != "disk.raw" && slices.ContainsFunc(c.r.Artifacts, func(r Artifact) bool { return r.Name == "disk.raw" && r.Status == Differ }):
+	case name == sbomName && c.differs("disk.raw"):
+		c.follows(d, "content", sizeText(a), sizeText(b), "digest of a disk.raw that differs")
+		return nil
+	case strings.HasPrefix(name, "disk.") && name != "disk.raw" && c.differs("disk.raw"):
 		c.follows(d, "content", sizeText(a), sizeText(b), "another form of disk.raw")
 		return nil
 	case strings.HasPrefix(name, "firmware/"):
@@ -187,6 +191,11 @@ func (c *comparer) explain(name string, a, b source) error {
 		return c.content(d, a, b)
 	}
 	return c.container(name, a, b)
+}
+
+// differs says whether an artefact compared before differs. disk.raw is compared before what names it.
+func (c *comparer) differs(name string) bool {
+	return slices.ContainsFunc(c.r.Artifacts, func(r Artifact) bool { return r.Name == name && r.Status == Differ })
 }
 
 // manifests compares what a manifest says beside digests, parameters and inputs: those are compared as such.
