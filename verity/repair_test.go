@@ -183,3 +183,40 @@ func TestRepairVerdictOfVeritysetup(t *testing.T) {
 		}
 	}
 }
+
+// FuzzRepair: whatever data, tree and parity hold, what comes out of a repair that is said to have worked
+// is the data that the root hash stands for.
+func FuzzRepair(f *testing.F) {
+	const blocks, size, roots = 20, 512, 4
+	data := testData(3)[:blocks*size]
+	p := Params{DataBlocks: blocks, NoSuperblock: true, DataBlockSize: size, HashBlockSize: size}
+	hash, fec := new(memFile), new(memFile)
+	root, err := Format(f.Context(), bytes.NewReader(data), hash, p)
+	if err != nil {
+		f.Fatal(err)
+	}
+	fp := FEC{Roots: roots, HashFileSize: int64(len(hash.b))}
+	if err := WriteFEC(f.Context(), bytes.NewReader(data), hash, fec, p, fp); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(1000, []byte("some bytes"), 3, []byte{9})
+	f.Add(blocks*size+100, bytes.Repeat([]byte{1}, 1024), 0, []byte{})
+	f.Fuzz(func(t *testing.T, at int, b []byte, fecAt int, fecB []byte) {
+		d, h, e := bytes.Clone(data), bytes.Clone(hash.b), bytes.Clone(fec.b)
+		if at >= 0 && at < len(d) {
+			copy(d[at:], b)
+		} else if at -= len(d); at >= 0 && at < len(h) {
+			copy(h[at:], b)
+		}
+		if fecAt >= 0 && fecAt < len(e) {
+			copy(e[fecAt:], fecB)
+		}
+		_, err := Repair(t.Context(), bytes.NewReader(d), bytes.NewReader(h), bytes.NewReader(e), root, p, fp, func(block uint64, b []byte) error {
+			copy(d[block*size:], b)
+			return nil
+		})
+		if err == nil && !bytes.Equal(d, data) {
+			t.Error("repaired to other data")
+		}
+	})
+}

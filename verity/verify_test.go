@@ -151,23 +151,24 @@ func TestVerifyIgnoresLongerData(t *testing.T) {
 
 // FuzzVerify: any hash file but the right one is refused, without a panic.
 func FuzzVerify(f *testing.F) {
-	data := testData(130)
-	p := Params{DataBlocks: 130, NoSuperblock: true}
+	const blocks, size = 40, 512 // two levels
+	data := testData(blocks * size / BlockSize)
+	p := Params{DataBlocks: blocks, NoSuperblock: true, DataBlockSize: size, HashBlockSize: size}
 	m := new(memFile)
 	root, err := Format(f.Context(), bytes.NewReader(data), m, p)
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(m.b, uint64(130), false)
-	f.Add(m.b[:BlockSize], uint64(128), false)
-	f.Add(m.b, uint64(1<<51-1), true)
-	f.Add([]byte{}, uint64(1), false)
-	f.Fuzz(func(t *testing.T, hash []byte, blocks uint64, superblock bool) {
-		q := Params{DataBlocks: blocks, NoSuperblock: !superblock}
+	f.Add(m.b, uint64(blocks), false, size, size)
+	f.Add(m.b[:size], uint64(8), false, size, size)
+	f.Add(m.b, uint64(1<<51-1), true, 4096, 4096)
+	f.Add([]byte{}, uint64(1), false, 65536, 512)
+	f.Fuzz(func(t *testing.T, hash []byte, n uint64, superblock bool, dataBlock, hashBlock int) {
+		q := Params{DataBlocks: n, NoSuperblock: !superblock, DataBlockSize: dataBlock, HashBlockSize: hashBlock}
 		err := Verify(t.Context(), bytes.NewReader(data), bytes.NewReader(hash), root, q)
-		same := blocks == 130 && !superblock && len(hash) >= len(m.b) && bytes.Equal(hash[:len(m.b)], m.b)
+		same := n == blocks && !superblock && dataBlock == size && hashBlock == size && len(hash) >= len(m.b) && bytes.Equal(hash[:len(m.b)], m.b)
 		if (err == nil) != same {
-			t.Errorf("%d bytes, %d blocks: %v", len(hash), blocks, err)
+			t.Errorf("%d bytes, %d blocks of %d and %d: %v", len(hash), n, dataBlock, hashBlock, err)
 		}
 	})
 }
