@@ -121,10 +121,10 @@ func onUsageError(_ *cli.Context, err error, _ bool) error { return usagef("%w",
 // subcommand.
 func prepare(e *env, c *cli.Command) {
 	c.OnUsageError = onUsageError
-	if len(c.Subcommands) > 0 {
-		for _, s := range c.Subcommands {
-			prepare(e, s)
-		}
+	for _, s := range c.Subcommands {
+		prepare(e, s)
+	}
+	if isGroup(c) {
 		if c.Action == nil {
 			c.Action = func(ctx *cli.Context) error {
 				if ctx.Args().Present() {
@@ -140,6 +140,9 @@ func prepare(e *env, c *cli.Command) {
 		&cli.BoolFlag{Name: "json", Usage: "print one JSON object instead of text", Destination: &e.json},
 		&cli.BoolFlag{Name: "quiet", Usage: "say nothing on stderr but errors", Destination: &e.quiet})
 }
+
+// isGroup says whether a command only gathers others. One with flags of its own does something by itself.
+func isGroup(c *cli.Command) bool { return len(c.Subcommands) > 0 && len(c.Flags) == 0 }
 
 // permute moves flags before positional arguments, for `tally build SPEC -o OUT`: the flag library
 // itself stops at the first positional one.
@@ -158,7 +161,7 @@ func permute(app *cli.App, args []string) ([]string, error) {
 		cmd, cmds = next, next.Subcommands
 		out, rest = append(out, rest[0]), rest[1:]
 	}
-	if cmd == nil || len(cmd.Subcommands) > 0 {
+	if cmd == nil || isGroup(cmd) {
 		return args, nil
 	}
 	flags, pos := split(cmd, rest)

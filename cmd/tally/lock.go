@@ -22,16 +22,25 @@ func lockCommand(e *env) *cli.Command {
 		ArgsUsage: "SPEC",
 		Description: "Writes image.lock beside SPEC. The only command that reads a package index: it verifies the suite's InRelease\n" +
 			"signature against the pinned Debian archive keys (or the keyring that SPEC names for an archive that is not Debian's),\n" +
-			"the package lists by the hashes that gives, and pins each package by SHA-256, size, pool path and snapshot timestamp; container images by every blob; local files, directories and Go sources by content; Go modules and\n" +
-			"the Go toolchain by the checksums of the module system. The same index gives the same lock, byte for byte.\n\n" +
+			"the package lists by the hashes that gives, and pins each package by SHA-256, size, pool path and snapshot timestamp;\n" +
+			"container images by every blob; local files, directories and Go sources by content; Go modules and the Go toolchain by the checksums of the module\n" +
+			"system. The same index gives the same lock, byte for byte. An index whose Valid-Until has passed is refused, unless\n" +
+			"SPEC says valid-until: ignore for that suite; the lock states the policy and the date.\n\n" +
 			"A registry is asked with the credentials of the docker configuration (DOCKER_CONFIG or ~/.docker/config.json: auths,\n" +
 			"credHelpers, credsStore), over TLS, and over plain HTTP on this machine alone.\n\n" +
+			"--update PACKAGE starts from the lock that is there: PACKAGE gets today's version, with it what that version needs,\n" +
+			"and everything else stays as it is. Local inputs must be what the lock pins.\n\n" +
+			"Where an archive that is not Debian's is, --mirror NAME=URL says, or archives (name, mirrors) in the user's settings,\n" +
+			"or apt's sources.list.d/NAME.list or NAME.sources.\n\n" +
 			"--json prints the lock itself (tally.lock/v1, mkimage/lock).\n\n" +
-			"   tally lock image.yaml --mirror http://mirror.example/debian",
+			"   tally lock image.yaml --mirror http://mirror.example/debian\n" +
+			"   tally lock image.yaml --update openssl",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "o", Usage: "write the lock to `FILE` (default: image.lock beside SPEC)"},
+			&cli.StringSliceFlag{Name: "update", Usage: "take today's version of `PACKAGE` into the lock that is there, and change no more than that needs"},
 		}, fetchFlags()...),
-		Action: func(c *cli.Context) error { return runLock(c, e) },
+		Action:      func(c *cli.Context) error { return runLock(c, e) },
+		Subcommands: []*cli.Command{lockDiffCommand(e)},
 	}
 }
 
@@ -48,7 +57,11 @@ func runLock(c *cli.Context, e *env) error {
 		return err
 	}
 	x := &lock.Indexer{Fetcher: f, Keys: keys, Now: time.Now(), Arch: "amd64"}
-	k, err := makeLock(c.Context, x, c.Args().First())
+	out := c.String("o")
+	if out == "" {
+		out = lockBeside(c.Args().First())
+	}
+	k, err := makeLock(c.Context, x, c.Args().First(), out, c.StringSlice("update"))
 	if errors.Is(err, lock.ErrNoMirror) {
 		return withHint(err, "give --mirror URL, or name one in the user's settings or the machine's apt configuration")
 	} else if err != nil {
@@ -57,10 +70,6 @@ func runLock(c *cli.Context, e *env) error {
 	data, err := k.Marshal()
 	if err != nil {
 		return err
-	}
-	out := c.String("o")
-	if out == "" {
-		out = lockBeside(c.Args().First())
 	}
 	if err := atomicfile.WriteFile(out, data, 0o644); err != nil {
 		return err
@@ -74,14 +83,17 @@ func runLock(c *cli.Context, e *env) error {
 }
 
 // makeLock reads the spec and pins what it names: local inputs first, because a mistake there is found
-// without the network.
-func makeLock(ctx context.Context, x *lock.Indexer, spec string) (*lock.Lock, error) {
+// without the network. With names to update, it starts from the lock at file.
+func makeLock(ctx context.Context, x *lock.Indexer, spec, file string, update []string) (*lock.Lock, error) {
 	l, err := source.Open(spec, os.Environ())
 	if err != nil {
 		return nil, err
 	}
 	x.ReadFile = l.ReadFile
 	l.GoProxy, l.Offline = x.Fetcher.Store.GoProxy(), x.Fetcher.Places.Offline
+	if len(update) > 0 {
+		return updateLock(ctx, x, l, spec, file, update)
+	}
 	k := &lock.Lock{Arch: x.Arch}
 	if err := l.Pin(ctx, k); err != nil {
 		return nil, err
@@ -90,6 +102,18 @@ func makeLock(ctx context.Context, x *lock.Indexer, spec string) (*lock.Lock, er
 		return nil, err
 	}
 	return k, x.Debian(ctx, l.Spec, k)
+}
+
+func updateLock(ctx context.Context, x *lock.Indexer, l *source.Local, spec, file string, names []string) (*lock.Lock, error) {
+	old, _, err := readLock(file, spec)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.Check(ctx, old); err != nil {
+		return nil, withHint(err, "--update changes packages alone: pin everything as it is now with 'tally lock %s'", spec)
+	}
+	k := *old
+	return &k, x.Update(ctx, l.Spec, old, names, &k)
 }
 
 func printLock(e *env, k *lock.Lock, out string) {

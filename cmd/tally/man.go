@@ -45,8 +45,8 @@ func writeManPages(app *cli.App, dir string) (int, error) {
 				continue
 			}
 			name := prefix + "-" + c.Name
-			if len(c.Subcommands) > 0 {
-				walk(name, c.Subcommands)
+			walk(name, c.Subcommands)
+			if isGroup(c) {
 				continue
 			}
 			pages[name+".1"] = manLeaf(name, c)
@@ -68,9 +68,11 @@ func manRoot(app *cli.App) []byte {
 	var walk func(prefix string, cs []*cli.Command)
 	walk = func(prefix string, cs []*cli.Command) {
 		for _, c := range cs {
-			if len(c.Subcommands) > 0 {
-				walk(prefix+" "+c.Name, c.Subcommands)
-			} else if c.Name != "help" {
+			if c.Name == "help" {
+				continue
+			}
+			walk(prefix+" "+c.Name, c.Subcommands)
+			if !isGroup(c) {
 				fmt.Fprintf(b, ".TP\n.B %s\n%s\n", roff(prefix+" "+c.Name), roff(c.Usage))
 			}
 		}

@@ -1,14 +1,11 @@
 package lock
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
-	"tally/internal/xz"
 	"tally/mkimage/deb"
 )
 
@@ -92,17 +89,9 @@ func chainIndex(ctx context.Context, idx Index, rel *deb.Release, store *Store, 
 	if f := rel.Files[name+".xz"]; f.SHA256 != idx.SHA256 || f.Size != idx.Size {
 		return fmt.Errorf("InRelease: does not name the %s package list of the lock", idx.Component)
 	}
-	data, err := store.Read(idx.Object)
-	if err != nil {
-		return err
-	}
-	r, err := xz.NewReader(bytes.NewReader(data), xz.MaxDict)
+	ps, err := readIndex(ctx, store, idx.Object)
 	if err != nil {
 		return fmt.Errorf("%s.xz: %w", name, err)
-	}
-	ps, err := deb.ParseIndex(io.LimitReader(ctxReader{ctx, r}, maxIndex))
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
 	}
 	for _, p := range ps {
 		w, ok := wanted[p.Filename]

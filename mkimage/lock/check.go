@@ -21,6 +21,7 @@ var (
 	toolchainForm = regexp.MustCompile(`^go1\.[0-9]{1,3}(\.[0-9]{1,3}|rc[0-9]{1,2})$`)
 	platformForm  = regexp.MustCompile(`^[a-z0-9]{1,16}-[a-z0-9]{1,16}$`)
 	sumForm       = regexp.MustCompile(`^h1:[A-Za-z0-9+/]{43}=$`)
+	suiteForm     = regexp.MustCompile(`^[a-z0-9][a-z0-9.+-]{0,127}(@[0-9]{8}T[0-9]{6}Z)?$`) // as spec names it, or with a date: Update
 	wordForm      = regexp.MustCompile(`^[a-z0-9][a-z0-9.+-]{0,127}$`)
 )
 
@@ -48,12 +49,15 @@ func (l *Lock) check() error {
 func (l *Lock) checkSuites() error {
 	seen := map[string]bool{}
 	for _, s := range l.Suites {
-		if !wordForm.MatchString(s.Name) || seen[s.Name] {
+		if !suiteForm.MatchString(s.Name) || seen[s.Name] {
 			return fmt.Errorf("suite %.80q: want a name, once", s.Name)
 		}
 		seen[s.Name] = true
 		if err := s.check(); err != nil {
 			return fmt.Errorf("suite %s: %w", s.Name, err)
+		}
+		if _, date, ok := strings.Cut(s.Name, "@"); ok && date != s.Snapshot {
+			return fmt.Errorf("suite %s: snapshot %.40q: want that of its name", s.Name, s.Snapshot)
 		}
 		if _, err := time.Parse(SnapshotTime, s.Snapshot); err != nil {
 			return fmt.Errorf("suite %s: snapshot %.40q: want a time like %s", s.Name, s.Snapshot, SnapshotTime)

@@ -25,25 +25,44 @@ const (
 func (x *Indexer) Debian(ctx context.Context, s *spec.Spec, l *Lock) error {
 	c := &chooser{arch: x.Arch, lock: l, byKey: map[string]int{}, resolvers: map[string]*deb.Resolver{}}
 	c.want(s)
-	wanted := map[string][]string{}
-	for _, w := range c.wants {
-		for _, suite := range w.suites {
-			wanted[suite] = append(wanted[suite], w.components...)
-		}
-	}
-	var err error
-	if c.suites, err = x.suites(ctx, s, wanted); err != nil {
+	if err := c.readSuites(ctx, x, s); err != nil {
 		return err
-	}
-	l.Suites, l.Packages = []Suite{}, []Package{}
-	for _, idx := range c.suites {
-		l.Suites = append(l.Suites, idx.info)
 	}
 	for _, w := range c.wants {
 		if err := c.choose(w); err != nil {
 			return fmt.Errorf("%s: %w", w.user, err)
 		}
 	}
+	c.finish(c.infos())
+	return nil
+}
+
+// readSuites reads the indexes of all that c wants.
+func (c *chooser) readSuites(ctx context.Context, x *Indexer, s *spec.Spec) (err error) {
+	wanted := map[string][]string{}
+	for _, w := range c.wants {
+		for _, suite := range w.suites {
+			wanted[suite] = append(wanted[suite], w.components...)
+		}
+	}
+	c.lock.Suites, c.lock.Packages = []Suite{}, []Package{}
+	c.suites, err = x.suites(ctx, s, wanted)
+	return err
+}
+
+// infos lists the suites that were read.
+func (c *chooser) infos() []Suite {
+	all := []Suite{}
+	for _, idx := range c.suites {
+		all = append(all, idx.info)
+	}
+	return all
+}
+
+// finish puts the lists of the lock in order.
+func (c *chooser) finish(suites []Suite) {
+	l := c.lock
+	l.Suites = suites
 	slices.SortFunc(l.Suites, func(a, b Suite) int { return cmp.Compare(a.Name, b.Name) })
 	for i := range l.Packages {
 		slices.Sort(l.Packages[i].For)
@@ -52,7 +71,6 @@ func (x *Indexer) Debian(ctx context.Context, s *spec.Spec, l *Lock) error {
 	slices.SortFunc(l.Packages, func(a, b Package) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version), cmp.Compare(a.Arch, b.Arch))
 	})
-	return nil
 }
 
 // A want is what one place of the spec asks for.
@@ -120,11 +138,6 @@ const pinned = 1000
 func (c *chooser) choose(w want) error {
 	all := c.visible(w)
 	r := c.resolver(w, all)
-	for _, name := range slices.Sorted(maps.Keys(w.pins)) {
-		if p := r.Candidate(name); p == nil || p.Suite != w.pins[name] {
-			return fmt.Errorf("package %s is pinned to suite %s, which has none for %s", name, w.pins[name], c.arch)
-		}
-	}
 	if !w.closure {
 		p := r.Candidate(w.names[0])
 		if p == nil {
@@ -139,11 +152,7 @@ func (c *chooser) choose(w want) error {
 		}
 		return err
 	}
-	names := slices.Clone(w.names)
-	if w.base {
-		names = append(r.Base(), names...)
-	}
-	ps, err := r.Resolve(names)
+	ps, err := c.closure(r, w)
 	if err != nil {
 		return err
 	}
@@ -155,16 +164,33 @@ func (c *chooser) choose(w want) error {
 	return nil
 }
 
+// closure resolves what w names with all that it needs.
+func (c *chooser) closure(r *deb.Resolver, w want) ([]*deb.Package, error) {
+	for _, name := range slices.Sorted(maps.Keys(w.pins)) {
+		if p := r.Candidate(name); p == nil || !strings.HasPrefix(p.Suite+"@", w.pins[name]+"@") {
+			return nil, fmt.Errorf("package %s is pinned to suite %s, which has none for %s", name, w.pins[name], c.arch)
+		}
+	}
+	names := slices.Clone(w.names)
+	if w.base {
+		names = append(r.Base(), names...)
+	}
+	return r.Resolve(names)
+}
+
+// priority is that of p for w.
+func (c *chooser) priority(w want, p *deb.Package) int {
+	if w.pins[p.Name] == p.Suite {
+		return pinned
+	}
+	return c.suites[p.Suite].info.Priority
+}
+
 // resolver returns the resolver for what w sees, made once for all that see the same.
 func (c *chooser) resolver(w want, all []*deb.Package) *deb.Resolver {
 	key := fmt.Sprint(w.suites, w.components, w.pins)
 	if c.resolvers[key] == nil {
-		c.resolvers[key] = deb.NewResolver(all, c.arch, func(p *deb.Package) int {
-			if w.pins[p.Name] == p.Suite {
-				return pinned
-			}
-			return c.suites[p.Suite].info.Priority
-		})
+		c.resolvers[key] = deb.NewResolver(all, c.arch, func(p *deb.Package) int { return c.priority(w, p) })
 	}
 	return c.resolvers[key]
 }
@@ -181,7 +207,7 @@ func (c *chooser) visible(w want) []*deb.Package {
 }
 
 func (c *chooser) add(p *deb.Package, user string) error {
-	key := p.Name + "\x00" + string(p.Version) + "\x00" + p.Arch
+	key := key(p.Name, string(p.Version), p.Arch)
 	if i, ok := c.byKey[key]; ok {
 		if c.lock.Packages[i].SHA256 != p.SHA256 {
 			return fmt.Errorf("package %s %s: suites %s and %s have different files of that version", p.Name, p.Version, c.lock.Packages[i].Suite, p.Suite)

@@ -75,7 +75,8 @@ type Toolchain struct {
 	Sum      string `json:"sum"`      // h1:… of module golang.org/toolchain, as in go.sum
 }
 
-// A Suite is one index that packages came from, as it was when the lock was made.
+// A Suite is one index that packages came from, as it was when the lock was made. An older one that some
+// packages are still from is NAME@SNAPSHOT: see Indexer.Update.
 type Suite struct {
 	Name       string   `json:"name"`
 	Archive    string   `json:"archive"`                      // which tree of a mirror: debian, debian-security or the spec's word
