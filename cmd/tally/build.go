@@ -18,8 +18,8 @@ func buildCommand(e *env) *cli.Command {
 		Name:      "build",
 		Usage:     "build an image from a spec and its lock",
 		ArgsUsage: "SPEC",
-		Description: "Writes disk.raw, uki.efi, vmlinuz, initrd, cmdline, firmware/NAME.fd, image.yaml, image.lock, sources.tar,\n" +
-			"sbom.spdx.json (SPDX 2.3) and manifest.json to OUT, and disk.qcow2 and disk.tar.gz (for Google Compute Engine) when the spec names them under outputs.\n" +
+		Description: "Writes disk.raw, uki.efi, vmlinuz, initrd, cmdline, firmware/NAME.fd, models/NAME.raw, image.yaml, image.lock,\n" +
+			"sources.tar, sbom.spdx.json (SPDX 2.3) and manifest.json to OUT, and disk.qcow2 and disk.tar.gz (for Google Compute Engine) when the spec names them under outputs.\n" +
 			"OUT must be absent, empty or an earlier result. Nothing is half-written: OUT appears whole.\n" +
 			"Packages are fetched by the lock's hashes alone, local inputs must be what the lock pinned. No root, no chroot, no\n" +
 			"maintainer script; the pinned go command is the one program run.\n\n" +

@@ -25,7 +25,7 @@ func inputsCommand(e *env) *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "export", Usage: "write every input of SPEC to FILE", ArgsUsage: "SPEC FILE",
-				Description: "FILE (tally.inputs/v1, a tar file) holds the packages, the signed indexes they were chosen from, blobs of container images, the Go modules and\n" +
+				Description: "FILE (tally.inputs/v1, a tar file) holds the packages, the signed indexes they were chosen from, blobs of container images, files of models, the Go modules and\n" +
 					"the Go toolchain, and the source archive with spec and lock: with it a rebuild works when every mirror has forgotten.\n" +
 					"The same lock gives the same file.\n\n--json prints tally.inputs/v1: file, sha256, size.\n\n   tally inputs export image.yaml inputs.tar",
 				Flags:  append([]cli.Flag{lockFlag, &cli.BoolFlag{Name: "no-toolchain", Usage: "leave the Go toolchain out (70 MB)"}}, fetchFlags()...),

@@ -126,6 +126,9 @@ func printLock(e *env, k *lock.Lock, out string) {
 	for _, o := range k.OCI {
 		e.printf("image %s with %d layers\n", o.Name(), len(o.Layers))
 	}
+	for _, m := range k.Models {
+		e.printf("model file %s (%d bytes)\n", m.Name, m.Size)
+	}
 	e.printf("%d packages, %d files, %d directories, %d Go programs with %d modules\n", len(k.Packages), len(k.Files), len(k.Dirs), len(k.Go), len(k.Modules))
 	e.printf("%s\n", out)
 }

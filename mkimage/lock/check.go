@@ -27,13 +27,13 @@ var (
 
 // check looks at what later code relies on: what goes into addresses, commands and tables.
 func (l *Lock) check() error {
-	if n := len(l.Toolchains) + len(l.Suites) + len(l.Packages) + len(l.Files) + len(l.Dirs) + len(l.Go) + len(l.Modules) + len(l.OCI); n > maxEntries {
+	if n := len(l.Toolchains) + len(l.Suites) + len(l.Packages) + len(l.Files) + len(l.Dirs) + len(l.Go) + len(l.Modules) + len(l.OCI) + len(l.Models); n > maxEntries {
 		return fmt.Errorf("%d entries, want at most %d", n, maxEntries)
 	}
 	if l.Arch != "amd64" {
 		return fmt.Errorf("arch %.40q: want amd64", l.Arch)
 	}
-	for _, f := range []func() error{l.checkSuites, l.checkPackages, l.checkGo, l.checkOCI} {
+	for _, f := range []func() error{l.checkSuites, l.checkPackages, l.checkGo, l.checkOCI, l.checkModels} {
 		if err := f(); err != nil {
 			return err
 		}

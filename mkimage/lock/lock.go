@@ -57,15 +57,16 @@ type Lock struct {
 	Schema     string      `json:"schema"`
 	Digest     Hash        `json:"digest"` // see the package comment
 	Spec       Hash        `json:"spec_sha256"`
-	Arch       string      `json:"arch"`          // Debian's name of the architecture: amd64
-	Toolchains []Toolchain `json:"toolchains"`    // by version and platform
-	Suites     []Suite     `json:"suites"`        // by name
-	Packages   []Package   `json:"packages"`      // by name, version and architecture
-	Files      []File      `json:"files"`         // by path
-	Dirs       []Dir       `json:"dirs"`          // by path
-	OCI        []OCI       `json:"oci,omitempty"` // by source; absent: none
-	Go         []Go        `json:"go"`            // by module directory and package
-	Modules    []Module    `json:"modules"`       // by path and version
+	Arch       string      `json:"arch"`             // Debian's name of the architecture: amd64
+	Toolchains []Toolchain `json:"toolchains"`       // by version and platform
+	Suites     []Suite     `json:"suites"`           // by name
+	Packages   []Package   `json:"packages"`         // by name, version and architecture
+	Files      []File      `json:"files"`            // by path
+	Dirs       []Dir       `json:"dirs"`             // by path
+	OCI        []OCI       `json:"oci,omitempty"`    // by source; absent: none
+	Models     []ModelFile `json:"models,omitempty"` // by source and name; absent: none
+	Go         []Go        `json:"go"`               // by module directory and package
+	Modules    []Module    `json:"modules"`          // by path and version
 }
 
 // A Toolchain is one release of the go command for the machine that made the lock.

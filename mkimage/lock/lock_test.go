@@ -24,6 +24,9 @@ func sample() *Lock {
 		Dirs:    []Dir{{"rootfs", Hash{7}, 2}},
 		Go:      []Go{{"../..", "./cmd/init", "go1.26.8", Hash{8}, Hash{9}}},
 		Modules: []Module{{"golang.org/x/sys", "v0.1.0", "h1:ZOmGe1OnfREDMIdb1Qi4G9JSuDPBLGExZMQ4nis1RXM="}},
+		OCI: []OCI{{For: "root.1", Image: "registry.example/app", Documents: []Object{{Hash{10}, 70}, {Hash{11}, 80}},
+			Layers: []OCILayer{{"application/vnd.oci.image.layer.v1.tar", Object{Hash{12}, 90}, Hash{13}}}}},
+		Models: []ModelFile{{"root.2", "m.gguf", "https://models.example/m", Object{Hash{14}, 100}}},
 	}
 }
 
@@ -122,6 +125,19 @@ func TestParseRefusals(t *testing.T) {
 		{func(l *Lock) { l.Toolchains[0].Sum = "h1:x" }, `want a release like go1.26.8, a platform like linux-amd64, h1:`},
 		{func(l *Lock) { l.Go[0].Toolchain = "go1.26.8; rm" }, `want a release like go1.26.8`},
 		{func(l *Lock) { l.Modules[0].Sum = "" }, `want h1:`},
+		{func(l *Lock) { l.OCI[0].For = "" }, `image for "": want a source, once`},
+		{func(l *Lock) { l.OCI = append(l.OCI, l.OCI[0]) }, `image for "root.1": want a source, once`},
+		{func(l *Lock) { l.OCI[0].Layout = "x" }, `want either a repository or a layout`},
+		{func(l *Lock) { l.OCI[0].Image = "" }, `want either a repository or a layout`},
+		{func(l *Lock) { l.OCI[0].Image = "evil.example/../x" }, `repository "evil.example/../x": want HOST`},
+		{func(l *Lock) { l.OCI[0].Image, l.OCI[0].Layout = "", "/etc" }, `layout "/etc": want a clean relative path`},
+		{func(l *Lock) { l.OCI[0].Documents = nil }, `0 documents, want 2 or 3`},
+		{func(l *Lock) { l.OCI[0].Layers[0].Size = -1 }, `of -1 bytes`},
+		{func(l *Lock) { l.OCI[0].Layers[0].Size = 1 << 50 }, `of 1125899906842624 bytes, want 0 to`},
+		{func(l *Lock) { l.Models[0].Name = "" }, `model file "" for "root.2": want a source and a name`},
+		{func(l *Lock) { l.Models = append(l.Models, l.Models[0]) }, `want a source and a name, once`},
+		{func(l *Lock) { l.Models[0].URL = "ftp://x/y" }, `url "ftp://x/y": want http, https or file`},
+		{func(l *Lock) { l.Models[0].Size = 0 }, `size 0`},
 	} {
 		l := sample()
 		c.change(l)

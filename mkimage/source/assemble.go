@@ -144,6 +144,8 @@ func (a *assembler) source(ctx context.Context, user string, src spec.Source) er
 		e := tree.NewFile(src.File.Target, mode, data, "file "+src.File.Path)
 		e.UID, e.GID = src.File.UID, src.File.GID
 		return a.add(e)
+	case src.Model != nil:
+		return a.model(ctx, user, src.Model)
 	}
 	data, err := a.program(ctx, src.Go)
 	if err != nil {
@@ -243,6 +245,9 @@ func (a *assembler) list() {
 			size += b.Size
 		}
 		add("oci", o.Name(), "", o.Digest(), size, "hash")
+	}
+	for _, m := range a.lock.Models {
+		add("model", m.Name, "", m.SHA256, m.Size, "hash")
 	}
 	for _, g := range a.lock.Go {
 		add("go", g.Package, g.Toolchain, g.Source, 0, "hash")

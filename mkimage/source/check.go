@@ -57,6 +57,9 @@ func (l *Local) Check(ctx context.Context, k *lock.Lock) error {
 	if err := l.checkImages(&now, k); err != nil {
 		return err
 	}
+	if err := l.checkModels(k); err != nil {
+		return err
+	}
 	for _, f := range []func() *StaleError{
 		func() *StaleError {
 			return firstDiff("file ", now.Files, k.Files, func(f lock.File) (string, string) { return f.Path, f.SHA256.String() })

@@ -27,7 +27,7 @@ import (
 //
 //   - ".tally-inputs", whose content is the line "tally.inputs/v1 HEX" with the SHA-256 of the lock;
 //   - "goproxy/…": the Go modules of the programs and the Go toolchain, in the layout of a module proxy;
-//   - "sha256/HEX": packages, blobs of container images, and the signed index and package lists they were chosen from;
+//   - "sha256/HEX": packages, blobs of container images, files of models, and the signed index and package lists they were chosen from;
 //   - "sources.tar": the source archive, spec and lock in it,
 //
 // the last three sorted bytewise by name. The same lock gives the same file.
@@ -108,6 +108,9 @@ func objects(k *lock.Lock) []lock.Object {
 		if o.Image != "" { // the blobs of a layout are in the source archive
 			all = append(all, o.Objects()...)
 		}
+	}
+	for _, m := range k.Models {
+		all = append(all, m.Object)
 	}
 	for _, s := range k.Suites {
 		all = append(all, s.InRelease)

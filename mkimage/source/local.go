@@ -109,7 +109,7 @@ func (l *Local) Pin(ctx context.Context, k *lock.Lock) error {
 		}
 		k.Dirs = append(k.Dirs, lock.Dir{Path: p, Tree: t.Digest(l.Spec.Epoch), Count: t.Len() - 1})
 	}
-	if err := l.pinLayouts(ctx, k); err != nil {
+	if err := errors.Join(l.pinLayouts(ctx, k), k.PinModels(l.Spec)); err != nil {
 		return err
 	}
 	for _, g := range l.Spec.Programs() {

@@ -81,9 +81,6 @@ func (c checker) checkRoot() error {
 	}
 	for i, src := range c.s.Root {
 		at := fmt.Sprintf("root.%d", i)
-		if src.Model != nil {
-			return c.fail(at+".model", "model: not supported by this tally yet")
-		}
 		if err := c.one(at, "source", sourceNames, src.set()); err != nil {
 			return err
 		}
@@ -112,6 +109,9 @@ func (c checker) checkSource(at string, src Source) error {
 			return err
 		}
 		return c.both(at+".file", src.File.Path, src.File.Target, false)
+	}
+	if src.Model != nil {
+		return c.model(at+".model", src.Model)
 	}
 	g := src.Go
 	if err := c.program(at+".go", g); err != nil {

@@ -121,8 +121,8 @@ func (c checker) fileMode(at string, f *File) error {
 }
 
 // sourceNames are the keys of a source, in the order of messages.
-var sourceNames = strings.Fields("debian oci dir file tar go")
+var sourceNames = strings.Fields("debian oci dir file tar go model")
 
 func (src Source) set() []bool {
-	return []bool{src.Debian != nil, src.OCI != nil, src.Dir != nil, src.File != nil, src.Tar != nil, src.Go != nil}
+	return []bool{src.Debian != nil, src.OCI != nil, src.Dir != nil, src.File != nil, src.Tar != nil, src.Go != nil, src.Model != nil}
 }

@@ -15,6 +15,10 @@
 //	  - file: {path: a.xz, decompress: xz, target: etc/a, executable: false}      # or mode: 0640; uid, gid
 //	  - tar: {path: b.tar.xz, decompress: xz, target: opt, override: [{path: x, uid: 7}]}
 //	  - go: {module: ../.., package: ./cmd/enclave, target: sbin/init, mode: 0755, uid: 0, gid: 0}
+//	  - model:                  # a volume of its own, mounted at target
+//	      name: tiny
+//	      target: srv/models/tiny
+//	      files: [{name: tiny.gguf, url: https://models.example/tiny.gguf, sha256: HEX, size: 1234}, {name: LICENSE, path: LICENSE.tiny}]
 //	steps:                        # commands in build roots (mkimage/steps), run in order after the sources
 //	  - name: hello
 //	    root: {suites: [trixie], packages: [base-files, dash, gcc, libc6-dev]}
@@ -96,15 +100,15 @@ type Spec struct {
 	Outputs   []string        `yaml:"outputs"`   // further files: disk.qcow2, disk.tar.gz
 }
 
-// A Source adds to the root file system. Exactly one field is set; what Model holds is refused.
+// A Source adds to the root file system, or beside it. Exactly one field is set.
 type Source struct {
-	Debian *Debian         `yaml:"debian"`
-	OCI    *OCI            `yaml:"oci"`
-	Dir    *Dir            `yaml:"dir"`
-	File   *File           `yaml:"file"`
-	Tar    *Tar            `yaml:"tar"`
-	Go     *Go             `yaml:"go"`
-	Model  json.RawMessage `yaml:"model"`
+	Debian *Debian `yaml:"debian"`
+	OCI    *OCI    `yaml:"oci"`
+	Dir    *Dir    `yaml:"dir"`
+	File   *File   `yaml:"file"`
+	Tar    *Tar    `yaml:"tar"`
+	Go     *Go     `yaml:"go"`
+	Model  *Model  `yaml:"model"`
 }
 
 // A Suite says what a name in a list of suites stands for.
@@ -322,6 +326,13 @@ func (s *Spec) Files() []string {
 		add(src.File)
 		if src.Tar != nil {
 			all = append(all, src.Tar.Path)
+		}
+		if src.Model != nil {
+			for _, f := range src.Model.Files {
+				if f.Path != "" {
+					all = append(all, f.Path)
+				}
+			}
 		}
 	}
 	add(s.Init.File)

@@ -23,7 +23,9 @@ firmware:
   - {name: ovmf, debian: {suites: [trixie], package: ovmf, path: usr/share/ovmf/OVMF.fd}, vars: as-is}
 `
 
-const digest = "sha256:0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a"
+const digits = "0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a"
+
+const digest = "sha256:" + digits
 
 func number(n uint32) *uint32 { return &n }
 
@@ -41,6 +43,7 @@ root:
   - file: {path: b, target: etc/b, mode: 0600, uid: 1, gid: 2}
   - tar: {path: b.tar, target: opt, override: [{path: y, mode: 0}]}
   - go: {module: ., package: ./cmd/enclave, target: sbin/init, mode: 0700, uid: 3, gid: 4}
+  - model: {name: tiny, target: srv/m, files: [{name: a/b.gguf, url: 'https://models.example/b', sha256: ` + digits + `, size: 5}, {name: c, path: model-c}]}
 steps:
   - name: hello
     root: {suites: [trixie], packages: [gcc]}
@@ -77,6 +80,7 @@ func TestParse(t *testing.T) {
 			{File: &File{Path: "b", Target: "etc/b", Mode: number(0o600), UID: 1, GID: 2}},
 			{Tar: &Tar{Path: "b.tar", Target: "opt", Override: []Override{{Path: "y", Mode: number(0)}}}},
 			{Go: &Go{Module: ".", Package: "./cmd/enclave", Target: "sbin/init", Mode: number(0o700), UID: 3, GID: 4}},
+			{Model: &Model{"tiny", "srv/m", []ModelFile{{Name: "a/b.gguf", URL: "https://models.example/b", SHA256: digits, Size: 5}, {Name: "c", Path: "model-c"}}}},
 		},
 		Steps: []Step{{Name: "hello", Root: Debian{Suites: []string{"trixie"}, Components: []string{"main"}, Packages: []string{"gcc"}},
 			Inputs:  []Source{{Dir: &Dir{Path: "hello", Target: "build"}}, {File: &File{Path: "x.c", Target: "build/x.c"}}, {Tar: &Tar{Path: "y.tar"}}},
@@ -94,7 +98,7 @@ func TestParse(t *testing.T) {
 	if d := cmp.Diff(want, s); d != "" {
 		t.Error(d)
 	}
-	if d := cmp.Diff([]string{"keys/vendor.asc", "a.xz", "b", "b.tar", "x.c", "y.tar", "init", "stub.efi", "fw.xz"}, s.Files()); d != "" {
+	if d := cmp.Diff([]string{"keys/vendor.asc", "a.xz", "b", "b.tar", "model-c", "x.c", "y.tar", "init", "stub.efi", "fw.xz"}, s.Files()); d != "" {
 		t.Error(d)
 	}
 	if d := cmp.Diff([]string{"../shared", "hello"}, s.Dirs()); d != "" {
@@ -152,7 +156,7 @@ func TestRefusals(t *testing.T) {
 		{"epoch: 1767225600", "epoch: 9999999999", `image.yaml:3:8: epoch 9999999999: want`},
 		{"epoch: 1767225600\n", "", `key "epoch" is missing`},
 		{"  - dir: {path: rootfs}", "  []", `image.yaml:5:3: root: 0 sources, want 1 to 256`},
-		{"  - dir: {path: rootfs}", "  - dir: {path: a}\n    file: {path: b, target: c}", `image.yaml:5:5: source: want exactly one of debian, oci, dir, file, tar, go; got 2`},
+		{"  - dir: {path: rootfs}", "  - dir: {path: a}\n    file: {path: b, target: c}", `image.yaml:5:5: source: want exactly one of debian, oci, dir, file, tar, go, model; got 2`},
 		{"dir: {path: rootfs}", "oci: {}", `image.yaml:5:10: oci: want exactly one of image, layout; got 0`},
 		{"dir: {path: rootfs}", "oci: {image: a.b/c, layout: d}", `oci: want exactly one of image, layout; got 2`},
 		{"dir: {path: rootfs}", "oci: {image: a.b/c}", `image.yaml:5:18: image "a.b/c": want HOST[:PORT]/PATH@sha256:HEX, by digest`},
@@ -174,7 +178,22 @@ func TestRefusals(t *testing.T) {
 		{"dir: {path: rootfs}", "file: {path: a, target: b, executable: true, mode: 0600}", `executable: mode says it already`},
 		{"dir: {path: rootfs}", "file: {path: a, target: b, mode: 0100644}", `mode 0100644: want at most 07777`},
 		{"dir: {path: rootfs}", "go: {module: ., package: ./a, target: b, gid: 4294967295}", `gid 4294967295`},
-		{"  - dir: {path: rootfs}", "  - model: {url: x}", `image.yaml:5:12: model: not supported by this tally yet`},
+		{"dir: {path: rootfs}", "model: {url: x}", `unknown key "url"`},
+		{"dir: {path: rootfs}", "model: {name: M, target: a, files: [{name: b, path: c}]}", `image.yaml:5:19: name "M": want lower-case`},
+		{"dir: {path: rootfs}", "model: {name: m, target: a, files: [{name: b, path: c}]}\n  - model: {name: m, target: d, files: [{name: b, path: c}]}", `name "m": want lower-case letters, digits, dots and hyphens, once`},
+		{"dir: {path: rootfs}", "model: {name: m, target: a, files: []}", `files: 0, want 1 to 1024`},
+		{"dir: {path: rootfs}", "model: {name: m, target: 'a b', files: [{name: b, path: c}]}", `target "a b": no spaces`},
+		{"dir: {path: rootfs}", "model: {name: m, target: /a, files: [{name: b, path: c}]}", `target: path "/a"`},
+		{"dir: {path: rootfs}", "model: {name: m, target: a, files: [{name: ../b, path: c}]}", `path "../b": element`},
+		{"dir: {path: rootfs}", "model: {name: m, target: a, files: [{name: b, path: c}, {name: b, path: d}]}", `name "b": twice`},
+		{"dir: {path: rootfs}", "model: {name: m, target: a, files: [{name: b}]}", `file: want exactly one of url, path; got 0`},
+		{"dir: {path: rootfs}", "model: {name: m, target: a, files: [{name: b, path: c, size: 1}]}", `sha256 and size: only with url`},
+		{"dir: {path: rootfs}", "model: {name: m, target: a, files: [{name: b, path: /c}]}", `path "/c": want a clean path`},
+		{"dir: {path: rootfs}", "model: {name: m, target: a, files: [{name: b, url: 'ftp://x/y', sha256: '', size: 1}]}", `url "ftp://x/y": want http, https or file`},
+		{"dir: {path: rootfs}", "model: {name: m, target: a, files: [{name: b, url: 'https://u:p@x/y', sha256: '', size: 1}]}", `want http, https or file, without user`},
+		{"dir: {path: rootfs}", "model: {name: m, target: a, files: [{name: b, url: 'file://host/y', sha256: '', size: 1}]}", `want http, https or file`},
+		{"dir: {path: rootfs}", "model: {name: m, target: a, files: [{name: b, url: 'https://x/y', size: 1}]}", `sha256 "": want 64 lower-case hex digits`},
+		{"dir: {path: rootfs}", "model: {name: m, target: a, files: [{name: b, url: 'https://x/y', sha256: '" + digits + "'}]}", `size 0: want 1 to`},
 		{"  - dir: {path: rootfs}", "  - snap: {path: a}", `unknown key "snap"`},
 		{"dir: {path: rootfs}", "dir: {path: /etc}", `image.yaml:5:17: path "/etc": want a clean path`},
 		{"dir: {path: rootfs}", "dir: {path: a/../b}", `path "a/../b": want a clean path`},
@@ -322,7 +341,6 @@ func TestSchemaNamesEveryKey(t *testing.T) {
 	inSchema, inTypes := map[string]bool{}, map[string]bool{}
 	properties(schema, inSchema)
 	keys(reflect.TypeFor[Spec](), inTypes)
-	delete(inTypes, "model") // known only to be refused
 	if d := cmp.Diff(inTypes, inSchema); d != "" {
 		t.Error(d)
 	}
