@@ -3,9 +3,11 @@ package compare_test
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -73,12 +75,10 @@ func stub(version string) []byte {
 		".sdmagic", "#### LoaderInfo: systemd-stub "+version+" ####", ".reloc", "reloc")
 }
 
-// content returns bytes that differ from block to block.
+// content returns n bytes without a pattern, the same for the same seed.
 func content(n int, seed byte) []byte {
 	b := make([]byte, n)
-	for i := range b {
-		b[i] = byte(i*7+i/256*13+i/4096) + seed
-	}
+	rand.NewChaCha8([32]byte{seed}).Read(b)
 	return b
 }
 
@@ -177,19 +177,19 @@ func hasCause(r *compare.Report, want string) bool {
 	return false
 }
 
-// flip changes one bit of a file.
+// flip changes one bit of a file, in place.
 func flip(t testing.TB, path string, off int64) {
 	t.Helper()
-	b, err := os.ReadFile(path)
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if off < 0 {
-		off += int64(len(b))
-	}
-	b[off] ^= 1
-	if err := os.WriteFile(path, b, 0o644); err != nil {
-		t.Fatal(err)
+	defer f.Close()
+	b := make([]byte, 1)
+	_, err = f.ReadAt(b, off)
+	b[0] ^= 1
+	if _, werr := f.WriteAt(b, off); errors.Join(err, werr) != nil {
+		t.Fatal(err, werr)
 	}
 }
 

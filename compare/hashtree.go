@@ -146,13 +146,18 @@ func (c *comparer) levels(where string, t *hashTree, a, b source) error {
 		c.followsRoot(d, "digests", fmt.Sprintf("from data block %d on", leaves.first/t.digest), fmt.Sprintf("%d bytes of the level differ", leaves.count), "digests of other data blocks", "hash tree changed although the data did not: damage or tampering, which dm-verity refuses")
 		return nil
 	}
-	diff, err := diffBytes(c.ctx, a, b, 512)
-	if err == nil && diff.first >= 0 && diff.first >= t.hashBlock {
+	from := int64(32) // behind the UUID, which was compared
+	diff, err := diffBytes(c.ctx, sub(a, from, min(a.Size(), b.Size())-from), sub(b, from, min(a.Size(), b.Size())-from), 512)
+	if diff.first += from; err == nil && diff.count > 0 {
 		d.Path = "above the leaves"
-		if diff.first >= t.end {
-			d.Path = "behind the tree"
+		cause := "damage: the leaves are equal, so what hashes them must be"
+		switch {
+		case diff.first < t.hashBlock:
+			d.Path, cause = "superblock", "reserved bytes of the superblock"
+		case diff.first >= t.end:
+			d.Path, cause = "behind the tree", causeSlack
 		}
-		c.add(d, "bytes", fmt.Sprintf("0x%02x at byte %d", diff.x, diff.first), fmt.Sprintf("0x%02x, %d bytes differ", diff.y, diff.count), "damage: the leaves are equal, so what hashes them must be")
+		c.add(d, "bytes", fmt.Sprintf("0x%02x at byte %d", diff.x, diff.first), fmt.Sprintf("0x%02x, %d bytes differ", diff.y, diff.count), cause)
 	}
 	return err
 }
