@@ -21,50 +21,59 @@ type boot struct {
 	gpt     []eventlog.Event
 	image   map[bool]eventlog.Digest // Authenticode of kernel or UKI, by whether QEMU patched its header
 	what    string                   // kernel or UKI
+	signed  bool                     // the image carries a signature
 	uki     *pcr.UKIBoot
 }
 
 // maxCmdline is the longest command line of an x86 kernel, without its NUL.
 const maxCmdline = 2047
 
-// readBoot reads kernel or UKI; nil when there is neither. forms says in which the image can arrive.
+// readBoot reads kernel or UKI; nil when there is neither. forms says in which the image can arrive. Each
+// file is hashed on its own.
 func readBoot(in Input, forms []bool) (*boot, error) {
+	if in.Kernel == nil && in.UKI == nil {
+		return nil, nil
+	}
+	if err := checkCmdline(in); err != nil {
+		return nil, err
+	}
 	b := &boot{direct: in.Disk == nil, cmdline: in.Cmdline, image: map[bool]eventlog.Digest{}, what: "kernel"}
+	initrd := make(chan error, 1)
+	go func() { initrd <- b.hashInitrd(in.Initrd) }()
+	err := b.read(in, forms)
+	return b, errors.Join(err, <-initrd)
+}
+
+// read reads all but the initrd.
+func (b *boot) read(in Input, forms []bool) (err error) {
 	image := in.Kernel
 	if in.UKI != nil {
 		image, b.what = in.UKI, "UKI"
-		var err error
 		if b.uki, err = pcr.ReadBoot(in.UKI, pcr.SHA384); err != nil {
-			return nil, err
+			return err
 		}
-	}
-	if image == nil {
-		return nil, nil
 	}
 	if in.Disk != nil {
 		gpt, err := pcr.GPT(in.Disk, pcr.SHA384)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		b.gpt = []eventlog.Event{*gpt}
 		forms = []bool{false}
-	}
-	if err := checkCmdline(in); err != nil {
-		return nil, err
 	}
 	load := kernelLoad{memory: in.Memory, cmdline: in.Cmdline}
 	if in.Initrd != nil {
 		load.initrdSize = uint64(in.Initrd.Size())
 	}
 	for _, patched := range forms {
-		d, err := imageDigest(image, patched, load)
 		var lacks errLacks
+		d, signed, err := imageDigest(image, patched, load)
 		if err != nil && !errors.As(err, &lacks) {
-			return nil, fmt.Errorf("%s: %w", b.what, err)
+			return fmt.Errorf("%s: %w", b.what, err)
 		}
-		b.image[patched] = d
+		b.image[patched], b.signed = d, b.signed || signed
 	}
-	return b, b.hashInitrd(in.Initrd)
+	return nil
 }
 
 func checkCmdline(in Input) error {
@@ -77,25 +86,25 @@ func checkCmdline(in Input) error {
 	return nil
 }
 
-// imageDigest is the Authenticode digest of a kernel or UKI; nil when it needs the memory size and that was
-// not given.
-func imageDigest(image []byte, patched bool, l kernelLoad) (eventlog.Digest, error) {
+// imageDigest is the Authenticode digest of a kernel or UKI, and whether it is signed; errLacks when it needs
+// the memory size and that was not given.
+func imageDigest(image []byte, patched bool, l kernelLoad) (d eventlog.Digest, signed bool, err error) {
 	if patched {
 		if l.memory == 0 && l.initrdSize > 0 {
-			return nil, errLacks("the memory size")
+			return nil, false, errLacks("the memory size")
 		}
 		image = bytes.Clone(image)
 		if err := patchKernel(image, l); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
 	im, err := pe.Parse(image)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	h := sha512.New384()
 	im.Authenticode(h)
-	return h.Sum(nil), nil
+	return h.Sum(nil), im.Signed(), nil
 }
 
 func (b *boot) hashInitrd(r *io.SectionReader) error {
@@ -115,6 +124,9 @@ func (b *boot) hashInitrd(r *io.SectionReader) error {
 func (b *boot) rtmr1(f Firmware, patched bool, m bootMode) ([]eventlog.Event, error) {
 	if b.image[patched] == nil {
 		return nil, errLacks("the memory size, which QEMU's change of the kernel's header depends on")
+	}
+	if m == modeOn && !b.signed {
+		return nil, fmt.Errorf("%s: not signed: the firmware has Secure Boot keys and refuses it", b.what)
 	}
 	image := eventlog.Event{What: b.what + " (Authenticode)", Digest: b.image[patched], Covers: []eventlog.Part{eventlog.PartKernel}}
 	if b.uki != nil {

@@ -76,6 +76,7 @@ func (c *collector) result() *Result {
 	byName := map[string][]*Register{}
 	for i := range c.registers {
 		r := &c.registers[i]
+		slices.SortFunc(r.Hosts, func(a, b string) int { return c.place(a) - c.place(b) })
 		byName[r.Register] = append(byName[r.Register], r)
 	}
 	for _, alternatives := range byName {
@@ -84,6 +85,11 @@ func (c *collector) result() *Result {
 		}
 	}
 	return &Result{c.registers, c.lacks}
+}
+
+// place is where a host stands in the profile.
+func (c *collector) place(host string) int {
+	return slices.IndexFunc(c.profile.Hosts, func(h Host) bool { return h.Name == host })
 }
 
 // label names hosts, firmwares and notes of each alternative, leaving out a list that all share.
@@ -104,8 +110,14 @@ func label(alternatives []*Register) {
 
 var generic = regexp.MustCompile(`^edk2-([0-9]{6})(-inteltdx)?$`)
 
-// shorten joins names with commas; releases of edk2 that follow one another become FIRST..LAST.
+// shorten joins names with commas; releases of edk2 that follow one another become FIRST..LAST. Where both
+// builds of every release are there, the second build's names are left out.
 func shorten(list []string) string {
+	const other = "-inteltdx"
+	first := slices.DeleteFunc(slices.Clone(list), func(s string) bool { return generic.MatchString(s) && strings.HasSuffix(s, other) })
+	if len(list) == 2*len(first) && !slices.ContainsFunc(first, func(s string) bool { return !slices.Contains(list, s+other) }) {
+		list = first
+	}
 	var out []string
 	for i := 0; i < len(list); {
 		n := run(list[i:])

@@ -154,9 +154,9 @@ func startMRTD(firmware []byte, p Profile) func(c *collector) error {
 			}
 			ms[pass] = r.m
 		}
-		for _, h := range hosts {
-			for _, pass := range h.Passes {
-				c.add(who{host: h.Name, note: string(pass)}, "mrtd", ms[pass].Digest, ms[pass].log())
+		for _, pass := range Passes() {
+			if m := ms[pass]; m != nil {
+				c.add(who{note: string(pass)}, "mrtd", m.Digest, m.log())
 			}
 		}
 		return nil

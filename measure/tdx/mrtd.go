@@ -20,6 +20,15 @@ func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 // MarshalText returns 96 lower-case hex digits.
 func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
+// ParseDigest reads 96 lower-case hex digits.
+func ParseDigest(s string) (d Digest, err error) {
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != len(d) || hex.EncodeToString(b) != s {
+		return d, fmt.Errorf("digest %.100q: want 96 lower-case hex digits", s)
+	}
+	return Digest(b), nil
+}
+
 // A Pass is the order in which a host adds and extends the pages of a section. The zero Pass is invalid.
 type Pass string
 

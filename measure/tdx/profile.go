@@ -153,3 +153,25 @@ func (h Host) patched(f Firmware) []bool {
 	}
 	return []bool{false}
 }
+
+// WithPass narrows a profile to hosts that add pages in one order.
+func (p Profile) WithPass(pass Pass) (Profile, error) {
+	if p.GCE != nil {
+		if pass != SinglePass {
+			return p, fmt.Errorf("gce/%s: pass %.20q: want %s", p.GCE.Name, pass, SinglePass)
+		}
+		return p, nil
+	}
+	all := p.Hosts
+	p.Hosts = nil
+	for _, h := range all {
+		if slices.Contains(h.Passes, pass) {
+			h.Passes = []Pass{pass}
+			p.Hosts = append(p.Hosts, h)
+		}
+	}
+	if len(p.Hosts) == 0 {
+		return p, fmt.Errorf("pass %.20q: no host of the profile adds pages so", pass)
+	}
+	return p, nil
+}

@@ -117,6 +117,9 @@ func (im *Image) Data(name string) ([]byte, error) {
 	return im.b[found.RawOffset:][:found.VirtualSize], nil
 }
 
+// Signed says whether the image carries certificates, of whatever worth.
+func (im *Image) Signed() bool { return im.certSize > 0 }
+
 // Authenticode feeds h with what the digest covers.
 func (im *Image) Authenticode(h hash.Hash) {
 	h.Write(im.b[:im.checksum])
