@@ -10,7 +10,7 @@ import (
 
 // A Change is one difference between two locks.
 type Change struct {
-	Kind   string  `json:"kind"` // lock, toolchain, suite, package, file, dir, go or module
+	Kind   string  `json:"kind"` // lock, toolchain, suite, package, file, dir, oci, model, go or module
 	Name   string  `json:"name"`
 	How    string  `json:"change"` // added, removed or changed
 	Fields []Field `json:"fields"` // those that differ; all of what was added or removed
@@ -28,7 +28,7 @@ type Field struct {
 func Diff(a, b *Lock) []Change {
 	var all []Change
 	as, bs := a.inputs(), b.inputs()
-	for _, kind := range []string{"lock", "toolchain", "suite", "package", "file", "dir", "go", "module"} {
+	for _, kind := range []string{"lock", "toolchain", "suite", "package", "file", "dir", "oci", "model", "go", "module"} {
 		names := map[string]bool{}
 		for _, m := range []map[identity][]properties{as, bs} {
 			for id := range m {
@@ -78,11 +78,29 @@ func (l *Lock) inputs() map[identity][]properties {
 	for _, d := range l.Dirs {
 		add("dir", d.Path, [2]string{"tree_sha256", d.Tree.String()}, [2]string{"entries", strconv.Itoa(d.Count)})
 	}
+	for _, o := range l.OCI {
+		add("oci", o.For, o.properties()...)
+	}
+	for _, m := range l.Models {
+		sum, size := object(m.Object)
+		add("model", m.For+" "+m.Name, [2]string{"url", m.URL}, sum, size)
+	}
 	for _, g := range l.Go {
 		add("go", g.Module+" "+g.Package, [2]string{"toolchain", g.Toolchain}, [2]string{"source_sha256", g.Source.String()}, [2]string{"std_sha256", g.Standard.String()})
 	}
 	for _, m := range l.Modules {
 		add("module", m.Path, [2]string{"version", m.Version}, [2]string{"sum", m.Sum})
+	}
+	return all
+}
+
+func (o *OCI) properties() properties {
+	all := properties{{"repository", o.Image}, {"layout", o.Layout}}
+	for i, d := range o.Documents {
+		all = append(all, [2]string{"document " + strconv.Itoa(i), d.String()})
+	}
+	for i, l := range o.Layers {
+		all = append(all, [2]string{"layer " + strconv.Itoa(i), fmt.Sprintf("%s %s, diff ID %s", l.MediaType, l.Object, l.DiffID)})
 	}
 	return all
 }
