@@ -52,10 +52,12 @@ func TestScript(t *testing.T) {
 			"mkccel":   mkccelCmd,
 			"mktcg":    mktcgCmd,
 			"serve":    serveCmd,
+			"mirror":   mirrorCmd,
 		},
 		Setup: func(env *testscript.Env) error {
 			repo, err := filepath.Abs("../..")
 			env.Setenv("REPO", repo)
+			env.Values[mirrorKey{}] = new(testMirror)
 			return err
 		},
 		RequireExplicitExec: true,

@@ -3,6 +3,7 @@ package deb
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -50,13 +51,29 @@ func (s *state) check(ps []*Package) error {
 		}
 	}
 	for _, p := range ps {
+		var first error
 		for _, alts := range p.Depends {
-			if !s.satisfied(alts) {
-				return s.missing(want{alts, p.Name})
+			if s.satisfied(alts) {
+				continue
 			}
+			err := s.missing(want{alts, p.Name})
+			if !s.possible(alts) {
+				return err
+			}
+			if first == nil {
+				first = err
+			}
+		}
+		if first != nil {
+			return first
 		}
 	}
 	return nil
+}
+
+// possible says whether some candidate for alts was never even tried: then another dependency is to blame.
+func (s *state) possible(alts []Relation) bool {
+	return slices.ContainsFunc(s.satisfying(alts), func(name string) bool { return s.at(name).why == nil })
 }
 
 // missing says why nothing satisfies w: a candidate that was given up, or one of the wrong version, is named.

@@ -94,6 +94,7 @@ func TestResolveRefusals(t *testing.T) {
 		"unversioned provision": {[]string{"aa 1; Depends: vv (>= 1)", "bb 1; Provides: vv"}, "vv (>= 1)"},
 		"conflict in between":   {[]string{"aa 1; Depends: bb | cc, dd", "bb 1", "cc 1", "dd 1; Conflicts: bb"}, "package bb | cc, wanted by package aa: package dd conflicts with package bb 1"},
 		"virtual root of two":   {[]string{"bb 1; Provides: aa", "cc 1; Provides: aa"}, "package aa, wanted by the spec, is provided by several: name one of bb, cc"},
+		"the one to blame":      {[]string{"aa 1; Depends: bb, cc (>= 2)", "bb 1", "cc 1"}, "package cc (>= 2), wanted by package aa: the candidate is 1"},
 		"foreign architecture":  {[]string{"aa 1; Depends: gcc:arm64", "gcc 1"}, "gcc:arm64"},
 	} {
 		if got, err := resolve(index(t, c.index...), "aa"); err == nil || !strings.Contains(err.Error(), c.want) {

@@ -130,6 +130,8 @@ func (f *Fetcher) request(ctx context.Context, url string, have int64, validator
 		return resp, nil
 	case code == http.StatusTooManyRequests || code == http.StatusRequestTimeout || code >= 500:
 		err = busyError{errors.New(resp.Status), retryAfter(resp.Header)}
+	case code == http.StatusRequestedRangeNotSatisfiable && have > 0: // asked to go on where it ended before
+		err = permanentError{fmt.Errorf("ends after %d bytes", have)}
 	default:
 		err = permanentError{errors.New(resp.Status)}
 	}
