@@ -26,12 +26,21 @@ func initCommand(e *env) *cli.Command {
 		ArgsUsage: "DIR",
 		Description: "DIR, which must be absent or empty, gets image.yaml, rootfs/, firmware/ and, outside a checkout of tally, guest/: the\n" +
 			"sources of the guest's programs as this tally has them. Then `tally lock DIR/image.yaml` and `tally build`.\n\n" +
+			"--schema prints the JSON Schema (draft 2020-12) of image.yaml itself, with --json too.\n\n" +
 			"--json prints tally.init/v1: spec, guest (directory of the guest's Go module).\n\n   tally init hello && tally lock hello/image.yaml",
+		Flags:  []cli.Flag{&cli.BoolFlag{Name: "schema", Usage: "print the JSON Schema of image.yaml, for editors, and write nothing"}},
 		Action: func(c *cli.Context) error { return runInit(c, e) },
 	}
 }
 
 func runInit(c *cli.Context, e *env) error {
+	if c.Bool("schema") {
+		if err := wantArgs(c); err != nil {
+			return err
+		}
+		e.printf("%s", spec.Schema)
+		return nil
+	}
 	if err := wantArgs(c, "DIR"); err != nil {
 		return err
 	}
