@@ -55,6 +55,7 @@ type Manifest struct {
 	Artifacts []Artifact      `json:"artifacts"` // sorted by name
 	Verity    VerityParams    `json:"verity"`
 	Models    []Model         `json:"models,omitempty"` // volumes beside disk.raw, by name
+	Config    *Config         `json:"config,omitempty"` // of the enclave, in the root; absent: none
 	Cmdline   string          `json:"cmdline"`
 	Firmware  []Firmware      `json:"firmware"`
 	Platforms json.RawMessage `json:"platforms"`       // the spec's list, for measure; opaque here
@@ -65,6 +66,12 @@ type Manifest struct {
 
 // A Ref is the digest of one file.
 type Ref struct {
+	SHA256 Digest `json:"sha256"`
+}
+
+// A Config is the configuration of the enclave, which the root hash covers.
+type Config struct {
+	Path   string `json:"path"` // in the root
 	SHA256 Digest `json:"sha256"`
 }
 

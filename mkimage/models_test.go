@@ -198,3 +198,19 @@ func sector(t *testing.T, text, pattern string) int {
 	}
 	return n
 }
+
+// TestConfigInManifest: the manifest names the digest of the configuration in the root.
+func TestConfigInManifest(t *testing.T) {
+	in := fixtureInputs(t)
+	e := tree.NewFile("etc/tally/enclave.json", 0o644, []byte("{}"), "test")
+	must(in.Root.Add(e))
+	in.Config = e.Path
+	if _, m := buildFixture(t, in); m.Config == nil || *m.Config != (Config{e.Path, e.Digest}) {
+		t.Errorf("config %+v", m.Config)
+	}
+	in.Config = "etc"
+	_, err := Build(context.Background(), in, filepath.Join(t.TempDir(), "out"), slog.New(slog.NewTextHandler(io.Discard, nil)))
+	if err == nil || !strings.Contains(err.Error(), `config "etc": is no file of the root`) {
+		t.Errorf("a directory: %v", err)
+	}
+}

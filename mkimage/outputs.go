@@ -120,6 +120,13 @@ func (b *builder) writeSBOM(context.Context) error {
 
 func (b *builder) writeManifest(context.Context) error {
 	m := &b.m
+	if p := b.in.Config; p != "" {
+		e := b.root.Get(p)
+		if e == nil || e.Kind != tree.File {
+			return fmt.Errorf("config %q: is no file of the root", p)
+		}
+		m.Config = &Config{Path: p, SHA256: e.Digest}
+	}
 	m.Schema, m.Name, m.Version, m.Epoch, m.Layout = ManifestSchema, b.in.Name, b.in.Version, b.in.Epoch, LayoutVersion
 	m.Platforms, m.Inputs, m.Steps, m.Omitted = b.in.Platforms, b.in.List, b.in.Steps, b.in.Omitted
 	if m.Platforms == nil {

@@ -237,6 +237,11 @@ func (c checker) program(at string, g *Go) error {
 }
 
 func (c checker) checkDevices() error {
+	if c.s.Config != nil {
+		if err := c.local("config.path", c.s.Config.Path); err != nil {
+			return err
+		}
+	}
 	if n := len(c.s.Devices); n > maxList {
 		return c.fail("devices", "devices: %d, want at most %d", n, maxList)
 	}

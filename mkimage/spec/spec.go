@@ -25,6 +25,7 @@
 //	    inputs: [{dir: {path: hello, target: build}}]       # or file, tar
 //	    command: [gcc, -o, hello, hello.c]
 //	    outputs: [{path: build/hello, target: usr/bin/hello}]
+//	config: {path: enclave.json}  # checked as the guest reads it (internal/guest), to /etc/tally/enclave.json
 //	devices:                      # the only device nodes of the root
 //	  - {path: dev/null, type: char, major: 1, minor: 3, mode: 0666}
 //	init: {go: {module: ../.., package: ./cmd/init}}      # or file
@@ -89,6 +90,7 @@ type Spec struct {
 	Suites    []Suite         `yaml:"suites"`
 	Root      []Source        `yaml:"root,required"`
 	Steps     []Step          `yaml:"steps"`
+	Config    *Config         `yaml:"config"`
 	Devices   []Device        `yaml:"devices"`
 	Init      Init            `yaml:"init,required"`
 	Kernel    Kernel          `yaml:"kernel,required"`
@@ -183,6 +185,11 @@ type Go struct {
 	Mode *uint32 `yaml:"mode"` // default 0755; only below root, like owner and group
 	UID  uint32  `yaml:"uid"`
 	GID  uint32  `yaml:"gid"`
+}
+
+// A Config is the configuration of the enclave, in the verified root and so measured.
+type Config struct {
+	Path string `yaml:"path,required"`
 }
 
 // A Device is a device node.
@@ -334,6 +341,9 @@ func (s *Spec) Files() []string {
 				}
 			}
 		}
+	}
+	if s.Config != nil {
+		all = append(all, s.Config.Path)
 	}
 	add(s.Init.File)
 	add(s.Stub.File)

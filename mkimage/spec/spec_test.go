@@ -52,6 +52,7 @@ steps:
     env: [A=b, C=]
     outputs: [{path: build/hello, target: usr/bin/hello, mode: 0755, uid: 1, gid: 2}, {path: build/x, target: opt}]
     memory: 100
+config: {path: enclave.json}
 devices:
   - {path: dev/null, type: char, major: 1, minor: 3, mode: 0666}
 init: {file: {path: init}}
@@ -86,6 +87,7 @@ func TestParse(t *testing.T) {
 			Inputs:  []Source{{Dir: &Dir{Path: "hello", Target: "build"}}, {File: &File{Path: "x.c", Target: "build/x.c"}}, {Tar: &Tar{Path: "y.tar"}}},
 			Command: []string{"gcc", "-o", "hello", "hello.c"}, Dir: "build", Env: []string{"A=b", "C="},
 			Outputs: []Output{{"build/hello", "usr/bin/hello", 0o755, 1, 2}, {Path: "build/x", Target: "opt"}}, Timeout: 600, Memory: 100, Disk: 4096}},
+		Config:    &Config{Path: "enclave.json"},
 		Devices:   []Device{{"dev/null", "char", 1, 3, 0o666}},
 		Init:      Init{File: &File{Path: "init"}},
 		Kernel:    Kernel{Package{Suites: []string{"trixie"}, Components: []string{"main"}, Package: "linux-image-cloud-amd64"}},
@@ -98,7 +100,7 @@ func TestParse(t *testing.T) {
 	if d := cmp.Diff(want, s); d != "" {
 		t.Error(d)
 	}
-	if d := cmp.Diff([]string{"keys/vendor.asc", "a.xz", "b", "b.tar", "model-c", "x.c", "y.tar", "init", "stub.efi", "fw.xz"}, s.Files()); d != "" {
+	if d := cmp.Diff([]string{"keys/vendor.asc", "a.xz", "b", "b.tar", "model-c", "x.c", "y.tar", "enclave.json", "init", "stub.efi", "fw.xz"}, s.Files()); d != "" {
 		t.Error(d)
 	}
 	if d := cmp.Diff([]string{"../shared", "hello"}, s.Dirs()); d != "" {
@@ -381,6 +383,8 @@ var refusals = []struct{ old, new, want string }{
 	{"root:", "suites: [{name: trixie, mirror: x}]\nroot:", `unknown key "mirror"`},
 	{"modules: [dm-verity]", "modules: [dm-verity]\noutputs: [disk.vhd]", `output "disk.vhd": want disk.qcow2 or disk.tar.gz, once`},
 	{"modules: [dm-verity]", "modules: [dm-verity]\noutputs: [disk.qcow2, disk.qcow2]", `output "disk.qcow2": want`},
+	{"modules: [dm-verity]", "config: {}\nmodules: []", `key "path" is missing`},
+	{"modules: [dm-verity]", "config: {path: /etc/x}\nmodules: []", `image.yaml:8:16: path "/etc/x": want a clean path`},
 	{"modules: [dm-verity]", "modules: [a/b]", `image.yaml:8:11: module "a/b": want a module name`},
 	{"modules: [dm-verity]", "modules: [a, a]", `module "a": want a module name, once`},
 	{"modules: [dm-verity]", "devices: [{path: x, type: pipe, major: 1, minor: 1, mode: 0600}]\nmodules: []", `type "pipe": want char or block`},

@@ -1,0 +1,61 @@
+package source
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"tally/internal/guest"
+	"tally/mkimage/tree"
+)
+
+// configPath is where a root keeps the configuration of its enclave, in tree's form.
+var configPath = strings.TrimPrefix(guest.ConfigPath, "/")
+
+// checkConfig reads the file that the spec names as configuration, as the guest will: what it would refuse
+// when it starts is refused before anything is built.
+func (l *Local) checkConfig() ([]byte, error) {
+	c := l.Spec.Config
+	if c == nil {
+		return nil, nil
+	}
+	data, err := l.small(c.Path)
+	if err == nil {
+		_, err = guest.ParseConfig(data)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("config %q: %w", c.Path, err)
+	}
+	return data, nil
+}
+
+// config puts the configuration into the root. One that another source put there is held to the same
+// rules, and either is named, with its digest, by the manifest.
+func (a *assembler) config(ctx context.Context) error {
+	data, err := a.checkConfig()
+	if err != nil {
+		return err
+	}
+	if data != nil {
+		if err := a.add(tree.NewFile(configPath, 0o644, data, "config "+a.Spec.Config.Path)); err != nil {
+			return err
+		}
+	}
+	e := a.in.Root.Get(configPath)
+	if e == nil {
+		return nil
+	}
+	if e.Kind != tree.File {
+		return fmt.Errorf("path %q from %s: a %s, want the file of the configuration", configPath, e.Source, e.Kind)
+	}
+	if data == nil {
+		if data, err = contents(ctx, e); err == nil {
+			_, err = guest.ParseConfig(data)
+		}
+		if err != nil {
+			return fmt.Errorf("path %q from %s: %w", configPath, e.Source, err)
+		}
+	}
+	a.in.Config = configPath
+	return nil
+}
