@@ -1,6 +1,10 @@
 package sbom
 
-import "strings"
+import (
+	"encoding/hex"
+	"path"
+	"strings"
+)
 
 // DebianPURL is the package URL (package-url specification, type deb) of a Debian package.
 func DebianPURL(name, version, arch, suite string) string {
@@ -16,9 +20,19 @@ func GoPURL(path, version string) string {
 	return "pkg:golang/" + strings.Join(parts, "/") + "@" + escape(version)
 }
 
+// OCIPURL is the package URL (type oci) of an image by the SHA-256 of its index or manifest; repository is
+// HOST/PATH of the registry that has it, or "" for a local layout.
+func OCIPURL(name, repository string, digest [32]byte) string {
+	u := "pkg:oci/" + escape(strings.ToLower(path.Base(name))) + "@sha256%3A" + hex.EncodeToString(digest[:])
+	if repository != "" {
+		u += "?repository_url=" + escape(repository)
+	}
+	return u
+}
+
 // escape percent-encodes all but letters, digits, "-._~" and, as the specification has it, the colon.
 func escape(s string) string {
-	const hex = "0123456789ABCDEF"
+	const digits = "0123456789ABCDEF"
 	var b strings.Builder
 	for i := range len(s) {
 		c := s[i]
@@ -26,7 +40,7 @@ func escape(s string) string {
 		case c >= '0' && c <= '9', c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z', c == '-', c == '.', c == '_', c == '~', c == ':':
 			b.WriteByte(c)
 		default:
-			b.Write([]byte{'%', hex[c>>4], hex[c&15]})
+			b.Write([]byte{'%', digits[c>>4], digits[c&15]})
 		}
 	}
 	return b.String()

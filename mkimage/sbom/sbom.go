@@ -7,7 +7,9 @@
 //
 //	input        relationship to the image           identified by
 //	package      CONTAINS, or GENERATED_FROM when    SHA-256 of the .deb, purl
-//	             only boot files come from it
+//	             only boot files come from it, or
+//	             BUILD_DEPENDENCY_OF when only steps use it
+//	oci          CONTAINS                            SHA-256 of the index or manifest, purl
 //	file         CONTAINS                            SHA-256
 //	dir          CONTAINS                            tree digest, in the comment
 //	go           GENERATED_FROM                      digest of the source files, in the comment
@@ -43,7 +45,7 @@ type Component struct {
 	Version string   // may be empty
 	SHA256  [32]byte // see the package comment
 	PURL    string   // package URL; may be empty
-	UsedBy  []string // for packages: root.N, kernel, stub, firmware.NAME, vars
+	UsedBy  []string // for packages: root.N, step.NAME, kernel, stub, firmware.NAME, vars
 }
 
 // An Image is what the document describes.
@@ -214,7 +216,10 @@ func (c Component) describe() pkg {
 
 func (c Component) relate() relationship {
 	root := func(user string) bool { return strings.HasPrefix(user, "root.") }
+	noStep := func(user string) bool { return !strings.HasPrefix(user, "step.") }
 	switch {
+	case len(c.UsedBy) > 0 && !slices.ContainsFunc(c.UsedBy, noStep):
+		return relationship{c.id(), "BUILD_DEPENDENCY_OF", imageID}
 	case c.Kind == "toolchain":
 		return relationship{c.id(), "BUILD_TOOL_OF", imageID}
 	case c.Kind == "go", c.Kind == "module", c.Kind == "package" && !slices.ContainsFunc(c.UsedBy, root):

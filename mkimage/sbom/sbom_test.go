@@ -25,7 +25,8 @@ func fixture() Image {
 		{Kind: "go", Name: "./cmd/init", Version: "go1.26.8", SHA256: [32]byte{5}},
 		{Kind: "module", Name: "github.com/Klauspost/compress", Version: "v1.20.3", SHA256: [32]byte{6}, PURL: GoPURL("github.com/Klauspost/compress", "v1.20.3")},
 		{Kind: "toolchain", Name: "go1.26.8", Version: "linux-amd64", SHA256: [32]byte{7}, PURL: GoPURL("golang.org/toolchain", "v0.0.1-go1.26.8.linux-amd64")},
-		{Kind: "oci", Name: "example/app", SHA256: [32]byte{8}},
+		{Kind: "oci", Name: "example/app", SHA256: [32]byte{8}, PURL: OCIPURL("example/app", "registry.example:5000/example/app", [32]byte{8})},
+		{Kind: "package", Name: "gcc", Version: "4:14.2.0-1", SHA256: [32]byte{10}, UsedBy: []string{"step.tool"}},
 		{Kind: "oci", Name: "example+app", SHA256: [32]byte{9}}, // the same id but for the digest
 	}}
 }
@@ -39,7 +40,7 @@ func marshal(t testing.TB, im Image) []byte {
 	return b
 }
 
-const golden = "ef8d82c690c82b1aa54a805e903f0d816d12091425d430a15d73bf8a6dfec31b"
+const golden = "a5d35693b610fae2722e28c68ee64d4fbcf545dad5e55708a5049d23069f571f"
 
 func TestGolden(t *testing.T) {
 	im := fixture()
@@ -107,7 +108,7 @@ func TestContent(t *testing.T) {
 	relation := map[string]string{}
 	for _, r := range doc.Relationships {
 		other := string(r.RefB.ElementRefID)
-		if r.Relationship == "BUILD_TOOL_OF" {
+		if strings.HasPrefix(r.Relationship, "BUILD_") {
 			other = string(r.RefA.ElementRefID)
 		}
 		relation[other] = r.Relationship
@@ -132,7 +133,8 @@ func TestContent(t *testing.T) {
 		"./cmd/init":                    {"", "", "source_sha256 05" + zeros, "GENERATED_FROM"},
 		"github.com/Klauspost/compress": {"", "pkg:golang/github.com/klauspost/compress@v1.20.3", "h1:BgAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "GENERATED_FROM"},
 		"go1.26.8":                      {"", "pkg:golang/golang.org/toolchain@v0.0.1-go1.26.8.linux-amd64", "h1:BwAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "BUILD_TOOL_OF"},
-		"example/app":                   {"SHA256 08", "", "", "CONTAINS"},
+		"example/app":                   {"SHA256 08", "pkg:oci/app@sha256%3A08" + zeros + "?repository_url=registry.example:5000%2Fexample%2Fapp", "", "CONTAINS"},
+		"gcc":                           {"SHA256 0a", "", "used by step.tool", "BUILD_DEPENDENCY_OF"},
 		"example+app":                   {"SHA256 09", "", "", "CONTAINS"},
 	}, got); diff != "" {
 		t.Error(diff)

@@ -244,7 +244,7 @@ func (a *assembler) list() {
 		for _, b := range o.Objects() {
 			size += b.Size
 		}
-		add("oci", o.Name(), "", o.Digest(), size, "hash")
+		add("oci", o.Name(), "", o.Digest(), size, "hash").PURL = sbom.OCIPURL(o.Name(), o.Image, o.Digest())
 	}
 	for _, m := range a.lock.Models {
 		add("model", m.Name, "", m.SHA256, m.Size, "hash")
