@@ -28,7 +28,7 @@ func compareCommand(e *env) *cli.Command {
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "all", Usage: "list every difference, not 20 of each kind and cause"},
 			&cli.StringFlag{Name: "ignore", Usage: "in directory trees, leave out `FIELDS`: mtime, owner, mode, separated by commas"},
-			&cli.StringFlag{Name: "cache", Usage: "look in the cache `DIR` for the files of packages (default: the user's)"},
+			cacheFlag(),
 		},
 		Action: func(c *cli.Context) error { return runCompare(c, e) },
 	}
@@ -39,7 +39,7 @@ func runCompare(c *cli.Context, e *env) error {
 		return err
 	}
 	a, b := c.Args().Get(0), c.Args().Get(1)
-	opt := compare.Options{Owner: owners(a, b, c.String("cache")), Ignore: map[string]bool{}}
+	opt := compare.Options{Owner: owners(c, e, a, b), Ignore: map[string]bool{}}
 	if c.Bool("all") {
 		opt.PerCause = -1
 	}

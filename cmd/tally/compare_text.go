@@ -118,6 +118,9 @@ func printSides(e *env, p painter, a, b string) {
 func printDifferences(e *env, p painter, r *compare.Report) {
 	head := ""
 	for _, d := range r.Differences {
+		if d.Field == "file" { // the table of artefacts says it
+			continue
+		}
 		if h := strings.TrimSuffix(d.Layer+"  "+d.Where, "  "); h != head {
 			head = h
 			e.printf("%s\n", p.bold(plain(h)))
@@ -132,7 +135,7 @@ func printDifferences(e *env, p painter, r *compare.Report) {
 		} else {
 			e.printf("  %s%s\n", line, tail)
 		}
-		if d.Text == "" || d.Field == "text" || d.Follows {
+		if d.Text == "" || d.Field == "text" || strings.HasPrefix(d.Cause, "one byte") {
 			printSides(e, p, orNone(d.A), orNone(d.B))
 		}
 		printText(e, p, d.Text)

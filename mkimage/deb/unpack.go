@@ -47,6 +47,12 @@ func Unpack(ctx context.Context, path string, sum [32]byte, cacheDir string) (*A
 	return a, nil
 }
 
+// Cached returns what Unpack keeps in cacheDir of the package with that SHA-256, and unpacks nothing. A package
+// that is not there is an error that wraps os.ErrNotExist.
+func Cached(sum [32]byte, cacheDir string) (*Archive, error) {
+	return cached{dir: cacheDir, name: hex.EncodeToString(sum[:])}.load()
+}
+
 func checkSum(ctx context.Context, f *os.File, want [32]byte) error {
 	fi, err := f.Stat()
 	if err != nil {
