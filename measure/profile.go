@@ -55,6 +55,8 @@ func Profiles() []Profile {
 	return append(all,
 		Profile{Name: "snp-qemu-svsm", Version: 1, TEE: "snp", Registers: []string{snp.Register}, Covers: []Part{PartFirmware}, Mark: FirmwareOnly, Backing: PeerTool,
 			Source: "sev-snp-measure, whose suite has digests read on a machine with COCONUT-SVSM"},
+		Profile{Name: "snp-qemu-igvm", Version: 1, TEE: "snp", Registers: []string{snp.Register}, Covers: []Part{PartFirmware}, Mark: FirmwareOnly, Backing: SourceReading,
+			Source: "COCONUT's igvmmeasure and Microsoft's igvm, read; no file with a report was at hand"},
 		Profile{Name: "vtpm-uki", Version: 1, TEE: "vtpm", Registers: vtpmRegisters(), Covers: []Part{PartKernel, PartInitrd, PartCmdline, PartRoot}, Backing: PeerTool,
 			Source: "systemd-measure for PCR 11; real boots of OVMF with a software TPM, event by event"})
 }

@@ -20,6 +20,7 @@ func measureSNPCommand(e *env) *cli.Command {
 		Usage: "compute an AMD SEV-SNP launch digest",
 		Description: "Prints the launch digest in hex, alone on the line. Option names are sev-snp-measure's own.\n\n" +
 			"Example: tally measure snp --vcpus 4 --vcpu-type EPYC-v4 --ovmf OVMF.fd --kernel vmlinuz --initrd initrd --append \"$(cat cmdline)\"\n\n" +
+			"--igvm measures an IGVM file, as KVM does for the vCPUs whose save areas it holds.\n\n" +
 			"--json prints tally.launch-digest/v1: digest, vmm, vcpus, vcpu_signature, guest_features, covers, events (what, type, gpa,\n" +
 			"pages, digest after it, covers), mark (firmware-only when no kernel is covered); with --mode snp:ovmf-hash tally.firmware-digest/v1: digest, size, reset_eip, hash_table_gpa\n" +
 			"(0: the firmware checks no kernel), sections (gpa, size, type).",
@@ -40,6 +41,7 @@ func measureSNPCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "guest-features", Value: "0x1", Usage: "SEV_FEATURES as a `NUMBER`"},
 			&cli.StringFlag{Name: "output-format", Value: "hex", Usage: "hex or base64"},
 			&cli.BoolFlag{Name: "explain", Usage: "print the event list behind the value"},
+			&cli.StringFlag{Name: "igvm", Usage: "IGVM `FILE`, which says everything itself: goes with no other input (QEMU on KVM)"},
 			&cli.StringFlag{Name: "svsm", Usage: "SVSM `FILE`, with --mode snp:svsm"},
 			&cli.StringFlag{Name: "vars-size", Usage: "size of the firmware's variable store in bytes, a `NUMBER`, with --mode snp:svsm"},
 			&cli.StringFlag{Name: "vars-file", Usage: "variable store `FILE`, of which only the size counts, with --mode snp:svsm"},
@@ -51,6 +53,9 @@ func measureSNPCommand(e *env) *cli.Command {
 func measureSNP(c *cli.Context, e *env) error {
 	if err := wantArgs(c); err != nil {
 		return err
+	}
+	if c.IsSet("igvm") {
+		return measureIGVM(c, e)
 	}
 	in, err := snpOptions(c)
 	if err != nil {
