@@ -96,12 +96,14 @@ func newApp(e *env) *cli.App {
 		Version:              version,
 		HideVersion:          false,
 		EnableBashCompletion: true,
-		Writer:               e.out,
-		ErrWriter:            e.stderr,
-		Commands:             commands(e),
-		ExitErrHandler:       func(*cli.Context, error) {}, // Main decides
-		CommandNotFound:      nil,
-		OnUsageError:         onUsageError,
+		// A comma is part of a value: kernel command lines have many.
+		DisableSliceFlagSeparator: true,
+		Writer:                    e.out,
+		ErrWriter:                 e.stderr,
+		Commands:                  commands(e),
+		ExitErrHandler:            func(*cli.Context, error) {}, // Main decides
+		CommandNotFound:           nil,
+		OnUsageError:              onUsageError,
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return withHint(usagef("unknown command %q", c.Args().First()), "see 'tally --help'")

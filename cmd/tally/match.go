@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -20,17 +21,18 @@ func matchCommand(e *env) *cli.Command {
 		ArgsUsage: "REPORT",
 		Description: "REPORT is an SEV-SNP attestation report (1184 bytes) or a launch digest in 96 hex digits. Its signature is not checked.\n" +
 			"The search goes over 1 to 512 vCPUs, every known CPU type and the report's own CPU, the feature masks in use and every\n" +
-			"monitor, with the files as given and with each left out. Exit 0: found, one line each. Exit 3, reason measurement: none\n" +
+			"monitor, with the files as given and with each left out. An option given several times names several candidates, such as the\n" +
+			"firmware of two releases; every combination is tried, 64 at most. Exit 0: found, one line each. Exit 3, reason measurement: none\n" +
 			"of these inputs gives the digest, so the firmware, kernel, initrd or command line are others.\n\n" +
 			"Example: tally match report.bin --values OUT/reference-values.json\n\n" +
 			"--json prints tally.match/v1: digest, tried (how many digests were compared), found (vmm, vcpus, vcpu_signature, vcpu_types,\n" +
 			"guest_features, inputs, firmware), reason when nothing was found.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "values", Usage: "take the inputs from the reference values in `FILE`"},
-			&cli.StringFlag{Name: "ovmf", Usage: "firmware `FILE`"},
-			&cli.StringFlag{Name: "kernel", Usage: "kernel `FILE`"},
-			&cli.StringFlag{Name: "initrd", Usage: "initrd `FILE`"},
-			&cli.StringFlag{Name: "append", Usage: "kernel command line `TEXT`"},
+			&cli.StringSliceFlag{Name: "ovmf", Usage: "firmware `FILE` (several times: each is tried)"},
+			&cli.StringSliceFlag{Name: "kernel", Usage: "kernel `FILE` (several times: each is tried)"},
+			&cli.StringSliceFlag{Name: "initrd", Usage: "initrd `FILE` (several times: each is tried)"},
+			&cli.StringSliceFlag{Name: "append", Usage: "kernel command line `TEXT` (several times: each is tried)"},
 		},
 		Action: func(c *cli.Context) error { return match(c, e) },
 	}
@@ -59,13 +61,13 @@ func match(c *cli.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	firmware, given, err := matchInputs(c)
+	firmware, sets, err := matchInputs(c)
 	if err != nil {
 		return err
 	}
 	a := matchAnswer{Schema: "tally.match/v1", Digest: want, Found: []matchFound{}}
 	for _, f := range firmware {
-		found, tried, err := snp.Match(c.Context, want, f.SNP, given.variants(f.SNP), cpu)
+		found, tried, err := snp.Match(c.Context, want, f.SNP, variants(sets, f.SNP), cpu)
 		if err != nil {
 			return fmt.Errorf("%s: %w", f.Name, err)
 		}
@@ -127,27 +129,43 @@ func readReport(arg string) (snp.Digest, uint32, error) {
 	return r.Measurement, r.Signature, nil
 }
 
-// A matchGiven is what the user says was launched.
+// A matchGiven is one set of files that the user says may have been launched.
 type matchGiven struct {
 	hashes  *snp.KernelHashes // nil: no kernel was given
 	cmdline string
+	label   string // which of several files these are; "" when there is one of each
 }
 
 // variants lists what may have happened to the inputs on the way to firmware f.
-func (g matchGiven) variants(f *snp.Firmware) []snp.Variant {
-	none := snp.Variant{Name: "without kernel hashes"}
-	if g.hashes == nil || !f.HasHashTable() {
-		return []snp.Variant{none}
+func variants(sets []matchGiven, f *snp.Firmware) []snp.Variant {
+	all := []snp.Variant{{Name: "without kernel hashes"}}
+	for _, g := range sets {
+		if g.hashes != nil && f.HasHashTable() {
+			all = append(all, g.variants()...)
+		}
 	}
-	with := func(name string, change func(*snp.KernelHashes)) snp.Variant {
+	if len(all) > 1 { // what was meant comes first: it is searched over the most feature masks
+		all[0], all[1] = all[1], all[0]
+	}
+	return all
+}
+
+func (g matchGiven) variants() []snp.Variant {
+	name := func(s string) string {
+		if g.label == "" {
+			return s
+		}
+		return g.label + ", " + s
+	}
+	with := func(what string, change func(*snp.KernelHashes)) snp.Variant {
 		h := *g.hashes
 		change(&h)
-		return snp.Variant{Name: name, Hashes: &h}
+		return snp.Variant{Name: name(what), Hashes: &h}
 	}
 	cmdline := func(text string) func(*snp.KernelHashes) {
 		return func(h *snp.KernelHashes) { h.Cmdline = snp.HashCmdline(text) }
 	}
-	all := []snp.Variant{{Name: "files as given", Hashes: g.hashes}, none}
+	all := []snp.Variant{{Name: name("files as given"), Hashes: g.hashes}}
 	if g.hashes.Initrd != snp.NoInitrd() {
 		all = append(all, with("but without initrd", func(h *snp.KernelHashes) { h.Initrd = snp.NoInitrd() }))
 	}
@@ -159,35 +177,86 @@ func (g matchGiven) variants(f *snp.Firmware) []snp.Variant {
 	return all
 }
 
+// maxSets bounds the combinations of files that one search goes over.
+const maxSets = 64
+
 // matchInputs reads the inputs from reference values or from files.
-func matchInputs(c *cli.Context) (firmware []measure.Firmware, given matchGiven, err error) {
-	if err := refuseEmpty(c, "values", "ovmf", "kernel", "initrd"); err != nil {
-		return nil, given, err
+func matchInputs(c *cli.Context) ([]measure.Firmware, []matchGiven, error) {
+	if err := refuseEmptyLists(c, "ovmf", "kernel", "initrd"); err != nil {
+		return nil, nil, err
+	}
+	if err := refuseEmpty(c, "values"); err != nil {
+		return nil, nil, err
 	}
 	files := c.IsSet("ovmf") || c.IsSet("kernel") || c.IsSet("initrd") || c.IsSet("append")
 	switch {
 	case c.IsSet("values") == files:
-		return nil, given, usagef("want either --values, or --ovmf with --kernel, --initrd and --append")
+		return nil, nil, usagef("want either --values, or --ovmf with --kernel, --initrd and --append")
 	case files && !c.IsSet("ovmf"):
-		return nil, given, usagef("--ovmf is missing")
+		return nil, nil, usagef("--ovmf is missing")
 	case !c.IsSet("kernel") && (c.IsSet("initrd") || c.IsSet("append")):
-		return nil, given, errNoKernel
+		return nil, nil, errNoKernel
 	case !files:
-		return matchValues(c.String("values"))
+		firmware, given, err := matchValues(c.String("values"))
+		return firmware, []matchGiven{given}, err
 	}
-	kernel := startKernel(c)
-	f, err := readFirmware(c.String("ovmf"), "")
-	if err != nil {
-		return nil, given, err
+	return matchFiles(c)
+}
+
+// matchFiles reads every firmware and makes every combination of kernel, initrd and command line.
+func matchFiles(c *cli.Context) (firmware []measure.Firmware, sets []matchGiven, err error) {
+	if n := max(1, len(c.StringSlice("kernel"))) * max(1, len(c.StringSlice("initrd"))) * max(1, len(c.StringSlice("append"))) * len(c.StringSlice("ovmf")); n > maxSets {
+		return nil, nil, usagef("%d combinations of files, want at most %d", n, maxSets)
 	}
-	given.cmdline = c.String("append")
-	if given.hashes, err = kernel(); err != nil {
-		return nil, given, err
+	table := false
+	for _, name := range c.StringSlice("ovmf") {
+		f, err := readFirmware(name, "")
+		if err != nil {
+			return nil, nil, err
+		}
+		table = table || f.HasHashTable()
+		firmware = append(firmware, measure.Firmware{Name: name, SNP: f})
 	}
-	if given.hashes != nil && !f.HasHashTable() {
-		return nil, given, fmt.Errorf("%s: %w", c.String("ovmf"), snp.ErrNoHashTable)
+	if !c.IsSet("kernel") {
+		return firmware, nil, nil
 	}
-	return []measure.Firmware{{Name: c.String("ovmf"), SNP: f}}, given, nil
+	if !table {
+		return nil, nil, fmt.Errorf("%s: %w", c.StringSlice("ovmf")[0], snp.ErrNoHashTable)
+	}
+	sets, err = matchSets(c)
+	return firmware, sets, err
+}
+
+// matchSets hashes each file once and combines them.
+func matchSets(c *cli.Context) (sets []matchGiven, err error) {
+	hashes := map[string][32]byte{"": snp.NoInitrd()}
+	for _, name := range slices.Concat(c.StringSlice("kernel"), c.StringSlice("initrd")) {
+		if _, ok := hashes[name]; ok {
+			continue
+		}
+		if hashes[name], err = hashFile(c.Context, name); err != nil {
+			return nil, err
+		}
+	}
+	initrds, cmdlines := c.StringSlice("initrd"), c.StringSlice("append")
+	if len(initrds) == 0 {
+		initrds = []string{""}
+	}
+	if len(cmdlines) == 0 {
+		cmdlines = []string{""}
+	}
+	for _, kernel := range c.StringSlice("kernel") {
+		for _, initrd := range initrds {
+			for _, cmdline := range cmdlines {
+				g := matchGiven{hashes: &snp.KernelHashes{Kernel: hashes[kernel], Initrd: hashes[initrd], Cmdline: snp.HashCmdline(cmdline)}, cmdline: cmdline}
+				if len(c.StringSlice("kernel"))*len(initrds)*len(cmdlines) > 1 {
+					g.label = fmt.Sprintf("kernel %s, initrd %s, command line %q", kernel, initrd, cmdline)
+				}
+				sets = append(sets, g)
+			}
+		}
+	}
+	return sets, nil
 }
 
 // matchValues takes the inputs from reference values.
@@ -202,6 +271,6 @@ func matchValues(path string) ([]measure.Firmware, matchGiven, error) {
 		return nil, given, fmt.Errorf("%s: %w", path, err)
 	}
 	s := rv.Static
-	given = matchGiven{&snp.KernelHashes{Kernel: s.Kernel, Initrd: s.Initrd, Cmdline: snp.HashCmdline(s.Cmdline)}, s.Cmdline}
+	given = matchGiven{hashes: &snp.KernelHashes{Kernel: s.Kernel, Initrd: s.Initrd, Cmdline: snp.HashCmdline(s.Cmdline)}, cmdline: s.Cmdline}
 	return s.Firmware, given, nil
 }

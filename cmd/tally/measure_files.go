@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -18,6 +19,16 @@ var errNoKernel = usagef("--initrd and --append need --kernel: without one the V
 func refuseEmpty(c *cli.Context, flags ...string) error {
 	for _, f := range flags {
 		if c.IsSet(f) && c.String(f) == "" {
+			return usagef("--%s is empty: leave it out, or name something (an unset variable?)", f)
+		}
+	}
+	return nil
+}
+
+// refuseEmptyLists is refuseEmpty for options that may stand several times.
+func refuseEmptyLists(c *cli.Context, flags ...string) error {
+	for _, f := range flags {
+		if c.IsSet(f) && (len(c.StringSlice(f)) == 0 || slices.Contains(c.StringSlice(f), "")) {
 			return usagef("--%s is empty: leave it out, or name something (an unset variable?)", f)
 		}
 	}

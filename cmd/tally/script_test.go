@@ -50,6 +50,7 @@ func TestScript(t *testing.T) {
 			"mkkernel": mkkernelCmd,
 			"mkacpi":   mkacpiCmd,
 			"mkccel":   mkccelCmd,
+			"digest":   digestCmd,
 			"mktcg":    mktcgCmd,
 			"serve":    serveCmd,
 			"mirror":   mirrorCmd,
