@@ -67,7 +67,7 @@ func allParts() []Part {
 
 // short is a monitor's name inside that of a profile.
 func short(v snp.VMM) string {
-	return map[snp.VMM]string{snp.QEMU: "qemu", snp.QEMUNoFPUInit: "qemu-no-fpu-init", snp.EC2: "ec2", snp.EC22023: "ec2-2023", snp.GCE: "gce"}[v]
+	return map[snp.VMM]string{snp.QEMU: "qemu", snp.QEMUNoFPUInit: "qemu-no-fpu-init", snp.EC2: "ec2", snp.EC22023: "ec2-2023", snp.GCE: "gce", snp.GCEGenoa: "gce-genoa"}[v]
 }
 
 func directProfile(v snp.VMM) string   { return "snp-" + short(v) + "-direct" }

@@ -32,7 +32,7 @@ func measureSNPCommand(e *env) *cli.Command {
 			&cli.UintFlag{Name: "vcpu-family", Usage: "CPU family `NUMBER`"},
 			&cli.UintFlag{Name: "vcpu-model", Usage: "CPU model `NUMBER`"},
 			&cli.UintFlag{Name: "vcpu-stepping", Usage: "CPU stepping `NUMBER`"},
-			&cli.StringFlag{Name: "vmm-type", Value: "QEMU", Usage: "`NAME` of the monitor: QEMU, QEMU-no-fpu-init, ec2, ec2-2023, gce"},
+			&cli.StringFlag{Name: "vmm-type", Value: "QEMU", Usage: "`NAME` of the monitor: QEMU, QEMU-no-fpu-init, ec2, ec2-2023, gce, gce-genoa"},
 			&cli.StringFlag{Name: "ovmf", Usage: "firmware `FILE`"},
 			&cli.StringFlag{Name: "snp-ovmf-hash", Usage: "digest of the firmware in `HEX`, instead of hashing its pages (its tables are still read)"},
 			&cli.StringFlag{Name: "kernel", Usage: "kernel `FILE`"},

@@ -224,3 +224,17 @@ func TestInitrd(t *testing.T) {
 		got = got[i:]
 	}
 }
+
+// FuzzBoot gives Boot a hostile UKI.
+func FuzzBoot(f *testing.F) {
+	f.Add(fakeUKI("257", map[string][]byte{".ucode": []byte("m"), ".pcrsig": []byte("{}")}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := Boot(Input{UKI: b, SecureBoot: SecureBootEmpty}, SHA1)
+		if err != nil {
+			return
+		}
+		if len(r.PCRs) != 12 || len(r.Events) < 20 {
+			t.Errorf("%d registers, %d events", len(r.PCRs), len(r.Events))
+		}
+	})
+}

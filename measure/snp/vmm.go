@@ -15,7 +15,8 @@ const (
 	QEMUNoFPUInit VMM = "QEMU-no-fpu-init" // AMD's older host kernels: mxcsr and x87_fcw stay zero
 	EC2           VMM = "ec2"              // Amazon EC2, fleet of 2026
 	EC22023       VMM = "ec2-2023"         // Amazon EC2, fleet of 2023
-	GCE           VMM = "gce"              // Google Compute Engine
+	GCE           VMM = "gce"              // Google Compute Engine, machines with Milan
+	GCEGenoa      VMM = "gce-genoa"        // Google Compute Engine, machines with Genoa: wider addresses
 )
 
 // A profile is everything the digest takes from a monitor.
@@ -29,7 +30,11 @@ type profile struct {
 	source    string // what backs this profile
 }
 
-const vmsaGPA = 0xfffffffff000
+// The address of save areas is -1, cut to the guest's physical address bits and to a page.
+const (
+	vmsaGPA      = 0xfffffffff000  // 48 bits
+	vmsaGPAGenoa = 0xffffffffff000 // 52 bits
+)
 
 var profiles = map[VMM]profile{
 	QEMU: {vmsaProfile: vmsaProfile{csAttrBSP: 0x9b, csAttrAP: 0x9b, ssAttr: 0x93, trAttr: 0x8b, gPAT: 0x7040600070406, mxcsr: 0x1f80, fcw: 0x37f},
@@ -42,10 +47,12 @@ var profiles = map[VMM]profile{
 		secMem: pageZero, cpuidLast: true, vmsaGPA: vmsaGPA, source: "sev-snp-measure-go, over a firmware of Amazon's"},
 	GCE: {vmsaProfile: vmsaProfile{csAttrBSP: 0x9b, csAttrAP: 0x9b, ssAttr: 0x93, trAttr: 0x8b, gPAT: 0x70106, rdxFixed: true, rdx: 0x600},
 		secMem: pageUnmeasured, vmsaGPA: vmsaGPA, source: "sev-snp-measure, gce-tcb-verifier"},
+	GCEGenoa: {vmsaProfile: vmsaProfile{csAttrBSP: 0x9b, csAttrAP: 0x9b, ssAttr: 0x93, trAttr: 0x8b, gPAT: 0x70106, rdxFixed: true, rdx: 0x600},
+		secMem: pageUnmeasured, vmsaGPA: vmsaGPAGenoa, source: "gce-tcb-verifier"},
 }
 
 // VMMs lists the monitors known.
-func VMMs() []VMM { return []VMM{QEMU, QEMUNoFPUInit, EC2, EC22023, GCE} }
+func VMMs() []VMM { return []VMM{QEMU, QEMUNoFPUInit, EC2, EC22023, GCE, GCEGenoa} }
 
 // ParseVMM reads a monitor's name, in any case.
 func ParseVMM(s string) (VMM, error) {

@@ -288,7 +288,7 @@ func (f *file) sevMetadata(d []byte) ([]Section, error) {
 }
 
 // CheckSections holds metadata of a firmware that takes size bytes below 4 GiB to what a VMM can launch: known types, whole
-// pages below the firmware, no page twice (what is measured last would hide what is
+// pages below the firmware, one section at most of each type but SEC_MEM, no page twice (what is measured last would hide what is
 // measured first), MaxSections entries and MaxMemory bytes in all. Sections of zero length are legal:
 // Debian's TDX build has some.
 func CheckSections(sections []Section, size uint64) error {
@@ -304,8 +304,14 @@ func CheckSections(sections []Section, size uint64) error {
 			return fmt.Errorf("section %d: more than %d bytes of sections", i, MaxMemory)
 		}
 		for _, b := range sections[:i] {
-			if s.Size > 0 && b.Size > 0 && s.GPA < b.GPA+b.Size && b.GPA < s.GPA+s.Size {
+			if s.Size == 0 || b.Size == 0 {
+				continue
+			}
+			if s.GPA < b.GPA+b.Size && b.GPA < s.GPA+s.Size {
 				return fmt.Errorf("section %d: %s at %#x overlaps %s at %#x", i, s.Type, s.GPA, b.Type, b.GPA)
+			}
+			if s.Type == b.Type && s.Type != SecMem {
+				return fmt.Errorf("section %d: a second %s at %#x, the first is at %#x", i, s.Type, s.GPA, b.GPA)
 			}
 		}
 	}

@@ -84,6 +84,7 @@ func TestRefusals(t *testing.T) {
 		"section past 4 GiB": {func(b []byte) []byte { le.PutUint32(b[meta+20:], 0xfffff000); return b }, "below 0xfffff000"},
 		"over the firmware":  {func(b []byte) []byte { le.PutUint32(b[meta+16:], 0xffff7000); return b }, "below 0xfffff000"},
 		"too much memory":    {func(b []byte) []byte { le.PutUint32(b[meta+44:], 0x4001000); return b }, "more than 67108864 bytes of sections"},
+		"second secrets":     {func(b []byte) []byte { le.PutUint32(b[meta+16+8:], 2); return b }, "a second SECRETS"},
 		"overlap":            {func(b []byte) []byte { le.PutUint32(b[meta+20:], 0xe000); return b }, "SECRETS at 0x80d000 overlaps SEC_MEM at 0x800000"},
 	} {
 		if o, err := Parse(c.change(image(sections))); err == nil || !strings.Contains(err.Error(), c.want) {
