@@ -1,0 +1,80 @@
+package qtest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+)
+
+// A Program is a QEMU, by what it says and what it is.
+type Program struct {
+	Version string `json:"version"` // first line of --version
+	SHA256  string `json:"sha256"`  // of the file
+}
+
+// maxProgram is the largest program hashed, in bytes.
+const maxProgram = 1 << 30
+
+// Identify says which QEMU the program at path is.
+func Identify(ctx context.Context, path string) (*Program, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if n, err := io.Copy(h, io.LimitReader(f, maxProgram+1)); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	} else if n > maxProgram {
+		return nil, fmt.Errorf("%s: more than %d bytes", path, maxProgram)
+	}
+	cmd := exec.CommandContext(ctx, path, "--version")
+	cmd.Env = []string{"LC_ALL=C"}
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s --version: %w", path, err)
+	}
+	line, _, _ := strings.Cut(string(out), "\n")
+	if !strings.HasPrefix(line, "QEMU emulator version ") || len(line) > 200 || strings.ContainsFunc(line, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
+		return nil, fmt.Errorf("%s --version: %.80q, want QEMU's", path, line)
+	}
+	return &Program{line, hex.EncodeToString(h.Sum(nil))}, nil
+}
+
+// ACPI is what a machine hands its firmware.
+type ACPI struct {
+	Tables, Loader, RSDP []byte // etc/acpi/tables, etc/table-loader, etc/acpi/rsdp
+	SMBIOS               []byte // etc/smbios/smbios-tables: without the firmware's own structures
+	Window               bool   // a device has a 64-bit BAR, so that there is a 64-bit window
+}
+
+// Capture starts the machine that args describe, programs it as edk2 does, and reads its ACPI files.
+func Capture(ctx context.Context, path string, args []string, physBits int) (*ACPI, error) {
+	m, err := Start(ctx, path, args)
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	a := new(ACPI)
+	if a.Window, err = m.ProgramQ35(physBits); err != nil {
+		return nil, err
+	}
+	// QEMU builds the files when the first of them is selected.
+	for _, f := range []struct {
+		name string
+		to   *[]byte
+	}{{"etc/acpi/tables", &a.Tables}, {"etc/table-loader", &a.Loader}, {"etc/acpi/rsdp", &a.RSDP}, {"etc/smbios/smbios-tables", &a.SMBIOS}} {
+		if *f.to, err = m.ReadFile(f.name); err != nil {
+			return nil, err
+		}
+		if *f.to == nil {
+			return nil, fmt.Errorf("QEMU: no fw_cfg file %q", f.name)
+		}
+	}
+	return a, nil
+}
