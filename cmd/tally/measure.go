@@ -15,7 +15,7 @@ func measureCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name:        "measure",
 		Usage:       "compute offline what hardware will report",
-		Subcommands: []*cli.Command{measureSNPCommand(e), measureIDBlockCommand(e), measurePCRCommand(e), measureTDXCommand(e), measureImageCommand(e), measureVerifyCommand(e), measureProfilesCommand(e)},
+		Subcommands: []*cli.Command{measureSNPCommand(e), measureIDBlockCommand(e), measurePCRCommand(e), measureTDXCommand(e), measureACPICommand(e), measureImageCommand(e), measureVerifyCommand(e), measureProfilesCommand(e)},
 	}
 }
 

@@ -48,7 +48,7 @@ func readBoot(in Input, forms []bool) (*boot, error) {
 func (b *boot) read(in Input, forms []bool) (err error) {
 	image := in.Kernel
 	if in.UKI != nil {
-		image, b.what = in.UKI, "UKI"
+		image, b.what, forms = in.UKI, "UKI", []bool{false}
 		if b.uki, err = pcr.ReadBoot(in.UKI, pcr.SHA384); err != nil {
 			return err
 		}
@@ -59,7 +59,6 @@ func (b *boot) read(in Input, forms []bool) (err error) {
 			return err
 		}
 		b.gpt = []eventlog.Event{*gpt}
-		forms = []bool{false}
 	}
 	load := kernelLoad{memory: in.Memory, cmdline: in.Cmdline}
 	if in.Initrd != nil {

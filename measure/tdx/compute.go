@@ -211,12 +211,12 @@ func (c *collector) firmware(f Firmware, plat *platform, b *boot, vars *store) e
 		}
 		for _, h := range c.profile.Hosts {
 			forms := h.patched(f)
-			if !b.direct {
+			if b.uki != nil { // no setup header to change
 				forms = []bool{false}
 			}
 			for _, patched := range forms {
 				w := who{host: h.Name, firmware: f.Name}
-				if b.direct {
+				if b.uki == nil {
 					w.note = map[bool]string{true: "patched", false: "as-is"}[patched]
 				}
 				events, err := b.rtmr1(f, patched, m)

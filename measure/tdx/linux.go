@@ -2,6 +2,7 @@ package tdx
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -36,16 +37,19 @@ type kernelLoad struct {
 
 // patchKernel changes the setup header in b, the start of a kernel, as QEMU does before it hands the kernel
 // to the firmware (hw/i386/x86-common.c, x86_load_linux). What is not a Linux kernel by its header, such
-// as a UKI, is taken for a kernel older than protocol 2.00, as QEMU takes it.
+// as a UKI, it leaves as it is.
 func patchKernel(b []byte, l kernelLoad) error {
 	if len(b) < setupEnd {
 		return fmt.Errorf("kernel: %d bytes, want at least %d", len(b), setupEnd)
 	}
 	le := binary.LittleEndian
-	protocol := uint16(0)
-	if string(b[setupMagic:][:4]) == "HdrS" {
-		protocol = le.Uint16(b[setupProtocol:])
+	if string(b[setupMagic:][:4]) != "HdrS" {
+		if l.initrdSize > 0 {
+			return errors.New("kernel: no setup header: an initrd does not go with it")
+		}
+		return nil
 	}
+	protocol := le.Uint16(b[setupProtocol:])
 	realMode, cmdline := uint32(0x90000), 0x9a000-uint32((len(l.cmdline)+16)&^15)
 	if protocol >= 0x202 && b[setupFlags]&1 != 0 {
 		realMode, cmdline = 0x10000, 0x20000
