@@ -3,8 +3,10 @@ package tdx
 import (
 	"encoding/hex"
 	"slices"
+	"strings"
 	"testing"
 
+	"tally/internal/petest"
 	"tally/measure/eventlog"
 )
 
@@ -37,8 +39,8 @@ func realBoots(t testing.TB) (initrd []byte, boots map[string]realBoot) {
 	for _, b := range v.Boots {
 		boots[b.Name] = b
 	}
-	if len(boots) != 4 {
-		t.Fatalf("%d boots, want 4", len(boots))
+	if len(boots) != 5 {
+		t.Fatalf("%d boots, want 5", len(boots))
 	}
 	return unhex(t, v.Initrd.SHA384), boots
 }
@@ -126,5 +128,64 @@ func TestIntelTdxMenu(t *testing.T) {
 	}
 	if events := bootVariables(Firmware{Release: 202605, Build: BuildIntelTdx}.options(nil)); len(events) != 0 {
 		t.Errorf("202605: %+v, want none", events)
+	}
+}
+
+// TestRealSecureBoot holds the variables of a store with enrolled keys, and the event of the certificate that
+// vouched for the kernel, against what the firmware with that store logged.
+func TestRealSecureBoot(t *testing.T) {
+	_, boots := realBoots(t)
+	cfv, err := unxz("testdata/vectors/OVMF_VARS_4M.snakeoil.fd.xz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := readStore(cfv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	modes, err := s.modes(Firmware{Release: 202502})
+	if err != nil || len(modes) != 1 || modes[0] != modeOn {
+		t.Fatalf("modes %v, %v; want on alone", modes, err)
+	}
+	authorities, err := s.authorities()
+	if err != nil || len(authorities) != 1 {
+		t.Fatalf("%d certificates, %v; want one", len(authorities), err)
+	}
+	want := boots["direct-q10-secureboot"].of(7)
+	if got := digests(append(s.policy(modeOn), authorities...)); !slices.Equal(got, want) {
+		t.Errorf("%v, PCR 7 %v", got, want)
+	}
+	never := false
+	if _, err := s.modes(Firmware{Release: 202502, SecureBoot: &never}); err == nil {
+		t.Error("keys in a firmware built without Secure Boot: no error")
+	}
+}
+
+// TestSecureBootRTMR0 puts the store with keys before Debian's firmware.
+func TestSecureBootRTMR0(t *testing.T) {
+	cfv, err := unxz("testdata/vectors/OVMF_VARS_4M.snakeoil.fd.xz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	firmware := ovmf(t)
+	copy(firmware, cfv)
+	f := fixtures(t)[0]
+	in := Input{Firmware: firmware, Memory: f.memory(t), ACPI: f.acpi(t)}
+	direct := one(t, compute(t, in, "qemu-10.2/edk2-202502"), "rtmr0")
+	names := func(r Register) (all []string) {
+		for _, e := range r.Events {
+			all = append(all, e.What)
+		}
+		return all
+	}
+	got := names(direct)
+	if i := slices.Index(got, "authority: certificate 1 of db"); len(got) != 14 || i != 11 || got[i-1] != "ACPI tables" {
+		t.Errorf("%q: want the authority behind the ACPI tables", got)
+	}
+	in.UKI, in.Kernel = nil, petest.Image(".text", "unsigned")
+	in.Cmdline = "quiet"
+	p, _ := ParseProfile("qemu-10.2/edk2-202502")
+	if _, err := Compute(in, p); err == nil || !strings.Contains(err.Error(), "kernel: not signed") {
+		t.Errorf("an unsigned kernel under Secure Boot: error %v", err)
 	}
 }

@@ -54,7 +54,8 @@ func readStore(cfv []byte) (*store, error) {
 			s.dbt, s.hasDBT = v.Data, true
 		case v.Vendor == secureEnable && v.Name == "SecureBootEnable":
 			s.disabled = len(v.Data) == 1 && v.Data[0] == 0
-		case v.Vendor == globalVariable && len(v.Name) >= 4 && v.Name[:4] == "Boot":
+		case v.Vendor == globalVariable && v.Name == "BootOrder":
+			// Options that no order names are dead: edk2 numbers its own from 0000 again.
 			return nil, fmt.Errorf("variable store: %q: boot options in the firmware's store are not known here", v.Name)
 		}
 	}
