@@ -2,9 +2,12 @@ package tdx
 
 import (
 	"encoding/hex"
+	"io"
 	"slices"
+	"strings"
 	"testing"
 
+	"tally/internal/petest"
 	"tally/measure/eventlog"
 )
 
@@ -138,4 +141,71 @@ func unhex(t testing.TB, s string) []byte {
 		t.Fatalf("%q: %v", s, err)
 	}
 	return b
+}
+
+// TestLabels wants alternatives told apart, whatever is undecided, and one value where a profile decides.
+func TestLabels(t *testing.T) {
+	kernel := petest.Image(".text", "kernel")
+	copy(kernel[setupMagic:], "HdrS\x0f\x02")
+	kernel[setupXFlags] = above4G
+	f := fixtures(t)[0]
+	in := Input{Firmware: ovmf(t), Memory: f.memory(t), ACPI: f.acpi(t), SMBIOS: smbiosTable(t), Kernel: kernel, Cmdline: "quiet",
+		Initrd: io.NewSectionReader(strings.NewReader("initrd"), 0, 6)}
+	profiles := []string{""}
+	for _, h := range Hosts() {
+		profiles = append(profiles, h.Name, h.Name+"/debian-ovmf-2025.02", h.Name+"/debian-inteltdx-2026.08")
+	}
+	for _, f := range Firmwares() {
+		profiles = append(profiles, "qemu-10.1/"+f.Name)
+	}
+	for _, name := range profiles {
+		r := compute(t, in, name)
+		if len(r.Lacks) != 0 {
+			t.Errorf("%q: lacks %+v", name, r.Lacks)
+		}
+		seen := map[string]bool{}
+		for _, v := range r.Registers {
+			if seen[v.Register+" "+v.Label] {
+				t.Errorf("%q: %s has the label %q twice", name, v.Register, v.Label)
+			}
+			seen[v.Register+" "+v.Label] = true
+			if strings.Contains(name, "/debian-") && v.Label != "" && !strings.HasPrefix(name, "qemu-10.1") {
+				t.Errorf("%q: %s is not decided: %q", name, v.Register, v.Label)
+			}
+			if last := v.Events[len(v.Events)-1]; v.Register != "mrtd" && Replay(v.Events) != v.Digest || v.Register == "mrtd" && last.Digest.String() != v.Digest.String() {
+				t.Errorf("%q: %s is not what its events give", name, v.Register)
+			}
+		}
+		for _, want := range []string{"mrtd", "rtmr0", "rtmr1", "rtmr2"} {
+			if !slices.ContainsFunc(r.Registers, func(v Register) bool { return v.Register == want }) {
+				t.Errorf("%q: no %s", name, want)
+			}
+		}
+	}
+}
+
+// TestGCE: what of GCE's seen digests can be computed is.
+func TestGCE(t *testing.T) {
+	r := compute(t, Input{Firmware: ovmf(t)}, "gce/c3-standard-44")
+	n := 0
+	for _, v := range r.Registers {
+		if v.Register != "rtmr0" {
+			continue
+		}
+		n++
+		off := Firmware{Release: 202502}
+		for at, want := range map[int]eventlog.Event{2: new(store).policy(modeOff)[0], 14: bootVariables(off.options(nil))[1]} {
+			if got := v.Events[at]; got.Digest.String() != want.Digest.String() {
+				t.Errorf("%s: event %d (%s): %s, computed %s", v.Label, at, got.What, got.Digest, want.Digest)
+			}
+		}
+	}
+	if n != 3 {
+		t.Errorf("%d values of rtmr0, want 3", n)
+	}
+	for _, s := range GCEShapes() {
+		if _, err := ParseProfile("gce/" + s.Name); err != nil || len(s.Seen) == 0 {
+			t.Errorf("%s: %v, %d generations", s.Name, err, len(s.Seen))
+		}
+	}
 }
