@@ -91,7 +91,7 @@ var mountPoints = []tree.Entry{
 
 func (a *assembler) root(ctx context.Context) error {
 	for i, src := range a.Spec.Root {
-		if err := a.source(ctx, fmt.Sprintf("root.%d", i), src); err != nil {
+		if err := a.source(ctx, a.in.Root, fmt.Sprintf("root.%d", i), src); err != nil {
 			return fmt.Errorf("root source %d: %w", i, err)
 		}
 	}
@@ -115,22 +115,23 @@ func (a *assembler) root(ctx context.Context) error {
 	return nil
 }
 
-func (a *assembler) source(ctx context.Context, user string, src spec.Source) error {
+// source adds one source to the tree to: the root, or the build root of a step.
+func (a *assembler) source(ctx context.Context, to *tree.Tree, user string, src spec.Source) error {
 	switch {
 	case src.Debian != nil:
-		return a.debian(ctx, user, src.Debian.Scripts == "ignore", a.in.Root)
+		return a.debian(ctx, user, src.Debian.Scripts == "ignore", to)
 	case src.OCI != nil:
 		t, err := a.image(ctx, user, src.OCI)
-		return a.graft(t, err, src.OCI.Target, src.OCI.Override)
+		return graft(to, t, err, src.OCI.Target, src.OCI.Override)
 	case src.Dir != nil:
 		t, err := a.tree(ctx, src.Dir.Path)
 		if err == nil {
 			t, err = owned(t, src.Dir.UID, src.Dir.GID)
 		}
-		return a.graft(t, err, src.Dir.Target, src.Dir.Override)
+		return graft(to, t, err, src.Dir.Target, src.Dir.Override)
 	case src.Tar != nil:
 		t, err := a.tarball(ctx, src.Tar)
-		return a.graft(t, err, src.Tar.Target, src.Tar.Override)
+		return graft(to, t, err, src.Tar.Target, src.Tar.Override)
 	case src.File != nil:
 		data, err := a.localFile(ctx, src.File)
 		if err != nil {
@@ -143,7 +144,7 @@ func (a *assembler) source(ctx context.Context, user string, src spec.Source) er
 		set(&mode, src.File.Mode)
 		e := tree.NewFile(src.File.Target, mode, data, "file "+src.File.Path)
 		e.UID, e.GID = src.File.UID, src.File.GID
-		return a.add(e)
+		return a.add(to, e)
 	case src.Model != nil:
 		return a.model(ctx, user, src.Model)
 	}
@@ -154,24 +155,24 @@ func (a *assembler) source(ctx context.Context, user string, src spec.Source) er
 	e := tree.NewFile(src.Go.Target, 0o755, data, "go "+src.Go.Package)
 	e.UID, e.GID = src.Go.UID, src.Go.GID
 	set(&e.Mode, src.Go.Mode)
-	return a.add(e)
+	return a.add(to, e)
 }
 
-// graft adds the tree of a source, which err says whether there is, to the root.
-func (a *assembler) graft(t *tree.Tree, err error, target string, changes []spec.Override) error {
+// graft adds the tree of a source, which err says whether there is, to another.
+func graft(to, t *tree.Tree, err error, target string, changes []spec.Override) error {
 	if err == nil {
 		t, err = override(t, changes)
 	}
 	if err != nil {
 		return err
 	}
-	return addTree(a.in.Root, t, target)
+	return addTree(to, t, target)
 }
 
 // add adds a file of the maintainer's, dated to the epoch.
-func (a *assembler) add(e tree.Entry) error {
+func (a *assembler) add(to *tree.Tree, e tree.Entry) error {
 	e.MTime = a.Spec.Epoch
-	return a.in.Root.Add(e)
+	return to.Add(e)
 }
 
 // addTree adds every entry of t but its root to the tree to, below target.

@@ -105,39 +105,11 @@ func (a *assembler) buildRoot(ctx context.Context, s *spec.Step) (*tree.Tree, er
 		a.in.Omitted = append(a.in.Omitted, "step "+s.Name+": "+o)
 	}
 	for i, src := range s.Inputs {
-		if err := a.stepInput(ctx, t, src); err != nil {
+		if err := a.source(ctx, t, "", src); err != nil {
 			return nil, fmt.Errorf("input %d: %w", i, err)
 		}
 	}
 	return t, nil
-}
-
-// stepInput puts a local source into a build root.
-func (a *assembler) stepInput(ctx context.Context, t *tree.Tree, src spec.Source) error {
-	switch {
-	case src.Dir != nil:
-		in, err := a.tree(ctx, src.Dir.Path)
-		if err != nil {
-			return err
-		}
-		return addTree(t, in, src.Dir.Target)
-	case src.Tar != nil:
-		in, err := a.tarball(ctx, src.Tar)
-		if err != nil {
-			return err
-		}
-		return addTree(t, in, src.Tar.Target)
-	}
-	data, err := a.localFile(ctx, src.File)
-	if err != nil {
-		return err
-	}
-	e := tree.NewFile(src.File.Target, 0o644, data, "file "+src.File.Path)
-	if src.File.Executable {
-		e.Mode = 0o755
-	}
-	e.MTime = a.Spec.Epoch
-	return t.Add(e)
 }
 
 // describe is what the manifest says of a step. Its root is named by the SHA-256 of the line "tally step root

@@ -198,6 +198,9 @@ func TestStepRefusals(t *testing.T) {
 		{"target: usr/bin/hello", "target: ../x", `target: path "../x"`},
 		{"target: usr/bin/hello", "target: x, mode: 010000", `mode 010000: want at most 07777`},
 		{"target: usr/bin/hello}", "target: usr}, {path: b, target: usr/bin}", `target "usr/bin": lies in or around that of "build/hello"`},
+		{"command: [gcc, hello.c]", "command: [gcc]\n    inputs: [{dir: {path: x, uid: 1}}]", `image.yaml:16:14: uid and gid: in a build root all files belong to 0:0`},
+		{"command: [gcc, hello.c]", "command: [gcc]\n    inputs: [{tar: {path: x, override: [{path: y, gid: 0}]}}]", `uid and gid: in a build root`},
+		{"target: usr/bin/hello", "target: x, gid: 0xffffffff", `uid 0, gid 4294967295: want at most 4294967294`},
 		{"target: usr/bin/hello", "target: x, uid: -1", `uid: want a whole number within 32 bits, not negative`},
 	} {
 		text := strings.Replace(step, c.old, c.new, 1)

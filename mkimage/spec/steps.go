@@ -85,8 +85,25 @@ func (c checker) stepRoot(at string, s *Step) error {
 		if err := c.checkSource(at, src); err != nil {
 			return err
 		}
+		if src.owned() {
+			return c.fail(at, "uid and gid: in a build root all files belong to 0:0")
+		}
 	}
 	return nil
+}
+
+// owned says whether a source names owners.
+func (s Source) owned() bool {
+	var all []Override
+	switch {
+	case s.Dir != nil && (s.Dir.UID != 0 || s.Dir.GID != 0), s.File != nil && (s.File.UID != 0 || s.File.GID != 0):
+		return true
+	case s.Dir != nil:
+		all = s.Dir.Override
+	case s.Tar != nil:
+		all = s.Tar.Override
+	}
+	return slices.ContainsFunc(all, func(o Override) bool { return o.UID != nil || o.GID != nil })
 }
 
 func (c checker) stepCommand(at string, s *Step) error {
@@ -154,6 +171,9 @@ func (c checker) stepOutputs(at string, s *Step) error {
 		}
 		if o.Mode > 0o7777 {
 			return c.fail(at+".mode", "mode %#o: want at most 07777", o.Mode)
+		}
+		if o.UID > maxID || o.GID > maxID {
+			return c.fail(at, "uid %d, gid %d: want at most %d", o.UID, o.GID, int64(maxID))
 		}
 		for _, other := range s.Outputs[:i] {
 			if a, b := o.Target+"/", other.Target+"/"; strings.HasPrefix(a, b) || strings.HasPrefix(b, a) {
