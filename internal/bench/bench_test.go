@@ -89,3 +89,17 @@ func TestDebRoots(t *testing.T) {
 		t.Errorf("%d packages, %v, want 2", n, err)
 	}
 }
+
+// TestFloor: the floor reads all of a file, of any size, and says when it cannot.
+func TestFloor(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "data")
+	if err := os.WriteFile(name, make([]byte, 3<<20+5), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := hashOnly(name); err != nil || n != 3<<20+5 {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	if _, err := hashOnly(name + ".none"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("missing file: %v", err)
+	}
+}

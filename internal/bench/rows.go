@@ -8,9 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -27,48 +25,6 @@ func (b *bench) fill(name string, size int64) error {
 	w := bufio.NewWriterSize(f, 1<<20)
 	_, err = io.CopyN(w, rand.NewChaCha8([32]byte{1}), size)
 	return errors.Join(err, w.Flush(), f.Sync(), f.Close())
-}
-
-var rootLine = regexp.MustCompile(`Root hash:\s+([0-9a-f]{64})`)
-
-// verity hashes and checks 1 GiB beside veritysetup. The two hash files must be equal: otherwise the
-// figures would be of two different jobs.
-func (b *bench) verity() error {
-	peer, err := exec.LookPath("veritysetup")
-	if err != nil {
-		return err
-	}
-	if err := b.fill("data", 1<<30); err != nil {
-		return err
-	}
-	defer os.Remove(b.path("data"))
-	options := []string{"--uuid=01234567-89ab-cdef-0123-456789abcdef", "--salt=00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"}
-	ms, err := b.race(b.runs,
-		cmd(append([]string{b.tally, "verity", "format", "--quiet", "data", "hash.ours"}, options...)...),
-		cmd(append([]string{peer, "format", "data", "hash.theirs"}, options...)...))
-	if err != nil {
-		return err
-	}
-	if _, err := b.once("cmp", "hash.ours", "hash.theirs"); err != nil {
-		return err
-	}
-	limit := target{ratio: 0.6, rss: 40 << 10}
-	b.beside("verity format 1 GiB", ms[0], ms[1], "veritysetup", limit)
-	out, err := exec.CommandContext(b.ctx, peer, append([]string{"format", b.path("data"), b.path("hash.theirs")}, options...)...).Output()
-	if err != nil {
-		return err
-	}
-	m := rootLine.FindSubmatch(out)
-	if m == nil {
-		return errors.New("veritysetup printed no root hash")
-	}
-	root := string(m[1])
-	ms, err = b.race(b.runs, cmd(b.tally, "verity", "verify", "--quiet", "data", "hash.ours", root), cmd(peer, "verify", "data", "hash.theirs", root))
-	if err != nil {
-		return err
-	}
-	b.beside("verity verify 1 GiB", ms[0], ms[1], "veritysetup", limit)
-	return nil
 }
 
 // build makes the 103-package image cold and with its decompressed cache, from packages fetched before,
