@@ -31,10 +31,10 @@ func TestFECEqualToVeritysetup(t *testing.T) {
 	tool := testtool.Need(t, "veritysetup")
 	r := rand.New(rand.NewPCG(*propertySeed, 1))
 	for roots := MinFECRoots; roots <= MaxFECRoots; roots++ {
-		size := pick(r, 512, 1024, 4096, 65536)
+		size := pick(r, 512, 512, 1024, 4096) // veritysetup makes one system call for each byte of a part
 		blocks := uint64(pick(r, 1, 2, 252-roots, 253-roots, 255-roots, 300, 700))
-		if size == 65536 {
-			blocks = min(blocks, 40)
+		if roots == 7 {
+			size, blocks = 65536, 5
 		}
 		p := Params{DataBlocks: blocks, DataBlockSize: size, HashBlockSize: size, UUID: testUUID, Salt: []byte("fec"), Hash: pick(r, SHA1, SHA256, SHA512)}
 		where := pick(r, "alone", "dirty", "one file", "offset")

@@ -147,6 +147,7 @@ func (r *repairer) hashBlock(b []byte, n uint64, want []byte) (bool, error) {
 }
 
 // columns reads one block's worth of columns into rows, or new ones, and corrects them: a row is a block.
+// The error is errTooManyErrors if that is not possible.
 func (r *repairer) columns(at int64, rows [][]byte) ([][]byte, error) {
 	size, roots := r.g.DataBlockSize, r.f.Roots
 	var erasures []int
@@ -156,29 +157,15 @@ func (r *repairer) columns(at int64, rows [][]byte) ([][]byte, error) {
 	if len(erasures) > roots {
 		return rows, errTooManyErrors
 	}
-	enc := newRSEncoder(roots)
-	state := make([]uint64, size*enc.words)
 	for len(rows) < r.c.rows {
 		rows = append(rows, make([]byte, size))
 	}
-	for i := range rows {
-		if _, err := r.c.ReadAt(rows[i], int64(i)*r.c.part+at); err != nil {
-			return rows, fmt.Errorf("error correction: %w", err)
-		}
-		enc.add(state, rows[i])
-	}
-	parity := make([]byte, size*roots)
-	if n, err := r.fec.ReadAt(parity, r.f.Offset+at*int64(roots)); n < len(parity) {
-		if err == nil || errors.Is(err, io.EOF) {
-			err = fmt.Errorf("ends before byte %d", r.f.Offset+(at+int64(size))*int64(roots))
-		}
-		return rows, fmt.Errorf("error correction file: %w", err)
-	}
-	for i, b := range enc.parity(nil, state) {
-		parity[i] ^= b
+	diffs, err := r.readColumns(at, rows)
+	if err != nil {
+		return rows, err
 	}
 	for b := range size {
-		diff := parity[b*roots:][:roots]
+		diff := diffs[b*roots:][:roots]
 		if allZero(diff) {
 			continue
 		}
@@ -193,6 +180,30 @@ func (r *repairer) columns(at int64, rows [][]byte) ([][]byte, error) {
 		}
 	}
 	return rows, nil
+}
+
+// readColumns fills rows and returns by what the parity of each column differs from the stored one.
+func (r *repairer) readColumns(at int64, rows [][]byte) ([]byte, error) {
+	size, roots := r.g.DataBlockSize, r.f.Roots
+	enc := newRSEncoder(roots)
+	state := make([]uint64, size*enc.words)
+	for i := range rows {
+		if _, err := r.c.ReadAt(rows[i], int64(i)*r.c.part+at); err != nil {
+			return nil, fmt.Errorf("error correction: %w", err)
+		}
+		enc.add(state, rows[i])
+	}
+	parity := make([]byte, size*roots)
+	if n, err := r.fec.ReadAt(parity, r.f.Offset+at*int64(roots)); n < len(parity) {
+		if err == nil || errors.Is(err, io.EOF) {
+			err = fmt.Errorf("ends before byte %d", r.f.Offset+(at+int64(size))*int64(roots))
+		}
+		return nil, fmt.Errorf("error correction file: %w", err)
+	}
+	for i, b := range enc.parity(nil, state) {
+		parity[i] ^= b
+	}
+	return parity, nil
 }
 
 // dataBlocks repairs the bad data blocks, all of a column at a time, and compares each with its digest.

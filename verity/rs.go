@@ -173,13 +173,20 @@ func rsDecode(s []byte, erasures []int) ([]rsError, error) {
 	if 2*(length-known) > roots-known {
 		return nil, errTooManyErrors
 	}
-	values := polyMul(s, locator, roots)
+	found, places := rsValues(s, locator)
+	if places != length || !rsExplains(s, found) {
+		return nil, errTooManyErrors
+	}
+	return found, nil
+}
+
+// rsValues finds the places that the locator names, counts them, and works out what is wrong at each.
+func rsValues(s, locator []byte) (found []rsError, places int) {
+	values := polyMul(s, locator, len(s))
 	var slope []byte // the derivative: in characteristic 2 the odd coefficients stay
-	for j := 1; j <= roots; j += 2 {
+	for j := 1; j < len(locator); j += 2 {
 		slope = append(slope, locator[j], 0)
 	}
-	var found []rsError
-	places := 0
 	for at := range rsLength {
 		x := gf.exp[rsLength-1-at]
 		inverse := gf.exp[at+1] // α^-(254-at)
@@ -189,16 +196,13 @@ func rsDecode(s []byte, erasures []int) ([]rsError, error) {
 		places++
 		d := polyEval(slope, inverse)
 		if d == 0 {
-			return nil, errTooManyErrors
+			return nil, 0 // a double root: no locator
 		}
 		if e := gfMul(x, gfDiv(polyEval(values, inverse), d)); e != 0 {
 			found = append(found, rsError{at, e})
 		}
 	}
-	if places != length || !rsExplains(s, found) {
-		return nil, errTooManyErrors
-	}
-	return found, nil
+	return found, places
 }
 
 // rsLocator extends the erasures' locator to the shortest one that generates s, and says its length.

@@ -67,6 +67,22 @@ func ReadSuperblock(r io.ReaderAt, offset int64) (Params, error) {
 		}
 		return Params{}, fmt.Errorf("superblock: %w", err)
 	}
+	p, err := unmarshalSuperblock(b)
+	if err != nil {
+		return Params{}, err
+	}
+	p.HashOffset = offset
+	if err := p.check(); err != nil {
+		return Params{}, fmt.Errorf("superblock: %w", err)
+	}
+	if !bytes.Equal(p.marshalSuperblock(), b) {
+		return Params{}, errors.New("superblock: reserved bytes are not zero")
+	}
+	return p, nil
+}
+
+// unmarshalSuperblock reads the fields and checks what Params cannot hold.
+func unmarshalSuperblock(b []byte) (Params, error) {
 	if !bytes.Equal(b[:8], superblockMagic) {
 		return Params{}, ErrNoSuperblock
 	}
@@ -88,16 +104,10 @@ func ReadSuperblock(r io.ReaderAt, offset int64) (Params, error) {
 		return Params{}, fmt.Errorf("superblock: salt of %d bytes, want at most %d", saltSize, MaxSalt)
 	}
 	p := Params{
-		DataBlocks: le.Uint64(b[72:]), Hash: Hash(name), Format0: le.Uint32(b[12:]) == 0, HashOffset: offset,
+		DataBlocks: le.Uint64(b[72:]), Hash: Hash(name), Format0: le.Uint32(b[12:]) == 0,
 		DataBlockSize: int(le.Uint32(b[64:])), HashBlockSize: int(le.Uint32(b[68:])),
 		Salt: append([]byte{}, b[88:88+int(saltSize)]...),
 	}
 	copy(p.UUID[:], b[16:32])
-	if err := p.check(); err != nil {
-		return Params{}, fmt.Errorf("superblock: %w", err)
-	}
-	if !bytes.Equal(p.marshalSuperblock(), b) {
-		return Params{}, errors.New("superblock: reserved bytes are not zero")
-	}
 	return p, nil
 }

@@ -216,6 +216,29 @@ func TestFlatMemory(t *testing.T) {
 	}
 }
 
+// TestFlatMemoryOfOtherShapes: what is in flight is bounded by bytes, not by the blocks of a tree, when
+// these are the largest and the smallest: 16 MiB of data allocate less than 6 MiB.
+func TestFlatMemoryOfOtherShapes(t *testing.T) {
+	for _, p := range []Params{
+		{Hash: SHA1, DataBlockSize: 65536, HashBlockSize: 65536},
+		{Hash: SHA512, DataBlockSize: 512, HashBlockSize: 512},
+		{DataBlockSize: 65536, HashBlockSize: 512},
+		{DataBlockSize: 512, HashBlockSize: 65536, Format0: true},
+	} {
+		const size = 16 << 20
+		p.DataBlocks = uint64(size / p.DataBlockSize)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		if _, err := Format(t.Context(), io.LimitReader(zeros{}, size), nowhere{}, p); err != nil {
+			t.Fatal(err)
+		}
+		runtime.ReadMemStats(&after)
+		if n := after.TotalAlloc - before.TotalAlloc; n > 6<<20 {
+			t.Errorf("blocks of %d and %d bytes: %d bytes allocated", p.DataBlockSize, p.HashBlockSize, n)
+		}
+	}
+}
+
 // TestDeclaredSizeCostsNothing: the largest block count must not be believed ahead of the data.
 func TestDeclaredSizeCostsNothing(t *testing.T) {
 	p := Params{DataBlocks: 1<<51 - 1, Salt: make([]byte, MaxSalt), HashOffset: 1 << 62}

@@ -96,18 +96,10 @@ func Sign(rand io.Reader, root verity.RootHash, cert *x509.Certificate, key cryp
 	if root.Size() == 0 {
 		return nil, errors.New("root hash: none")
 	}
-	null := asn1.NullRawValue
-	digest := pkix.AlgorithmIdentifier{Algorithm: a.digest, Parameters: null}
-	signature := pkix.AlgorithmIdentifier{Algorithm: a.ecdsa}
-	switch k := key.Public().(type) {
-	case *rsa.PublicKey:
-		if k.N.BitLen() < 2048 {
-			return nil, fmt.Errorf("key: RSA of %d bits, want at least 2048", k.N.BitLen())
-		}
-		signature = pkix.AlgorithmIdentifier{Algorithm: oidRSA, Parameters: null}
-	case *ecdsa.PublicKey:
-	default:
-		return nil, fmt.Errorf("key: %T, want RSA or ECDSA", k)
+	digest := pkix.AlgorithmIdentifier{Algorithm: a.digest, Parameters: asn1.NullRawValue}
+	signature, err := a.signature(key.Public())
+	if err != nil {
+		return nil, err
 	}
 	sig, err := key.Sign(rand, hashOf(a.hash, root), a.hash)
 	if err != nil {
@@ -128,6 +120,20 @@ func Sign(rand io.Reader, root verity.RootHash, cert *x509.Certificate, key cryp
 		return nil, err
 	}
 	return asn1.Marshal(contentInfo{oidSignedData, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 0, IsCompound: true, Bytes: content}})
+}
+
+// signature names the algorithm as openssl does for a key.
+func (a algorithm) signature(key crypto.PublicKey) (pkix.AlgorithmIdentifier, error) {
+	switch k := key.(type) {
+	case *rsa.PublicKey:
+		if k.N.BitLen() < 2048 {
+			return pkix.AlgorithmIdentifier{}, fmt.Errorf("key: RSA of %d bits, want at least 2048", k.N.BitLen())
+		}
+		return pkix.AlgorithmIdentifier{Algorithm: oidRSA, Parameters: asn1.NullRawValue}, nil
+	case *ecdsa.PublicKey:
+		return pkix.AlgorithmIdentifier{Algorithm: a.ecdsa}, nil
+	}
+	return pkix.AlgorithmIdentifier{}, fmt.Errorf("key: %T, want RSA or ECDSA", key)
 }
 
 func hashOf(h crypto.Hash, root verity.RootHash) []byte {
@@ -184,6 +190,11 @@ func parse(sig []byte) (*signerInfo, error) {
 	} else if len(rest) > 0 {
 		return nil, fmt.Errorf("signed data: %d bytes behind it", len(rest))
 	}
+	return d.signer()
+}
+
+// signer checks that there is nothing beside one signer, and nothing beside a signature in that.
+func (d *signedData) signer() (*signerInfo, error) {
 	switch {
 	case d.Version != 1:
 		return nil, fmt.Errorf("signed data: version %d, want 1", d.Version)
