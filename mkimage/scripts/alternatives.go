@@ -20,7 +20,17 @@ var declared = []alternative{
 	{"mt", "usr/bin/mt", "usr/bin/mt-gnu", 10, [][3]string{man("mt", "mt-gnu", "1")}},
 	{"pager", "usr/bin/pager", "bin/more", 50, [][3]string{man("pager", "more", "1")}},
 	{"rmt", "usr/sbin/rmt", "usr/sbin/rmt-tar", 50, [][3]string{man("rmt", "rmt-tar", "8")}},
-	{"which", "usr/bin/which", "usr/bin/which.debianutils", 0, [][3]string{man("which", "which.debianutils", "1")}},
+	{"which", "usr/bin/which", "usr/bin/which.debianutils", 0, whichPages()},
+}
+
+// whichPages are the manual pages of which, with translations.
+func whichPages() [][3]string {
+	all := [][3]string{man("which", "which.debianutils", "1")}
+	for _, l := range []string{"de", "es", "fr", "it", "ja", "pl", "sl"} {
+		dir := "usr/share/man/" + l + "/man1/"
+		all = append(all, [3]string{"which." + l + "1.gz", dir + "which.1.gz", dir + "which.debianutils.1.gz"})
+	}
+	return all
 }
 
 func man(name, target, section string) [3]string {

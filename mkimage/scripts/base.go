@@ -2,6 +2,7 @@ package scripts
 
 import (
 	"fmt"
+	"path"
 	"strings"
 
 	"tally/mkimage/tree"
@@ -38,6 +39,11 @@ func base(w *work) error {
 	}
 	for _, f := range [][2]string{{"dot.profile", "root/.profile"}, {"dot.bashrc", "root/.bashrc"}, {"profile", "etc/profile"}, {"motd", "etc/motd"}} {
 		if err := w.copyNew("usr/share/base-files/"+f[0], f[1], 0o644); err != nil {
+			return err
+		}
+	}
+	if w.below("usr/share/info", "") != nil {
+		if err := w.copyNew("usr/share/base-files/info.dir", "usr/share/info/dir", 0o644); err != nil {
 			return err
 		}
 	}
@@ -96,42 +102,74 @@ func files(w *work) error {
 	if err := w.writeNew("etc/environment", 0o644, 0, nil); err != nil {
 		return err
 	}
+	// kmod's list of modules for every boot, to which modules-load.d has a link: nothing is on it.
+	if w.t.Get("etc/modules-load.d/modules.conf") != nil {
+		if err := w.writeNew("etc/modules", 0o644, 0, nil); err != nil {
+			return err
+		}
+	}
 	if w.t.Get("usr/share/zoneinfo/Etc/UTC") == nil {
 		return nil
 	}
 	return w.link("etc/localtime", "/usr/share/zoneinfo/Etc/UTC")
 }
 
-// shells is debianutils' update-shells: its list, and behind it what packages declare in shells.d.
+// shells is debianutils' update-shells: its list, and behind it what packages declare in shells.d; each
+// shell also by the path at which it really is, /bin being a link to /usr/bin.
 func shells(w *work) error {
 	const dir = "usr/share/debianutils/"
-	data, ok, err := w.read("etc/shells")
+	have, ok, err := w.lines("etc/shells")
 	if err != nil {
 		return err
 	}
-	if !ok {
-		if data, ok, err = w.read(dir + "shells"); err != nil || !ok {
-			return err
-		}
+	template, there, err := w.lines(dir + "shells")
+	if err != nil || !ok && !there {
+		return err
 	}
-	have := strings.Split(strings.TrimSuffix(string(data), "\n"), "\n")
-	seen := map[string]bool{}
-	for _, s := range have {
-		seen[s] = true
-	}
+	declared := template
 	for _, p := range w.below(dir+"shells.d", "") {
-		more, _, err := w.read(p)
+		more, _, err := w.lines(p)
 		if err != nil {
 			return err
 		}
-		for _, s := range strings.Split(string(more), "\n") {
-			if strings.HasPrefix(s, "/") && !seen[s] {
+		declared = append(declared, more...)
+	}
+	if !ok {
+		have = template
+	}
+	seen := map[string]bool{}
+	var all []string
+	for _, s := range have {
+		if name, _, _ := strings.Cut(s, "#"); name == "" || !seen[name] {
+			seen[name] = true
+			all = append(all, s)
+		}
+	}
+	for _, s := range declared {
+		name, _, _ := strings.Cut(s, "#")
+		for _, s := range []string{name, w.real(name)} {
+			if s != "" && !seen[s] {
 				seen[s] = true
-				have = append(have, s)
+				all = append(all, s)
 			}
 		}
 	}
-	return w.write("etc/shells", 0o644, 0, []byte(strings.Join(have, "\n")+"\n"))
+	return w.write("etc/shells", 0o644, 0, []byte(strings.Join(all, "\n")+"\n"))
+}
+
+// lines reads a file of lines.
+func (w *work) lines(p string) ([]string, bool, error) {
+	data, ok, err := w.read(p)
+	return strings.Split(strings.TrimSuffix(string(data), "\n"), "\n"), ok, err
+}
+
+// real is an absolute path whose first directory is no link.
+func (w *work) real(p string) string {
+	top, rest, ok := strings.Cut(strings.TrimPrefix(p, "/"), "/")
+	if e := w.t.Get(top); ok && e != nil && e.Kind == tree.Symlink {
+		return "/" + path.Join(e.Link, rest)
+	}
+	return p
 }
 
 // launcher is the program of dbus that starts services as other users (dbus' postinst).

@@ -11,9 +11,16 @@
 //	accounts    passwd, group, subuid, subgid from base-passwd's masters
 //	shadow      shadow and gshadow for them; nobody gets a password
 //	sysusers    users and groups of sysusers.d(5), in all four files
-//	files       etc/shells, nsswitch.conf, machine-id and other single files
+//	files       etc/shells, nsswitch.conf, machine-id, the list of modules and other single files
 //	pam         common-* as pam-auth-update(8) writes them
-//	alternatives, certificates, units, owners
+//	alternatives  the links of update-alternatives(1)
+//	certificates  the bundle of update-ca-certificates(8)
+//	units         what systemctl enable links
+//	tmpfiles      directories and links below /etc of tmpfiles.d(5)
+//	owners        of files whose owner only exists once users do
+//
+// Numbers of users and groups without a fixed one are those that one run of systemd-sysusers(8) over the whole
+// tree gives; on a machine where one package is configured after the other they depend on that order.
 //
 // The table goes by the name of a package. It was read off the scripts of Debian 13; the lock pins which
 // version they have.
@@ -38,7 +45,7 @@ type step struct {
 // order is the order in which steps run.
 var order = []step{
 	{"base", base}, {"accounts", accounts}, {"shadow", shadow}, {"sysusers", sysusers}, {"files", files},
-	{"pam", pam}, {"alternatives", alternatives}, {"certificates", certificates}, {"units", units}, {"owners", owners},
+	{"pam", pam}, {"alternatives", alternatives}, {"certificates", certificates}, {"units", units}, {"tmpfiles", tmpfiles}, {"owners", owners},
 }
 
 // Known says whether the table knows what the scripts of the package called name do.

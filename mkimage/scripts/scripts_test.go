@@ -147,22 +147,51 @@ func TestBase(t *testing.T) {
 	}
 	files["var/run/x"] = "lost"
 	refuses(t, base, small(t, files), `path "var/run/x"`)
+	delete(files, "var/run/x")
+	files["usr/share/info/a.info"], files["usr/share/base-files/info.dir"] = "a", "list"
+	want(t, base, small(t, files), map[string]string{"usr/share/info/dir": "list"})
 	refuses(t, base, tree.New(), "dot.profile")
 }
 
 func TestFiles(t *testing.T) {
 	tr := small(t, map[string]string{
-		"usr/share/libc-bin/nsswitch.conf": "n", "usr/share/zoneinfo/Etc/UTC": "z", "etc/security/": "",
+		"usr/share/libc-bin/nsswitch.conf": "n", "usr/share/zoneinfo/Etc/UTC": "z", "etc/security/": "", "etc/modules-load.d/modules.conf": "",
 		"usr/share/debianutils/shells": "# list\n/bin/sh\n", "usr/share/debianutils/shells.d/bash": "/bin/bash\n/bin/sh\n", "usr/share/debianutils/shells.d/dash": "/usr/bin/dash\n",
 	})
 	want(t, files, tr, map[string]string{
-		"etc/nsswitch.conf": "n", "etc/localtime": "-> /usr/share/zoneinfo/Etc/UTC", "etc/machine-id": "", "etc/shells": "# list\n/bin/sh\n/bin/bash\n/usr/bin/dash\n",
+		"etc/nsswitch.conf": "n", "etc/modules": "", "etc/localtime": "-> /usr/share/zoneinfo/Etc/UTC", "etc/machine-id": "", "etc/shells": "# list\n/bin/sh\n/bin/bash\n/usr/bin/dash\n",
 	})
 	if tr.Get("etc/security/opasswd").Mode != 0o600 {
 		t.Error("opasswd")
 	}
 	chosen := small(t, map[string]string{"etc/machine-id": "chosen", "etc/nsswitch.conf": "mine", "usr/share/libc-bin/nsswitch.conf": "n"})
 	want(t, files, chosen, map[string]string{"etc/machine-id": "chosen", "etc/nsswitch.conf": "mine"})
+}
+
+func TestTmpfiles(t *testing.T) {
+	tr := small(t, map[string]string{
+		"usr/lib/tmpfiles.d/a.conf": "# links\nL+ /etc/mtab - - - - ../proc/self/mounts\nL /etc/factory\nd /etc/secret 0700 root root\nd /etc/there 0700 0 0\nd /etc/kept\n" +
+			"d /var/lib/x 0700 - -\nf^ /etc/hosts - - - - network.hosts\nr! /etc/group.lock\nL$ /etc/late - - - - /b\n",
+		"usr/lib/tmpfiles.d/b.conf": "d /etc/secret 0777\n", "usr/lib/tmpfiles.d/c.conf": "L /etc/hidden\n", "etc/tmpfiles.d/c.conf": "",
+		"etc/there/": "", "etc/kept/": "",
+	})
+	want(t, tmpfiles, tr, map[string]string{"etc/mtab": "-> ../proc/self/mounts", "etc/factory": "-> /usr/share/factory/etc/factory", "etc/late": "-> /b"})
+	for p, mode := range map[string]uint32{"etc/secret": 0o700, "etc/there": 0o700, "etc/kept": 0o755} {
+		if e := tr.Get(p); e == nil || e.Kind != tree.Dir || e.Mode != mode {
+			t.Errorf("%s: %+v, want mode %o", p, e, mode)
+		}
+	}
+	for _, p := range []string{"var/lib/x", "etc/hosts", "etc/group.lock", "etc/hidden"} {
+		if tr.Get(p) != nil {
+			t.Errorf("%s is there", p)
+		}
+	}
+	for line, word := range map[string]string{
+		"d /etc/%m": "specifiers", "L /etc/x - - - - /%b": "specifiers", "d /etc/x rwx": "octal", "d /etc/x 0755 daemon daemon": "want root", "d /etc/../x": "etc/../x",
+		"d \"/etc/x": "quote without end", "d /etc/tmpfiles.d/a.conf/": "want a directory",
+	} {
+		refuses(t, tmpfiles, small(t, map[string]string{"etc/tmpfiles.d/a.conf": line + "\n"}), word)
+	}
 }
 
 func TestAccounts(t *testing.T) {

@@ -2,9 +2,7 @@ package scripts
 
 import (
 	"fmt"
-	"path"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 )
@@ -58,25 +56,14 @@ func sysusers(w *work) error {
 
 // sysusersLines reads the files in the order of their names; one in /etc hides the one of that name in /usr/lib.
 func (w *work) sysusersLines() ([]sysuser, error) {
-	byName := map[string]string{}
-	for _, dir := range []string{"usr/lib/sysusers.d", "etc/sysusers.d"} {
-		for _, p := range w.below(dir, ".conf") {
-			byName[path.Base(p)] = p
-		}
-	}
-	names := make([]string, 0, len(byName))
-	for n := range byName {
-		names = append(names, n)
-	}
-	sort.Strings(names)
 	var all []sysuser
-	for _, n := range names {
-		data, _, err := w.read(byName[n])
+	for _, p := range w.configs("sysusers.d") {
+		data, _, err := w.read(p)
 		if err != nil {
 			return nil, err
 		}
 		for i, line := range strings.Split(string(data), "\n") {
-			at := fmt.Sprintf("%s:%d", byName[n], i+1)
+			at := fmt.Sprintf("%s:%d", p, i+1)
 			u, err := parseSysuser(line)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", at, err)

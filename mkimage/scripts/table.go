@@ -10,9 +10,10 @@ type rule struct {
 // What several rules leave out.
 const (
 	restarts   = "restarting of services: nothing runs yet"
-	tmpfiles   = "systemd-tmpfiles: left to the boot"
+	tempFiles  = "systemd-tmpfiles: left to the boot, but for directories and links in /etc"
 	sysvLinks  = "links in etc/rc?.d: systemd does not read them"
 	ldCache    = "etc/ld.so.cache: the loader searches its directories"
+	unitState  = "var/lib/systemd/deb-systemd-helper-enabled: deb-systemd-helper's memory"
 	dpkgState  = "dpkg's database: the image has none"
 	noQuestion = "debconf's questions: the defaults hold"
 )
@@ -20,44 +21,44 @@ const (
 // table is sorted by name. A rule without steps and omissions is for scripts that only matter for
 // upgrades from older versions, or that check something which holds in every image.
 var table = map[string]rule{
-	"apt":                    {steps: "accounts sysusers shadow units", units: []string{"apt-daily.timer", "apt-daily-upgrade.timer"}},
-	"base-files":             {steps: "base", omits: []string{"usr/share/info/dir: kept as the package has it"}},
+	"apt":                    {steps: "accounts sysusers shadow units", units: []string{"apt-daily.timer", "apt-daily-upgrade.timer"}, omits: []string{unitState}},
+	"base-files":             {steps: "base"},
 	"base-passwd":            {steps: "accounts shadow"},
 	"bash":                   {steps: "alternatives"},
 	"ca-certificates":        {steps: "certificates", omits: []string{"links by subject hash in etc/ssl/certs", "hooks of etc/ca-certificates/update.d"}},
 	"cpio":                   {steps: "alternatives"},
 	"dash":                   {},
 	"dbus":                   {steps: "sysusers shadow owners", omits: []string{sysvLinks, restarts}},
-	"dbus-daemon":            {steps: "files", omits: []string{tmpfiles, "var/lib/dbus/machine-id: left to the boot"}},
+	"dbus-daemon":            {steps: "files", omits: []string{tempFiles, "var/lib/dbus/machine-id: left to the boot"}},
 	"dbus-system-bus-common": {steps: "sysusers shadow"},
 	"debconf":                {omits: []string{noQuestion}},
 	"debian-archive-keyring": {},
-	"debianutils":            {steps: "files alternatives"},
-	"dpkg":                   {steps: "units", units: []string{"dpkg-db-backup.timer"}, omits: []string{dpkgState}},
+	"debianutils":            {steps: "files alternatives", omits: []string{"var/lib/shells.state: update-shells' memory"}},
+	"dpkg":                   {steps: "units", units: []string{"dpkg-db-backup.timer"}, omits: []string{dpkgState, unitState}},
 	"gzip":                   {},
 	"init-system-helpers":    {},
 	"initramfs-tools":        {omits: []string{"initrd: the image has its own"}},
 	"initramfs-tools-core":   {omits: []string{"etc/initramfs-tools/modules"}},
 	"klibc-utils":            {},
-	"kmod":                   {steps: "files"},
+	"kmod":                   {steps: "files", omits: []string{"comments in etc/modules"}},
 	"libc-bin":               {steps: "files", omits: []string{ldCache}},
 	"libc6":                  {omits: []string{restarts}},
 	"libpam-modules":         {steps: "files"},
 	"libpam-modules-bin":     {omits: []string{restarts}},
 	"libpam-runtime":         {steps: "pam", omits: []string{"var/lib/pam: pam-auth-update's memory"}},
 	"libpam0g":               {omits: []string{restarts}},
-	"libselinux1":            {omits: []string{tmpfiles}},
+	"libselinux1":            {omits: []string{tempFiles}},
 	"linux-base":             {omits: []string{noQuestion}},
 	"linux-image-*":          {omits: []string{"modules.dep and its kin, initrd, links in the root: the image boots its own kernel"}},
 	"login":                  {},
 	"login.defs":             {},
 	"mawk":                   {steps: "alternatives"},
-	"passwd":                 {steps: "accounts shadow", omits: []string{tmpfiles}},
-	"systemd": {steps: "accounts sysusers shadow files units", units: []string{"getty@tty1.service", "remote-fs.target", "systemd-pstore.service"},
-		omits: []string{"journal catalog", tmpfiles, restarts}},
+	"passwd":                 {steps: "accounts shadow", omits: []string{tempFiles}},
+	"systemd": {steps: "accounts sysusers shadow files units tmpfiles", units: []string{"getty@tty1.service", "remote-fs.target", "systemd-pstore.service"},
+		omits: []string{"journal catalog", tempFiles, restarts}},
 	"systemd-sysv": {},
 	"tar":          {steps: "alternatives"},
 	"tzdata":       {steps: "files", omits: []string{noQuestion}},
-	"udev":         {steps: "sysusers shadow", omits: []string{"usr/lib/udev/hwdb.bin: no properties from the hardware database", tmpfiles, restarts}},
-	"util-linux":   {steps: "alternatives units", units: []string{"fstrim.timer"}, omits: []string{restarts}},
+	"udev":         {steps: "sysusers shadow", omits: []string{"usr/lib/udev/hwdb.bin: no properties from the hardware database", tempFiles, restarts}},
+	"util-linux":   {steps: "alternatives units", units: []string{"fstrim.timer"}, omits: []string{restarts, unitState}},
 }
