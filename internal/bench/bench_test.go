@@ -12,8 +12,8 @@ import (
 )
 
 func TestMedianAndLargest(t *testing.T) {
-	got := median([]measured{{wall: 9, rss: 1}, {wall: 1, rss: 7}, {wall: 3, rss: 2}})
-	if want := (measured{wall: 3, rss: 7}); got != want {
+	got := median([]measured{{wall: 9, rss: 1, cpu: 1}, {wall: 1, rss: 7, cpu: 5}, {wall: 3, rss: 2, cpu: 4}})
+	if want := (measured{wall: 3, rss: 7, cpu: 4}); got != want {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
@@ -26,17 +26,17 @@ func TestJudge(t *testing.T) {
 		bytes int64
 		want  string
 	}{
-		{measured{time.Second, 100}, 0.5, 10, "met"},
-		{measured{time.Second + 1, 1}, 0.1, 1, "MISSED"},
-		{measured{1, 101}, 0.1, 1, "MISSED"},
-		{measured{1, 1}, 0.51, 1, "MISSED"},
-		{measured{1, 1}, 0.1, 11, "MISSED"},
+		{measured{wall: time.Second, rss: 100}, 0.5, 10, "met"},
+		{measured{wall: time.Second + 1, rss: 1}, 0.1, 1, "MISSED"},
+		{measured{wall: 1, rss: 101}, 0.1, 1, "MISSED"},
+		{measured{wall: 1, rss: 1}, 0.51, 1, "MISSED"},
+		{measured{wall: 1, rss: 1}, 0.1, 11, "MISSED"},
 	} {
 		if got := limit.judge(c.m, c.ratio, c.bytes); got != c.want {
 			t.Errorf("%+v: %s, want %s", c, got, c.want)
 		}
 	}
-	if got := (target{}).judge(measured{time.Hour, 1 << 40}, 9, 9); got != "" {
+	if got := (target{}).judge(measured{wall: time.Hour, rss: 1 << 40}, 9, 9); got != "" {
 		t.Errorf("no target: %q", got)
 	}
 }
@@ -44,7 +44,7 @@ func TestJudge(t *testing.T) {
 // TestMissingStaysInTheTable: what could not be measured is a line with the reason and no figure.
 func TestMissingStaysInTheTable(t *testing.T) {
 	b := &bench{}
-	b.beside("job", measured{time.Second, 2048}, measured{2 * time.Second, 1024}, "peer", target{ratio: 0.6})
+	b.beside("job", measured{wall: time.Second, rss: 2048}, measured{wall: 2 * time.Second, rss: 1024}, "peer", target{ratio: 0.6})
 	b.missing("other job", errors.New("no such\nprogram"))
 	var out bytes.Buffer
 	printTable(&out, b.rows)

@@ -33,6 +33,8 @@ func main() {
 	dir := flag.String("dir", "", "scratch directory, 3 GB (default: a temporary one)")
 	runs := flag.Int("runs", 5, "runs of each command; the median counts")
 	floor := flag.String("floor", "", "measure nothing: hash `FILE` with two goroutines, as a row of the table has it done")
+	plot := flag.String("plot", "", "only measure how cost grows with the number of packages, and draw it to this SVG `FILE` and the figures beside it")
+	tree := flag.String("write-tree", "", "for the program's own use: write the tree in this `DIR`ectory and end")
 	flag.Parse()
 	if *floor != "" {
 		if _, err := hashOnly(*floor); err != nil {
@@ -42,6 +44,18 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	if *tree != "" {
+		if _, err := writeTree(ctx, *tree, "tree.json", "ours.erofs", "ours.hash"); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
+	if *plot != "" {
+		if err := growth(ctx, *tally, *dir, *plot, min(*runs, 3)); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
 	if err := run(ctx, *tally, *dir, *runs); err != nil {
 		log.Fatal(err)
 	}
@@ -70,6 +84,7 @@ func run(ctx context.Context, tally, dir string, runs int) error {
 		run  func() error
 	}{
 		{"verity", b.verity},
+		{"EROFS + verity", b.erofs},
 		{"build of 103 packages", b.build},
 		{"measure snp", b.measure}, // on the kernel that build left
 		{"initrd", b.initrd},

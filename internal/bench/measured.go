@@ -12,6 +12,7 @@ import (
 type measured struct {
 	wall time.Duration // median
 	rss  int64         // KiB, the largest
+	cpu  time.Duration // of user and system, median
 }
 
 // A command is one thing to measure.
@@ -53,6 +54,8 @@ func (b *bench) race(runs int, cs ...command) ([]measured, error) {
 func median(ms []measured) measured {
 	slices.SortFunc(ms, func(x, y measured) int { return int(x.wall - y.wall) })
 	m := measured{wall: ms[len(ms)/2].wall}
+	slices.SortFunc(ms, func(x, y measured) int { return int(x.cpu - y.cpu) })
+	m.cpu = ms[len(ms)/2].cpu
 	for _, x := range ms {
 		m.rss = max(m.rss, x.rss)
 	}
@@ -69,5 +72,5 @@ func (b *bench) once(args ...string) (measured, error) {
 	if err != nil {
 		return measured{}, fmt.Errorf("%s %.60q: %v: %s", args[0], args[1:], err, out)
 	}
-	return measured{wall, c.ProcessState.SysUsage().(*syscall.Rusage).Maxrss}, nil
+	return measured{wall, c.ProcessState.SysUsage().(*syscall.Rusage).Maxrss, c.ProcessState.UserTime() + c.ProcessState.SystemTime()}, nil
 }
