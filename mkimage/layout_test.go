@@ -95,19 +95,44 @@ func TestGolden(t *testing.T) {
 // shares nothing with this package: the two must agree in every byte.
 func TestLayout(t *testing.T) {
 	python := testtool.Need(t, "python3")
-	in := fixtureInputs(t)
+	for name, models := range map[string][]ModelInput{"plain": nil, "models": {fixtureModel(t, "b-model", "srv/b", 3<<20), fixtureModel(t, "a.model", "tmp", 5000)}} {
+		t.Run(name, func(t *testing.T) {
+			in := fixtureInputs(t)
+			in.Models = models
+			testLayout(t, python, in)
+		})
+	}
+}
+
+// fixtureModel is a volume of two files.
+func fixtureModel(t *testing.T, name, mount string, size int) ModelInput {
+	t.Helper()
+	m := ModelInput{Name: name, Mount: mount, Tree: tree.New()}
+	for _, e := range []tree.Entry{tree.NewFile("weights.bin", 0o444, treetest.Pattern(size), "fixture"), tree.NewFile("etc/model.json", 0o444, []byte("{}"), "fixture")} {
+		if err := m.Tree.Add(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return m
+}
+
+func testLayout(t *testing.T, python string, in Inputs) {
 	out, _ := buildFixture(t, in)
 	dir := t.TempDir()
 	dump(t, in, dir)
 	if msg, err := exec.Command(python, "testdata/layout.py", dir).CombinedOutput(); err != nil {
 		t.Fatalf("layout.py: %v\n%s", err, msg)
 	}
-	for _, name := range []string{"initrd", "cmdline", "uki.efi", "disk.raw"} {
-		ours, err := os.ReadFile(filepath.Join(out, name))
+	names := []string{"initrd", "cmdline", "uki.efi", "disk.raw"}
+	for _, m := range in.Models {
+		names = append(names, "models/"+m.Name+".raw")
+	}
+	for _, name := range names {
+		ours, err := os.ReadFile(filepath.Join(out, filepath.FromSlash(name)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		theirs, err := os.ReadFile(filepath.Join(dir, name))
+		theirs, err := os.ReadFile(filepath.Join(dir, filepath.Base(name)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -121,9 +146,10 @@ func TestLayout(t *testing.T) {
 	}
 }
 
-// dump writes what layout.py reads. Texts that may hold any byte are in hexadecimal.
-func dump(t *testing.T, in Inputs, dir string) {
-	t.Helper()
+func hexed(b []byte) string { return hex.EncodeToString(b) }
+
+// dumpTree is a tree in the form layout.py reads. Texts that may hold any byte are in hexadecimal.
+func dumpTree(tr *tree.Tree) any {
 	type entry struct {
 		Path   string            `json:"path"`
 		Kind   tree.Kind         `json:"kind"`
@@ -137,9 +163,8 @@ func dump(t *testing.T, in Inputs, dir string) {
 		Xattrs map[string]string `json:"xattrs"`
 		Data   string            `json:"data"`
 	}
-	hexed := func(b []byte) string { return hex.EncodeToString(b) }
 	var entries []entry
-	for _, e := range in.Root.Entries() {
+	for _, e := range tr.Entries() {
 		if e.Path == "" {
 			continue
 		}
@@ -152,13 +177,23 @@ func dump(t *testing.T, in Inputs, dir string) {
 		}
 		entries = append(entries, d)
 	}
+	return entries
+}
+
+// dump writes what layout.py reads.
+func dump(t *testing.T, in Inputs, dir string) {
+	t.Helper()
+	models := []any{}
+	for _, m := range in.Models {
+		models = append(models, map[string]any{"name": m.Name, "mount": m.Mount, "entries": dumpTree(m.Tree)})
+	}
 	module := func(name string) map[string]string {
 		e := in.KernelTree.Get("usr/lib/modules/" + fixtureRelease + "/kernel/drivers/" + name)
 		return map[string]string{"path": "lib/modules/" + name, "data": hexed(e.Data.(tree.Bytes))}
 	}
 	inputs, err := json.Marshal(map[string]any{
 		"name": in.Name, "version": in.Version, "epoch": in.Epoch, "cmdline": in.Cmdline, "release": fixtureRelease,
-		"modules": []any{module("a_one.ko"), module("b-two.ko")}, "entries": entries,
+		"modules": []any{module("a_one.ko"), module("b-two.ko")}, "entries": dumpTree(in.Root), "models": models,
 	})
 	if err != nil {
 		t.Fatal(err)

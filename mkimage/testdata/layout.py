@@ -1,6 +1,6 @@
 """Layout v1 once more, from mkimage/SPEC.md alone: the oracle of TestLayout.
 
-usage: layout.py DIR. Reads DIR/inputs.json, writes initrd, cmdline, uki.efi and disk.raw there.
+usage: layout.py DIR. Reads DIR/inputs.json, writes initrd, cmdline, uki.efi, disk.raw and model volumes there.
 It is slow and checks nothing; section numbers are those of SPEC.md."""
 import hashlib, json, struct, sys, time, uuid
 
@@ -270,6 +270,40 @@ def gpt(disk, parts, guid):
 mixed = lambda ident: uuid.UUID(bytes=ident).bytes_le
 
 
+def guid(name, part):
+    return v8(H(b"tally disk v1\0" + name + b"\0" + part))
+
+
+def hashed(t, epoch, name):
+    """A file system, its root hash, its hash area and the words that name them."""
+    image, ident = erofs(t, epoch, name)
+    salt = derive(b"verity salt", name)
+    root_hash, hashes = verity(image, salt, v8(derive(b"verity uuid", ident, salt)))
+    words = "roothash=%s tally.verity=1,sha256,4096,4096,%d,1,%s" % (root_hash.hex(), len(image) // BLOCK, salt.hex())
+    return image, root_hash, hashes, words
+
+
+# Model volumes
+def models(list_, epoch):
+    """The volumes by name of their files, and what they add to the root."""
+    if not list_:
+        return [], []
+    volumes, added, text = [], [], "tally.models/v1\n"
+    for m in sorted(list_, key=lambda m: m["name"]):
+        name = m["name"].encode()
+        image, root_hash, hashes, words = hashed(tree(m["entries"], epoch), epoch, name)
+        hash_at = MIB + up(len(image), MIB)
+        disk = bytearray(hash_at + up(len(hashes), MIB) + MIB)
+        put(disk, (MIB, image), (hash_at, hashes))
+        data = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
+        gpt(disk, [("data", data, root_hash[:16], MIB, hash_at - MIB, 1 << 60), ("data-verity", data, root_hash[16:], hash_at, up(len(hashes), MIB), 1 << 60)], guid(name, b"volume"))
+        volumes.append((m["name"] + ".raw", disk))
+        text += "%s %s %s\n" % (m["name"], m["mount"], words)
+        added.append({"path": m["mount"].encode().hex(), "kind": DIR, "mode": 0o755, "mtime": epoch})
+    added.append({"path": b"etc/tally/models".hex(), "kind": FILE, "mode": 0o644, "mtime": epoch, "data": text.encode().hex()})
+    return volumes, added
+
+
 def main(d):
     read = lambda name: open(d + "/" + name, "rb").read()
     i = json.loads(read("inputs.json"))
@@ -281,14 +315,13 @@ def main(d):
     t += [{"path": hexed(m["path"]), "kind": FILE, "mode": 0o644, "data": m["data"]} for m in i["modules"]]
     t += [{"path": hexed("modules"), "kind": FILE, "mode": 0o644, "data": hexed("".join("/%s\n" % m["path"] for m in i["modules"]))}]
     initrd = cpio(tree(t, epoch))
-    root, ident = erofs(tree(i["entries"], epoch), epoch, name)
-    salt = derive(b"verity salt", name)
-    root_hash, hashes = verity(root, salt, v8(derive(b"verity uuid", ident, salt)))
-    words = ["roothash=" + root_hash.hex(), "tally.verity=1,sha256,4096,4096,%d,1,%s" % (len(root) // BLOCK, salt.hex()), "tally.scrub=%d" % (len(root) <= 512 * MIB), "panic=-1"]
+    volumes, added = models(i["models"], epoch)
+    root, root_hash, hashes, words = hashed(tree(added + i["entries"], epoch), epoch, name)
+    words = words.split() + ["tally.scrub=%d" % (len(root) <= 512 * MIB), "panic=-1"]
     cmdline = " ".join(words + i["cmdline"].split()).encode()
     osrel = 'ID=tally\nNAME="{0}"\nVERSION_ID="{1}"\nPRETTY_NAME="{0} {1}"\n'.format(i["name"], i["version"]).encode()
     image = uki(stub, kernel, [(b".osrel", osrel), (b".cmdline", cmdline), (b".uname", i["release"].encode()), (b".linux", kernel), (b".initrd", initrd)])
-    ident = lambda part: v8(H(b"tally disk v1\0" + name + b"\0" + part))
+    ident = lambda part: guid(name, part)
     payload = len(stub) + len(kernel) + len(initrd) + 65536
     esp_size = max(34 * MIB, up(payload + payload // 50 + MIB, MIB))
     root_at, hash_at = MIB + esp_size, MIB + esp_size + up(len(root), MIB)
@@ -297,7 +330,7 @@ def main(d):
     gpt(disk, [("esp", "C12A7328-F81F-11D2-BA4B-00A0C93EC93B", ident(b"esp"), MIB, esp_size, 0),
                ("root", "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709", root_hash[:16], root_at, up(len(root), MIB), 1 << 60),
                ("root-verity", "2C7357ED-EBD2-46D9-AEC1-23D437EC2BF5", root_hash[16:], hash_at, up(len(hashes), MIB), 1 << 60)], ident(b"disk"))
-    for out, data in ("initrd", initrd), ("cmdline", cmdline), ("uki.efi", image), ("disk.raw", disk):
+    for out, data in [("initrd", initrd), ("cmdline", cmdline), ("uki.efi", image), ("disk.raw", disk)] + volumes:
         with open(d + "/" + out, "wb") as f:
             f.write(data)
 
