@@ -50,8 +50,8 @@ func TestDrawGrowth(t *testing.T) {
 			}
 		}
 	}
-	if len(xs) != 9 || len(ys) != 9 {
-		t.Fatalf("%d dots, want 9", len(xs))
+	if len(xs) != 12 || len(ys) != 12 {
+		t.Fatalf("%d dots, want 12", len(xs))
 	}
 	for i := range xs {
 		if xs[i] < left || xs[i] > width-right || ys[i] < top || ys[i] > height-bottom {

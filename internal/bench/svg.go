@@ -40,11 +40,11 @@ type series struct {
 // drawGrowth draws the costs over the number of packages, both axes logarithmic.
 func drawGrowth(points []point) []byte {
 	xs := make([]float64, len(points))
-	all := []series{{name: "cold, wall", colour: "#1b6ca8"}, {name: "cold, CPU", colour: "#7fb2d6"}, {name: "cached, wall", colour: "#b8442c"}}
+	all := []series{{name: "cold, wall", colour: "#1b6ca8"}, {name: "cold, CPU", colour: "#7fb2d6"}, {name: "cached, wall", colour: "#b8442c"}, {name: "cached, CPU", colour: "#e0a090"}}
 	smallest, largest := math.Inf(1), 0.0
 	for i, p := range points {
 		xs[i] = float64(p.n)
-		for s, v := range []float64{p.cold.wall.Seconds(), p.cold.cpu.Seconds(), p.cached.wall.Seconds()} {
+		for s, v := range []float64{p.cold.wall.Seconds(), p.cold.cpu.Seconds(), p.cached.wall.Seconds(), p.cached.cpu.Seconds()} {
 			v = max(v, 1e-3) // a logarithm needs something
 			all[s].values = append(all[s].values, v)
 			smallest, largest = min(smallest, v), max(largest, v)
