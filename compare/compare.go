@@ -41,6 +41,8 @@ type comparer struct {
 	pending   []string               // of all: not "": follows from the root file systems if they differ, else has this cause
 	rootSeen  bool                   // root file systems were compared and differ
 	explained map[[2][32]byte]string // nested things that were explained already, and where
+	volume    bool                   // inside a model volume, which is measured through the root alone
+	models    bool                   // a model volume differs
 	parts     map[string]string      // measured parts that differ, and why
 	partOwner map[string]string      // inputs that kernel, stub and firmware come from
 }
@@ -310,7 +312,12 @@ func (c *comparer) causes() {
 		}
 	}
 	rest := c.r.Causes[inputs:]
-	sort.SliceStable(rest, func(i, j int) bool { return rest[i].Count > rest[j].Count })
+	sort.SliceStable(rest, func(i, j int) bool {
+		if rest[i].Count != rest[j].Count {
+			return rest[i].Count > rest[j].Count
+		}
+		return !strings.HasPrefix(rest[i].Cause, "only in") && strings.HasPrefix(rest[j].Cause, "only in")
+	})
 }
 
 // owner names the input that a path comes from, on both sides when they do not agree.

@@ -92,7 +92,7 @@ func (c *comparer) tables(where string, a, b source, x, y *gpt.Table) []part {
 			c.add(d, "entry", p.Type, "", "only in A")
 			continue
 		}
-		c.entries(d, p, q)
+		c.entries(d, p, q, hashed(a, x, p))
 		parts = append(parts, part{name: within(where, "partition "+orNumber(p)), p: p, q: q, a: sub(a, x.Offset(p), x.Size(p)), b: sub(b, y.Offset(q), y.Size(q))})
 	}
 	for _, q := range y.Partitions {
@@ -135,13 +135,23 @@ func tableFields(x, y *gpt.Table) []pairField {
 	}
 }
 
-// entries compares one entry of the tables. The GUIDs of root and hash tree are halves of the root hash.
-func (c *comparer) entries(d Difference, p, q gpt.Partition) {
+// hashed says whether a partition is a hash tree or the data in front of one: their GUIDs are halves of the root hash.
+func hashed(disk source, t *gpt.Table, p gpt.Partition) bool {
+	for _, q := range t.Partitions {
+		if (q.Number == p.Number || q.Number == p.Number+1) && isHashTree(sub(disk, t.Offset(q), t.Size(q))) {
+			return true
+		}
+	}
+	return p.Type == typeRoot || p.Type == typeVerity
+}
+
+// entries compares one entry of the tables.
+func (c *comparer) entries(d Difference, p, q gpt.Partition, hashed bool) {
 	if p != q {
 		c.part("gpt", d.Path)
 	}
 	if p.GUID != q.GUID {
-		if p.Type == typeRoot || p.Type == typeVerity {
+		if hashed {
 			c.followsRoot(d, "GUID", p.GUID, q.GUID, "GUID made of the root hash", causeGUID)
 		} else {
 			c.add(d, "GUID", p.GUID, q.GUID, causeGUID)

@@ -37,7 +37,15 @@ type manifest struct {
 	Epoch   int64    `json:"epoch"`
 	Layout  int      `json:"layout"`
 	Omitted []string `json:"omitted"`
-	Inputs  []struct {
+	Steps   []struct {
+		Name    string `json:"name"`
+		Key     string `json:"key_sha256"` // of all that the outputs may depend on
+		Outputs []struct {
+			Target string `json:"target"`
+			SHA256 string `json:"sha256"`
+		} `json:"outputs"`
+	} `json:"steps"`
+	Inputs []struct {
 		Kind    string `json:"kind"`
 		Name    string `json:"name"`
 		Version string `json:"version"`
@@ -145,7 +153,10 @@ func (c *comparer) artifact(name, a, b string) (same bool, err error) {
 		c.artifactPart(name)
 	}
 	if row.Status == Differ {
+		c.volume = strings.HasPrefix(name, "models/")
+		c.models = c.models || c.volume
 		err = c.explain(name, x, y)
+		c.volume = false
 	} else if !same {
 		d := Difference{Layer: LayerArtifact, Where: name}
 		text := map[bool]string{true: fmt.Sprintf("%d bytes", row.SizeA+row.SizeB)}
@@ -221,8 +232,34 @@ func (c *comparer) manifests(d Difference, a, b source) {
 		c.add(d, "omitted", fmt.Sprint(len(x.Omitted)), fmt.Sprint(len(y.Omitted)), "other things left out")
 		d.Text = ""
 	}
+	c.steps(d, x, y)
 	if len(c.all) == before {
 		c.follows(d, "content", sizeText(a), sizeText(b), "digests of artefacts or inputs that differ")
+	}
+}
+
+// steps compares what the build steps of both manifests made, and of what.
+func (c *comparer) steps(d Difference, x, y *manifest) {
+	type output struct{ key, sum string }
+	was := map[[2]string]output{}
+	for _, s := range x.Steps {
+		for _, o := range s.Outputs {
+			was[[2]string{s.Name, o.Target}] = output{s.Key, o.SHA256}
+		}
+	}
+	for _, s := range y.Steps {
+		for _, o := range s.Outputs {
+			old, ok := was[[2]string{s.Name, o.Target}]
+			if !ok || old.sum == o.SHA256 {
+				continue // a step that one side has not is a change of the spec
+			}
+			cause := "step " + s.Name + " changed: its definition, build root or inputs"
+			if old.key == s.Key {
+				cause = "step " + s.Name + " makes other bytes of the same inputs: it is not reproducible"
+			}
+			d.Path = o.Target
+			c.add(d, "step output", "sha256:"+old.sum, "sha256:"+o.SHA256, cause)
+		}
 	}
 }
 

@@ -109,3 +109,45 @@ func TestEqual(t *testing.T) {
 		}
 	}
 }
+
+// TestModelVolume: a volume is measured through the root file system, which names its root hash; its own partition
+// table is in no register. A UKI boot measures that of disk.raw.
+func TestModelVolume(t *testing.T) {
+	model := func(text string) string {
+		return build(t, func(in *mkimage.Inputs) {
+			m := tree.New()
+			if err := m.Add(tree.NewFile("weights", 0o644, []byte(text), "test")); err != nil {
+				t.Fatal(err)
+			}
+			in.Models = []mkimage.ModelInput{{Name: "small", Mount: "models/small", Tree: m}}
+		})
+	}
+	a, b := model("one"), model("two")
+	r := paths(t, a, b, compare.Options{})
+	i := slices.IndexFunc(r.Differences, func(d compare.Difference) bool { return d.Path == "/weights" && d.Field == "content" })
+	if i < 0 || r.Differences[i].Where != "models/small.raw, partition data" {
+		t.Errorf("the weights are not named:\n%s%+v", causes(r), r.Differences)
+	}
+	if len(r.Causes) != 1 {
+		t.Errorf("one cause, not\n%s", causes(r))
+	}
+	r = paths(t, filepath.Join(a, "models/small.raw"), filepath.Join(b, "models/small.raw"), compare.Options{})
+	if r.Kind != "disk" || r.Equal {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestSteps(t *testing.T) {
+	made := func(key, sum string) func(in *mkimage.Inputs) {
+		return func(in *mkimage.Inputs) {
+			in.Steps = []mkimage.Step{{Name: "compile", Key: sha256.Sum256([]byte(key)), Outputs: []mkimage.StepOutput{{Target: "usr/bin/app", Kind: "file", SHA256: sha256.Sum256([]byte(sum))}}}}
+		}
+	}
+	a := build(t, made("k", "1"))
+	if r := paths(t, a, build(t, made("k", "2")), compare.Options{}); !hasCause(r, "step compile makes other bytes of the same inputs") {
+		t.Errorf("not reproducible:\n%s", causes(r))
+	}
+	if r := paths(t, a, build(t, made("l", "2")), compare.Options{}); !hasCause(r, "step compile changed") {
+		t.Errorf("changed:\n%s", causes(r))
+	}
+}

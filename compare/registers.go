@@ -43,7 +43,7 @@ var moves = map[string][]move{
 
 // part says that a measured part differs.
 func (c *comparer) part(name, because string) {
-	if _, ok := c.parts[name]; !ok {
+	if _, ok := c.parts[name]; !ok && !c.volume {
 		c.parts[name] = because
 	}
 }

@@ -63,7 +63,7 @@ func runBuild(c *cli.Context, e *env) error {
 		return err
 	}
 	if c.Bool("twice") {
-		if err := b.again(c.Context, e, spec, lockFile, m); err != nil {
+		if err := b.again(c.Context, e, spec, lockFile, c.String("o"), m); err != nil {
 			return err
 		}
 	}

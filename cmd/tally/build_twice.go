@@ -10,12 +10,13 @@ import (
 	"strings"
 	"syscall"
 
+	"tally/compare"
 	"tally/mkimage"
 	"tally/release/rebuild"
 )
 
-// again builds a second time with everything changed that must not matter, and compares with m.
-func (b *build) again(ctx context.Context, e *env, spec, lockFile string, m *mkimage.Manifest) error {
+// again builds a second time with everything changed that must not matter, and compares with m, which lies in first.
+func (b *build) again(ctx context.Context, e *env, spec, lockFile, first string, m *mkimage.Manifest) error {
 	tmp, err := os.MkdirTemp("", "tally-twice-")
 	if err != nil {
 		return err
@@ -52,6 +53,9 @@ func (b *build) again(ctx context.Context, e *env, spec, lockFile string, m *mki
 		printComparison(e, r)
 		for _, what := range mkimage.DiffSteps(m, other) {
 			e.printf("%s was made differently\n", what)
+		}
+		if why, err := compare.Paths(ctx, first, out, compare.Options{}); err == nil {
+			printExplanation(e, wantColour(e.stdout, os.Getenv), why)
 		}
 		return verdict(exitDiffers, "bytes", "the second build differs")
 	}

@@ -31,9 +31,12 @@ func rebuildCommand(e *env) *cli.Command {
 		ArgsUsage: "BUNDLE|OUT",
 		Description: "Takes spec, lock and sources by digest (from --from, from beside the bundle, or from OUT), fetches packages by the lock's\n" +
 			"hashes, builds, computes the reference values again, and compares every subject of the release: MATCH, DIFFER, MISSING or\n" +
-			"EXTRA (a file that was not released). Exit 3 when anything but MATCH is in the table; then the inputs that differ are named.\n" +
+			"EXTRA (a file that was not released). Exit 3 when anything but MATCH is in the table; then the inputs that differ are named,\n" +
+			"and what differs in the files is explained as 'tally compare' does, for those released files that are at hand. What the\n" +
+			"statement itself says otherwise (input digests first, command line, verity parameters) stands above that.\n" +
 			"With --policy the bundle is verified first (exit 4 or 5); without it only bytes are compared, and the answer says so.\n\n" +
-			"--json prints tally.rebuild/v1: reproduced, reason, subjects (name, status, want, got), inputs (kind, name, was, is).\n\n" +
+			"--json prints tally.rebuild/v1: reproduced, reason, subjects (name, status, want, got), inputs (kind, name, was, is),\n" +
+			"stated (field, was, is), explanation (an object tally.compare/v1: a is the release, b the rebuild), notes.\n\n" +
 			"   tally rebuild minimal.sigstore.json --from pub -o again",
 		Flags: append(append([]cli.Flag{
 			&cli.StringSliceFlag{Name: "from", Usage: "look for files by digest in `DIR` first"},
@@ -52,6 +55,7 @@ type target struct {
 	open                func(release.Digest) (io.ReadCloser, error)
 	manifest            release.Digest
 	verified            bool
+	statement           *release.Statement // nil for an output directory
 }
 
 func runRebuild(c *cli.Context, e *env) error {
@@ -80,6 +84,9 @@ func runRebuild(c *cli.Context, e *env) error {
 	}
 	if !r.Reproduced {
 		r.Inputs = t.inputDiffs(out)
+		if err := t.explain(c, r, out); err != nil {
+			return err
+		}
 	}
 	return printRebuild(e, t, r)
 }
@@ -118,7 +125,7 @@ func rebuildTarget(c *cli.Context, e *env) (*target, error) {
 		}
 	}
 	dirs := append(c.StringSlice("from"), filepath.Dir(arg))
-	t := &target{verified: verified, spec: s.Predicate.Inputs.Spec, lock: s.Predicate.Inputs.Lock, sources: s.Predicate.Inputs.Sources,
+	t := &target{verified: verified, statement: s, spec: s.Predicate.Inputs.Spec, lock: s.Predicate.Inputs.Lock, sources: s.Predicate.Inputs.Sources,
 		open: func(d release.Digest) (io.ReadCloser, error) { return publish.OpenByDigest(d, dirs...) }}
 	for _, sub := range s.Subject {
 		t.subjects = append(t.subjects, rebuild.Subject{Name: sub.Name, SHA256: sub.Digest.SHA256.String()})
@@ -261,6 +268,7 @@ func printRebuild(e *env, t *target, r *rebuild.Report) error {
 		}
 	} else {
 		printComparison(e, r)
+		printWhy(e, r)
 		if !t.verified {
 			e.printf("signature and log: not checked (no --policy)\n")
 		}

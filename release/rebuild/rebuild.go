@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"sort"
 
+	"tally/compare"
 	"tally/mkimage"
 )
 
@@ -44,6 +45,11 @@ type Report struct {
 	Reason     string      `json:"reason,omitempty"` // "bytes" when not reproduced
 	Subjects   []Row       `json:"subjects"`         // sorted by name
 	Inputs     []InputDiff `json:"inputs"`           // inputs that differ; empty when they are equal
+
+	// Of a rebuild that did not reproduce. See Explain.
+	Explanation *compare.Report `json:"explanation,omitempty"` // tally.compare/v1: A is the release, B the rebuild
+	Stated      []Stated        `json:"stated,omitempty"`      // what the statement says otherwise, in order
+	Notes       []string        `json:"notes,omitempty"`       // why there is no explanation
 }
 
 // Schema names the JSON form of a Report.

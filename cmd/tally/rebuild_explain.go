@@ -1,0 +1,91 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/urfave/cli/v2"
+
+	"tally/compare"
+	"tally/mkimage"
+	"tally/release"
+	"tally/release/rebuild"
+)
+
+// explain says why a rebuild in out differs: by the released files that are at hand, and by what the statement
+// carries.
+func (t *target) explain(c *cli.Context, r *rebuild.Report, out string) error {
+	r.Stated = t.stated(out)
+	return rebuild.Explain(c.Context, r, out, t.find, compare.Options{})
+}
+
+// find returns the path of a released file.
+func (t *target) find(_, sha256 string) (string, error) {
+	d, err := release.ParseDigest(sha256)
+	if err != nil {
+		return "", err
+	}
+	f, err := t.open(d)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	if named, ok := f.(interface{ Name() string }); ok {
+		return named.Name(), nil
+	}
+	return "", os.ErrNotExist
+}
+
+// stated compares what a statement carries with the rebuilt manifest: inputs first, they bisect the difference.
+func (t *target) stated(out string) []rebuild.Stated {
+	if t.statement == nil {
+		return nil
+	}
+	data, err := os.ReadFile(filepath.Join(out, release.Manifest))
+	if err != nil {
+		return nil
+	}
+	m, err := mkimage.ParseManifest(data)
+	if err != nil {
+		return nil
+	}
+	p := t.statement.Predicate
+	var all []rebuild.Stated
+	for _, s := range []rebuild.Stated{
+		{Field: "inputs.spec", Was: p.Inputs.Spec.String(), Is: m.Spec.SHA256.String()},
+		{Field: "inputs.lock", Was: p.Inputs.Lock.String(), Is: m.Lock.SHA256.String()},
+		{Field: "inputs.sources", Was: p.Inputs.Sources.String(), Is: m.Sources.SHA256.String()},
+		{Field: "release.name", Was: p.Release.Name, Is: m.Name},
+		{Field: "release.version", Was: p.Release.Version, Is: m.Version},
+		{Field: "verity.root_hash", Was: p.Verity.RootHash.String(), Is: m.Verity.RootHash.String()},
+		{Field: "verity.salt", Was: p.Verity.Salt, Is: m.Verity.Salt},
+		{Field: "verity.data_blocks", Was: strconv.FormatUint(p.Verity.DataBlocks, 10), Is: strconv.FormatUint(m.Verity.DataBlocks, 10)},
+		{Field: "cmdline", Was: p.Cmdline, Is: m.Cmdline},
+	} {
+		if s.Was != s.Is {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// printWhy prints the explanation below the table.
+func printWhy(e *env, r *rebuild.Report) {
+	p := wantColour(e.stdout, os.Getenv)
+	if len(r.Stated) > 0 {
+		e.printf("%s\n", p.bold("the statement says otherwise"))
+	}
+	for _, s := range r.Stated {
+		e.printf("  %s\n", s.Field)
+		printSides(e, p, s.Was, s.Is)
+	}
+	for _, n := range r.Notes {
+		e.printf("%s %s\n", p.bold("note"), plain(n))
+	}
+	if r.Explanation != nil {
+		shown := *r.Explanation
+		shown.Inputs = nil // printed above
+		printExplanation(e, p, &shown)
+	}
+}

@@ -1,0 +1,86 @@
+package rebuild
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"tally/compare"
+)
+
+// explained compares a release of three files with a rebuild, when the released files in hand are at hand, by name.
+func explained(t *testing.T, hand map[string]string) *Report {
+	t.Helper()
+	out, dir := t.TempDir(), t.TempDir()
+	for name, text := range map[string]string{"cmdline": "a=1 quiet", "same": "same", "extra": "x"} {
+		if err := os.WriteFile(filepath.Join(out, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, text := range hand {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := Compare(t.Context(), []Subject{{"cmdline", sum("a=2 quiet")}, {"same", sum("same")}, {"gone", sum("gone")}}, os.DirFS(out))
+	if err != nil {
+		t.Fatal(err)
+	}
+	find := func(name, _ string) (string, error) {
+		if _, ok := hand[name]; !ok {
+			return "", fs.ErrNotExist
+		}
+		return filepath.Join(dir, name), nil
+	}
+	if err := Explain(t.Context(), r, out, find, compare.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestExplain(t *testing.T) {
+	r := explained(t, map[string]string{"cmdline": "a=2 quiet", "gone": "gone"})
+	if r.Explanation == nil {
+		t.Fatalf("%+v", r)
+	}
+	want := []compare.Artifact{{Name: "cmdline", Status: compare.Differ, SizeA: 9, SizeB: 9}, {Name: "extra", Status: compare.OnlyB, SizeB: 1},
+		{Name: "gone", Status: compare.OnlyA, SizeA: 4}, {Name: "same", Status: compare.Match, SizeA: 4, SizeB: 4}}
+	if d := cmp.Diff(want, r.Explanation.Artifacts); d != "" {
+		t.Error(d)
+	}
+	if c := r.Explanation.Causes; len(c) != 3 || c[0].Cause != "changed command line" {
+		t.Errorf("causes %+v", c)
+	}
+	if regs := r.Explanation.Registers; len(regs) != 2 || regs[0].Name != "SNP launch digest" {
+		t.Errorf("registers %+v", regs)
+	}
+}
+
+// What is not at hand, or is something else, explains nothing; and the answer says so.
+func TestExplainWithoutTheFiles(t *testing.T) {
+	if r := explained(t, nil); r.Explanation != nil || len(r.Notes) != 2 || !strings.Contains(r.Notes[0], "not at hand") {
+		t.Errorf("nothing at hand: %+v", r)
+	}
+	r := explained(t, map[string]string{"cmdline": "a=3 quiet", "gone": "gone"})
+	if r.Explanation == nil || !strings.Contains(strings.Join(r.Explanation.Notes, "\n"), "cmdline: the file at hand is not the released one") {
+		t.Fatalf("another file at hand: %+v", r)
+	}
+	for _, a := range r.Explanation.Artifacts {
+		if a.Name == "cmdline" {
+			t.Error("a file that is not the released one was compared")
+		}
+	}
+	broken := func(string, string) (string, error) { return "", errors.New("broken") }
+	r, err := Compare(t.Context(), []Subject{{"gone", sum("gone")}}, os.DirFS(t.TempDir()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Explain(t.Context(), r, t.TempDir(), broken, compare.Options{}); err == nil || err.Error() != "broken" {
+		t.Errorf("an error of finding: %v", err)
+	}
+}
