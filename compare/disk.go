@@ -3,6 +3,7 @@ package compare
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 
 	"tally/compare/internal/gpt"
@@ -38,7 +39,10 @@ func (c *comparer) disks(where string, a, b source) error {
 	if err != nil {
 		return unread("B", err)
 	}
+	volume := c.volume
+	c.volume = volume || !hasESP(x) && !hasESP(y) // no firmware boots from it, so none measures its table
 	parts := c.tables(where, a, b, x, y)
+	c.volume = volume
 	moved := len(parts) != len(x.Partitions) || len(parts) != len(y.Partitions) || a.Size() != b.Size()
 	for i := range parts {
 		if err := c.partition(&parts[i], parts); err != nil {
@@ -50,6 +54,10 @@ func (c *comparer) disks(where string, a, b source) error {
 		return nil
 	}
 	return c.between(where, a, b, x)
+}
+
+func hasESP(t *gpt.Table) bool {
+	return slices.ContainsFunc(t.Partitions, func(p gpt.Partition) bool { return p.Type == typeESP })
 }
 
 // tables compares the fields of the partition tables and returns the partitions that both have by number.

@@ -84,7 +84,7 @@ func runRebuild(c *cli.Context, e *env) error {
 	}
 	if !r.Reproduced {
 		r.Inputs = t.inputDiffs(out)
-		if err := t.explain(c, r, out); err != nil {
+		if err := t.explain(c.Context, r, out); err != nil {
 			return err
 		}
 	}

@@ -1,11 +1,10 @@
 package main
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strconv"
-
-	"github.com/urfave/cli/v2"
 
 	"tally/compare"
 	"tally/mkimage"
@@ -15,9 +14,9 @@ import (
 
 // explain says why a rebuild in out differs: by the released files that are at hand, and by what the statement
 // carries.
-func (t *target) explain(c *cli.Context, r *rebuild.Report, out string) error {
+func (t *target) explain(ctx context.Context, r *rebuild.Report, out string) error {
 	r.Stated = t.stated(out)
-	return rebuild.Explain(c.Context, r, out, t.find, compare.Options{})
+	return rebuild.Explain(ctx, r, out, t.find, compare.Options{})
 }
 
 // find returns the path of a released file.

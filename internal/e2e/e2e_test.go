@@ -249,7 +249,8 @@ func TestRebuildNamesTheInput(t *testing.T) {
 	if code := cmd.ProcessState.ExitCode(); code != 3 {
 		t.Errorf("exit code %d, want 3", code)
 	}
-	for _, want := range []string{"DIFFER   image.lock", "DIFFER   manifest.json", "MATCH    disk.raw", "input package ovmf: was"} {
+	for _, want := range []string{"DIFFER   image.lock", "DIFFER   manifest.json", "MATCH    disk.raw", "input package ovmf: was",
+		"the statement says otherwise", "inputs.lock", "likely causes", "package ovmf"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("no %q in:\n%s", want, out)
 		}
