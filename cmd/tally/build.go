@@ -26,7 +26,7 @@ func buildCommand(e *env) *cli.Command {
 			"Build steps (`steps:` in SPEC) run without root in Linux namespaces, with no network and no host files; their outputs are\n" +
 			"kept in the cache by what they depend on, and what they say goes to stderr.\n\n" +
 			"--twice builds again under another directory, umask, time zone, locale and GOMAXPROCS, runs every build step a second\n" +
-			"time with one CPU, random addresses, another kernel release and files in another order, and compares (exit 3). What\n" +
+			"time with one CPU, random addresses, other process numbers and files in another order, and compares (exit 3). What\n" +
 			"the cache has of build steps is then not used.\n\n" +
 			"--json prints the manifest (tally.manifest/v1, mkimage).",
 		Flags: append([]cli.Flag{

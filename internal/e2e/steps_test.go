@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -61,10 +62,11 @@ root:
   - dir: {path: rootfs}
 steps:
   - name: broken
-    root: {suites: [trixie], packages: [base-files, dash, coreutils]}
+    root: {suites: [trixie], packages: [base-files, dash, coreutils, libfaketime]}
     command: [sh, -c, "COMMAND"]
+    env: [ENV]
     outputs: [{path: build/out, target: srv/out}]
-    timeout: 2
+    timeout: 100
 init: {file: {path: rootfs/file}}
 kernel: {debian: {suites: [trixie], package: linux-image-cloud-amd64}}
 modules: []
@@ -76,11 +78,12 @@ firmware:
 // A broken is a scratch project with one step that runs a line of shell.
 type broken struct{ dir, spec string }
 
-func (l *line) broken(t *testing.T, command string) broken {
+func (l *line) broken(t *testing.T, command string, env ...string) broken {
 	t.Helper()
 	b := broken{dir: t.TempDir()}
 	b.spec = filepath.Join(b.dir, "image.yaml")
-	for name, text := range map[string]string{"rootfs/file": "x", "image.yaml": strings.Replace(brokenSpec, "COMMAND", command, 1)} {
+	spec := strings.NewReplacer("timeout: 100", map[bool]string{true: "timeout: 3", false: "timeout: 100"}[command == "sleep 1000"], "COMMAND", command, "ENV", strings.Join(env, ", ")).Replace(brokenSpec)
+	for name, text := range map[string]string{"rootfs/file": "x", "image.yaml": spec} {
 		p := filepath.Join(b.dir, name)
 		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
 			t.Fatal(err)
@@ -132,11 +135,11 @@ func TestStepsRefused(t *testing.T) {
 		stderr        string
 	}{
 		{"differs", "head -c 9 /dev/urandom > out", []string{"--twice"}, 3, "step broken: srv/out was made differently", "the second build differs"},
-		{"kernel release", "uname -r > out", []string{"--twice"}, 3, "step broken: srv/out was made differently", "the second build differs"},
+		{"process number", "echo $$ > out", []string{"--twice"}, 3, "step broken: srv/out was made differently", "the second build differs"},
 		{"fails", "echo so far; false", nil, 1, "", `tally: error: step broken: command "sh" ended with exit status 1; its last words: so far`},
 		{"quiet", "echo so far; false", []string{"--quiet"}, 1, "", "tally: error: step broken"},
 		{"makes nothing", "true", nil, 1, "", `step broken: output "build/out": the command has not made it`},
-		{"too long", "sleep 100", nil, 1, "", "step broken: not done after 2s (timeout)"},
+		{"too long", "sleep 1000", nil, 1, "", "step broken: not done after 3s (timeout)"},
 		{"not there", "nosuchprogram", nil, 1, "", "exit status 127"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -153,6 +156,25 @@ func TestStepsRefused(t *testing.T) {
 				t.Errorf("stdout %q, left %q", stdout, b.left(t))
 			}
 		})
+	}
+}
+
+// TestStepClock stops the clock of a step with Debian's libfaketime: what date writes, and when, is in the
+// output, twice the same.
+func TestStepClock(t *testing.T) {
+	l := built(t)
+	l.needSteps(t)
+	b := l.broken(t, "date +%s.%N > out", "LD_PRELOAD=/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "'FAKETIME=2026-01-01 00:00:00'")
+	cmd, stdout, stderr := l.build(b, "--twice")
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v\n%s%s", err, stdout, stderr)
+	}
+	m, err := mkimage.ParseManifest(read(t, filepath.Join(b.dir, "out/manifest.json")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := mkimage.Digest(sha256.Sum256([]byte("1767225600.000000000\n"))); m.Steps[0].Outputs[0].SHA256 != want {
+		t.Errorf("output %+v, want %s", m.Steps[0].Outputs[0], want)
 	}
 }
 

@@ -17,11 +17,13 @@
 //   - Network: a loopback interface that is down. No socket of any kind leads out.
 //   - Rights: no capability, now or after any exec, no_new_privs, and no further user namespace. So files
 //     cannot be given to another owner, and a file that its mode forbids to write cannot be written.
-//   - The caller's environment, open files, umask and working directory do not come along.
+//   - The caller's environment, open files, keyrings, ignored signals, umask and working directory do not
+//     come along.
+//   - Programs are 64-bit: a seccomp filter answers the system calls of others with ENOSYS.
 //
 // # What is fixed
 //
-// User, host name (tally), umask 022, environment ([Step.Environment]), locale C.UTF-8, time zone UTC,
+// User, host name (tally), what uname(2) says (Linux 5.12.0-tally x86_64, whatever runs), umask 022, environment ([Step.Environment]), locale C.UTF-8, time zone UTC,
 // limits of files, stack and core dumps, addresses (no randomisation), the order in which files were
 // made, which is the order in which a tmpfs lists them, and the kind of file system.
 //
@@ -30,18 +32,19 @@
 // Linux has no namespace for the time of day, so the command can see it. SOURCE_DATE_EPOCH and
 // KBUILD_BUILD_TIMESTAMP, _USER, _HOST and _VERSION are set, which compilers, archivers and the kernel's
 // build obey; the times of outputs are the epoch's whatever they were. A program that puts the date into
-// the contents of an output all the same needs a flag of its own or Debian's libfaketime in its root:
+// the contents of an output all the same needs a flag of its own, or a clock that stands still, which Debian's
+// package libfaketime has for programs that are linked dynamically:
 //
-//	env: [LD_PRELOAD=/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1, "FAKETIME=@2026-01-01 00:00:00"]
+//	env: [LD_PRELOAD=/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1, "FAKETIME=2026-01-01 00:00:00"]
 //
-// Seen too: the kernel's release (uname), the CPU (cpuid) and the number of CPUs, process numbers, free
-// space, how long things take, random bytes, and how many further groups the caller has, unless that
-// is root.
+// Seen too: the CPU (cpuid) and the number of CPUs, process numbers, memory, load and free space (sysinfo,
+// statfs), the priority and further limits of the caller, what /proc/self/mountinfo says of the host's /dev,
+// how long things take, random bytes, and how many further groups the caller has, unless that is root.
 //
 // A second run, varied ([Options].Vary), finds what of this reaches an output: it has one CPU, random
-// addresses, another kernel release, other process numbers, files made in reverse order, and another
-// time and other random bytes as any run has. It does not find what is the same in both: the kind of
-// CPU, and a date without the time of day.
+// addresses, other process numbers, files made in reverse order, and another time and other random bytes
+// as any run has. It does not find what is the same in both: the kind of CPU, the machine's memory, and a
+// date without the time of day.
 //
 // # Limits
 //

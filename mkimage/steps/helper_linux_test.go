@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -53,6 +54,26 @@ func help(args []string) error {
 		unix.Uname(&u)
 		umask := unix.Umask(0)
 		say("uid %d gid %d host %s domain %s dir %s umask %03o ppid %d", os.Getuid(), os.Getgid(), host, unix.ByteSliceToString(u.Domainname[:]), wd, umask, os.Getppid())
+		say("%s %s %s %s %s", unix.ByteSliceToString(u.Sysname[:]), unix.ByteSliceToString(u.Nodename[:]), unix.ByteSliceToString(u.Release[:]), unix.ByteSliceToString(u.Version[:]), unix.ByteSliceToString(u.Machine[:]))
+	case "uname": // from many threads, and where nothing can be written
+		for range 8 {
+			go func() {
+				for {
+					var u unix.Utsname
+					unix.Uname(&u)
+				}
+			}()
+		}
+		for range 500 {
+			var u unix.Utsname
+			if err := unix.Uname(&u); err != nil || unix.ByteSliceToString(u.Release[:]) != kernelRelease {
+				say("%v %s", err, u.Release)
+			}
+		}
+		_, _, e := unix.Syscall(unix.SYS_UNAME, 8, 0, 0)
+		_, _, e2 := unix.Syscall(unix.SYS_UNAME, ^uintptr(0), 0, 0)
+		_, _, e3 := unix.Syscall(unix.SYS_UNAME|x32, 0, 0, 0)
+		say("%v, %v, %v", e, e2, e3)
 	case "escape":
 		escape(say)
 	case "varies":
@@ -145,7 +166,7 @@ func escape(say func(string, ...any)) {
 		}
 		try("open "+p, err)
 	}
-	try("chmod /dev/null", os.Chmod("/dev/null", 0o600))
+	try("chmod /dev/null", os.Chmod("/dev/null", 0o666)) // its own mode: were it to work, nothing would be harmed
 	try("chown /dev/null", os.Chown("/dev/null", 0, 0))
 	try("replace /dev/null", os.Remove("/dev/null"))
 	try("mount", unix.Mount("x", "/tmp", "tmpfs", 0, ""))
@@ -153,17 +174,25 @@ func escape(say func(string, ...any)) {
 	try("mknod", unix.Mknod("/tmp/mem", unix.S_IFCHR|0o600, int(unix.Mkdev(1, 1))))
 	try("chroot", unix.Chroot("/tmp"))
 	try("set host name", unix.Sethostname([]byte("x")))
-	try("user namespace", unix.Unshare(unix.CLONE_NEWUSER))
+	inner := exec.Command("/bin/helper", "nothing") // unshare is refused to a process of several threads anyway
+	inner.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER}
+	try("user namespace", inner.Run())
 	try("kill 1", killsInit())
 	try("setuid", unix.Setuid(1))
+	_, err := unix.KeyctlSearch(unix.KEY_SPEC_SESSION_KEYRING, "user", "tally-test", 0)
+	try("key of the caller", err)
+	_, err = unix.RequestKey("user", "tally-test", "", 0)
+	try("key of the caller", err)
 	try("ptrace 1", unix.PtraceAttach(1))
 	pids, _ := filepath.Glob("/proc/[0-9]*")
 	say("processes: %d", len(pids))
+	mounts, _ := os.ReadFile("/proc/self/mountinfo")
+	say("mounts: %d", strings.Count(string(mounts), "\n"))
 	fds, _ := os.ReadDir("/proc/self/fd")
 	say("descriptors: %d", len(fds))
 	status, _ := os.ReadFile("/proc/self/status")
 	for _, line := range strings.Split(string(status), "\n") {
-		for _, key := range []string{"CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs"} {
+		for _, key := range []string{"CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp:", "SigIgn", "SigBlk"} {
 			if strings.HasPrefix(line, key) {
 				say("%s", strings.Join(strings.Fields(line), " "))
 			}
@@ -196,10 +225,6 @@ func varies(say func(string, ...any), what string) {
 		}
 	case "pid":
 		say("%d", os.Getpid())
-	case "release":
-		var u unix.Utsname
-		unix.Uname(&u)
-		say("%s", unix.ByteSliceToString(u.Release[:]))
 	case "order":
 		d, _ := os.Open("/many")
 		names, _ := d.Readdirnames(-1)
@@ -261,6 +286,19 @@ func helperRoot(t testing.TB) *tree.Tree {
 		}
 	}
 	return root
+}
+
+// giveKey puts a key into this thread's session keyring.
+func giveKey(t testing.TB) {
+	t.Helper()
+	if _, err := unix.AddKey("user", "tally-test", []byte("secret"), unix.KEY_SPEC_SESSION_KEYRING); errors.Is(err, unix.ENOSYS) {
+		return
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unix.KeyctlSearch(unix.KEY_SPEC_SESSION_KEYRING, "user", "tally-test", 0); err != nil {
+		t.Fatalf("the key is not there: %v", err)
+	}
 }
 
 // inherit makes a descriptor survive exec, as one that a shell left open does.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"runtime"
 	"syscall"
 
@@ -25,6 +26,7 @@ func initMain() int {
 		fmt.Fprintln(os.Stderr, "tally-step: started by hand")
 		return 1
 	}
+	signal.Notify(make(chan os.Signal, 1)) // none is ignored, so none is in the command
 	// Nothing that the caller of tally left open is for the step, and nobody looks into this process.
 	if err := unix.CloseRange(requestFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		fmt.Fprintln(os.Stderr, "tally-step: close_range:", err)
@@ -106,6 +108,9 @@ func command(req *request, rep *report) error {
 	if err := renounce(req.Vary); err != nil {
 		return err
 	}
+	if err := supervise(s.Memory); err != nil {
+		return err
+	}
 	if req.Vary {
 		if err := burnPIDs(null); err != nil {
 			return err
@@ -114,12 +119,6 @@ func command(req *request, rep *report) error {
 	pid, err := syscall.ForkExec(program, s.Command, &syscall.ProcAttr{Dir: "/" + s.Dir, Env: env, Files: []uintptr{null.Fd(), 1, 2}, Sys: &syscall.SysProcAttr{Setsid: true}})
 	if err != nil {
 		return fmt.Errorf("command %.80q: %w", s.Command[0], err)
-	}
-	if s.Memory > 0 {
-		limit := unix.Rlimit{Cur: uint64(s.Memory), Max: uint64(s.Memory)}
-		if err := unix.Prlimit(pid, unix.RLIMIT_AS, &limit, nil); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("limit of memory: %w", err)
-		}
 	}
 	return wait(pid, rep)
 }

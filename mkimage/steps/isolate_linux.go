@@ -10,11 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Of personality(2): addresses are the same in every process; uname(2) says 2.6.
-const (
-	addrNoRandomize = 0x0040000
-	uname26         = 0x0020000
-)
+// addrNoRandomize is of personality(2): addresses are the same in every process.
+const addrNoRandomize = 0x0040000
 
 // deviceNames are the devices of a build root.
 var deviceNames = []string{"null", "zero", "full", "random", "urandom"}
@@ -143,7 +140,7 @@ func renounce(vary bool) error {
 	}
 	personality := uintptr(addrNoRandomize)
 	if vary {
-		personality = uname26
+		personality = 0
 		var one unix.CPUSet
 		if err := firstCPU(&one); err != nil {
 			return err
@@ -167,6 +164,10 @@ func renounce(vary bool) error {
 	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("no_new_privs: %w", err)
+	}
+	// A keyring of its own: the caller's, and the keys in it, would be seen.
+	if _, _, e := unix.RawSyscall(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0); e != 0 && e != unix.ENOSYS {
+		return fmt.Errorf("keyring: %w", e)
 	}
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var none [2]unix.CapUserData

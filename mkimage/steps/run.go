@@ -16,7 +16,7 @@ type Options struct {
 	Dir   string // an existing directory for files that live as long as the Result
 	Cache string // directory of outputs of earlier runs; "" runs the step whatever is known of it
 	// Vary changes what must not matter: one CPU in place of all, address randomisation on in place of off,
-	// other process numbers, another kernel release, and files made in reverse order.
+	// other process numbers, and files made in reverse order.
 	Vary bool
 	Log  func(line string) // called for each line the command says, from one goroutine; may be nil
 }
