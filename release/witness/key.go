@@ -46,9 +46,9 @@ func Create(dir, name string, rand io.Reader) (release.WitnessKey, error) {
 			return k, err
 		}
 	}
-	// The verifier key ends in the base64 of type and public key; the private key has the seed there.
-	head := k.String()[:strings.LastIndexByte(k.String(), '+')+1]
-	secret := prefix + head + base64.StdEncoding.EncodeToString(append([]byte{4}, private.Seed()...)) + "\n"
+	// The third part of the verifier key is type and public key; the private key has type and seed there.
+	head := strings.SplitN(k.String(), "+", 3)[:2]
+	secret := prefix + strings.Join(head, "+") + "+" + base64.StdEncoding.EncodeToString(append([]byte{4}, private.Seed()...)) + "\n"
 	if err := atomicfile.WriteFile(filepath.Join(tmp.Path, keyFile), []byte(secret), 0o600); err != nil {
 		return k, err
 	}
