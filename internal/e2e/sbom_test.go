@@ -47,7 +47,7 @@ func TestSBOM(t *testing.T) {
 			t.Errorf("file %s of the lock is not in the list with its hash", f.Path)
 		}
 	}
-	if want := 1 + len(k.Packages) + len(k.Files) + len(k.Dirs) + len(k.OCI) + len(k.Go) + len(k.Modules) + len(k.Toolchains); len(doc.Packages) != want {
+	if want := 1 + len(k.Packages) + len(k.Files) + len(k.Dirs) + len(k.OCI) + len(k.Models) + len(k.Go) + len(k.Modules) + len(k.Toolchains); len(doc.Packages) != want {
 		t.Errorf("%d packages in the list, want the image and %d inputs", len(doc.Packages), want-1)
 	}
 }
