@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -91,11 +92,15 @@ func readAtMost(name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(b)) > limit {
+	var b bytes.Buffer
+	if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() && fi.Size() <= limit {
+		b.Grow(int(fi.Size()) + bytes.MinRead) // at once: a kernel is big
+	}
+	_, err = b.ReadFrom(io.LimitReader(f, limit+1))
+	if err == nil && int64(b.Len()) > limit {
 		err = fmt.Errorf("%s: more than %d bytes", name, limit)
 	}
-	return b, err
+	return b.Bytes(), err
 }
 
 // A pcrAnswer is tally.pcr/v1.
