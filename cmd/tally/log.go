@@ -2,28 +2,33 @@ package main
 
 import (
 	"crypto/rand"
+	"fmt"
 	"net"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"tally/release"
 	tlog "tally/release/log"
 )
 
 func logCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name:  "log",
-		Usage: "make and serve a transparency log",
+		Usage: "make, serve, refresh and witness a transparency log",
 		Subcommands: []*cli.Command{
 			{
 				Name: "create", Usage: "make an empty log in DIR", ArgsUsage: "DIR",
 				Flags: []cli.Flag{
 					&cli.StringFlag{Name: "origin", Usage: "the log's `NAME`: a bare host name, never used for another log"},
 					&cli.StringFlag{Name: "key", Usage: "write the private key to `FILE` (default: DIR.key, beside the directory)"},
+					&cli.StringFlag{Name: "witness-policy", Usage: "publish nothing that the quorum in `FILE` (C2SP tlog-policy, without log lines) has not cosigned"},
 				},
 				Description: "DIR gets a C2SP tlog-tiles log (checkpoint, tile/), log.vkey, policy.txt (C2SP tlog-policy) and\n" +
-					"trusted_root.json (Sigstore), and can be served by any static web server. The private key stays outside.\n" +
+					"trusted_root.json (Sigstore), and can be served by any static web server. The private key stays outside.\n\n" +
+					"With --witness-policy each witness in FILE needs the URL at which it is asked, and must be told of the log's\n" +
+					"verifier key (tally log witness --log DIR/log.vkey) before anything can be published.\n\n" +
 					"--json prints tally.log/v1: origin, vkey, key_file.\n\n   tally log create pub --origin log.example.org",
 				Action: func(c *cli.Context) error { return logCreate(c, e) },
 			},
@@ -34,6 +39,8 @@ func logCommand(e *env) *cli.Command {
 					"--json prints tally.log/v1: origin, vkey, url.",
 				Action: func(c *cli.Context) error { return logServe(c, e) },
 			},
+			logRefreshCommand(e),
+			logWitnessCommand(e),
 		},
 	}
 }
@@ -45,6 +52,8 @@ type logAnswer struct {
 	VKey    string `json:"vkey"`
 	KeyFile string `json:"key_file,omitempty"`
 	URL     string `json:"url,omitempty"`
+
+	CosignedAt string `json:"cosigned_at,omitempty"`
 }
 
 func logCreate(c *cli.Context, e *env) error {
@@ -59,8 +68,18 @@ func logCreate(c *cli.Context, e *env) error {
 	if keyFile == "" {
 		keyFile = dir + ".key"
 	}
+	var witnesses []byte
+	if file := c.String("witness-policy"); file != "" {
+		var err error
+		if witnesses, err = readSmall(file, release.MaxWitnessPolicy); err != nil {
+			return err
+		}
+		if len(witnesses) == 0 {
+			return fmt.Errorf("%s: empty: want witness, group and quorum lines", file)
+		}
+	}
 	key, err := tlog.Create(c.Context, dir, tlog.CreateOptions{
-		Origin: c.String("origin"), KeyFile: keyFile, Rand: rand.Reader, Now: time.Now(), Logger: e.logger(),
+		Origin: c.String("origin"), KeyFile: keyFile, Rand: rand.Reader, Now: time.Now(), Logger: e.logger(), Witnesses: witnesses,
 	})
 	if err != nil {
 		return err

@@ -44,6 +44,20 @@ func readBundle(e *env, path string) ([]byte, error) {
 	return data, nil
 }
 
+// readSmall reads a key, a certificate, a policy or the like: what has more than limit bytes is none.
+func readSmall(name string, limit int64) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		err = fmt.Errorf("%s: longer than %d bytes", name, limit)
+	}
+	return b, err
+}
+
 // requireFlags is a usage error that names the first of the flags that was not given.
 func requireFlags(c *cli.Context, names ...string) error {
 	for _, name := range names {

@@ -52,6 +52,8 @@ func TestScript(t *testing.T) {
 			"mkccel":   mkccelCmd,
 			"digest":   digestCmd,
 			"mktcg":    mktcgCmd,
+			"ports":    portsCmd,
+			"dial":     dialCmd,
 			"serve":    serveCmd,
 			"mirror":   mirrorCmd,
 		},

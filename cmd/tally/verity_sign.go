@@ -7,8 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 
 	"github.com/urfave/cli/v2"
 
@@ -58,7 +56,7 @@ func veritySign(c *cli.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	text, err := readSmall(c.String("key"))
+	text, err := readSmall(c.String("key"), rootsig.MaxSize)
 	if err != nil {
 		return err
 	}
@@ -89,22 +87,8 @@ func fingerprint(cert *x509.Certificate) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// readSmall reads a key, a certificate or a signature: what is longer is none.
-func readSmall(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, rootsig.MaxSize+1))
-	if err == nil && len(b) > rootsig.MaxSize {
-		err = fmt.Errorf("%s: longer than %d bytes", name, rootsig.MaxSize)
-	}
-	return b, err
-}
-
 func readCertificates(name string) ([]*x509.Certificate, error) {
-	text, err := readSmall(name)
+	text, err := readSmall(name, rootsig.MaxSize)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +126,7 @@ func checkSignature(c *cli.Context, root verity.RootHash) (*signatureAnswer, err
 	if err != nil {
 		return nil, err
 	}
-	sig, err := readSmall(name)
+	sig, err := readSmall(name, rootsig.MaxSize)
 	if err != nil {
 		return nil, err
 	}

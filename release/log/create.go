@@ -35,6 +35,10 @@ type CreateOptions struct {
 	Rand    io.Reader // crypto/rand.Reader outside tests
 	Now     time.Time // start of the log key's validity in trusted_root.json
 	Logger  *slog.Logger
+
+	// Witnesses are the witness, group and quorum lines of a C2SP tlog-policy, each witness with its
+	// URL; empty: nobody cosigns.
+	Witnesses []byte
 }
 
 // Create makes an empty log in dir, which must be absent or empty, and writes its private key to
@@ -58,14 +62,15 @@ func Create(ctx context.Context, dir string, o CreateOptions) (key release.LogKe
 		return key, err
 	}
 	defer tmp.Abort()
-	if err := writePublic(tmp.Path, key, o.Now); err != nil {
+	if err := writePublic(tmp.Path, key, o); err != nil {
 		return key, err
 	}
 	signer, err := note.NewSigner(skey)
 	if err != nil {
 		return key, err
 	}
-	l, err := open(ctx, tmp.Path, signer, key, o.Logger) // writes the checkpoint of the empty tree
+	// Writes the checkpoint of the empty tree, which no witness can know of yet.
+	l, err := open(ctx, tmp.Path, signer, key, o.Logger, nil, 0)
 	if err != nil {
 		return key, err
 	}
@@ -109,14 +114,21 @@ func checkPlaces(dir, keyFile string) error {
 	return nil
 }
 
-func writePublic(dir string, key release.LogKey, now time.Time) error {
-	root, err := trustedRoot(key, now)
+func writePublic(dir string, key release.LogKey, o CreateOptions) error {
+	root, err := trustedRoot(key, o.Now)
 	if err != nil {
 		return err
 	}
+	policy := "log " + key.String() + "\nquorum none\n"
+	if len(o.Witnesses) > 0 {
+		policy = "log " + key.String() + "\n" + strings.TrimSuffix(string(o.Witnesses), "\n") + "\n"
+		if _, err := parsePolicy([]byte(policy), "witness policy", key); err != nil {
+			return err
+		}
+	}
 	for name, data := range map[string]string{
 		VKeyFile:        key.String() + "\n",
-		PolicyFile:      "log " + key.String() + "\nquorum none\n",
+		PolicyFile:      policy,
 		TrustedRootFile: string(root),
 	} {
 		if err := atomicfile.WriteFile(filepath.Join(dir, name), []byte(data), 0o644); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -21,10 +22,12 @@ import (
 )
 
 const (
-	batchAge   = 20 * time.Millisecond  // how long one entry waits for company
-	checkpoint = 100 * time.Millisecond // Tessera's minimum between checkpoints
-	poll       = 10 * time.Millisecond
-	lockFile   = ".lock"
+	witnessTime = 5 * time.Second        // for one round of asking all witnesses
+	publishTime = 10 * time.Second       // until a checkpoint is cosigned as the log's policy wants
+	batchAge    = 20 * time.Millisecond  // how long one entry waits for company
+	checkpoint  = 100 * time.Millisecond // Tessera's minimum between checkpoints
+	poll        = 10 * time.Millisecond
+	lockFile    = ".lock"
 )
 
 // A Log is an open log. One process at a time holds it.
@@ -37,11 +40,20 @@ type Log struct {
 	shutdown func(context.Context) error
 	cancel   context.CancelFunc
 	lock     *os.File
+	quorum   release.Quorum // who must cosign; zero: nobody
+	trace    *answers       // of the witnesses
+	failed   bool           // the quorum was not met: closing does not wait for it again
 }
 
 // Open opens the log in dir for appending with the private key in keyFile. It waits for another process
 // that has the log open, until ctx ends.
+//
+// A log whose policy.txt names witnesses publishes no checkpoint that the quorum has not cosigned.
 func Open(ctx context.Context, dir, keyFile string, logger *slog.Logger) (*Log, error) {
+	return openKey(ctx, dir, keyFile, logger, 0)
+}
+
+func openKey(ctx context.Context, dir, keyFile string, logger *slog.Logger, republish time.Duration) (*Log, error) {
 	key, err := ReadKey(dir)
 	if err != nil {
 		return nil, err
@@ -57,7 +69,11 @@ func Open(ctx context.Context, dir, keyFile string, logger *slog.Logger) (*Log, 
 	if signer.Name() != key.Origin() || !signs(signer, key) {
 		return nil, fmt.Errorf("log key %q: is not the key of the log %q in %q", keyFile, key.Origin(), dir)
 	}
-	return open(ctx, dir, signer, key, logger)
+	policy, err := readPolicy(dir, key)
+	if err != nil {
+		return nil, err
+	}
+	return open(ctx, dir, signer, key, logger, policy, republish)
 }
 
 // signs reports whether signer is the private half of key: four bytes of key hash alone would not say so.
@@ -71,30 +87,40 @@ func signs(signer note.Signer, key release.LogKey) bool {
 	return err == nil
 }
 
-func open(ctx context.Context, dir string, signer note.Signer, key release.LogKey, logger *slog.Logger) (*Log, error) {
+// open opens the log. A policy of nil asks no witness, as for the checkpoint of the empty tree; with republish
+// above 0 a checkpoint of that age is made anew although the tree has not grown.
+func open(ctx context.Context, dir string, signer note.Signer, key release.LogKey, logger *slog.Logger, policy *witnesses, republish time.Duration) (*Log, error) {
 	lock, err := acquire(ctx, filepath.Join(dir, lockFile))
 	if err != nil {
 		return nil, err
 	}
 	// Tessera talks through klog, which is one per process; errors matter, the rest is chatter.
 	klog.SetSlogLogger(slog.New(errorsOnly{logger.Handler()}))
-	driver, err := posix.New(ctx, posix.Config{Path: dir})
+	trace := new(answers)
+	driver, err := posix.New(ctx, posix.Config{Path: dir, HTTPClient: &http.Client{Transport: trace, Timeout: witnessTime}})
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
 	// Tessera's goroutines live until Close, whatever the deadline of the call that opened the log.
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	opts := tessera.NewAppendOptions().WithCheckpointSigner(signer).WithBatching(1, batchAge).WithCheckpointInterval(checkpoint).
-		WithCheckpointRepublishInterval(0).WithGarbageCollectionInterval(0)
+		WithCheckpointRepublishInterval(republish).WithGarbageCollectionInterval(0).WithShutdownTimeout(publishTime)
+	if policy != nil {
+		opts = opts.WithWitnesses(policy.group, &tessera.WitnessOptions{Timeout: witnessTime})
+	}
 	app, shutdown, reader, err := tessera.NewAppender(run, driver, opts)
 	if err != nil {
 		cancel()
 		return nil, errors.Join(fmt.Errorf("log %q: %w", dir, err), lock.Close())
 	}
-	return &Log{
-		dir: dir, key: key, appender: app, reader: reader, shutdown: shutdown, cancel: cancel, lock: lock,
+	l := &Log{
+		dir: dir, key: key, appender: app, reader: reader, shutdown: shutdown, cancel: cancel, lock: lock, trace: trace,
 		awaiter: tessera.NewPublicationAwaiter(run, reader.ReadCheckpoint, poll),
-	}, nil
+	}
+	if policy != nil {
+		l.quorum = policy.quorum
+	}
+	return l, nil
 }
 
 // acquire takes an exclusive lock on path, which it makes, waiting until ctx ends.
@@ -121,7 +147,15 @@ func acquire(ctx context.Context, path string) (*os.File, error) {
 
 // Close waits until everything appended is published and lets the log go.
 func (l *Log) Close() error {
-	err := l.shutdown(context.Background())
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	if l.failed {
+		cancel() // what was appended stays in the tree, and the next to open the log publishes it
+	}
+	err := l.shutdown(ctx)
+	if l.failed {
+		err = nil // it was reported when it happened
+	}
 	l.cancel()
 	return errors.Join(err, l.lock.Close())
 }
@@ -135,14 +169,20 @@ func (l *Log) Dir() string { return l.dir }
 // Append adds a leaf, unless the log has it already, waits until a checkpoint commits to it, and returns
 // the entry with a proof that has been checked.
 func (l *Log) Append(ctx context.Context, body []byte) (*release.Entry, error) {
+	// What an earlier run left unpublished must be found below, or it would be added twice.
+	if err := l.settle(ctx); err != nil {
+		return nil, err
+	}
 	index, found, err := l.find(ctx, release.LeafHash(body))
 	if err != nil {
 		return nil, err
 	}
 	if !found {
-		i, _, err := l.awaiter.Await(ctx, l.appender.Add(ctx, tessera.NewEntry(body)))
+		wait, cancel := context.WithTimeout(ctx, publishTime)
+		defer cancel()
+		i, _, err := l.awaiter.Await(wait, l.appender.Add(ctx, tessera.NewEntry(body)))
 		if err != nil {
-			return nil, fmt.Errorf("log %q: append: %w", l.dir, err)
+			return nil, l.unpublished(ctx, "append", err)
 		}
 		index = i.Index
 	}

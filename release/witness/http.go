@@ -95,7 +95,6 @@ func (w *Witness) addCheckpoint(rw http.ResponseWriter, r *http.Request) {
 		w.opt.Logger.Error("cannot cosign", "error", err)
 		http.Error(rw, "the witness cannot cosign now", http.StatusInternalServerError)
 	default:
-		w.opt.Logger.Info("cosigned", "origin", q.origin, "from", q.old)
 		rw.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		io.WriteString(rw, line)
 	}

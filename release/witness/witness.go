@@ -134,8 +134,11 @@ func (w *Witness) cosign(ctx context.Context, q *request) (string, error) {
 		}
 		return "", err
 	}
-	if err := r.remember(tree, q.checkpoint); err != nil {
-		return "", err
+	if grown := r.note == nil || tree != r.tree; grown {
+		if err := r.remember(tree, q.checkpoint); err != nil {
+			return "", err
+		}
+		w.opt.Logger.Info("cosigned", "origin", q.origin, "from", q.old, "to", tree.N)
 	}
 	return w.key.Cosign(q.text, w.private, w.opt.Now())
 }
@@ -161,9 +164,6 @@ func (r *remembered) check(tree tlog.Tree, q *request) error {
 }
 
 func (r *remembered) remember(tree tlog.Tree, note []byte) error {
-	if r.note != nil && tree == r.tree {
-		return nil
-	}
 	if err := atomicfile.WriteFile(r.path, note, 0o644); err != nil {
 		return err
 	}
