@@ -143,7 +143,64 @@ func WriteFEC(ctx context.Context, data, hash io.ReaderAt, fec io.WriterAt, p Pa
 		}()
 	}
 	wg.Wait()
-	return errors.Join(errs[:]...)
+	for _, err := range errs {
+		if err != nil {
+			return err // one is enough to say
+		}
+	}
+	return nil
+}
+
+// A FECError says that error correction data is not that of the files: it, or what it covers, has changed.
+type FECError struct {
+	Offset int64 // the first byte that differs, from the start of the file
+}
+
+func (e *FECError) Error() string {
+	return fmt.Sprintf("error correction data differs at byte %d", e.Offset)
+}
+
+// CheckFEC computes the error correction data anew and compares. The error is a *FECError for the first
+// byte that differs; when the files cannot be read, or fec ends early, it is another.
+func CheckFEC(ctx context.Context, data, hash, fec io.ReaderAt, p Params, f FEC) error {
+	c := &comparer{r: fec}
+	if err := WriteFEC(ctx, data, hash, c, p, f); err != nil {
+		return err
+	}
+	if c.differs {
+		return &FECError{c.at}
+	}
+	return nil
+}
+
+// A comparer takes writes and notes the first byte that its file has otherwise.
+type comparer struct {
+	r io.ReaderAt
+
+	mu      sync.Mutex
+	differs bool
+	at      int64
+}
+
+func (c *comparer) WriteAt(b []byte, off int64) (int, error) {
+	have := make([]byte, len(b))
+	if n, err := c.r.ReadAt(have, off); n < len(b) {
+		if err == nil || errors.Is(err, io.EOF) {
+			err = fmt.Errorf("ends before byte %d", off+int64(len(b)))
+		}
+		return 0, fmt.Errorf("error correction file: %w", err)
+	}
+	for i := range b {
+		if b[i] != have[i] {
+			c.mu.Lock()
+			if at := off + int64(i); !c.differs || at < c.at {
+				c.differs, c.at = true, at
+			}
+			c.mu.Unlock()
+			break
+		}
+	}
+	return len(b), nil
 }
 
 // columns computes the parity of fecPart columns at a time.

@@ -2,11 +2,13 @@ package verity
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"tally/internal/testtool"
@@ -93,6 +95,30 @@ func TestFECEqualToVeritysetup(t *testing.T) {
 			if !bytes.Equal(got[f.Offset:], want[f.Offset:]) {
 				t.Errorf("parity differs: %d and %d bytes, first at %d", len(got), len(want), firstDifference(got[f.Offset:], want[f.Offset:]))
 			}
+			checksFEC(t, data, hash.b, want, p, f)
 		})
+	}
+}
+
+// checksFEC wants veritysetup's parity to be confirmed, and each change to be found at its place.
+func checksFEC(t *testing.T, data, hash, fec []byte, p Params, f FEC) {
+	t.Helper()
+	check := func() error {
+		return CheckFEC(t.Context(), bytes.NewReader(data), bytes.NewReader(hash), bytes.NewReader(fec), p, f)
+	}
+	if err := check(); err != nil {
+		t.Errorf("veritysetup's parity: %v", err)
+	}
+	for _, at := range []int64{f.Offset, int64(len(fec)) - 1} {
+		fec[at] ^= 1
+		var fe *FECError
+		if err := check(); !errors.As(err, &fe) || fe.Offset != at {
+			t.Errorf("byte %d changed: %v", at, err)
+		}
+		fec[at] ^= 1
+	}
+	fec = fec[:len(fec)-1]
+	if err := check(); err == nil || !strings.Contains(err.Error(), "ends before byte") {
+		t.Errorf("short parity: %v", err)
 	}
 }

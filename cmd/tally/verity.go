@@ -41,9 +41,10 @@ verify: root_hash, and with --fec-device fec (roots, offset, blocks, size in byt
 reason (hash-tree), detail, and unless the root hash itself differs area (data or hash), block (of that area's size, from the
 start of the file), offset (the same in bytes), of a hash block level (0 is the level over the data) and first_data_block and
 covers (the data blocks below it), of a data block files (paths in the EROFS image DATA that have bytes in it). With
---fec-device a tree that is not verified has fec.repairable, then data_blocks and hash_blocks (the bad blocks) or detail (why
-not), and with --repair repaired (OUT); verified is then true of OUT. With --root-hash-signature signature (verified,
-certificate_sha256, subject); when it is not verified, reason is signature and the hash tree was not looked at.`
+--fec-device a verified tree has fec.matches (false with exit code 3), one that is not has fec.repairable, then data_blocks
+and hash_blocks (the bad blocks) or detail (why not), and with --repair repaired (OUT); verified is then true of OUT. With
+--root-hash-signature signature (verified, certificate_sha256, subject); when it is not verified, reason is signature and
+the hash tree was not looked at.`
 
 func verityCommand(e *env) *cli.Command {
 	return &cli.Command{
@@ -65,7 +66,8 @@ func verityCommand(e *env) *cli.Command {
 				Description: "Exit code 4, reason hash-tree, names the first bad block, and of an EROFS image the file that has bytes in it.\n" +
 					"Parameters come from the superblock; options given must agree with it. With --no-superblock, --salt must be given,\n" +
 					"and whatever else differs from the defaults.\n" +
-					"With --fec-device a tree that is not verified is tried to repair: the answer says whether that would do, and\n" +
+					"With --fec-device the error correction data of verified data is compared too: exit code 3, reason fec, when it is\n" +
+					"not what it should be. A tree that is not verified is tried to repair: the answer says whether that would do, and\n" +
 					"--repair OUT writes DATA with its bad blocks made good to a new file, which is checked against ROOT before it\n" +
 					"appears; then the exit code is 0. OUT holds DATA as it is when there is nothing to repair. HASH is never\n" +
 					"written: `format` makes it anew.\n" +

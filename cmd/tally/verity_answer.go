@@ -123,6 +123,9 @@ func (a *verityAnswer) printVerdict(b *strings.Builder) {
 		}
 		fmt.Fprintf(b, "File:            \t%q\n", path)
 	}
+	if a.FEC != nil && a.FEC.Matches != nil && !*a.FEC.Matches {
+		fmt.Fprintf(b, "FEC DIFFERS  reason: fec: %s\n", a.FEC.Detail)
+	}
 	if a.FEC == nil || a.FEC.Repairable == nil {
 		return
 	}

@@ -122,6 +122,7 @@ type fecAnswer struct {
 	Offset     int64    `json:"offset"`
 	Blocks     int64    `json:"blocks"`
 	Size       int64    `json:"size"`
+	Matches    *bool    `json:"matches,omitempty"`
 	Repairable *bool    `json:"repairable,omitempty"`
 	Detail     string   `json:"detail,omitempty"`
 	DataBlocks []uint64 `json:"data_blocks,omitempty"`

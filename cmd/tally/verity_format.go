@@ -41,6 +41,12 @@ func verityFormat(c *cli.Context, e *env) error {
 	if err := dataBlocks(data, &p); err != nil {
 		return err
 	}
+	if p.DataBlockSize > 4096 || p.HashBlockSize > 4096 {
+		e.logf("hint: the kernel activates no blocks larger than its pages, 4096 bytes on x86-64")
+	}
+	if p.Hash == verity.SHA1 {
+		e.logf("hint: SHA-1 does not authenticate data that someone else made")
+	}
 	a, err := formatTo(c, e, data, c.Args().Get(1), p, fec)
 	if err != nil {
 		return err

@@ -20,10 +20,32 @@ func (v *verityCheck) correct(ctx context.Context, e *env, a *verityAnswer, bad 
 		return v.repairTo(ctx, e, a)
 	}
 	if !bad {
-		return nil
+		return v.checkParity(ctx, e, a)
 	}
 	_, err := v.tryRepair(ctx, e, a, nil)
 	return err
+}
+
+// checkParity compares the error correction data of verified data with what it should be: nobody else
+// would notice, until it is needed.
+func (v *verityCheck) checkParity(ctx context.Context, e *env, a *verityAnswer) error {
+	fec, err := os.Open(v.fec.name)
+	if err != nil {
+		return err
+	}
+	defer fec.Close()
+	e.logf("checking error correction data")
+	err = verity.CheckFEC(ctx, v.data, v.hash, fec, v.p, v.fec.fec)
+	var fe *verity.FECError
+	if err != nil && !errors.As(err, &fe) {
+		return fmt.Errorf("%s: %w", v.fec.name, err)
+	}
+	matches := err == nil
+	a.FEC.Matches = &matches
+	if !matches {
+		a.FEC.Detail = err.Error()
+	}
+	return nil
 }
 
 // tryRepair fills in whether the bad blocks can be made good. Whatever else goes wrong is an error.

@@ -189,8 +189,14 @@ func (v *verityCheck) unsigned(e *env, signature *signatureAnswer, err error) er
 
 // print prints the answer and turns it into the exit code. Data that was repaired is verified.
 func (v *verityCheck) print(e *env, a *verityAnswer, found error) error {
-	if err := printVerity(e, v.hash.Name(), a); err != nil || *a.Verified {
+	if err := printVerity(e, v.hash.Name(), a); err != nil {
 		return err
+	}
+	switch {
+	case *a.Verified && a.FEC != nil && a.FEC.Matches != nil && !*a.FEC.Matches:
+		return verdict(exitDiffers, "fec", "%s: %s", v.fec.name, a.FEC.Detail)
+	case *a.Verified:
+		return nil
 	}
 	where := v.hash.Name()
 	if a.Area == verity.AreaData {
