@@ -108,7 +108,7 @@ func command(req *request, rep *report) error {
 	if err := renounce(req.Vary); err != nil {
 		return err
 	}
-	if err := supervise(s.Memory); err != nil {
+	if err := fixUname(); err != nil {
 		return err
 	}
 	if req.Vary {
@@ -116,11 +116,39 @@ func command(req *request, rep *report) error {
 			return err
 		}
 	}
-	pid, err := syscall.ForkExec(program, s.Command, &syscall.ProcAttr{Dir: "/" + s.Dir, Env: env, Files: []uintptr{null.Fd(), 1, 2}, Sys: &syscall.SysProcAttr{Setsid: true}})
+	attr := &syscall.ProcAttr{Dir: "/" + s.Dir, Env: env, Files: []uintptr{null.Fd(), 1, 2}, Sys: &syscall.SysProcAttr{Setsid: true, Ptrace: s.Memory > 0}}
+	pid, err := syscall.ForkExec(program, s.Command, attr)
 	if err != nil {
 		return fmt.Errorf("command %.80q: %w", s.Command[0], err)
 	}
+	if s.Memory > 0 {
+		if err := limitMemory(pid, uint64(s.Memory)); err != nil {
+			return fmt.Errorf("limit of memory: %w", err)
+		}
+	}
 	return wait(pid, rep)
+}
+
+// limitMemory sets the limit of a process that ptrace(2) holds before its first instruction, and lets it go.
+func limitMemory(pid int, size uint64) error {
+	var st unix.WaitStatus
+	for {
+		_, err := unix.Wait4(pid, &st, 0, nil)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		break
+	}
+	if !st.Stopped() {
+		return errors.New("the command did not wait for it")
+	}
+	if err := unix.Prlimit(pid, unix.RLIMIT_AS, &unix.Rlimit{Cur: size, Max: size}, nil); err != nil {
+		return err
+	}
+	return unix.PtraceDetach(pid)
 }
 
 // wait reaps what dies until the command has, kills the rest and reaps that.

@@ -30,8 +30,9 @@ func utsname() (u unix.Utsname) {
 const x32 = 0x40000000
 
 // filter is a seccomp program (seccomp(2), classic BPF over struct seccomp_data): uname(2) is answered by the
-// init, execve(2) held until it has set a limit, other system calls of 64-bit programs are the kernel's,
-// and 32-bit programs get ENOSYS.
+// init, other system calls of 64-bit programs by the kernel, and 32-bit programs get ENOSYS. What a child
+// calls between fork and exec must not be among those for the init: the Go runtime waits there with more than
+// one thread.
 func filter() []unix.SockFilter {
 	const (
 		load   = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
@@ -44,26 +45,19 @@ func filter() []unix.SockFilter {
 	)
 	return []unix.SockFilter{
 		{Code: load, K: arch},
-		{Code: equal, K: unix.AUDIT_ARCH_X86_64, Jf: 6},
+		{Code: equal, K: unix.AUDIT_ARCH_X86_64, Jf: 5},
 		{Code: load, K: nr},
-		{Code: bits, K: x32, Jt: 4},
-		{Code: equal, K: unix.SYS_UNAME, Jt: 1},
-		{Code: equal, K: unix.SYS_EXECVE, Jf: 1},
+		{Code: bits, K: x32, Jt: 3},
+		{Code: equal, K: unix.SYS_UNAME, Jf: 1},
 		{Code: ret, K: unix.SECCOMP_RET_USER_NOTIF},
 		{Code: ret, K: unix.SECCOMP_RET_ALLOW},
 		{Code: ret, K: noCall},
 	}
 }
 
-// A supervisor answers the system calls that the filter sends it.
-type supervisor struct {
-	fd     int
-	memory int64 // bytes of address space of each process; 0: no limit
-}
-
-// supervise puts the filter on this thread and all it starts, and answers in the background. The thread must
+// fixUname puts the filter on this thread and all it starts, and answers in the background. The thread must
 // have no_new_privs; answering takes the rights of the init's other threads.
-func supervise(memory int64) error {
+func fixUname() error {
 	if runtime.GOARCH != "amd64" {
 		return fmt.Errorf("a machine of type %s: want amd64, for which the packages are", runtime.GOARCH)
 	}
@@ -74,7 +68,7 @@ func supervise(memory int64) error {
 	if e != 0 {
 		return fmt.Errorf("seccomp: %w", e)
 	}
-	go supervisor{int(fd), memory}.run() // close-on-exec by seccomp(2)
+	go listener(fd).answer() // close-on-exec by seccomp(2)
 	return nil
 }
 
@@ -96,63 +90,41 @@ type (
 	}
 )
 
-// goOn is SECCOMP_USER_NOTIF_FLAG_CONTINUE: the kernel does the call.
-const goOn = 1
+// A listener is the descriptor on which the filter asks.
+type listener uintptr
 
-// run answers until no process is left that could ask.
-func (s supervisor) run() {
+// answer answers until no process is left that could ask.
+func (l listener) answer() {
 	for {
-		var n notification // the kernel wants it zero
-		if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(s.fd), unix.SECCOMP_IOCTL_NOTIF_RECV, uintptr(unsafe.Pointer(&n))); e != 0 {
-			if e == unix.EINTR || e == unix.ENOENT { // who asked was killed meanwhile
-				continue
-			}
+		ask := []unix.PollFd{{Fd: int32(l), Events: unix.POLLIN}}
+		if _, err := unix.Poll(ask, -1); err != nil && !errors.Is(err, unix.EINTR) || ask[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0 {
 			return
 		}
-		r := response{id: n.id}
-		if n.nr == unix.SYS_UNAME {
-			if err := s.tell(&n); err != nil {
-				r.errno = -int32(unix.EFAULT)
-			}
-		} else if err := s.limit(&n); err != nil {
-			r.errno = -int32(unix.ENOMEM)
-		} else {
-			r.flags = goOn
+		if ask[0].Revents&unix.POLLIN == 0 {
+			continue
 		}
-		unix.Syscall(unix.SYS_IOCTL, uintptr(s.fd), unix.SECCOMP_IOCTL_NOTIF_SEND, uintptr(unsafe.Pointer(&r)))
+		var n notification // the kernel wants it zero
+		if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(l), unix.SECCOMP_IOCTL_NOTIF_RECV, uintptr(unsafe.Pointer(&n))); e != 0 {
+			continue // who asked was killed meanwhile
+		}
+		r := response{id: n.id}
+		if err := l.tell(&n); err != nil {
+			r.errno = -int32(unix.EFAULT)
+		}
+		unix.Syscall(unix.SYS_IOCTL, uintptr(l), unix.SECCOMP_IOCTL_NOTIF_SEND, uintptr(unsafe.Pointer(&r)))
 	}
-}
-
-// valid says whether the process that asked still waits, so that its number is its own.
-func (s supervisor) valid(n *notification) error {
-	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(s.fd), unix.SECCOMP_IOCTL_NOTIF_ID_VALID, uintptr(unsafe.Pointer(&n.id))); e != 0 {
-		return e
-	}
-	return nil
-}
-
-// limit sets the limit of memory, which cannot be raised again. Between valid and prlimit only this process could
-// reap the one that asked.
-func (s supervisor) limit(n *notification) error {
-	if s.memory == 0 {
-		return nil
-	}
-	if err := s.valid(n); err != nil {
-		return err
-	}
-	l := unix.Rlimit{Cur: uint64(s.memory), Max: uint64(s.memory)}
-	return unix.Prlimit(int(n.pid), unix.RLIMIT_AS, &l, nil)
 }
 
 // tell writes the answer to uname where the caller wants it.
-func (s supervisor) tell(n *notification) error {
+func (l listener) tell(n *notification) error {
 	mem, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", n.pid), os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
 	defer mem.Close()
-	if err := s.valid(n); err != nil {
-		return err
+	// Only now is it sure that the file is the caller's, and not another's who got its number.
+	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(l), unix.SECCOMP_IOCTL_NOTIF_ID_VALID, uintptr(unsafe.Pointer(&n.id))); e != 0 {
+		return e
 	}
 	if n.args[0] > 1<<63-1 {
 		return errors.New("address of the kernel")
