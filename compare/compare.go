@@ -44,6 +44,8 @@ type comparer struct {
 	volume    bool                   // inside a model volume, which is measured through the root alone
 	models    bool                   // a model volume differs
 	parts     map[string]string      // measured parts that differ, and why
+	changed   map[string]string      // causes of inputs that differ, by "KIND NAME"
+	buffers   [2][]byte              // for small files
 	partOwner map[string]string      // inputs that kernel, stub and firmware come from
 }
 
@@ -51,7 +53,7 @@ func newComparer(ctx context.Context, a, b, kind string, opt Options) *comparer 
 	if opt.PerCause == 0 {
 		opt.PerCause = 20
 	}
-	return &comparer{ctx: ctx, opt: opt, explained: map[[2][32]byte]string{}, parts: map[string]string{}, partOwner: map[string]string{},
+	return &comparer{ctx: ctx, opt: opt, explained: map[[2][32]byte]string{}, parts: map[string]string{}, partOwner: map[string]string{}, changed: map[string]string{},
 		r: &Report{Schema: Schema, A: a, B: b, Kind: kind, Artifacts: []Artifact{}, Inputs: []Input{}, Causes: []Cause{}, Differences: []Difference{}, Registers: []Register{}, Notes: []string{}}}
 }
 
@@ -221,10 +223,21 @@ func (c *comparer) note(format string, args ...any) {
 // add records a difference. One that an input which changed owns has that as its cause.
 func (c *comparer) add(d Difference, field, a, b, cause string) {
 	d.Field, d.A, d.B, d.Cause = field, a, b, cause
-	if strings.Contains(d.Owner, " -> ") {
+	if in := c.changedInput(d.Owner); in != "" {
+		d.Cause = in
+	} else if strings.Contains(d.Owner, " -> ") {
 		d.Cause = d.Owner
 	}
 	c.record(d, "")
+}
+
+// changedInput is the cause that an owner is, when it is an input that differs: owners begin with kind and name.
+func (c *comparer) changedInput(owner string) string {
+	words := strings.SplitN(owner, " ", 3)
+	if len(words) < 2 {
+		return ""
+	}
+	return c.changed[words[0]+" "+words[1]]
 }
 
 // follows records a difference that is a consequence of another.
@@ -322,7 +335,8 @@ func (c *comparer) causes() {
 
 // owner names the input that a path comes from, on both sides when they do not agree.
 func (c *comparer) owner(base Difference, path string) string {
-	if base.Layer != LayerErofs && base.Layer != LayerTree || c.opt.Owner[0] == nil || c.opt.Owner[1] == nil {
+	root := base.Layer == LayerErofs && !c.volume || base.Layer == LayerTree && base.Where == ""
+	if !root || c.opt.Owner[0] == nil || c.opt.Owner[1] == nil {
 		return base.Owner
 	}
 	return change(c.opt.Owner[0](path), c.opt.Owner[1](path))

@@ -39,7 +39,10 @@ func (c *comparer) content(d Difference, a, b source) error {
 	if err != nil {
 		return err
 	}
-	if cause == "" || strings.HasPrefix(byteCause, "one byte") {
+	switch {
+	case cause != "" && strings.HasPrefix(byteCause, "one byte"):
+		cause += " (one byte)"
+	case cause == "":
 		if cause = byteCause; cause == "" {
 			if cause, err = c.binaryCause(a, b); err != nil {
 				return err

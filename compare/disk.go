@@ -39,10 +39,9 @@ func (c *comparer) disks(where string, a, b source) error {
 	if err != nil {
 		return unread("B", err)
 	}
-	volume := c.volume
-	c.volume = volume || !hasESP(x) && !hasESP(y) // no firmware boots from it, so none measures its table
+	defer func(volume bool) { c.volume = volume }(c.volume)
+	c.volume = c.volume || !hasESP(x) && !hasESP(y) // no firmware boots from it, so none measures its table
 	parts := c.tables(where, a, b, x, y)
-	c.volume = volume
 	moved := len(parts) != len(x.Partitions) || len(parts) != len(y.Partitions) || a.Size() != b.Size()
 	for i := range parts {
 		if err := c.partition(&parts[i], parts); err != nil {

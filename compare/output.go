@@ -313,6 +313,11 @@ func (c *comparer) inputs(a, b Output) {
 		x, y := c.r.Inputs[i], c.r.Inputs[j]
 		return x.Kind+"\x00"+x.Name < y.Kind+"\x00"+y.Name
 	})
+	for _, in := range c.r.Inputs {
+		if in.A != "" && in.B != "" {
+			c.changed[in.Kind+" "+in.Name] = inputCauses([]Input{in})[0]
+		}
+	}
 	p, q := usersOf(a.Files[lockName]), usersOf(b.Files[lockName])
 	for _, user := range unionKeys(p, q) {
 		c.partOwner[user] = change(p[user], q[user])

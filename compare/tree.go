@@ -1,7 +1,9 @@
 package compare
 
 import (
+	"bytes"
 	"fmt"
+	"path"
 	"slices"
 	"sort"
 	"strings"
@@ -127,9 +129,9 @@ func (c *comparer) onlyIn(base Difference, a, b *fileTree, isA bool) {
 	}
 }
 
-func parent(path string) string {
-	i := strings.LastIndexByte(path, '/')
-	return path[:max(i, 0)]
+func parent(p string) string {
+	i := strings.LastIndexByte(p, '/')
+	return p[:max(i, 0)]
 }
 
 func describe(n *node) string {
@@ -243,18 +245,34 @@ func (c *comparer) contents(d Difference, x, y *node) error {
 	if x.content == nil || y.content == nil {
 		return nil
 	}
-	same, err := equal(c.ctx, x.content, y.content)
-	if err != nil {
+	same, err := c.same(x.content, y.content)
+	switch {
+	case err != nil:
 		return fmt.Errorf("%s: %s: %w", d.Where, d.Path, err)
-	}
-	if same {
+	case same:
 		return nil
-	}
-	if d.Path == modelsFile && c.models {
+	case d.Path == modelsFile && c.models:
 		c.follows(d, "content", c.digestText(x.content), c.digestText(y.content), "root hashes of model volumes that differ")
+		return nil
+	case d.Layer == LayerTree && path.Base(d.Path) == lockName && c.differs(lockName):
+		c.follows(d, "content", c.digestText(x.content), c.digestText(y.content), "the lock differs")
 		return nil
 	}
 	return c.content(d, x.content, y.content)
+}
+
+// same is equal for the many small files of a tree, whose bytes it reads into buffers that stay.
+func (c *comparer) same(a, b source) (bool, error) {
+	const small = 256 << 10
+	if a.Size() != b.Size() || a.Size() > small {
+		return equal(c.ctx, a, b)
+	}
+	if c.buffers[0] == nil {
+		c.buffers = [2][]byte{make([]byte, small), make([]byte, small)}
+	}
+	x, y := c.buffers[0][:a.Size()], c.buffers[1][:a.Size()]
+	err := readBoth(c.ctx, a, b, x, y, 0)
+	return err == nil && bytes.Equal(x, y), err
 }
 
 // order compares the orders in which the common paths are stored.

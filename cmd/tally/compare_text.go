@@ -135,7 +135,7 @@ func printDifferences(e *env, p painter, r *compare.Report) {
 		} else {
 			e.printf("  %s%s\n", line, tail)
 		}
-		if d.Text == "" || d.Field == "text" || strings.HasPrefix(d.Cause, "one byte") {
+		if d.Text == "" || d.Field == "text" || strings.Contains(d.Cause, "one byte") {
 			printSides(e, p, orNone(d.A), orNone(d.B))
 		}
 		printText(e, p, d.Text)

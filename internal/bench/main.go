@@ -86,6 +86,7 @@ func run(ctx context.Context, tally, dir string, runs int) error {
 		{"verity", b.verity},
 		{"EROFS + verity", b.erofs},
 		{"build of 103 packages", b.build},
+		{"compare", b.compare},
 		{"measure snp", b.measure}, // on the kernel that build left
 		{"initrd", b.initrd},
 	} {
