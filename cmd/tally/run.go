@@ -20,7 +20,7 @@ import (
 )
 
 const runDescription = `Boots OUT/disk.raw (--boot uki: the firmware of OUT loads the UKI from the disk) or OUT's kernel, initrd and command line with
-that disk (--boot direct). The disk is opened read-only. The console goes to stderr. The guest reaches nothing
+that disk (--boot direct). Every OUT/models/NAME.raw is attached too. Disks are opened read-only. The console goes to stderr. The guest reaches nothing
 outside; --forward leads ports of 127.0.0.1 to it. There is no TEE here: this shows that an image boots, serves and
 refuses what it should, and keeps nothing secret from this machine.
 
@@ -166,6 +166,10 @@ func (b *bootRun) machine(c *cli.Context) (err error) {
 	if c.IsSet("disk") {
 		b.m.Disk = c.String("disk")
 	}
+	// What is attached proves nothing: init opens what the measured root names.
+	if b.m.Volumes, err = filepath.Glob(filepath.Join(globQuote(out), "models", "*.raw")); err != nil {
+		return err
+	}
 	for _, s := range c.StringSlice("forward") {
 		f, err := qemu.ParseForward(s)
 		if err != nil {
@@ -194,6 +198,11 @@ func (b *bootRun) machine(c *cli.Context) (err error) {
 	}
 	return b.accel(c, filepath.Join(out, "vmlinuz"))
 }
+
+// globQuote makes a path stand for itself in a pattern.
+func globQuote(s string) string { return globMeta.ReplaceAllString(s, `\\$0`) }
+
+var globMeta = regexp.MustCompile(`[*?\[\\]`)
 
 // firmware finds the file of the named firmware, or of the first, in OUT's manifest.
 func (b *bootRun) firmware(out, name string) error {

@@ -64,14 +64,18 @@ type Machine struct {
 	MemoryMB int // MiB, 128 to 65536
 	CPUs     int // 1 to 64
 
-	Firmware string // file for -bios; "" with Kernel: QEMU's own
-	Kernel   string // file; "" for a boot from the disk
-	Initrd   string // file
-	Cmdline  string // the words themselves
-	Disk     string // file, raw; "" for none
+	Firmware string   // file for -bios; "" with Kernel: QEMU's own
+	Kernel   string   // file; "" for a boot from the disk
+	Initrd   string   // file
+	Cmdline  string   // the words themselves
+	Disk     string   // file, raw; "" for none
+	Volumes  []string // further disks, files, raw, at most 16
 	Forwards []Forward
 	TPM      string // control socket of a software TPM; "" for none
 }
+
+// maxVolumes is how many disks beside the first are attached.
+const maxVolumes = 16
 
 // Args returns QEMU's command line without the program.
 func (m Machine) Args() ([]string, error) {
@@ -97,6 +101,10 @@ func (m Machine) Args() ([]string, error) {
 	}
 	if m.Disk != "" {
 		args = append(args, "-drive", "if=none,id=disk,format=raw,readonly=on,file="+escape(m.Disk), "-device", "virtio-blk-pci,drive=disk")
+	}
+	for i, file := range m.Volumes {
+		id := fmt.Sprintf("volume%d", i)
+		args = append(args, "-drive", "if=none,id="+id+",format=raw,readonly=on,file="+escape(file), "-device", "virtio-blk-pci,drive="+id)
 	}
 	if m.TPM != "" {
 		args = append(args, "-chardev", "socket,id=tpm,path="+escape(m.TPM), "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0")
@@ -127,7 +135,10 @@ func (m Machine) check() error {
 	case m.Kernel == "" && (m.Initrd != "" || m.Cmdline != ""):
 		return errors.New("initrd or command line without a kernel")
 	}
-	for _, file := range []string{m.Firmware, m.Kernel, m.Initrd, m.Disk} {
+	if len(m.Volumes) > maxVolumes {
+		return fmt.Errorf("%d volumes, want at most %d", len(m.Volumes), maxVolumes)
+	}
+	for _, file := range append([]string{m.Firmware, m.Kernel, m.Initrd, m.Disk}, m.Volumes...) {
 		if file == "" {
 			continue
 		}

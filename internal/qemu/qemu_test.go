@@ -139,6 +139,10 @@ func TestArgs(t *testing.T) {
 			t.Errorf("%s: %q in %q", flag, want, args)
 		}
 	}
+	m.Volumes = []string{m.Disk}
+	if args, err = m.Args(); err != nil || !slices.Contains(args, "if=none,id=volume0,format=raw,readonly=on,file="+strings.ReplaceAll(m.Disk, ",", ",,")) || !slices.Contains(args, "virtio-blk-pci,drive=volume0") {
+		t.Errorf("a volume: %q, %v", args, err)
+	}
 	if !slices.Contains(args, "-no-reboot") || slices.Contains(args, "-kernel") || slices.Contains(args, "-initrd") {
 		t.Errorf("args %q", args)
 	}
@@ -155,6 +159,8 @@ func TestMachinesThatCannotBe(t *testing.T) {
 		"without a kernel":     func(m *Machine) { m.Cmdline = "x" },
 		"no such file":         func(m *Machine) { m.Disk = "/nonexistent" },
 		"not a file":           func(m *Machine) { m.Disk = "/" },
+		"17 volumes, want":     func(m *Machine) { m.Volumes = make([]string, 17) },
+		"not a file\x00":       func(m *Machine) { m.Volumes = []string{"/"} },
 		"port 7 of this":       func(m *Machine) { m.Forwards = []Forward{{7, 1}, {7, 2}} },
 		"without a kernel\x00": func(m *Machine) { m.Initrd = m.Firmware },
 	} {
