@@ -56,6 +56,8 @@ func TestScript(t *testing.T) {
 			"dial":     dialCmd,
 			"serve":    serveCmd,
 			"mirror":   mirrorCmd,
+			"mkoci":    mkociCmd,
+			"registry": registryCmd,
 		},
 		Setup: func(env *testscript.Env) error {
 			repo, err := filepath.Abs("../..")
