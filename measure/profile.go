@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"tally/measure/snp"
+	"tally/measure/tdx"
 )
 
 // A Backing says what stands behind a profile's values, strongest first.
@@ -13,6 +14,7 @@ type Backing string
 // The kinds of backing.
 const (
 	HardwareReport Backing = "hardware report" // the value equals what signed or published hardware reported
+	RealBoot       Backing = "real boot"       // the value equals what the same firmware and kernel measured without the hardware
 	PeerTool       Backing = "peer tool"       // the value equals that of an independent program of the field
 	SourceReading  Backing = "source reading"  // the rule is read from source code, and nothing else was compared
 )
@@ -40,9 +42,26 @@ type Profile struct {
 // ID is the profile's name and version, as reference values carry it.
 func (p Profile) ID() string { return fmt.Sprintf("%s/%d", p.Name, p.Version) }
 
-// Profiles is the table of all profiles, in a fixed order.
+// Profiles is the table of all profiles, in a fixed order. A TDX guest's value takes two of them, one of the
+// host and one of its firmware.
 func Profiles() []Profile {
-	var all []Profile
+	all := snpProfiles()
+	for _, h := range tdx.Hosts() {
+		all = append(all, tdxProfile("host-"+h.Name, Backing(h.Backing), h.Source))
+	}
+	for _, f := range tdx.Firmwares() {
+		all = append(all, tdxProfile("firmware-"+f.Name, Backing(f.Backing), f.Source))
+	}
+	return append(all, Profile{Name: "vtpm-uki", Version: 1, TEE: "vtpm", Registers: vtpmRegisters(), Covers: []Part{PartKernel, PartInitrd, PartCmdline, PartRoot}, Backing: RealBoot,
+		Source: "boots of OVMF with a software TPM, event by event; systemd-measure for PCR 11"})
+}
+
+// tdxProfile is one half of a TDX guest's rules.
+func tdxProfile(name string, b Backing, source string) Profile {
+	return Profile{Name: "tdx-" + name, Version: 1, TEE: "tdx", Registers: []string{"mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"}, Covers: allParts(), Backing: b, Source: source}
+}
+
+func snpProfiles() (all []Profile) {
 	for _, v := range snp.VMMs() {
 		f := Profile{Name: firmwareProfile(v), Version: 1, TEE: "snp", Registers: []string{snp.Register}, Covers: []Part{PartFirmware}, Mark: FirmwareOnly, Backing: backing(v, false), Source: v.Source()}
 		if v.TakesKernel() {
@@ -56,9 +75,7 @@ func Profiles() []Profile {
 		Profile{Name: "snp-qemu-svsm", Version: 1, TEE: "snp", Registers: []string{snp.Register}, Covers: []Part{PartFirmware}, Mark: FirmwareOnly, Backing: PeerTool,
 			Source: "sev-snp-measure, whose suite has digests read on a machine with COCONUT-SVSM"},
 		Profile{Name: "snp-qemu-igvm", Version: 1, TEE: "snp", Registers: []string{snp.Register}, Covers: []Part{PartFirmware}, Mark: FirmwareOnly, Backing: SourceReading,
-			Source: "COCONUT's igvmmeasure and Microsoft's igvm, read; no file with a report was at hand"},
-		Profile{Name: "vtpm-uki", Version: 1, TEE: "vtpm", Registers: vtpmRegisters(), Covers: []Part{PartKernel, PartInitrd, PartCmdline, PartRoot}, Backing: PeerTool,
-			Source: "systemd-measure for PCR 11; real boots of OVMF with a software TPM, event by event"})
+			Source: "COCONUT's igvmmeasure and Microsoft's igvm, read; no file with a report was at hand"})
 }
 
 func allParts() []Part {

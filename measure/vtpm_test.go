@@ -191,7 +191,7 @@ func TestProfiles(t *testing.T) {
 			t.Errorf("%+v", p)
 		}
 		seen[p.Name] = true
-		if !slices.Contains([]Backing{HardwareReport, PeerTool, SourceReading}, p.Backing) {
+		if !slices.Contains([]Backing{HardwareReport, RealBoot, PeerTool, SourceReading}, p.Backing) {
 			t.Errorf("%s: backing %q", p.Name, p.Backing)
 		}
 		if only := slices.Equal(p.Covers, []Part{PartFirmware}); only != (p.Mark == FirmwareOnly) {

@@ -17,22 +17,27 @@ import (
 func matchCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name:      "match",
-		Usage:     "search for the inputs that would give a hardware's launch digest",
-		ArgsUsage: "REPORT",
-		Description: "REPORT is an SEV-SNP attestation report (1184 bytes) or a launch digest in 96 hex digits. Its signature is not checked.\n" +
-			"The search goes over 1 to 512 vCPUs, every known CPU type and the report's own CPU, the feature masks in use and every\n" +
+		Usage:     "search for the inputs that would give a hardware's measurements",
+		ArgsUsage: "REPORT|QUOTE",
+		Description: "REPORT is an SEV-SNP attestation report (1184 bytes) or a launch digest in 96 hex digits; QUOTE a TDX quote. Signatures are not\n" +
+			"checked. For SNP the search goes over 1 to 512 vCPUs, every known CPU type and the report's own CPU, the feature masks in use and every\n" +
 			"monitor, with the files as given and with each left out. An option given several times names several candidates, such as the\n" +
 			"firmware of two releases; every combination is tried, 64 at most. Exit 0: found, one line each. Exit 3, reason measurement: none\n" +
 			"of these inputs gives the digest, so the firmware, kernel, initrd or command line are others.\n\n" +
+			"The registers of a TDX quote are explained one by one, under every rule set that tally measure tdx knows: which hosts and\n" +
+			"firmwares give this MRTD, RTMR0 (with --memory and --acpi-tables), RTMR1 and RTMR2, or that none does.\n\n" +
 			"Example: tally match report.bin --values OUT/reference-values.json\n\n" +
 			"--json prints tally.match/v1: digest, tried (how many digests were compared), found (vmm, vcpus, vcpu_signature, vcpu_types,\n" +
-			"guest_features, inputs, firmware), reason when nothing was found.",
+			"guest_features, inputs, firmware), reason when nothing was found; for a quote: tried, inputs, registers (register, digest,\n" +
+			"state explained|unexplained|not-computed, label, hosts, firmwares, hint), reason.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "values", Usage: "take the inputs from the reference values in `FILE`"},
 			&cli.StringSliceFlag{Name: "ovmf", Usage: "firmware `FILE` (several times: each is tried)"},
 			&cli.StringSliceFlag{Name: "kernel", Usage: "kernel `FILE` (several times: each is tried)"},
 			&cli.StringSliceFlag{Name: "initrd", Usage: "initrd `FILE` (several times: each is tried)"},
 			&cli.StringSliceFlag{Name: "append", Usage: "kernel command line `TEXT` (several times: each is tried)"},
+			&cli.StringSliceFlag{Name: "memory", Usage: "of a TDX guest, memory `SIZE` as QEMU's -m (several times: each is tried)"},
+			&cli.StringFlag{Name: "acpi-tables", Usage: "of a TDX guest, ACPI tables `FILE`, as tally measure tdx takes them"},
 		},
 		Action: func(c *cli.Context) error { return match(c, e) },
 	}
@@ -54,8 +59,18 @@ type matchAnswer struct {
 }
 
 func match(c *cli.Context, e *env) error {
-	if err := wantArgs(c, "REPORT"); err != nil {
+	if err := wantArgs(c, "REPORT|QUOTE"); err != nil {
 		return err
+	}
+	data, err := readEvidence(c.Args().First())
+	if err != nil {
+		return err
+	}
+	if isQuote(data) {
+		return matchQuote(c, e, data)
+	}
+	if c.IsSet("memory") || c.IsSet("acpi-tables") {
+		return usagef("--memory and --acpi-tables go with a TDX quote")
 	}
 	want, cpu, err := readReport(c.Args().First())
 	if err != nil {

@@ -51,6 +51,7 @@ func TestScript(t *testing.T) {
 			"mkacpi":   mkacpiCmd,
 			"mkccel":   mkccelCmd,
 			"digest":   digestCmd,
+			"mkquote":  mkquoteCmd,
 			"mktcg":    mktcgCmd,
 			"ports":    portsCmd,
 			"dial":     dialCmd,

@@ -6,6 +6,7 @@ require (
 	github.com/canonical/go-efilib v1.6.0
 	github.com/google/gce-tcb-verifier v0.3.1
 	github.com/google/go-sev-guest v0.13.0
+	github.com/google/go-tdx-guest v0.3.1
 	github.com/ulikunitz/xz v0.5.15
 	github.com/virtee/sev-snp-measure-go v0.0.0-20260408174629-fd0cc4c95d62
 	tally v0.0.0
