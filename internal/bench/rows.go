@@ -80,8 +80,7 @@ func debRoots(lock string) (n int, err error) {
 	return n, nil
 }
 
-// measure computes launch digests of the Debian kernel with a 30 MB initrd beside the floor: hashing the
-// same files.
+// measure computes launch digests of the Debian kernel with a 30 MB initrd beside the floor.
 func (b *bench) measure() error {
 	kernel := "out/vmlinuz" // of build
 	if _, err := os.Stat(b.path(kernel)); err != nil {
@@ -91,22 +90,7 @@ func (b *bench) measure() error {
 		return err
 	}
 	const firmware = "out/firmware/amdsev.fd"
-	common := []string{b.tally, "measure", "snp", "--vcpu-type", "EPYC-v4", "--ovmf", firmware, "--kernel", kernel, "--initrd", "initrd", "--append", "quiet"}
-	ms, err := b.race(4*b.runs, cmd(append(common, "--vcpus", "1")...), cmd(append(common, "--vcpus", "512")...), cmd("sha256sum", kernel, "initrd", firmware))
-	if err != nil {
-		return err
-	}
-	limit := target{wall: 40 * time.Millisecond, rss: 20 << 10}
-	b.beside("measure snp, Debian kernel, 30 MB initrd, 1 vCPU", ms[0], ms[2], "sha256sum", limit)
-	b.beside("measure snp, the same, 512 vCPUs", ms[1], ms[2], "sha256sum", limit)
-	// Kernel and firmware on one core, the initrd on the other: the floor hashes the same bytes one after the other.
-	ms, err = b.race(4*b.runs, cmd(b.tally, "measure", "tdx", "--profile", "qemu-10.2/edk2-202608", "--ovmf", firmware, "--kernel", kernel, "--initrd", "initrd", "--append", "quiet"),
-		cmd("sha384sum", kernel, "initrd", firmware))
-	if err != nil {
-		return err
-	}
-	b.beside("measure tdx, Debian kernel, 30 MB initrd", ms[0], ms[1], "sha384sum", target{wall: 60 * time.Millisecond, rss: 40 << 10})
-	return nil
+	return errors.Join(b.measureFloor(kernel, "initrd", firmware), b.measureTDX(kernel, "initrd", firmware))
 }
 
 // initrd reports the size of the initrd that build made: the same init and modules as examples/minimal.
