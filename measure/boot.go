@@ -1,6 +1,7 @@
 package measure
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -39,6 +40,42 @@ func (im *image) boot(ctx context.Context, a *Artifacts) (io.Closer, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// starts opens what a platform starts, of which not the hash alone is measured; done closes it.
+func (im *image) starts(ctx context.Context, a *Artifacts, p Platform) (done func(), err error) {
+	if p.TEE == "vtpm" || p.TEE == "tdx" && p.Boot == bootUKI {
+		disk, err := im.boot(ctx, a)
+		if err != nil {
+			return nil, err
+		}
+		return func() { disk.Close() }, nil
+	}
+	if p.TEE != "tdx" {
+		return func() {}, nil
+	}
+	if a.Kernel, err = im.whole("kernel"); err != nil {
+		return nil, err
+	}
+	initrd, err := im.whole("initrd")
+	if err != nil {
+		return nil, err
+	}
+	a.InitrdFile = io.NewSectionReader(bytes.NewReader(initrd), 0, int64(len(initrd)))
+	return func() {}, nil
+}
+
+// whole reads the artefact with a role, checked against the manifest.
+func (im *image) whole(role string) ([]byte, error) {
+	name, err := im.roleName(role)
+	if err != nil {
+		return nil, err
+	}
+	data, err := readCapped(im.fsys, name, maxUKI)
+	if err != nil {
+		return nil, err
+	}
+	return data, im.checkDigest(name, sha256.Sum256(data))
 }
 
 // checkDisk reads the whole disk once: the manifest's digest covers the partition table by covering all.

@@ -13,6 +13,11 @@ type Artifacts struct {
 	Static                    // kernel, initrd, command line and the firmware measured so far
 	UKI           []byte      // nil: none is measured
 	Disk          io.ReaderAt // the disk image with its GPT; nil: none is measured
+
+	// Of tdx, which measures more of a file than its hash.
+	FirmwareBytes []byte // of the platform's firmware
+	Kernel        []byte
+	InitrdFile    *io.SectionReader
 }
 
 // Compute returns the reference values that a machine of the profile's platform reports for a, one for each
@@ -23,10 +28,12 @@ func Compute(a *Artifacts, p Profile) (*ReferenceValues, error) {
 	switch p.TEE {
 	case "snp":
 		rv.Values, err = a.Static.snp(p)
+	case "tdx":
+		rv.Values, err = a.tdx(p)
 	case "vtpm":
 		rv.Values, err = a.vtpm(p)
 	default:
-		return nil, fmt.Errorf("profile %q: tee %.20q: want snp or vtpm", p.Name, p.TEE)
+		return nil, fmt.Errorf("profile %q: tee %.20q: want snp, tdx or vtpm", p.Name, p.TEE)
 	}
 	if err != nil {
 		return nil, err

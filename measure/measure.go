@@ -19,6 +19,7 @@ import (
 	"strings"
 
 	"tally/measure/snp"
+	"tally/measure/tdx"
 )
 
 // Limits on what is read whole, in bytes.
@@ -89,15 +90,16 @@ func (im *image) platform(ctx context.Context, a *Artifacts, p Platform) (*Refer
 	if err != nil {
 		return nil, fmt.Errorf("platform %q: %w", p.Name, err)
 	}
-	if p.TEE == "vtpm" {
-		disk, err := im.boot(ctx, a)
-		if err != nil {
+	if p.TEE != "vtpm" {
+		if a.FirmwareBytes, err = im.firmware(ctx, &a.Static, p.Firmware, p.TEE); err != nil {
 			return nil, err
 		}
-		defer disk.Close()
-	} else if err := im.firmware(ctx, &a.Static, p.Firmware); err != nil {
+	}
+	done, err := im.starts(ctx, a, p)
+	if err != nil {
 		return nil, err
 	}
+	defer done()
 	rv, err := Compute(a, profile)
 	if err != nil {
 		return nil, fmt.Errorf("platform %q: %w", p.Name, err)
@@ -226,37 +228,49 @@ func (im *image) checkDigest(name string, got [32]byte) error {
 	return fmt.Errorf("manifest.json: no artefact %q", name)
 }
 
-// firmware measures the firmware called name, once.
-func (im *image) firmware(ctx context.Context, s *Static, name string) error {
-	if s.firmware(name) != nil {
-		return nil
-	}
+// firmware measures the firmware called name for a TEE, once, and returns its bytes.
+func (im *image) firmware(ctx context.Context, s *Static, name, tee string) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return nil, err
 	}
 	for _, f := range im.m.Firmware {
 		if f.Name != name {
 			continue
 		}
 		if !fs.ValidPath(f.File) {
-			return fmt.Errorf("manifest.json: firmware file %.128q: want a clean relative path", f.File)
+			return nil, fmt.Errorf("manifest.json: firmware file %.128q: want a clean relative path", f.File)
 		}
 		data, err := readCapped(im.fsys, f.File, maxFirmware)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		sum := sha256.Sum256(data)
 		if err := im.checkDigest(f.File, sum); err != nil {
-			return err
+			return nil, err
 		}
-		fw, err := snp.ReadFirmware(bytes.NewReader(data), int64(len(data)))
-		if err != nil {
-			return fmt.Errorf("%s: %w", f.File, err)
+		if err := s.measureFirmware(Firmware{Name: name, SHA256: sum}, data, tee); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.File, err)
 		}
-		s.Firmware = append(s.Firmware, Firmware{Name: name, SHA256: sum, SNP: fw})
-		return nil
+		return data, nil
 	}
-	return fmt.Errorf("firmware %q is not in the image: its manifest lists %s", name, im.firmwareNames())
+	return nil, fmt.Errorf("firmware %q is not in the image: its manifest lists %s", name, im.firmwareNames())
+}
+
+// measureFirmware adds what a TEE takes from a firmware, if it is not there.
+func (s *Static) measureFirmware(f Firmware, data []byte, tee string) (err error) {
+	at := s.firmware(f.Name)
+	if at == nil {
+		at = &f
+	}
+	if tee == "snp" && at.SNP == nil {
+		at.SNP, err = snp.ReadFirmware(bytes.NewReader(data), int64(len(data)))
+	} else if tee == "tdx" && at.TDX == nil {
+		at.TDX, err = tdx.ReadFirmware(data)
+	}
+	if at == &f && err == nil {
+		s.Firmware = append(s.Firmware, f)
+	}
+	return err
 }
 
 func (im *image) firmwareNames() string {

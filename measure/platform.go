@@ -6,18 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 
 	"tally/measure/pcr"
 	"tally/measure/snp"
+	"tally/measure/tdx"
 )
 
 // A Platform is a kind of machine to measure for. The zero Platform is an error. Which fields there are
 // depends on TEE, and so does the JSON form.
 type Platform struct {
 	Name string `json:"name"`
-	TEE  string `json:"tee"` // snp or vtpm
+	TEE  string `json:"tee"` // snp, tdx or vtpm
 
 	// Of snp.
 	VMM           snp.VMM `json:"vmm"`                 // see snp.VMMs
@@ -31,6 +30,13 @@ type Platform struct {
 	Bank       pcr.Bank           `json:"bank"`
 	SecureBoot pcr.SecureBootForm `json:"secure-boot"`      // how the firmware writes Secure Boot off
 	Phases     []string           `json:"phases,omitempty"` // of the boot, see pcr.Input
+
+	// Of tdx, with Firmware above.
+	Rules    string       `json:"profile"`             // HOST/FIRMWARE or gce/SHAPE/SEEN, see tdx.ParseProfile
+	Boot     string       `json:"boot"`                // direct or uki
+	DiskSlot string       `json:"disk-slot,omitempty"` // PCI SLOT.FUNCTION of the virtio-blk device that a UKI is started from
+	Shapes   []TDXShape   `json:"shapes"`              // each is one shape
+	Events   []tdx.Digest `json:"rtmr3,omitempty"`     // what the application extends RTMR3 with
 }
 
 // MarshalJSON writes the fields of p's TEE, in the order above.
@@ -43,6 +49,18 @@ func (p Platform) MarshalJSON() ([]byte, error) {
 			SecureBoot pcr.SecureBootForm `json:"secure-boot"`
 			Phases     []string           `json:"phases,omitempty"`
 		}{p.Name, p.TEE, p.Bank, p.SecureBoot, p.Phases})
+	}
+	if p.TEE == "tdx" {
+		return json.Marshal(struct {
+			Name     string       `json:"name"`
+			TEE      string       `json:"tee"`
+			Rules    string       `json:"profile"`
+			Firmware string       `json:"firmware"`
+			Boot     string       `json:"boot"`
+			DiskSlot string       `json:"disk-slot,omitempty"`
+			Shapes   []TDXShape   `json:"shapes"`
+			Events   []tdx.Digest `json:"rtmr3,omitempty"`
+		}{p.Name, p.TEE, p.Rules, p.Firmware, p.Boot, p.DiskSlot, p.Shapes, p.Events})
 	}
 	return json.Marshal(struct {
 		Name          string  `json:"name"`
@@ -107,6 +125,7 @@ func ParsePlatforms(data []byte) ([]Platform, error) {
 var keys = map[string]struct{ all, wanted []string }{
 	"snp":  {[]string{"name", "tee", "vmm", "firmware", "kernel-hashes", "vcpu-type", "vcpus", "guest-features"}, []string{"kernel-hashes", "guest-features"}},
 	"vtpm": {[]string{"name", "tee", "bank", "secure-boot", "phases"}, []string{"bank", "secure-boot"}},
+	"tdx":  {[]string{"name", "tee", "profile", "firmware", "boot", "disk-slot", "shapes", "rtmr3"}, []string{"profile", "boot", "shapes"}},
 }
 
 // checkKeys refuses keys that are unknown, also those that differ from a known one in case alone, and
@@ -120,17 +139,13 @@ func checkKeys(p map[string]json.RawMessage) error {
 	}
 	k, ok := keys[tee]
 	if !ok {
-		return fmt.Errorf("tee %.40q: want \"snp\" or \"vtpm\"", tee)
+		return fmt.Errorf("tee %.40q: want \"snp\", \"tdx\" or \"vtpm\"", tee)
 	}
-	for _, key := range slices.Sorted(maps.Keys(p)) {
-		if !slices.Contains(k.all, key) {
-			return fmt.Errorf("unknown key %.40q", key)
-		}
+	if err := onlyKeys(p, k.all, k.wanted); err != nil {
+		return err
 	}
-	for _, key := range k.wanted {
-		if _, ok := p[key]; !ok {
-			return fmt.Errorf("%s: missing", key)
-		}
+	if tee == "tdx" {
+		return checkTDXKeys(p)
 	}
 	return nil
 }
@@ -141,10 +156,12 @@ func (p *Platform) check() error {
 		return errors.New("name: missing")
 	case p.TEE == "snp":
 		return p.checkSNP()
+	case p.TEE == "tdx":
+		return p.checkTDX()
 	case p.TEE == "vtpm":
 		return p.checkVTPM()
 	}
-	return fmt.Errorf("tee %.40q: want \"snp\" or \"vtpm\"", p.TEE)
+	return fmt.Errorf("tee %.40q: want \"snp\", \"tdx\" or \"vtpm\"", p.TEE)
 }
 
 // checkVTPM wants a bank that TPMs have and a known form of Secure Boot off.

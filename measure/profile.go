@@ -71,6 +71,7 @@ func snpProfiles() (all []Profile) {
 		}
 		all = append(all, f)
 	}
+	all = append(all, tdxProfiles()...)
 	return append(all,
 		Profile{Name: "snp-qemu-svsm", Version: 1, TEE: "snp", Registers: []string{snp.Register}, Covers: []Part{PartFirmware}, Mark: FirmwareOnly, Backing: PeerTool,
 			Source: "sev-snp-measure, whose suite has digests read on a machine with COCONUT-SVSM"},
@@ -112,6 +113,8 @@ func (p Platform) Profile() (Profile, error) {
 		name = directProfile(p.VMM)
 	case p.TEE == "snp":
 		name = firmwareProfile(p.VMM)
+	case p.TEE == "tdx":
+		name = p.tdxProfile()
 	}
 	all := Profiles()
 	i := slices.IndexFunc(all, func(q Profile) bool { return q.Name == name })

@@ -12,6 +12,7 @@ import (
 
 	"tally/measure/eventlog"
 	"tally/measure/snp"
+	"tally/measure/tdx"
 )
 
 // Schema names the format of reference-values.json (SPEC.md).
@@ -62,7 +63,8 @@ type Static struct {
 type Firmware struct {
 	Name   string        `json:"name"`
 	SHA256 Hash          `json:"sha256"`
-	SNP    *snp.Firmware `json:"snp"`
+	SNP    *snp.Firmware `json:"snp,omitempty"` // when a platform of snp uses it
+	TDX    *tdx.Measured `json:"tdx,omitempty"` // when a platform of tdx does
 }
 
 // A Part is something that a reference value covers. A client wants all five proven together.
@@ -157,7 +159,10 @@ func (s *Static) recompute(p Platform, values []Value) error {
 	if err != nil {
 		return err
 	}
-	if p.TEE == "vtpm" {
+	switch p.TEE {
+	case "tdx":
+		return s.recomputeTDX(profile, values)
+	case "vtpm":
 		return s.recomputeVTPM(profile, values)
 	}
 	again, err := s.snp(profile)
@@ -175,6 +180,9 @@ func (s *Static) recompute(p Platform, values []Value) error {
 // shapes returns the platform that the first of values are shapes or registers of, and how many there are.
 func shapes(values []Value) (Platform, int) {
 	first := values[0].Platform
+	if first.TEE == "tdx" {
+		return tdxShapes(values)
+	}
 	if first.TEE != "snp" {
 		n := 1
 		for n < len(values) && reflect.DeepEqual(values[n].Platform, first) {
@@ -203,7 +211,7 @@ func (s *Static) check() error {
 	}
 	seen := map[string]bool{}
 	for _, f := range s.Firmware {
-		if f.SNP == nil || seen[f.Name] {
+		if f.SNP == nil && f.TDX == nil || seen[f.Name] {
 			return fmt.Errorf("firmware %.40q: twice, or without its measurement", f.Name)
 		}
 		seen[f.Name] = true
@@ -264,7 +272,9 @@ func (v Value) String() string {
 		parts[i] = string(c)
 	}
 	shape := strings.Trim(fmt.Sprint(v.Platform.VCPUs), "[]") + " vcpus"
-	if v.Platform.TEE == "vtpm" {
+	if v.Platform.TEE == "tdx" && len(v.Platform.Shapes) == 1 {
+		shape = fmt.Sprintf("%d vcpus %d MiB %s", v.Platform.Shapes[0].VCPUs, v.Platform.Shapes[0].Memory, v.Register)
+	} else if v.Platform.TEE == "vtpm" {
 		shape = fmt.Sprintf("%s %s", v.Register, v.Platform.Bank)
 	}
 	return fmt.Sprintf("%s %s %s (covers %s)", v.Platform.Name, shape, v.Digest, strings.Join(parts, ", "))

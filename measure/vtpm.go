@@ -63,6 +63,9 @@ func withRoot(e eventlog.Event) eventlog.Event {
 // replay sets a value's digest and coverage from its events.
 func (v *Value) replay() error {
 	a := v.Platform.Bank.Algorithm()
+	if v.Platform.TEE == "tdx" {
+		a = eventlog.SHA384
+	}
 	if a.New() == nil {
 		return fmt.Errorf("bank %.20q: unknown", v.Platform.Bank)
 	}

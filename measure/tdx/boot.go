@@ -111,7 +111,8 @@ func (b *boot) hashInitrd(r *io.SectionReader) error {
 		return nil
 	}
 	h := sha512.New384()
-	if _, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{r}, make([]byte, 256<<10)); err != nil {
+	whole := io.NewSectionReader(r, 0, r.Size()) // from its start, wherever r was read to
+	if _, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{whole}, make([]byte, 256<<10)); err != nil {
 		return fmt.Errorf("initrd: %w", err)
 	}
 	b.initrd = h.Sum(nil)

@@ -14,11 +14,12 @@ import (
 // An Input is what the registers of a trust domain are computed from. What is not given leaves out the
 // registers that need it; the zero Input is an error.
 type Input struct {
-	Firmware []byte // whole
-	Memory   uint64 // bytes, a multiple of 1 MiB; 0: not given
-	VCPUs    int    // what the ACPI tables must enable; 0: any
-	ACPI     []byte // QEMU's fw_cfg file etc/acpi/tables; nil: not given
-	SMBIOS   []byte // the SMBIOS table in the guest's memory; nil: not given
+	Firmware []byte  // whole
+	Memory   uint64  // bytes, a multiple of 1 MiB; 0: not given
+	VCPUs    int     // what the ACPI tables must enable; 0: any
+	ACPI     []byte  // QEMU's fw_cfg file etc/acpi/tables; nil: not given
+	SMBIOS   []byte  // the SMBIOS table in the guest's memory; nil: not given
+	Tables   *Tables // in place of VCPUs, ACPI and SMBIOS: their digests
 
 	Kernel  []byte            // handed over by the VMM, with Initrd and Cmdline
 	Initrd  *io.SectionReader // nil: none
@@ -99,6 +100,8 @@ func (in Input) check(p Profile) error {
 		return errors.New("initrd or command line without a kernel")
 	case in.Disk != nil && in.UKI == nil:
 		return errors.New("disk without a UKI")
+	case in.Tables != nil && (in.ACPI != nil || in.SMBIOS != nil || in.VCPUs != 0):
+		return errors.New("ACPI tables and their digests: want one of them")
 	case in.BootDevice != nil && in.Disk == nil:
 		return errors.New("boot device without a disk")
 	case p.GCE != nil && (in.Kernel != nil || in.UKI != nil && in.Disk == nil):
@@ -171,7 +174,7 @@ func (c *collector) edk2(in Input, sections []fw.TDSection, b *boot) error {
 	}
 	var plat *platform
 	var err error
-	if in.Memory != 0 && in.ACPI != nil {
+	if in.Memory != 0 && (in.ACPI != nil || in.Tables != nil) {
 		if plat, err = readPlatform(in, sections, stub); err != nil {
 			return err
 		}

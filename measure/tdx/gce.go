@@ -60,6 +60,23 @@ func gceShape(name string) (*GCEShape, error) {
 	return nil, fmt.Errorf("profile: gce shape %.40q: want one of %v", name, gceShapes())
 }
 
+// narrow is the shape in the one generation seen in a month.
+func (g *GCEShape) narrow(when string) (*GCEShape, error) {
+	one := *g
+	one.Seen = nil
+	var months []string
+	for _, s := range g.Seen {
+		months = append(months, s.When)
+		if s.When == when {
+			one.Seen = []gceSeen{s}
+		}
+	}
+	if one.Seen == nil {
+		return nil, fmt.Errorf("profile: gce/%s seen %.20q: want one of %v", g.Name, when, months)
+	}
+	return &one, nil
+}
+
 // known is an event whose digest was seen and is not computed.
 func known(what, digest string) eventlog.Event {
 	b, err := hex.DecodeString(digest)

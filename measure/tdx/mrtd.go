@@ -20,6 +20,15 @@ func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 // MarshalText returns 96 lower-case hex digits.
 func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
+// UnmarshalText wants 96 lower-case hex digits.
+func (d *Digest) UnmarshalText(b []byte) error {
+	p, err := ParseDigest(string(b))
+	if err == nil {
+		*d = p
+	}
+	return err
+}
+
 // ParseDigest reads 96 lower-case hex digits.
 func ParseDigest(s string) (d Digest, err error) {
 	b, err := hex.DecodeString(s)

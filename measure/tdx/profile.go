@@ -105,10 +105,15 @@ type Profile struct {
 	GCE       *GCEShape  `json:"gce,omitempty"` // Google's hypervisor in one machine shape: no Hosts then
 }
 
-// ParseProfile reads HOST/FIRMWARE, HOST, FIRMWARE, gce/SHAPE, or "" for all hosts and firmwares of edk2's.
+// ParseProfile reads HOST/FIRMWARE, HOST, FIRMWARE, gce/SHAPE, gce/SHAPE/SEEN, or "" for all hosts and firmwares
+// of edk2's.
 func ParseProfile(s string) (Profile, error) {
-	if shape, ok := strings.CutPrefix(s, "gce/"); ok {
+	if rest, ok := strings.CutPrefix(s, "gce/"); ok {
+		shape, seen, narrow := strings.Cut(rest, "/")
 		g, err := gceShape(shape)
+		if err == nil && narrow {
+			g, err = g.narrow(seen)
+		}
 		return Profile{GCE: g}, err
 	}
 	hosts, firmwares := Hosts(), Firmwares()

@@ -2,6 +2,7 @@ package tdx
 
 import (
 	"bytes"
+	"crypto/sha512"
 	"fmt"
 
 	"tally/measure/eventlog"
@@ -13,7 +14,7 @@ type platform struct {
 	hob    []byte
 	cfv    []byte
 	store  *store
-	acpi   *ACPI
+	tables Tables
 	smbios []byte // as the firmware installs it; nil: not given
 	direct bool   // the VMM hands over the kernel
 	disk   *PCIAddress
@@ -33,13 +34,41 @@ func readPlatform(in Input, sections []fw.TDSection, stub int) (*platform, error
 	if p.hob, err = tdHOB(sections, in.Memory); err != nil {
 		return nil, err
 	}
-	if p.acpi, err = ReadACPI(in.ACPI); err != nil {
-		return nil, err
+	if in.Tables != nil {
+		p.tables = *in.Tables
+		return p, nil
 	}
-	if in.VCPUs != 0 && in.VCPUs != p.acpi.VCPUs {
-		return nil, fmt.Errorf("ACPI tables: MADT with %d processors, want %d", p.acpi.VCPUs, in.VCPUs)
+	p.tables, err = readTables(in)
+	return p, err
+}
+
+// Tables are the digests of what a VMM hands the firmware about the machine.
+type Tables struct {
+	ACPI   Digest  `json:"tables"`           // etc/acpi/tables
+	Loader Digest  `json:"loader"`           // etc/table-loader
+	RSDP   Digest  `json:"rsdp"`             // etc/acpi/rsdp
+	SMBIOS *Digest `json:"smbios,omitempty"` // of the SMBIOS table as edk2 measures it; nil: not given
+}
+
+// readTables computes the digests from the bytes.
+func readTables(in Input) (t Tables, err error) {
+	a, err := ReadACPI(in.ACPI)
+	if err != nil {
+		return t, err
 	}
-	return p, nil
+	if in.VCPUs != 0 && in.VCPUs != a.VCPUs {
+		return t, fmt.Errorf("ACPI tables: MADT with %d processors, want %d", a.VCPUs, in.VCPUs)
+	}
+	t = Tables{ACPI: sha512.Sum384(a.Tables), Loader: sha512.Sum384(a.Loader), RSDP: sha512.Sum384(a.RSDP)}
+	if in.SMBIOS != nil {
+		b, err := measuredSMBIOS(in.SMBIOS)
+		if err != nil {
+			return t, err
+		}
+		d := Digest(sha512.Sum384(b))
+		t.SMBIOS = &d
+	}
+	return t, nil
 }
 
 // configuration returns the bytes of the configuration firmware volume.
@@ -79,19 +108,15 @@ func (p *platform) rtmr0(f Firmware, m bootMode, authority *eventlog.Event) ([]e
 		}
 	}
 	events = append(events, p.store.policy(m)...)
-	events = append(events, event("ACPI table-loader", p.acpi.Loader), event("ACPI rsdp", p.acpi.RSDP), event("ACPI tables", p.acpi.Tables))
+	events = append(events, p.tables.ACPIEvents()...)
 	if p.direct && authority != nil {
 		events = append(events, *authority)
 	}
 	if f.Release >= 202505 {
-		if p.smbios == nil {
+		if p.tables.SMBIOS == nil {
 			return nil, errLacks("the SMBIOS table, which edk2 from 202505 on measures")
 		}
-		table, err := measuredSMBIOS(p.smbios)
-		if err != nil {
-			return nil, err
-		}
-		events = append(events, event("SMBIOS tables", table))
+		events = append(events, eventlog.Event{What: "SMBIOS tables", Digest: p.tables.SMBIOS[:]})
 	}
 	events = append(events, bootVariables(f.options(p.disk))...)
 	if f.Release < 202411 {
@@ -101,6 +126,11 @@ func (p *platform) rtmr0(f Firmware, m bootMode, authority *eventlog.Event) ([]e
 		events = append(events, *authority)
 	}
 	return p.stubEvents(events)
+}
+
+// ACPIEvents are the events of the ACPI files, in edk2's order.
+func (t *Tables) ACPIEvents() []eventlog.Event {
+	return []eventlog.Event{{What: "ACPI table-loader", Digest: t.Loader[:]}, {What: "ACPI rsdp", Digest: t.RSDP[:]}, {What: "ACPI tables", Digest: t.ACPI[:]}}
 }
 
 // linuxROM is what QEMU writes into fw_cfg's bootorder for -kernel: the option ROM that would boot it

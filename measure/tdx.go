@@ -1,0 +1,320 @@
+package measure
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+
+	"tally/measure/eventlog"
+	"tally/measure/tdx"
+)
+
+// A TDXShape is one machine: what RTMR0 depends on beside the firmware.
+type TDXShape struct {
+	VCPUs  int         `json:"vcpus"`
+	Memory uint64      `json:"memory"`         // MiB
+	ACPI   *tdx.Tables `json:"acpi,omitempty"` // digests, as tally measure acpi capture records them; absent on gce
+}
+
+// The ways in which a trust domain starts an image.
+const (
+	bootDirect = "direct" // the VMM hands over kernel, initrd and command line
+	bootUKI    = "uki"    // the firmware starts the UKI from the disk
+)
+
+// tdxRegisters are the registers of a trust domain, in the order of its values.
+var tdxRegisters = []string{"mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"}
+
+// tdxProfiles are the rows of the table of profiles.
+func tdxProfiles() []Profile {
+	row := func(name string, backing Backing, source string) Profile {
+		return Profile{Name: name, Version: 1, TEE: "tdx", Registers: tdxRegisters, Covers: allParts(), Backing: backing, Source: source}
+	}
+	return []Profile{
+		row("tdx-qemu-direct", HardwareReport, "a TDX quote of dstack (RTMR1, RTMR2), two published guests (RTMR0); edk2 from 202505 on: real boots without TDX"),
+		row("tdx-qemu-uki", SourceReading, "its events one by one: real boots without TDX, by the log of a software TPM"),
+		row("tdx-gce-uki", PeerTool, "flashbots/dstack-mr-gcp, whose digests of machine types are from guests' logs"),
+	}
+}
+
+// tdxProfile names the profile of a platform.
+func (p Platform) tdxProfile() string {
+	if r, err := tdx.ParseProfile(p.Rules); err == nil && r.GCE != nil {
+		return "tdx-gce-uki"
+	}
+	return "tdx-qemu-" + p.Boot
+}
+
+// checkTDXKeys holds the keys of each shape to the known ones, spelled as they are.
+func checkTDXKeys(p map[string]json.RawMessage) error {
+	var shapes []map[string]json.RawMessage
+	if err := json.Unmarshal(p["shapes"], &shapes); err != nil {
+		return fmt.Errorf("shapes: %w", err)
+	}
+	for i, s := range shapes {
+		if err := onlyKeys(s, []string{"vcpus", "memory", "acpi"}, []string{"vcpus", "memory"}); err != nil {
+			return fmt.Errorf("shapes: %d: %w", i, err)
+		}
+		if s["acpi"] == nil {
+			continue
+		}
+		var tables map[string]json.RawMessage
+		if err := json.Unmarshal(s["acpi"], &tables); err != nil {
+			return fmt.Errorf("shapes: %d: acpi: %w", i, err)
+		}
+		if err := onlyKeys(tables, []string{"tables", "loader", "rsdp", "smbios"}, []string{"tables", "loader", "rsdp"}); err != nil {
+			return fmt.Errorf("shapes: %d: acpi: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// onlyKeys wants the keys of m to be known and those that are wanted to be there.
+func onlyKeys(m map[string]json.RawMessage, known, wanted []string) error {
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		if !slices.Contains(known, key) {
+			return fmt.Errorf("unknown key %.40q", key)
+		}
+	}
+	for _, key := range wanted {
+		if _, ok := m[key]; !ok {
+			return fmt.Errorf("%s: missing", key)
+		}
+	}
+	return nil
+}
+
+// checkTDX wants rules that leave nothing open, and shapes that fit them.
+func (p *Platform) checkTDX() error {
+	rules, err := p.tdxRules()
+	switch {
+	case err != nil:
+		return err
+	case p.Firmware == "":
+		return errors.New("firmware: missing")
+	case p.Boot != bootDirect && p.Boot != bootUKI || rules.GCE != nil && p.Boot != bootUKI:
+		return fmt.Errorf("boot %.20q: want %q or %q, on gce %q", p.Boot, bootDirect, bootUKI, bootUKI)
+	case len(p.Shapes) == 0 || len(p.Shapes) > maxShapes || rules.GCE != nil && len(p.Shapes) != 1:
+		return fmt.Errorf("shapes: %d, want 1 to %d, on gce 1", len(p.Shapes), maxShapes)
+	case len(p.Events) > maxShapes:
+		return fmt.Errorf("rtmr3: %d events, want at most %d", len(p.Events), maxShapes)
+	}
+	if _, err := p.diskSlot(); err != nil {
+		return err
+	}
+	for i, s := range p.Shapes {
+		if s.VCPUs < 1 || s.VCPUs > 4096 || s.Memory == 0 || s.Memory > 1<<26 || (s.ACPI == nil) != (rules.GCE != nil) {
+			return fmt.Errorf("shapes: %d: vcpus %d, memory %d MiB: want both, and acpi unless on gce", i, s.VCPUs, s.Memory)
+		}
+		if slices.ContainsFunc(p.Shapes[:i], func(o TDXShape) bool { return reflect.DeepEqual(o, s) }) {
+			return fmt.Errorf("shapes: %d: twice", i)
+		}
+	}
+	return nil
+}
+
+// tdxRules reads the platform's rules: one host and one firmware, or one generation of a gce shape.
+func (p *Platform) tdxRules() (tdx.Profile, error) {
+	r, err := tdx.ParseProfile(p.Rules)
+	if err != nil {
+		return r, err
+	}
+	if r.GCE == nil && (len(r.Hosts) != 1 || len(r.Firmwares) != 1) || r.GCE != nil && len(r.GCE.Seen) != 1 {
+		return r, fmt.Errorf("profile %.80q: want HOST/FIRMWARE or gce/SHAPE/SEEN: one set of rules", p.Rules)
+	}
+	return r, nil
+}
+
+// diskSlot reads where the boot disk is; nil when the image is not started from it.
+func (p *Platform) diskSlot() (*tdx.PCIAddress, error) {
+	gce := p.tdxProfile() == "tdx-gce-uki"
+	if wanted := p.Boot == bootUKI && !gce; wanted != (p.DiskSlot != "") {
+		return nil, fmt.Errorf("disk-slot %.20q: want it with boot %q, but not on gce", p.DiskSlot, bootUKI)
+	}
+	if p.DiskSlot == "" {
+		return nil, nil
+	}
+	a, err := tdx.ParsePCIAddress(p.DiskSlot)
+	return &a, err
+}
+
+// tdx computes the registers of each shape of a trust domain.
+func (a *Artifacts) tdx(p Profile) ([]Value, error) {
+	rules, err := p.Platform.tdxRules()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := rootHash(a.Cmdline); err != nil {
+		return nil, err
+	}
+	in := tdx.Input{Firmware: a.FirmwareBytes, Events: p.Platform.Events}
+	if in.BootDevice, err = p.Platform.diskSlot(); err != nil {
+		return nil, err
+	}
+	if p.Platform.Boot == bootDirect {
+		in.Kernel, in.Initrd, in.Cmdline = a.Kernel, a.InitrdFile, a.Cmdline
+	} else {
+		in.UKI, in.Disk = a.UKI, a.Disk
+	}
+	var values []Value
+	for _, s := range p.Platform.Shapes {
+		in.Memory, in.Tables = s.Memory<<20, s.ACPI
+		one, err := a.tdxShape(p, in, rules)
+		if err != nil {
+			return nil, fmt.Errorf("%d vcpus, %d MiB: %w", s.VCPUs, s.Memory, err)
+		}
+		for i := range one {
+			one[i].Platform.Shapes = []TDXShape{s}
+		}
+		values = append(values, one...)
+	}
+	return values, nil
+}
+
+// tdxShape computes the registers of one shape; each must be decided.
+func (a *Artifacts) tdxShape(p Profile, in tdx.Input, rules tdx.Profile) ([]Value, error) {
+	r, err := tdx.Compute(in, rules)
+	if err != nil {
+		return nil, err
+	}
+	if len(r.Lacks) > 0 {
+		return nil, fmt.Errorf("%s needs %s", r.Lacks[0].Register, r.Lacks[0].Needs)
+	}
+	var values []Value
+	for _, name := range p.Registers {
+		v := Value{Platform: p.Platform, Profile: p.ID(), Register: name, Covers: []Part{}}
+		for _, x := range r.Registers {
+			if x.Register != name {
+				continue
+			}
+			if x.Label != "" {
+				return nil, fmt.Errorf("%s: the rules leave it open: %s", name, x.Label)
+			}
+			v.Digest, v.Covers = x.Digest[:], x.Covers
+			for _, e := range x.Events {
+				v.Events = append(v.Events, tdxRoot(e, p.Platform.Boot))
+			}
+		}
+		if name == "mrtd" {
+			v.Events = nil // pages, not events
+		} else if err := v.replay(); err != nil {
+			return nil, err
+		}
+		values = append(values, v)
+	}
+	return values, nil
+}
+
+// tdxRoot adds the root file system to the event that fixes it: the UKI, or the command line of a kernel
+// whose initrd stands beside it in RTMR2.
+func tdxRoot(e eventlog.Event, boot string) eventlog.Event {
+	if e = withRoot(e); boot == bootDirect && slices.Contains(e.Covers, PartCmdline) {
+		e.Covers = append(slices.Clone(e.Covers), PartRoot)
+	}
+	return e
+}
+
+// recomputeTDX holds the values of one platform to their own events, and those to the static part and to the
+// shape.
+func (s *Static) recomputeTDX(p Profile, values []Value) error {
+	f := s.firmware(p.Platform.Firmware)
+	if f == nil || f.TDX == nil {
+		return fmt.Errorf("firmware %.40q: not measured", p.Platform.Firmware)
+	}
+	rules, err := p.Platform.tdxRules()
+	if err != nil {
+		return err
+	}
+	if len(values) != len(p.Platform.Shapes)*len(p.Registers) {
+		return fmt.Errorf("%d values, want %d registers of %d shapes", len(values), len(p.Registers), len(p.Platform.Shapes))
+	}
+	for i, v := range values {
+		again := v
+		again.Register, again.Profile, again.Mark = p.Registers[i%len(p.Registers)], p.ID(), p.Mark
+		again.Platform.Shapes = p.Platform.Shapes[i/len(p.Registers):][:1]
+		if again.Register == "mrtd" {
+			d := f.TDX.MRTD(mrtdPass(rules))
+			again.Digest, again.Covers, again.Events = d[:], []Part{PartFirmware}, nil
+		} else if err := again.replay(); err != nil {
+			return err
+		}
+		if !reflect.DeepEqual(v, again) {
+			return &MismatchError{v, again}
+		}
+		if err := s.checkTDXEvents(v, f.TDX, rules); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func mrtdPass(rules tdx.Profile) tdx.Pass {
+	if rules.GCE != nil {
+		return tdx.SinglePass
+	}
+	return rules.Hosts[0].Passes[0]
+}
+
+// checkTDXEvents holds the events that follow from static part and shape to them.
+func (s *Static) checkTDXEvents(v Value, f *tdx.Measured, rules tdx.Profile) error {
+	want := map[string]eventlog.Digest{}
+	shape := v.Platform.Shapes[0]
+	switch v.Register {
+	case "rtmr0":
+		want["configuration firmware volume"] = f.CFV[:]
+		if rules.GCE != nil {
+			break
+		}
+		hob, err := f.HandOff(shape.Memory << 20)
+		if err != nil {
+			return err
+		}
+		want["TD HOB"] = hob[:]
+		for _, e := range shape.ACPI.ACPIEvents() {
+			want[e.What] = e.Digest
+		}
+	case "rtmr2":
+		release := 0
+		if v.Platform.Boot == bootDirect {
+			release = rules.Firmwares[0].Release
+		}
+		d := tdx.LoadOptions(release, s.Cmdline)
+		want["load options"] = d[:]
+	case "rtmr3":
+		if len(v.Events) != len(v.Platform.Events) {
+			return fmt.Errorf("rtmr3: %d events, the platform declares %d", len(v.Events), len(v.Platform.Events))
+		}
+		for i, d := range v.Platform.Events {
+			want[v.Events[i].What] = slices.Clone(d[:])
+		}
+	}
+	for what, digest := range want {
+		i := slices.IndexFunc(v.Events, func(e eventlog.Event) bool { return e.What == what })
+		if i < 0 || v.Events[i].Digest.String() != digest.String() {
+			return fmt.Errorf("%s: no event %q has the digest that follows from the inputs, %s", v.Register, what, digest)
+		}
+	}
+	return nil
+}
+
+// tdxShapes returns the platform that the first of values are registers of shapes of, and how many there are.
+func tdxShapes(values []Value) (Platform, int) {
+	first := values[0].Platform
+	p, n := first, 0
+	p.Shapes = nil
+	for _, v := range values {
+		same := v.Platform
+		same.Shapes = first.Shapes
+		if len(v.Platform.Shapes) != 1 || !reflect.DeepEqual(same, first) {
+			break
+		}
+		if n%len(tdxRegisters) == 0 {
+			p.Shapes = append(p.Shapes, v.Platform.Shapes[0])
+		}
+		n++
+	}
+	return p, n
+}
