@@ -34,8 +34,8 @@ func measureACPICaptureCommand(e *env) *cli.Command {
 			"are from: QEMU's version and SHA-256, the arguments, the digests. The arguments are those of the guest that shape the machine (-machine, -cpu, -smp,\n" +
 			"-m, -object of memory, -global, -device), without accelerator, protection, firmware and console. The tables depend on QEMU's release: give the\n" +
 			"one that runs the guest; --qemu-sha256 pins it. Prints `NAME VALUE`, one a line.\n\n" +
-			"--json prints the record, tally.acpi-capture/v1: qemu (version, sha256), args, phys_bits, window (whether a device has a 64-bit BAR), vcpus, tables,\n" +
-			"loader and rsdp (size, sha384).\n\n" +
+			"--json prints the record, tally.acpi-capture/v1: qemu (version, sha256), args, phys_bits, window (whether a device has a 64-bit BAR), vcpus, size\n" +
+			"of the tables, acpi (SHA-384 of tables, loader, rsdp: what a platform of tee tdx wants).\n\n" +
 			"Example: tally measure acpi capture -o tables.bin -- -machine q35 -smp 4 -m 2048M -device virtio-scsi-pci",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "o", Usage: "write the tables to `FILE`"},
@@ -55,18 +55,9 @@ type acpiRecord struct {
 	PhysBits int            `json:"phys_bits"`
 	Window   bool           `json:"window"`
 	VCPUs    int            `json:"vcpus"`
-	Tables   acpiFile       `json:"tables"`
-	Loader   acpiFile       `json:"loader"`
-	RSDP     acpiFile       `json:"rsdp"`
+	Size     int            `json:"size"` // of the tables, in bytes
+	ACPI     tdx.Tables     `json:"acpi"` // as a platform of tdx names them
 }
-
-// An acpiFile is a file of fw_cfg, by what is measured of it.
-type acpiFile struct {
-	Size   int        `json:"size"`
-	SHA384 tdx.Digest `json:"sha384"`
-}
-
-func newACPIFile(b []byte) acpiFile { return acpiFile{len(b), sha512.Sum384(b)} }
 
 func measureACPICapture(c *cli.Context, e *env) error {
 	if err := refuseEmpty(c, "o", "qemu", "qemu-sha256"); err != nil {
@@ -99,7 +90,8 @@ func measureACPICapture(c *cli.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	r := &acpiRecord{"tally.acpi-capture/v1", program, slices.Clone(args), c.Int("phys-bits"), a.Window, 0, newACPIFile(a.Tables), newACPIFile(a.Loader), newACPIFile(a.RSDP)}
+	r := &acpiRecord{Schema: "tally.acpi-capture/v1", QEMU: program, Args: slices.Clone(args), PhysBits: c.Int("phys-bits"), Window: a.Window, Size: len(a.Tables)}
+	r.ACPI = tdx.Tables{ACPI: sha512.Sum384(a.Tables), Loader: sha512.Sum384(a.Loader), RSDP: sha512.Sum384(a.RSDP)}
 	if err := r.derive(a); err != nil {
 		return err
 	}
@@ -137,6 +129,6 @@ func (r *acpiRecord) write(c *cli.Context, e *env, tables []byte) error {
 	if e.json {
 		return e.printJSON(r)
 	}
-	e.printf("qemu %s\nqemu-sha256 %s\nvcpus %d\ntables %s\n", r.QEMU.Version, r.QEMU.SHA256, r.VCPUs, r.Tables.SHA384)
+	e.printf("qemu %s\nqemu-sha256 %s\nvcpus %d\ntables %s\n", r.QEMU.Version, r.QEMU.SHA256, r.VCPUs, r.ACPI.ACPI)
 	return nil
 }
