@@ -168,8 +168,9 @@ func describe(e *tree.Entry, links int) string {
 		types[e.Kind]|e.Mode, e.UID, e.GID, links, e.MTime, device, size, content, xattrs)
 }
 
-// verityDisk writes a disk with tr as its root, and returns its path and the command line for it.
-func verityDisk(t *testing.T, tr *tree.Tree) (raw, cmdline string) {
+// verityDisk writes a disk with tr as its root, and returns its path and the command line for it. What is
+// to stand behind the hash tree, in the same partition, comes along.
+func verityDisk(t *testing.T, tr *tree.Tree, behind ...byte) (raw, cmdline string) {
 	t.Helper()
 	m, err := erofs.Plan(tr, erofs.Options{Epoch: 1767225600})
 	if err != nil {
@@ -180,7 +181,7 @@ func verityDisk(t *testing.T, tr *tree.Tree) (raw, cmdline string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := disk.Plan(disk.Spec{Name: "walk", RootSize: m.Size(), HashSize: hashSize, ESPPayload: 1})
+	l, err := disk.Plan(disk.Spec{Name: "walk", RootSize: m.Size(), HashSize: hashSize + int64(len(behind)), ESPPayload: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,6 +196,9 @@ func verityDisk(t *testing.T, tr *tree.Tree) (raw, cmdline string) {
 		t.Fatal(err)
 	}
 	if _, err := m.WriteTo(t.Context(), io.MultiWriter(io.NewOffsetWriter(f, l.Root.Offset), w)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt(behind, l.Hash.Offset+hashSize); err != nil {
 		t.Fatal(err)
 	}
 	root, err := w.Close()
