@@ -286,3 +286,25 @@ func FuzzVerify(f *testing.F) {
 		}
 	})
 }
+
+// TestVectors checks signatures that openssl made, also where it is not installed, and long after their
+// certificates have expired.
+func TestVectors(t *testing.T) {
+	file := func(name string) []byte {
+		b, err := os.ReadFile(filepath.Join("testdata/vectors/openssl", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	root := parseRoot(t, string(file("root-hash")))
+	for _, name := range []string{"rsa", "ec"} {
+		certs, err := ParseCertificates(file(name + ".pem"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Verify(file(name+".p7s"), root, certs); err != nil || got != certs[0] {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
