@@ -1,7 +1,11 @@
 package scripts
 
 import (
+	"context"
+	"strings"
 	"testing"
+
+	"tally/mkimage/tree"
 )
 
 // TestPAM: the expected lines are what Debian 13's pam-auth-update writes for its own profile "unix", whose
@@ -41,10 +45,22 @@ func TestPAM(t *testing.T) {
 func FuzzParsers(f *testing.F) {
 	f.Add("u! a 1:2 \"b c\" / /bin/sh")
 	f.Add("Name: x\n\t[success=end\tpam_unix.so")
+	f.Add("L+ /etc/mtab - - - - ../proc/self/mounts\nd /etc/x 0700 root root")
 	f.Add("[Install]\nWantedBy=a\n=")
 	f.Fuzz(func(t *testing.T, s string) {
 		if u, err := parseSysuser(s); err == nil && u.kind != "" && u.name == "" {
 			t.Errorf("a user without a name: %q", s)
+		}
+		tr := tree.New()
+		if err := tr.Add(tree.NewFile("usr/lib/tmpfiles.d/x.conf", 0o644, []byte(s), "fuzz")); err != nil {
+			t.Fatal(err)
+		}
+		if err := tmpfiles(&work{ctx: context.Background(), t: tr, source: "fuzz"}); err == nil {
+			for _, e := range tr.Entries() {
+				if !strings.HasPrefix(e.Path+"/", "usr/") && !strings.HasPrefix(e.Path+"/", "etc/") && e.Path != "" {
+					t.Errorf("%q is outside /etc", e.Path)
+				}
+			}
 		}
 		_, _ = pamFields(s)
 		installFields(s)
