@@ -18,11 +18,20 @@ const maxWhole = 1 << 30
 // maxDifferences bounds the memory of a comparison; what is beyond is counted.
 const maxDifferences = 500_000
 
+// A Tree is one of the trees of an image.
+type Tree string
+
+// The trees whose paths have owners.
+const (
+	Root   Tree = "root" // the root file system, or a directory tree
+	Initrd Tree = "initrd"
+)
+
 // Options say how to compare. The zero Options are fine.
 type Options struct {
-	// Owner names the input that a path of the root file system (or of a tree) comes from, on side A and on side
-	// B, e.g. "package libc6 2.41-12"; "" for unknown. Either may be nil. Paths begin with "/".
-	Owner [2]func(path string) string
+	// Owner names the input that a path of a tree comes from, on side A and on side B, e.g. "package libc6 2.41-12":
+	// kind and name, as in the manifest, come first. "" is unknown; either may be nil. Paths begin with "/".
+	Owner [2]func(tree Tree, path string) string
 	// PerCause is how many differences of one kind and cause are listed in full; 0 means 20, less than 0 all.
 	PerCause int
 	// Ignore names fields of directory trees that do not count: mtime, owner, mode. Images ignore nothing.
@@ -335,11 +344,18 @@ func (c *comparer) causes() {
 
 // owner names the input that a path comes from, on both sides when they do not agree.
 func (c *comparer) owner(base Difference, path string) string {
-	root := base.Layer == LayerErofs && !c.volume || base.Layer == LayerTree && base.Where == ""
-	if !root || c.opt.Owner[0] == nil || c.opt.Owner[1] == nil {
+	tree := Root
+	switch {
+	case base.Layer == LayerCPIO:
+		tree = Initrd
+	case base.Layer == LayerErofs && !c.volume, base.Layer == LayerTree && base.Where == "":
+	default:
 		return base.Owner
 	}
-	return change(c.opt.Owner[0](path), c.opt.Owner[1](path))
+	if c.opt.Owner[0] == nil || c.opt.Owner[1] == nil {
+		return base.Owner
+	}
+	return change(c.opt.Owner[0](tree, path), c.opt.Owner[1](tree, path))
 }
 
 // change is "package x 1 -> 2" for "package x 1" and "package x 2", and both texts in full for others.

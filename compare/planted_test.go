@@ -82,21 +82,43 @@ func TestOwnerNamesThePackage(t *testing.T) {
 		in.List[0].Version = "1.1-1"
 		rewrite(t, in.Root, "usr/lib/libx.so.1", content(9100, 9))
 	})
-	owner := func(version string) func(string) string {
-		return func(path string) string {
-			if strings.HasPrefix(path, "/usr/lib/") {
+	owner := func(version string) func(compare.Tree, string) string {
+		return func(tree compare.Tree, path string) string {
+			if tree == compare.Root && strings.HasPrefix(path, "/usr/lib/") {
 				return "package libx1 " + version
 			}
 			return ""
 		}
 	}
-	r := paths(t, a, b, compare.Options{Owner: [2]func(string) string{owner("1.0-1"), owner("1.1-1")}})
+	r := paths(t, a, b, compare.Options{Owner: [2]func(compare.Tree, string) string{owner("1.0-1"), owner("1.1-1")}})
 	if len(r.Causes) != 1 || r.Causes[0].Cause != "package libx1 1.0-1 -> 1.1-1" || r.Causes[0].Count < 2 {
 		t.Errorf("causes:\n%s", causes(r))
 	}
 	i := slices.IndexFunc(r.Differences, func(d compare.Difference) bool { return d.Path == "/usr/lib/libx.so.1" && d.Field == "content" })
 	if i < 0 || r.Differences[i].Owner != "package libx1 1.0-1 -> 1.1-1" {
 		t.Errorf("%+v", r.Differences)
+	}
+}
+
+// TestOwnersInTheInitrd: a changed init program is the cause of what differs in the initrd.
+func TestOwnersInTheInitrd(t *testing.T) {
+	list := func(in *mkimage.Inputs, text string) {
+		in.List = append(in.List, mkimage.Input{Kind: "go", Name: "./cmd/init", Version: "go1.26.8", SHA256: sha256.Sum256([]byte(text)), Verified: "hash"})
+	}
+	a := build(t, func(in *mkimage.Inputs) { list(in, "one") })
+	b := build(t, func(in *mkimage.Inputs) {
+		list(in, "two")
+		in.Init = content(5000, 9)
+	})
+	owner := func(tree compare.Tree, path string) string {
+		if tree == compare.Initrd && path == "/init" {
+			return "go ./cmd/init go1.26.8"
+		}
+		return ""
+	}
+	r := paths(t, a, b, compare.Options{Owner: [2]func(compare.Tree, string) string{owner, owner}})
+	if len(r.Causes) != 1 || r.Causes[0].Cause != "go ./cmd/init: other contents" || r.Causes[0].Count != 2 {
+		t.Errorf("causes:\n%s", causes(r))
 	}
 }
 

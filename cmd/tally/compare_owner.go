@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"tally/compare"
 	"tally/mkimage/lock"
 	"tally/mkimage/source"
 )
@@ -15,29 +16,43 @@ import (
 // maxSourceFile is the largest spec or lock read for owners, in bytes.
 const maxSourceFile = lock.MaxLock
 
-// owners returns who owns a path of the root file system on either side, "" when that is not known. A disk has its
-// spec and its lock beside it. They are read when the first path is asked for: equal images need none.
-func owners(c *cli.Context, e *env, a, b string) (both [2]func(string) string) {
+// owners returns who owns a path of an image on either side, "" when that is not known. A disk has its spec and its
+// lock beside it.
+func owners(c *cli.Context, e *env, a, b string) (both [2]func(compare.Tree, string) string) {
 	for i, p := range []string{a, b} {
-		var once sync.Once
-		of := func(string) string { return "" }
-		both[i] = func(path string) string {
-			once.Do(func() {
-				store, err := openStore(c)
-				if err != nil {
-					return
-				}
-				switch o, err := readOwners(p, store); {
-				case err == nil:
-					of = o.Of
-				case !errors.Is(err, os.ErrNotExist):
-					e.logf("%s: owners of files are not known: %v", p, err)
-				}
-			})
-			return of(path)
-		}
+		both[i] = lazyOwner(e, p, func() (*source.Owners, error) {
+			store, err := openStore(c)
+			if err != nil {
+				return nil, err
+			}
+			return readOwners(p, store)
+		})
 	}
 	return both
+}
+
+// lazyOwner loads when the first path is asked for: equal images need no owners.
+func lazyOwner(e *env, name string, load func() (*source.Owners, error)) func(compare.Tree, string) string {
+	var once sync.Once
+	var o *source.Owners
+	return func(tree compare.Tree, path string) string {
+		once.Do(func() {
+			var err error
+			if o, err = load(); err != nil {
+				o = nil
+				if !errors.Is(err, os.ErrNotExist) {
+					e.logf("%s: owners of files are not known: %v", name, err)
+				}
+			}
+		})
+		switch {
+		case o == nil:
+			return ""
+		case tree == compare.Initrd:
+			return o.OfInitrd(path)
+		}
+		return o.Of(path)
+	}
 }
 
 func readOwners(p string, store *lock.Store) (*source.Owners, error) {

@@ -84,7 +84,11 @@ func runRebuild(c *cli.Context, e *env) error {
 	}
 	if !r.Reproduced {
 		r.Inputs = t.inputDiffs(out)
-		if err := t.explain(c.Context, r, out); err != nil {
+		store, err := openStore(c)
+		if err != nil {
+			return err
+		}
+		if err := t.explain(c.Context, e, r, out, store); err != nil {
 			return err
 		}
 	}
@@ -134,7 +138,7 @@ func rebuildTarget(c *cli.Context, e *env) (*target, error) {
 	return t, nil
 }
 
-// outTarget takes an output directory at its word: its manifest says what its files were.
+// outTarget takes the files of an output directory as they are, and those that are gone as its manifest has them.
 func outTarget(ctx context.Context, dir string) (*target, error) {
 	data, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
 	if err != nil {
@@ -147,8 +151,16 @@ func outTarget(ctx context.Context, dir string) (*target, error) {
 	t := &target{spec: release.Digest(m.Spec.SHA256), lock: release.Digest(m.Lock.SHA256), sources: release.Digest(m.Sources.SHA256)}
 	files := map[release.Digest]string{}
 	for _, a := range m.Artifacts {
-		t.subjects = append(t.subjects, rebuild.Subject{Name: a.Name, SHA256: a.SHA256.String()})
-		files[release.Digest(a.SHA256)] = filepath.Join(dir, filepath.FromSlash(a.Name))
+		name := filepath.Join(dir, filepath.FromSlash(a.Name))
+		d, _, err := sign.HashFile(ctx, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			d, err = release.Digest(a.SHA256), nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		t.subjects = append(t.subjects, rebuild.Subject{Name: a.Name, SHA256: d.String()})
+		files[d] = name
 	}
 	for _, name := range []string{release.Manifest, release.ReferenceValues} {
 		d, _, err := sign.HashFile(ctx, filepath.Join(dir, name))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"path/filepath"
@@ -8,15 +9,33 @@ import (
 
 	"tally/compare"
 	"tally/mkimage"
+	"tally/mkimage/lock"
+	"tally/mkimage/source"
 	"tally/release"
 	"tally/release/rebuild"
 )
 
 // explain says why a rebuild in out differs: by the released files that are at hand, and by what the statement
-// carries.
-func (t *target) explain(ctx context.Context, r *rebuild.Report, out string) error {
+// carries. store knows the files of packages.
+func (t *target) explain(ctx context.Context, e *env, r *rebuild.Report, out string, store *lock.Store) error {
 	r.Stated = t.stated(out)
-	return rebuild.Explain(ctx, r, out, t.find, compare.Options{})
+	opt := compare.Options{Owner: [2]func(compare.Tree, string) string{
+		lazyOwner(e, "released", func() (*source.Owners, error) { return t.owners(ctx, store) }),
+		lazyOwner(e, "rebuilt", func() (*source.Owners, error) { return readOwners(out, store) }),
+	}}
+	return rebuild.Explain(ctx, r, out, t.find, opt)
+}
+
+// owners reads the release's own spec, lock and sources.
+func (t *target) owners(ctx context.Context, store *lock.Store) (*source.Owners, error) {
+	var raw [3][]byte
+	for i, d := range []release.Digest{t.spec, t.lock, t.sources} {
+		var err error
+		if raw[i], err = t.get(ctx, "owners", d); err != nil {
+			return nil, err
+		}
+	}
+	return source.NewOwners(raw[0], raw[1], bytes.NewReader(raw[2]), store)
 }
 
 // find returns the path of a released file.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"tally/mkimage"
+	"tally/mkimage/lock"
 	"tally/release/rebuild"
 	rt "tally/release/releasetest"
 	"tally/release/sign"
@@ -28,7 +29,7 @@ func rebuilt(t *testing.T, target func(out string) *target) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := tg.explain(t.Context(), r, out); err != nil {
+	if err := tg.explain(t.Context(), &env{quiet: true}, r, out, lock.NewStore(t.TempDir())); err != nil {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
@@ -98,5 +99,33 @@ func TestRebuildExplainsByTheStatement(t *testing.T) {
 	want(t, got, "the statement says otherwise\n  release.version\n    - 0.1.0\n    + 0.2.0\n", "note the released initrd is not at hand (--from DIR)")
 	if strings.Contains(got, "likely causes") || strings.Contains(got, "inputs.lock") {
 		t.Errorf("said too much:\n%s", got)
+	}
+}
+
+// TestOutTarget: what is in the directory counts, and the manifest for what is not.
+func TestOutTarget(t *testing.T) {
+	out := rt.Out(t)
+	setVersion(t, out, "0.1.0")
+	sums := func() map[string]string {
+		tg, err := outTarget(t.Context(), out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := map[string]string{}
+		for _, s := range tg.subjects {
+			all[s.Name] = s.SHA256
+		}
+		return all
+	}
+	was := sums()
+	if err := os.Remove(filepath.Join(out, "disk.raw")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(out, "initrd"), []byte("tampered"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	is := sums()
+	if is["initrd"] == was["initrd"] || is["initrd"] != sha256Hex([]byte("tampered")) || is["disk.raw"] != was["disk.raw"] || is["uki.efi"] != was["uki.efi"] {
+		t.Errorf("was %v, is %v", was, is)
 	}
 }

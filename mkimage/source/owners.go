@@ -20,6 +20,8 @@ type Owners struct {
 	paths  map[string]string // without leading slash
 	opaque []opaque          // sources whose paths are not known
 	all    bool              // every package was in the cache
+	init   string            // owner of the initrd's /init
+	kernel string            // owner of the initrd's modules
 }
 
 // An opaque source owns what nobody else does below its target.
@@ -49,6 +51,14 @@ func NewOwners(rawSpec, rawLock []byte, archive io.Reader, store *lock.Store) (*
 	for _, d := range s.Devices {
 		o.paths[d.Path] = "devices of the spec"
 	}
+	if s.Init.Go != nil {
+		o.init = programName(k, s.Init.Go)
+	} else {
+		o.init = "file " + s.Init.File.Path
+	}
+	for _, p := range k.PackagesFor("kernel") {
+		o.kernel = "package " + p.Name + " " + p.Version
+	}
 	for i, src := range s.Root {
 		o.source(src, k.PackagesFor(fmt.Sprintf("root.%d", i)), k, dirs, store)
 	}
@@ -69,18 +79,22 @@ func (o *Owners) source(src spec.Source, packages []lock.Package, k *lock.Lock, 
 	case src.File != nil:
 		o.paths[src.File.Target] = "file " + src.File.Path
 	case src.Go != nil:
-		name := "go " + src.Go.Package
-		for _, g := range k.Go {
-			if g.Module == src.Go.Module && g.Package == src.Go.Package {
-				name += " " + g.Toolchain
-			}
-		}
-		o.paths[src.Go.Target] = name
+		o.paths[src.Go.Target] = programName(k, src.Go)
 	case src.Dir != nil:
 		for _, p := range dirs[src.Dir.Path] {
 			o.paths[path.Join(src.Dir.Target, p)] = "dir " + src.Dir.Path
 		}
 	}
+}
+
+// programName names a Go program and the toolchain that the lock has for it.
+func programName(k *lock.Lock, p *spec.Go) string {
+	for _, g := range k.Go {
+		if g.Module == p.Module && g.Package == p.Package {
+			return "go " + p.Package + " " + g.Toolchain
+		}
+	}
+	return "go " + p.Package
 }
 
 // packages takes the lists of packages from the cache. Directories belong to many, so they get no owner.
@@ -115,6 +129,17 @@ func (o *Owners) Of(p string) string {
 		}
 	}
 	return found
+}
+
+// OfInitrd returns the owner of a path of the initrd.
+func (o *Owners) OfInitrd(p string) string {
+	switch {
+	case p == "/init":
+		return o.init
+	case strings.Contains(p, "/modules/"):
+		return o.kernel
+	}
+	return ""
 }
 
 // archivedDirs lists, for each directory that the spec names, what the source archive holds of it.

@@ -47,6 +47,9 @@ func TestOwners(t *testing.T) {
 	if got := o.Of("/sbin/init"); got != "go ./cmd/app go1.26.8" {
 		t.Errorf("/sbin/init: %q", got)
 	}
+	if a, b := o.OfInitrd("/init"), o.OfInitrd("/usr/lib/modules/1/kernel/x.ko"); a != "go ./cmd/init go1.26.8" || b != "package linux-image-x 1" || o.OfInitrd("/dev") != "" {
+		t.Errorf("initrd: %q, %q", a, b)
+	}
 	if got := o.Of("/nowhere"); got != "" {
 		t.Errorf("/nowhere: %q", got)
 	}
