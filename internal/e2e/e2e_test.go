@@ -257,6 +257,31 @@ func TestRebuildNamesTheInput(t *testing.T) {
 	}
 }
 
+// TestRebuildExplains changes one byte of a program on the disk of a copy: the rebuild says in which file it is, and
+// that the hash tree was made before.
+func TestRebuildExplains(t *testing.T) {
+	l := built(t)
+	bad := filepath.Join(l.dir, "one byte")
+	copyDir(t, l.out, bad)
+	disk := read(t, filepath.Join(bad, "disk.raw"))
+	program := bytes.LastIndex(disk, []byte("\x7fELF")) // the root's only one: the ESP lies in front
+	disk[program+5000] ^= 1
+	if err := os.WriteFile(filepath.Join(bad, "disk.raw"), disk, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(l.tally, "rebuild", bad, "--cache", l.cache)
+	cmd.Dir = l.dir
+	out, _ := cmd.Output()
+	if code := cmd.ProcessState.ExitCode(); code != 3 {
+		t.Errorf("exit code %d, want 3", code)
+	}
+	for _, want := range []string{"DIFFER   disk.raw", "MATCH    uki.efi", "  /sbin/init  content  [one byte differs", "from go ./cmd/enclave", "data changed after the hash tree was made, in A", "  none\n"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("no %q in:\n%s", want, out)
+		}
+	}
+}
+
 // publish signs and logs the image, once.
 func (l *line) publish(t *testing.T) {
 	t.Helper()
