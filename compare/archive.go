@@ -145,31 +145,16 @@ func tarTree(s source) (*fileTree, error) {
 		if errors.Is(err, io.EOF) {
 			break
 		}
+		if err == nil && len(nodes) >= maxMembers {
+			err = fmt.Errorf("more than %d members", maxMembers)
+		}
 		if err != nil {
 			return nil, err
 		}
-		if len(nodes) >= maxMembers || h.Size > s.Size() {
-			return nil, fmt.Errorf("member %.64q: more than %d members, or larger than the archive", h.Name, maxMembers)
+		n, err := tarNode(s, at, h)
+		if err != nil {
+			return nil, fmt.Errorf("member %.64q: %w", h.Name, err)
 		}
-		n := &node{path: "/" + strings.Trim(strings.TrimPrefix(h.Name, "./"), "/"), kind: tarKinds[h.Typeflag], perm: uint32(h.Mode & 0o7777),
-			uid: uint32(h.Uid), gid: uint32(h.Gid), mtime: h.ModTime.Unix(), nsec: uint32(h.ModTime.Nanosecond()), target: h.Linkname}
-		if n.kind == "" {
-			n.kind = fmt.Sprintf("type %q", h.Typeflag)
-		}
-		if n.kind == "file" {
-			if h.PAXRecords["GNU.sparse.major"] != "" {
-				return nil, fmt.Errorf("member %.64q: sparse files are not read", h.Name)
-			}
-			off, err := at.Seek(0, io.SeekCurrent) // the reader reads headers in whole blocks and nothing ahead
-			if err != nil {
-				return nil, err
-			}
-			if h.Size > s.Size()-off {
-				return nil, fmt.Errorf("member %.64q: %d bytes, %d are left", h.Name, h.Size, s.Size()-off)
-			}
-			n.content = sub(s, off, h.Size)
-		}
-		n.extra = []field{{"user", h.Uname, "owner (the user who packed it)"}, {"group", h.Gname, "owner (the user who packed it)"}}
 		nodes = append(nodes, n)
 	}
 	t := newTree(nodes)
@@ -178,4 +163,28 @@ func tarTree(s source) (*fileTree, error) {
 	}
 	t.orders["members"] = stored
 	return t, nil
+}
+
+// tarNode is the member whose header was just read from at, a reader of s.
+func tarNode(s, at source, h *tar.Header) (*node, error) {
+	n := &node{path: "/" + strings.Trim(strings.TrimPrefix(h.Name, "./"), "/"), kind: tarKinds[h.Typeflag], perm: uint32(h.Mode & 0o7777),
+		uid: uint32(h.Uid), gid: uint32(h.Gid), mtime: h.ModTime.Unix(), nsec: uint32(h.ModTime.Nanosecond()), target: h.Linkname}
+	n.extra = []field{{"user", h.Uname, "owner (the user who packed it)"}, {"group", h.Gname, "owner (the user who packed it)"}}
+	switch n.kind {
+	case "":
+		n.kind = fmt.Sprintf("type %q", h.Typeflag)
+	case "file":
+		if h.PAXRecords["GNU.sparse.major"] != "" {
+			return nil, errors.New("sparse files are not read")
+		}
+		off, err := at.Seek(0, io.SeekCurrent) // the reader reads headers in whole blocks and nothing ahead
+		if err != nil {
+			return nil, err
+		}
+		if h.Size > s.Size()-off {
+			return nil, fmt.Errorf("%d bytes, %d are left", h.Size, s.Size()-off)
+		}
+		n.content = sub(s, off, h.Size)
+	}
+	return n, nil
 }

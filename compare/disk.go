@@ -61,30 +61,8 @@ func hasESP(t *gpt.Table) bool {
 
 // tables compares the fields of the partition tables and returns the partitions that both have by number.
 func (c *comparer) tables(where string, a, b source, x, y *gpt.Table) []part {
+	c.headers(Difference{Layer: LayerGPT, Where: where}, x, y)
 	d := Difference{Layer: LayerGPT, Where: where}
-	d.Path = "protective MBR"
-	if string(x.MBR[:446]) != string(y.MBR[:446]) {
-		c.add(d, "boot code and disk signature", fmt.Sprintf("%x…", x.MBR[:8]), fmt.Sprintf("%x…", y.MBR[:8]), "boot sector")
-	}
-	if string(x.MBR[446:]) != string(y.MBR[446:]) {
-		c.followsRoot(d, "partition entries", fmt.Sprintf("%x", x.MBR[446:462]), fmt.Sprintf("%x", y.MBR[446:462]), causeLayout, causeLayout)
-	}
-	d.Path = "header"
-	for _, f := range tableFields(x, y) {
-		if f.a == f.b {
-			continue
-		}
-		c.part("gpt", "GPT header: "+f.name)
-		if f.cause == causeLayout {
-			c.followsRoot(d, f.name, f.a, f.b, f.cause, f.cause)
-		} else {
-			c.add(d, f.name, f.a, f.b, f.cause)
-		}
-	}
-	if x.BackupState != y.BackupState {
-		d.Path = "backup header"
-		c.add(d, "state", x.BackupState, y.BackupState, "damage, or a table changed by hand")
-	}
 	var parts []part
 	theirs := map[int]gpt.Partition{}
 	for _, q := range y.Partitions {
@@ -110,6 +88,33 @@ func (c *comparer) tables(where string, a, b source, x, y *gpt.Table) []part {
 		}
 	}
 	return parts
+}
+
+// headers compares what stands in front of the entries.
+func (c *comparer) headers(d Difference, x, y *gpt.Table) {
+	d.Path = "protective MBR"
+	if string(x.MBR[:446]) != string(y.MBR[:446]) {
+		c.add(d, "boot code and disk signature", fmt.Sprintf("%x…", x.MBR[:8]), fmt.Sprintf("%x…", y.MBR[:8]), "boot sector")
+	}
+	if string(x.MBR[446:]) != string(y.MBR[446:]) {
+		c.followsRoot(d, "partition entries", fmt.Sprintf("%x", x.MBR[446:462]), fmt.Sprintf("%x", y.MBR[446:462]), causeLayout, causeLayout)
+	}
+	d.Path = "header"
+	for _, f := range tableFields(x, y) {
+		if f.a == f.b {
+			continue
+		}
+		c.part("gpt", "GPT header: "+f.name)
+		if f.cause == causeLayout {
+			c.followsRoot(d, f.name, f.a, f.b, f.cause, f.cause)
+		} else {
+			c.add(d, f.name, f.a, f.b, f.cause)
+		}
+	}
+	if x.BackupState != y.BackupState {
+		d.Path = "backup header"
+		c.add(d, "state", x.BackupState, y.BackupState, "damage, or a table changed by hand")
+	}
 }
 
 func orNumber(p gpt.Partition) string {

@@ -115,23 +115,30 @@ func (v *Volume) geometry(b []byte, size int64) error {
 	if v.data >= total*s {
 		return fmt.Errorf("fat: boot sector: data begins behind the end")
 	}
-	clusters := (total*s - v.data) / v.ClusterSize
+	if err := v.width((total*s-v.data)/v.ClusterSize, perTable*s, le.Uint16(b[22:]) == 0); err != nil {
+		return err
+	}
+	return v.readTables(reserved*s, perTable*s, tables, int64(le.Uint16(b[48:]))*s)
+}
+
+// width decides by the number of clusters how wide the entries of the tables are.
+func (v *Volume) width(clusters, table int64, fat32 bool) error {
 	if clusters < 1 || clusters > 0x0ffffff5 {
 		return fmt.Errorf("fat: %d clusters", clusters)
 	}
 	v.Clusters = uint32(clusters)
 	switch {
-	case le.Uint16(b[22:]) == 0:
+	case fat32:
 		v.Bits = 32
 	case clusters < 4085:
 		v.Bits = 12
 	default:
 		v.Bits = 16
 	}
-	if (clusters+2)*int64(v.Bits) > perTable*s*8 {
-		return fmt.Errorf("fat: table of %d bytes for %d clusters: too small", perTable*s, clusters)
+	if (clusters+2)*int64(v.Bits) > table*8 {
+		return fmt.Errorf("fat: table of %d bytes for %d clusters: too small", table, clusters)
 	}
-	return v.readTables(reserved*s, perTable*s, tables, int64(le.Uint16(b[48:]))*s)
+	return nil
 }
 
 func (v *Volume) readTables(off, size, count, info int64) error {

@@ -1,0 +1,125 @@
+package compare
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"sort"
+	"strings"
+)
+
+// lock is the part of tally.lock/v1 that says who uses which package.
+type lock struct {
+	Packages []struct {
+		Name    string   `json:"name"`
+		Version string   `json:"version"`
+		For     []string `json:"for"`
+	} `json:"packages"`
+}
+
+// inputs compares what the two were built from, and finds whose the kernel, the stub and the firmware are.
+func (c *comparer) inputs(a, b Output) {
+	type key struct{ kind, name string }
+	all := map[key][2]string{}
+	for i, o := range []Output{a, b} {
+		s, done, err := openFile(o.Files[manifestName])
+		if err != nil {
+			c.note("%s: no manifest.json: inputs were not compared", o.Name)
+			return
+		}
+		m, err := readManifest(s)
+		done()
+		if err != nil {
+			c.note("%s: manifest.json: %v: inputs were not compared", o.Name, err)
+			return
+		}
+		for _, in := range m.Inputs {
+			k := key{in.Kind, in.Name}
+			v := all[k]
+			if v[i] != "" { // several versions of one module
+				v[i] += ", "
+			}
+			v[i] += strings.TrimSpace(in.Version + " sha256:" + in.SHA256)
+			all[k] = v
+		}
+	}
+	for k, v := range all {
+		if v[0] != v[1] {
+			c.r.Inputs = append(c.r.Inputs, Input{Kind: k.kind, Name: k.name, A: v[0], B: v[1]})
+		}
+	}
+	sort.Slice(c.r.Inputs, func(i, j int) bool {
+		x, y := c.r.Inputs[i], c.r.Inputs[j]
+		return x.Kind+"\x00"+x.Name < y.Kind+"\x00"+y.Name
+	})
+	for _, in := range c.r.Inputs {
+		if in.A != "" && in.B != "" {
+			c.changed[in.Kind+" "+in.Name] = inputCauses([]Input{in})[0]
+		}
+	}
+	p, q := usersOf(a.Files[lockName]), usersOf(b.Files[lockName])
+	for _, user := range unionKeys(p, q) {
+		c.partOwner[user] = change(p[user], q[user])
+	}
+}
+
+// usersOf reads which package is for what (kernel, stub, firmware.NAME) from a lock; nothing when it cannot.
+func usersOf(path string) map[string]string {
+	users := map[string]string{}
+	data, err := os.ReadFile(path)
+	if err != nil || len(data) > maxJSON {
+		return users
+	}
+	var l lock
+	if json.Unmarshal(data, &l) != nil {
+		return users
+	}
+	for _, p := range l.Packages {
+		for _, user := range p.For {
+			users[user] = "package " + p.Name + " " + p.Version
+		}
+	}
+	return users
+}
+
+// inputCauses says in words which inputs changed.
+func inputCauses(inputs []Input) []string {
+	var out []string
+	gone, come := map[string]Input{}, map[string]Input{}
+	for _, in := range inputs {
+		v, w := word(in.A), word(in.B)
+		switch {
+		case in.A == "":
+			come[in.Kind+" "+stem(in.Name)] = in
+		case in.B == "":
+			gone[in.Kind+" "+stem(in.Name)] = in
+		case v == w || strings.HasPrefix(v, "sha256:"):
+			out = append(out, fmt.Sprintf("%s %s: other contents", in.Kind, in.Name))
+		default:
+			out = append(out, fmt.Sprintf("%s %s %s -> %s", in.Kind, in.Name, v, w))
+		}
+	}
+	for k, in := range gone {
+		if other, ok := come[k]; ok { // a version in the name: toolchains, kernels, libraries
+			out = append(out, fmt.Sprintf("%s %s -> %s", in.Kind, in.Name, other.Name))
+			delete(come, k)
+		} else {
+			out = append(out, fmt.Sprintf("%s %s only in A", in.Kind, in.Name))
+		}
+	}
+	for _, in := range come {
+		out = append(out, fmt.Sprintf("%s %s only in B", in.Kind, in.Name))
+	}
+	sort.Strings(out)
+	return out
+}
+
+// stem is a name without the numbers in it.
+func stem(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' || r == '.' {
+			return -1
+		}
+		return r
+	}, name)
+}
