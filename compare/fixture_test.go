@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"tally/compare"
@@ -128,6 +129,36 @@ func build(t testing.TB, change func(*mkimage.Inputs)) string {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// shared is the image of the unchanged fixture, built once.
+var shared struct {
+	once sync.Once
+	dir  string
+}
+
+// base returns the output directory of the unchanged fixture. Tests must not change it.
+func base(t testing.TB) string {
+	t.Helper()
+	shared.once.Do(func() {
+		dir, err := os.MkdirTemp("", "tally-compare-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		shared.dir = filepath.Join(dir, "out")
+		if _, err := mkimage.Build(t.Context(), inputs(t), shared.dir, slog.New(slog.DiscardHandler)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	return shared.dir
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if shared.dir != "" {
+		os.RemoveAll(filepath.Dir(shared.dir))
+	}
+	os.Exit(code)
 }
 
 // edit changes one entry of a tree.

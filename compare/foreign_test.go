@@ -14,7 +14,6 @@ import (
 	"tally/compare"
 	"tally/internal/testtool"
 	"tally/mkimage"
-	"tally/mkimage/tree"
 )
 
 func tool(t testing.TB, name string, args ...string) []byte {
@@ -162,7 +161,7 @@ func TestFileOrder(t *testing.T) {
 
 // TestForeignESP puts a file system of mkfs.vfat in the place of ours.
 func TestForeignESP(t *testing.T) {
-	out := build(t, nil)
+	out := base(t)
 	esp := func(files ...string) string {
 		vol := filepath.Join(t.TempDir(), "esp")
 		tool(t, "mkfs.vfat", "-C", "-F32", "-i", "aabbccdd", "--invariant", vol, fmt.Sprint(34<<10))
@@ -308,15 +307,17 @@ func TestContentCauses(t *testing.T) {
 // TestListIsCut: thousands of differences of one cause are counted, and a few are listed.
 func TestListIsCut(t *testing.T) {
 	many := func(mtime int64) string {
-		return build(t, func(in *mkimage.Inputs) {
-			for i := range 300 {
-				e := tree.NewFile(fmt.Sprintf("many/%03d", i), 0o644, nil, "test")
-				e.MTime = mtime
-				if err := in.Root.Add(e); err != nil {
-					t.Fatal(err)
-				}
+		dir := t.TempDir()
+		for i := range 300 {
+			name := filepath.Join(dir, fmt.Sprint(i))
+			if err := errors.Join(os.WriteFile(name, nil, 0o644), os.Chtimes(name, time.Unix(mtime, 0), time.Unix(mtime, 0))); err != nil {
+				t.Fatal(err)
 			}
-		})
+		}
+		if err := os.Chtimes(dir, time.Unix(1, 0), time.Unix(1, 0)); err != nil {
+			t.Fatal(err)
+		}
+		return dir
 	}
 	a, b := many(1000), many(2000)
 	r := paths(t, a, b, compare.Options{})

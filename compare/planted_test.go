@@ -15,7 +15,8 @@ import (
 // TestPlantedCauses plants one cause each into a build and wants it named, first and in words, with the path that
 // it is at, and nothing else called a cause.
 func TestPlantedCauses(t *testing.T) {
-	base := build(t, nil)
+	base, fw := base(t), firmware(t)
+	was := values(t, fw, base)
 	root := func(f func(tr *tree.Tree)) func(*mkimage.Inputs) {
 		return func(in *mkimage.Inputs) { f(in.Root) }
 	}
@@ -51,6 +52,9 @@ func TestPlantedCauses(t *testing.T) {
 		{"epoch", func(in *mkimage.Inputs) { in.Epoch += 86400 }, "another epoch in the spec", "manifest.json", 99},
 		{"stub", func(in *mkimage.Inputs) { in.Stub = stub("257.13") }, "changed text, in numbers only", "uki.efi, .sdmagic", 0},
 		{"cmdline", func(in *mkimage.Inputs) { in.Cmdline = "console=ttyS1" }, "changed command line", "cmdline", 0},
+		{"init program", func(in *mkimage.Inputs) { in.Init = content(5000, 9) }, "other contents", "initrd, /init", 0},
+		{"version", func(in *mkimage.Inputs) { in.Version = "2" }, "another version in the spec", "manifest.json", 1},
+		{"lock", func(in *mkimage.Inputs) { in.Lock = []byte("{ }\n") }, "changed text", "image.lock", 0},
 		{"new file", root(func(tr *tree.Tree) {
 			if err := tr.Add(tree.NewFile("opt/new/file", 0o644, nil, "test")); err != nil {
 				t.Fatal(err)
@@ -58,7 +62,9 @@ func TestPlantedCauses(t *testing.T) {
 		}), "only in B", "/opt", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := paths(t, base, build(t, c.change), compare.Options{})
+			out := build(t, c.change)
+			r := paths(t, base, out, compare.Options{})
+			wantRegisters(t, r, was, values(t, fw, out))
 			if r.Equal || r.Reason != "bytes" || r.Kind != "output" || len(r.Causes) == 0 {
 				t.Fatalf("%+v", r)
 			}
@@ -77,7 +83,7 @@ func TestPlantedCauses(t *testing.T) {
 
 // TestOwnerNamesThePackage: with owners at hand, each path of a package that changed says so.
 func TestOwnerNamesThePackage(t *testing.T) {
-	a := build(t, nil)
+	a := base(t)
 	b := build(t, func(in *mkimage.Inputs) {
 		in.List[0].Version = "1.1-1"
 		rewrite(t, in.Root, "usr/lib/libx.so.1", content(9100, 9))
@@ -123,7 +129,7 @@ func TestOwnersInTheInitrd(t *testing.T) {
 }
 
 func TestEqual(t *testing.T) {
-	a := build(t, nil)
+	a := base(t)
 	for _, pair := range [][2]string{{a, build(t, nil)}, {a, a}, {filepath.Join(a, "disk.raw"), filepath.Join(a, "disk.raw")}} {
 		r := paths(t, pair[0], pair[1], compare.Options{})
 		if !r.Equal || r.Reason != "" || len(r.Differences)+len(r.Causes)+len(r.Registers)+len(r.Notes) != 0 {
