@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -99,9 +100,18 @@ func makeLock(ctx context.Context, x *lock.Indexer, spec, file string, update []
 		return nil, err
 	}
 	if err := x.Images(ctx, l.Spec, k); err != nil {
-		return nil, err
+		return nil, explainDenied(err)
 	}
 	return k, x.Debian(ctx, l.Spec, k)
+}
+
+// explainDenied adds what the user can do about a registry that wants credentials.
+func explainDenied(err error) error {
+	var status *lock.StatusError
+	if errors.As(err, &status) && (status.Code == http.StatusUnauthorized || status.Code == http.StatusForbidden) {
+		return withHint(err, "log in with 'docker login', or name a directory with a docker config.json in DOCKER_CONFIG")
+	}
+	return err
 }
 
 func updateLock(ctx context.Context, x *lock.Indexer, l *source.Local, spec, file string, names []string) (*lock.Lock, error) {

@@ -43,6 +43,7 @@ func rebuildCommand(e *env) *cli.Command {
 			&cli.StringSliceFlag{Name: "from", Usage: "look for files by digest in `DIR` first"},
 			&cli.StringFlag{Name: "o", Usage: "keep the rebuilt image in the directory `OUT`"},
 			&cli.StringFlag{Name: "lock", Usage: "build with the lock `FILE` in place of the release's, when an input of that is gone; the answer names what differs"},
+			&cli.StringFlag{Name: "inputs", Usage: "take the inputs in `FILE` (tally inputs export) into the cache first"},
 			&cli.IntFlag{Name: "jobs", Value: min(runtime.NumCPU(), 4), Usage: "unpack `N` packages at a time"},
 		}, policyFlags()...), fetchFlags()...),
 		Action: func(c *cli.Context) error { return runRebuild(c, e) },
@@ -224,7 +225,7 @@ func (t *target) build(c *cli.Context, e *env, tmp, out string) error {
 	if err != nil {
 		return err
 	}
-	b := &build{env: e, fetcher: f, jobs: max(1, c.Int("jobs")), environ: os.Environ(), steps: source.StepOptions{Fresh: true, Log: e.stepLog}}
+	b := &build{env: e, fetcher: f, jobs: max(1, c.Int("jobs")), environ: os.Environ(), inputs: c.String("inputs"), steps: source.StepOptions{Fresh: true, Log: e.stepLog}}
 	e.logf("building again from spec %s, lock %s, sources %s", short(t.spec), short(t.lock), short(t.sources))
 	if _, err := b.run(c.Context, spec, lockFile, out); err != nil {
 		return err

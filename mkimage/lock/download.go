@@ -27,6 +27,14 @@ type permanentError struct{ error }
 
 func (e permanentError) Unwrap() error { return e.error }
 
+// A StatusError is an answer of a server that is no success and that trying again does not change.
+type StatusError struct {
+	Code   int    // of HTTP
+	Status string // code and text
+}
+
+func (e *StatusError) Error() string { return e.Status }
+
 // A busyError is an answer that names its own pause.
 type busyError struct {
 	error
@@ -133,7 +141,7 @@ func (f *Fetcher) request(ctx context.Context, url string, have int64, validator
 	case code == http.StatusRequestedRangeNotSatisfiable && have > 0: // asked to go on where it ended before
 		err = permanentError{fmt.Errorf("ends after %d bytes", have)}
 	default:
-		err = permanentError{errors.New(resp.Status)}
+		err = permanentError{&StatusError{resp.StatusCode, resp.Status}}
 	}
 	resp.Body.Close()
 	return nil, err

@@ -115,7 +115,7 @@ func entry(h *tar.Header, source string) (tree.Entry, error) {
 	if h.Mode < 0 || h.Mode > maxMode || h.Uid < 0 || int64(h.Uid) > math.MaxUint32-1 || h.Gid < 0 || int64(h.Gid) > math.MaxUint32-1 {
 		return e, fmt.Errorf("path %q: mode %#o or owner %d:%d out of range", e.Path, h.Mode, h.Uid, h.Gid)
 	}
-	if e.Xattrs, err = records(h.PAXRecords); err != nil {
+	if e.Xattrs, err = Xattrs(h.PAXRecords); err != nil {
 		return e, fmt.Errorf("path %q: %w", e.Path, err)
 	}
 	switch h.Typeflag {
@@ -151,9 +151,10 @@ func entry(h *tar.Header, source string) (tree.Entry, error) {
 // into the header, or that mean nothing here.
 var paxKeys = []string{"path", "linkpath", "size", "uid", "gid", "uname", "gname", "mtime", "atime", "ctime", "comment", "SCHILY.devmajor", "SCHILY.devminor", "SCHILY.dev", "SCHILY.ino", "SCHILY.nlink"}
 
-// records returns the extended attributes among the records of an extended header. What is not known is
-// refused: it could change what the file is, as the records of sparse files do.
-func records(pax map[string]string) (map[string][]byte, error) {
+// Xattrs returns the extended attributes among the records of an extended header of a tar file: those that
+// tree.AllowedXattr takes. What is not known is refused: it could change what the file is, as the records of
+// sparse files do.
+func Xattrs(pax map[string]string) (map[string][]byte, error) {
 	var xattrs map[string][]byte
 	for _, key := range slices.Sorted(maps.Keys(pax)) {
 		name, ok := strings.CutPrefix(key, "SCHILY.xattr.")

@@ -69,7 +69,7 @@ func (c *Client) Repository(ctx context.Context, repository string) (lock.Doer, 
 func explain(err error) error {
 	var t *transport.Error
 	if errors.As(err, &t) && t.StatusCode != 0 {
-		return fmt.Errorf("%d %s", t.StatusCode, http.StatusText(t.StatusCode))
+		return &lock.StatusError{Code: t.StatusCode, Status: fmt.Sprintf("%d %s", t.StatusCode, http.StatusText(t.StatusCode))}
 	}
 	return errors.New(strings.Join(strings.Fields(err.Error()), " "))
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -133,17 +134,10 @@ func (a *assembler) source(ctx context.Context, to *tree.Tree, user string, src 
 		t, err := a.tarball(ctx, src.Tar)
 		return graft(to, t, err, src.Tar.Target, src.Tar.Override)
 	case src.File != nil:
-		data, err := a.localFile(ctx, src.File)
+		e, err := a.fileEntry(ctx, src.File)
 		if err != nil {
-			return err
+			return fmt.Errorf("file %q: %w", src.File.Path, err)
 		}
-		mode := uint32(0o644)
-		if src.File.Executable {
-			mode = 0o755
-		}
-		set(&mode, src.File.Mode)
-		e := tree.NewFile(src.File.Target, mode, data, "file "+src.File.Path)
-		e.UID, e.GID = src.File.UID, src.File.GID
 		return a.add(to, e)
 	case src.Model != nil:
 		return a.model(ctx, user, src.Model)
@@ -193,6 +187,31 @@ func addTree(to, t *tree.Tree, target string) error {
 		}
 	}
 	return nil
+}
+
+// fileEntry describes a file of the root; its contents stay on disk.
+func (a *assembler) fileEntry(ctx context.Context, f *spec.File) (e tree.Entry, err error) {
+	name := a.disk(f.Path)
+	if f.Decompress != "" {
+		name = a.temporary()
+		w, err := os.Create(name)
+		if err != nil {
+			return e, err
+		}
+		if err := errors.Join(a.expand(ctx, w, f.Path, f.Decompress), w.Close()); err != nil {
+			return e, err
+		}
+	}
+	o, err := hashFile(ctx, name)
+	if err != nil {
+		return e, err
+	}
+	e = tree.Entry{Path: f.Target, Kind: tree.File, Mode: 0o644, UID: f.UID, GID: f.GID, Size: o.Size, Digest: o.SHA256, Data: onDisk(name), Source: "file " + f.Path}
+	if f.Executable {
+		e.Mode = 0o755
+	}
+	set(&e.Mode, f.Mode)
+	return e, nil
 }
 
 // localFile reads a file and undoes the compression that the spec names.

@@ -121,6 +121,8 @@ func TestAssembleRefusals(t *testing.T) {
 		{"tar absolute", "more.tar", tarOf(tarFile("/x", "x", tar.TypeReg)), `element ""`},
 		{"tar twice", "more.tar", tarOf(tarFile("x", "x", tar.TypeReg), tarFile("./x", "x", tar.TypeReg)), `path "x": twice`},
 		{"tar device", "more.tar", tarOf(tarFile("x", "", tar.TypeBlock)), "device node: only the spec may name devices"},
+		{"tar xattr", "more.tar", tarOf(tarPAX("x", "SCHILY.xattr.trusted.x", "y")), `path "x": extended attribute "trusted.x": want security.capability or user.*`},
+		{"tar extended header", "more.tar", tarOf(tarPAX("x", "LIBARCHIVE.xattr.user.x", "y")), `path "x": extended header "LIBARCHIVE.xattr.user.x" is not supported`},
 		{"tar link outside", "more.tar", tarOf(tarLink("x", "../y", tar.TypeLink)), `hard link to "../y": outside the archive`},
 		{"tar truncated", "more.tar", tarOf(tarFile("x", strings.Repeat("x", 2000), tar.TypeReg))[:1024], "unexpected EOF"},
 		{"tar on a file of another source", "image.yaml", strings.Replace(projectSpec, "target: opt}", "target: etc/data}", 1), ""},
@@ -147,6 +149,12 @@ func TestAssembleRefusals(t *testing.T) {
 			}
 		})
 	}
+}
+
+func tarPAX(name, key, value string) tarItem {
+	it := tarFile(name, "", tar.TypeReg)
+	it.h.PAXRecords = map[string]string{key: value}
+	return it
 }
 
 func TestScripts(t *testing.T) {

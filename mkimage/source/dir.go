@@ -22,7 +22,8 @@ func (p onDisk) Open() (io.ReadCloser, error) { return os.Open(string(p)) }
 
 // tree reads a directory, once. Owners are 0:0 and times the epoch. Modes are normalised, since version
 // control keeps only the executable bit and a umask may have taken others: 0755 for directories and
-// what its owner may execute, else 0644. Symbolic links stay what they are.
+// what its owner may execute, else 0644. Symbolic links stay what they are. Extended attributes are not read:
+// version control has none, and what a disk adds is the machine's.
 func (l *Local) tree(ctx context.Context, p string) (*tree.Tree, error) {
 	if t := l.trees[p]; t != nil {
 		return t, nil

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 
+	"tally/mkimage/oci"
 	"tally/mkimage/spec"
 	"tally/mkimage/tree"
 )
@@ -53,8 +54,9 @@ func (s section) Open() (io.ReadCloser, error) {
 	}{io.NewSectionReader(f, s.offset, s.size), f}, nil
 }
 
-// readTar reads an uncompressed tar file. Owners are taken by number, modes and times as they are;
-// devices, sparse files and whatever leaves the archive's root are refused, and a path may come once.
+// readTar reads an uncompressed tar file. Owners are taken by number, modes and times as they are, extended
+// attributes by oci.Xattrs; devices, sparse files and whatever leaves the archive's root are refused, and a path
+// may come once.
 func readTar(ctx context.Context, f io.ReadSeeker, name, source string) (*tree.Tree, error) {
 	tr := tar.NewReader(f)
 	t := tree.New()
@@ -111,16 +113,8 @@ func tarEntry(h *tar.Header, source string) (tree.Entry, error) {
 		return e, fmt.Errorf("path %q: owner %d:%d out of range", e.Path, h.Uid, h.Gid)
 	}
 	e.UID, e.GID = uint32(h.Uid), uint32(h.Gid)
-	for key, value := range h.PAXRecords {
-		if strings.HasPrefix(key, "GNU.sparse.") {
-			return e, fmt.Errorf("path %q: sparse files are not supported", e.Path)
-		}
-		if attr, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok {
-			if e.Xattrs == nil {
-				e.Xattrs = map[string][]byte{}
-			}
-			e.Xattrs[attr] = []byte(value)
-		}
+	if e.Xattrs, err = oci.Xattrs(h.PAXRecords); err != nil {
+		return e, fmt.Errorf("path %q: %w", e.Path, err)
 	}
 	switch h.Typeflag {
 	case tar.TypeReg:
