@@ -256,7 +256,8 @@ func describeGrowth(points []point, svg string, runs int) []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# How the cost of a build grows\n\n![seconds by number of packages](%s)\n\n", svg)
 	fmt.Fprintf(&b, "Each package has %d files of %d KiB. Kernel, init and stub are the same in all: they are the floor on the left.\n", perPackage, fileBytes>>10)
-	b.WriteString("*Cold* starts from the .deb files, *cached* from packages unpacked by an earlier build.\n\n")
+	b.WriteString("*Cold* starts from the .deb files, *cached* from packages unpacked by an earlier build. A load average well above the\n")
+	b.WriteString("number of CPUs means that others used the machine: then the CPU times hold and the wall times do not.\n\n")
 	b.WriteString("| packages | .deb MB | disk.raw MB | cold s | cold CPU s | cold MiB | cached s | cached CPU s | cached MiB |\n|---|---|---|---|---|---|---|---|---|\n")
 	for _, p := range points {
 		fmt.Fprintf(&b, "| %d | %.1f | %.1f | %.2f | %.2f | %.0f | %.2f | %.2f | %.0f |\n", p.n, float64(p.debs)/1e6, float64(p.image)/1e6,
