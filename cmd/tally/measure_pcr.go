@@ -20,9 +20,10 @@ func measurePCRCommand(e *env) *cli.Command {
 		Description: "Prints `pcrN BANK HEX`, one register a line: 2, 3, 4, 6, 8, 9, 11 to 15 from the UKI; 5 when --disk names the disk it boots\n" +
 			"from (its GPT is measured); 7 for a firmware with Secure Boot off and no keys, in the form of --secure-boot. PCR 0, 1 and\n" +
 			"10 depend on more than files and are not computed. Releases 252 to 262 of systemd's stub are known; others are refused.\n\n" +
+			"--policy adds `policy11 BANK HEX`: the digest that systemd-measure signs (pol in .pcrsig) for the boot phases given.\n\n" +
 			"--log FILE is the event log of a real boot (/sys/kernel/security/tpm0/binary_bios_measurements): each register's events are laid beside\n" +
 			"the predicted ones, and the first that differs is named with its likely cause. Exit 3, reason measurement: some differ.\n\n" +
-			"--json prints tally.pcr/v1: bank, pcrs (by number), events (register, what, digest, covers) in boot order; with --log also\n" +
+			"--json prints tally.pcr/v1: bank, pcrs (by number), events (register, what, digest, covers) in boot order, policy; with --log also\n" +
 			"differences (register, position, kind changed|missing|extra, predicted, predicted_digest, logged, logged_digest, event, cause), and reason\n" +
 			"when there are some.\n\n" +
 			"Example: tally measure pcr --uki OUT/uki.efi --disk OUT/disk.raw",
@@ -32,6 +33,7 @@ func measurePCRCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "bank", Value: "sha256", Usage: "sha1, sha256, sha384 or sha512"},
 			&cli.StringFlag{Name: "secure-boot", Value: "empty", Usage: "how the firmware measures SecureBoot=off: empty (OVMF 2025.02 and later), zero (2022.11), or unknown to leave PCR 7 out"},
 			&cli.StringSliceFlag{Name: "phase", Usage: "`WORD` that systemd-pcrextend adds to PCR 11 (several times; none without systemd)"},
+			&cli.BoolFlag{Name: "policy", Usage: "also print the digest of the policy that wants this PCR 11"},
 			&cli.BoolFlag{Name: "explain", Usage: "print the event list behind the values"},
 			&cli.StringFlag{Name: "log", Usage: "name the first event that differs from a machine's event log in `FILE`"},
 		},
@@ -83,7 +85,13 @@ func measurePCR(c *cli.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	return printPCRs(c, e, r, diffs)
+	a := pcrAnswer{Schema: "tally.pcr/v1", Result: r}
+	if c.Bool("policy") {
+		if a.Policy, err = pcr.Policy(bank, r.PCRs[11]); err != nil {
+			return err
+		}
+	}
+	return printPCRs(c, e, a, diffs)
 }
 
 func readAtMost(name string, limit int64) ([]byte, error) {
@@ -107,17 +115,20 @@ func readAtMost(name string, limit int64) ([]byte, error) {
 type pcrAnswer struct {
 	Schema string `json:"schema"`
 	*pcr.Result
+	Policy pcr.Value `json:"policy,omitempty"`
 	diffAnswer
 }
 
-func printPCRs(c *cli.Context, e *env, r *pcr.Result, diffs []eventlog.Difference) error {
+func printPCRs(c *cli.Context, e *env, a pcrAnswer, diffs []eventlog.Difference) error {
 	if e.json {
-		a, verdict := answerLog(diffs)
-		if err := e.printJSON(pcrAnswer{"tally.pcr/v1", r, a}); err != nil {
+		var verdict error
+		a.diffAnswer, verdict = answerLog(diffs)
+		if err := e.printJSON(a); err != nil {
 			return err
 		}
 		return verdict
 	}
+	r := a.Result
 	var numbers []int
 	for n := range r.PCRs {
 		numbers = append(numbers, n)
@@ -130,6 +141,9 @@ func printPCRs(c *cli.Context, e *env, r *pcr.Result, diffs []eventlog.Differenc
 				e.printf("  %s\n", explainEvent(ev))
 			}
 		}
+	}
+	if a.Policy != nil {
+		e.printf("policy11 %s %s\n", r.Bank, a.Policy)
 	}
 	return printEventDifferences(e, diffs)
 }
