@@ -18,7 +18,8 @@ func measurePCRCommand(e *env) *cli.Command {
 		Name:  "pcr",
 		Usage: "compute the TPM PCRs of a UKI boot",
 		Description: "Prints `pcrN BANK HEX`, one register a line: 2, 3, 4, 6, 8, 9, 11 to 15 from the UKI; 5 when --disk names the disk it boots\n" +
-			"from (its GPT is measured); 7 for a firmware with Secure Boot off and no keys, in the form of --secure-boot. PCR 0, 1 and\n" +
+			"from (its GPT is measured); 7 from the variable store of --ovmf or --vars (without either: one without keys), with Secure Boot off\n" +
+			"in the form of --secure-boot, or on when keys are enrolled and db is the one certificate that vouches for the UKI. PCR 0, 1 and\n" +
 			"10 depend on more than files and are not computed. Releases 252 to 262 of systemd's stub are known; others are refused.\n\n" +
 			"--policy adds `policy11 BANK HEX`: the digest that systemd-measure signs (pol in .pcrsig) for the boot phases given.\n\n" +
 			"--log FILE is the event log of a real boot (/sys/kernel/security/tpm0/binary_bios_measurements): each register's events are laid beside\n" +
@@ -30,6 +31,8 @@ func measurePCRCommand(e *env) *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "uki", Usage: "unified kernel image `FILE`"},
 			&cli.StringFlag{Name: "disk", Usage: "raw disk `FILE` with the GPT it boots from"},
+			&cli.StringFlag{Name: "ovmf", Usage: "firmware `FILE` that starts with the variable store"},
+			&cli.StringFlag{Name: "vars", Usage: "variable store `FILE`, in place of that in --ovmf"},
 			&cli.StringFlag{Name: "bank", Value: "sha256", Usage: "sha1, sha256, sha384 or sha512"},
 			&cli.StringFlag{Name: "secure-boot", Value: "empty", Usage: "how the firmware measures SecureBoot=off: empty (OVMF 2025.02 and later), zero (2022.11), or unknown to leave PCR 7 out"},
 			&cli.StringSliceFlag{Name: "phase", Usage: "`WORD` that systemd-pcrextend adds to PCR 11 (several times; none without systemd)"},
@@ -60,13 +63,16 @@ func measurePCR(c *cli.Context, e *env) error {
 	default:
 		return usagef("--secure-boot %q: want empty, zero or unknown", form)
 	}
-	if err := refuseEmpty(c, "uki", "disk", "log"); err != nil {
+	if err := refuseEmpty(c, "uki", "disk", "log", "ovmf", "vars"); err != nil {
 		return err
 	}
 	if c.String("uki") == "" {
 		return usagef("--uki is missing")
 	}
 	if in.UKI, err = readAtMost(c.String("uki"), maxUKI); err != nil {
+		return err
+	}
+	if in.Variables, err = variableStore(c); err != nil {
 		return err
 	}
 	if name := c.String("disk"); name != "" {
@@ -92,6 +98,16 @@ func measurePCR(c *cli.Context, e *env) error {
 		}
 	}
 	return printPCRs(c, e, a, diffs)
+}
+
+// variableStore reads the variable store that --vars or --ovmf names; nil when neither does.
+func variableStore(c *cli.Context) ([]byte, error) {
+	for _, flag := range []string{"vars", "ovmf"} {
+		if name := c.String(flag); name != "" {
+			return readAtMost(name, maxTDXFirmware)
+		}
+	}
+	return nil, nil
 }
 
 func readAtMost(name string, limit int64) ([]byte, error) {

@@ -4,7 +4,7 @@
 //	PCR 4         "Calling EFI Application from Boot Option", separator, the UKI, and, with stubs before 258,
 //	              its .linux (Authenticode each)
 //	PCR 5         separator, GPT, the two ExitBootServices actions
-//	PCR 7         the Secure Boot variables (off and empty here), separator
+//	PCR 7         the Secure Boot variables, separator; with Secure Boot on, the certificate that vouched
 //	PCR 9         the load options and the initrd as the kernel's EFI stub gets them
 //	PCR 11        each measured section of the UKI: name, content
 //	PCR 8, 12-15  nothing

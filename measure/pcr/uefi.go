@@ -11,7 +11,7 @@ import (
 // has its own for the same events.
 type UKIBoot struct {
 	Stub     int     // release of systemd's stub
-	Inner    []Event // the inner kernel, with stubs before 258
+	Inner    []Event // the inner kernel, with stubs before 258 and Secure Boot off
 	Sections []Event // the stub's, PCR 11
 	Kernel   []Event // load options and initrd, PCR 9
 }
@@ -27,7 +27,7 @@ func ReadBoot(image []byte, bank Bank) (*UKIBoot, error) {
 	}
 	l := &eventLog{bank: bank}
 	l.sections(u, nil)
-	if err := l.kernel(u); err != nil {
+	if err := l.kernel(u, false); err != nil {
 		return nil, err
 	}
 	b := &UKIBoot{Stub: u.stub}

@@ -118,9 +118,10 @@ func CheckPhases(phases []string) error {
 	return nil
 }
 
-// kernel measures what the stub hands on: the inner kernel, its command line, the initrd.
-func (l *eventLog) kernel(u *uki) error {
-	if u.stub < 258 {
+// kernel measures what the stub hands on: the inner kernel, its command line, the initrd. With Secure Boot on
+// the stub vouches for the kernel itself and the firmware measures none.
+func (l *eventLog) kernel(u *uki, secureBoot bool) error {
+	if u.stub < 258 && !secureBoot {
 		inner, err := pe.Parse(u.sections[".linux"])
 		if err != nil {
 			return fmt.Errorf("section .linux: %w", err)
