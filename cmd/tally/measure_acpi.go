@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -41,7 +43,7 @@ func measureACPICaptureCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "o", Usage: "write the tables to `FILE`"},
 			&cli.StringFlag{Name: "qemu", Usage: "QEMU `PROGRAM` (default: " + qemu.Binary + ")"},
 			&cli.StringFlag{Name: "qemu-sha256", Usage: "refuse another program than that with SHA-256 `HEX`"},
-			&cli.IntFlag{Name: "phys-bits", Value: 46, Usage: "physical address `BITS` of the guest's processor"},
+			&cli.IntFlag{Name: "phys-bits", Usage: "physical address `BITS` of the guest's processor (default: phys-bits= of -cpu, else 46)"},
 		},
 		Action: func(c *cli.Context) error { return measureACPICapture(c, e) },
 	}
@@ -64,17 +66,18 @@ func measureACPICapture(c *cli.Context, e *env) error {
 		return err
 	}
 	args := c.Args().Slice()
-	switch bits := c.Int("phys-bits"); {
+	switch {
 	case !c.IsSet("o"):
 		return usagef("-o is missing")
 	case len(args) == 0:
 		return usagef("no QEMU arguments: give those that shape the machine behind --")
-	case bits < 36 || bits > 52:
-		return usagef("--phys-bits %d: want 36 to 52", bits)
+	}
+	bits, err := physBits(c, args)
+	if err != nil {
+		return err
 	}
 	path := c.String("qemu")
 	if path == "" {
-		var err error
 		if path, err = qemu.Find(); err != nil {
 			return withHint(err, "install the Debian package "+qemu.Package)
 		}
@@ -86,16 +89,46 @@ func measureACPICapture(c *cli.Context, e *env) error {
 	if want := c.String("qemu-sha256"); want != "" && want != program.SHA256 {
 		return fmt.Errorf("%s: SHA-256 %s, want %.80s (%s)", path, program.SHA256, want, program.Version)
 	}
-	a, err := qtest.Capture(c.Context, path, args, c.Int("phys-bits"))
+	a, err := qtest.Capture(c.Context, path, args, bits)
 	if err != nil {
 		return err
 	}
-	r := &acpiRecord{Schema: "tally.acpi-capture/v1", QEMU: program, Args: slices.Clone(args), PhysBits: c.Int("phys-bits"), Window: a.Window, Size: len(a.Tables)}
+	r := &acpiRecord{Schema: "tally.acpi-capture/v1", QEMU: program, Args: slices.Clone(args), PhysBits: bits, Window: a.Window, Size: len(a.Tables)}
 	r.ACPI = tdx.Tables{ACPI: sha512.Sum384(a.Tables), Loader: sha512.Sum384(a.Loader), RSDP: sha512.Sum384(a.RSDP)}
 	if err := r.derive(a); err != nil {
 		return err
 	}
 	return r.write(c, e, a.Tables)
+}
+
+// physBits finds the address width where the guest's processor gets it from: its model's phys-bits=, unless
+// that leaves it open.
+func physBits(c *cli.Context, args []string) (int, error) {
+	const usual = 46 // of the hosts that the published guests ran on
+	bits := c.Int("phys-bits")
+	for i, a := range args {
+		if i == 0 || args[i-1] != "-cpu" {
+			continue
+		}
+		for _, word := range strings.Split(a, ",") {
+			v, ok := strings.CutPrefix(word, "phys-bits=")
+			if !ok {
+				continue
+			}
+			n, err := strconv.Atoi(v)
+			if err != nil || bits != 0 && bits != n {
+				return 0, usagef("--phys-bits %d, but -cpu %.80q", bits, a)
+			}
+			bits = n
+		}
+	}
+	if bits == 0 && !c.IsSet("phys-bits") {
+		bits = usual
+	}
+	if bits < 36 || bits > 52 {
+		return 0, usagef("--phys-bits %d: want 36 to 52", bits)
+	}
+	return bits, nil
 }
 
 // derive makes sure that measuring derives the same linker files from the tables as QEMU made.
