@@ -45,7 +45,7 @@ func (p Profile) ID() string { return fmt.Sprintf("%s/%d", p.Name, p.Version) }
 // Profiles is the table of all profiles, in a fixed order. A TDX guest's value takes two of them, one of the
 // host and one of its firmware.
 func Profiles() []Profile {
-	all := snpProfiles()
+	all := append(snpProfiles(), tdxProfiles()...)
 	for _, h := range tdx.Hosts() {
 		all = append(all, tdxProfile("host-"+h.Name, Backing(h.Backing), h.Source))
 	}
@@ -71,7 +71,6 @@ func snpProfiles() (all []Profile) {
 		}
 		all = append(all, f)
 	}
-	all = append(all, tdxProfiles()...)
 	return append(all,
 		Profile{Name: "snp-qemu-svsm", Version: 1, TEE: "snp", Registers: []string{snp.Register}, Covers: []Part{PartFirmware}, Mark: FirmwareOnly, Backing: PeerTool,
 			Source: "sev-snp-measure, whose suite has digests read on a machine with COCONUT-SVSM"},

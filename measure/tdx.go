@@ -19,8 +19,8 @@ func tdxProfiles() []Profile {
 	}
 	return []Profile{
 		row("tdx-qemu-direct", HardwareReport, "a TDX quote of dstack (RTMR1, RTMR2), two published guests (RTMR0); edk2 from 202505 on: real boots without TDX"),
-		row("tdx-qemu-uki", SourceReading, "its events one by one: real boots without TDX, by the log of a software TPM"),
-		row("tdx-gce-uki", PeerTool, "flashbots/dstack-mr-gcp, whose digests of machine types are from guests' logs"),
+		row("tdx-qemu-uki", SourceReading, "its events one by one: real boots without TDX, by the log of a software TPM; order and GPT: the log of a TDX guest"),
+		row("tdx-gce-uki", PeerTool, "flashbots/dstack-mr-gcp, whose digests of machine types are from guests' logs; order, keys and GPT: the log of a TDX guest with its quote"),
 	}
 }
 
