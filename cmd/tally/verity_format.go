@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"tally/internal/atomicfile"
 	"tally/verity"
 )
 
@@ -61,9 +62,8 @@ func formatTo(c *cli.Context, e *env, data *os.File, name string, p verity.Param
 	if err != nil {
 		return nil, err
 	}
-	size := int64(p.DataBlocks) * int64(p.DataBlockSize)
-	if sameFile(data.Name(), name) && p.HashOffset < size {
-		return nil, usagef("--hash-offset %d: HASH is DATA, want at least %d, or fewer --data-blocks", p.HashOffset, size)
+	if end := int64(p.DataBlocks) * int64(p.DataBlockSize); sameFile(data.Name(), name) && p.HashOffset < end {
+		return nil, usagef("--hash-offset %d: HASH is DATA, want at least %d, or fewer --data-blocks", p.HashOffset, end)
 	}
 	if fec != nil {
 		if err := fec.place(data.Name(), name, p); err != nil {
@@ -75,9 +75,14 @@ func formatTo(c *cli.Context, e *env, data *os.File, name string, p verity.Param
 		return nil, err
 	}
 	defer hash.abort()
-	bar := e.startProgress("hashing "+data.Name(), size)
-	root, err := verity.Format(c.Context, io.TeeReader(io.LimitReader(data, size), bar), hash.File, p)
-	bar.End()
+	rootFile, err := createRootHashFile(c)
+	if err != nil {
+		return nil, err
+	}
+	if rootFile != nil {
+		defer rootFile.Abort()
+	}
+	root, err := hashData(c, e, data, hash, p)
 	if err != nil {
 		return nil, err
 	}
@@ -88,8 +93,36 @@ func formatTo(c *cli.Context, e *env, data *os.File, name string, p verity.Param
 			return nil, err
 		}
 	}
-	if err := hash.finish(); err != nil {
+	if err := finishRootHashFile(rootFile, root); err != nil {
 		return nil, err
 	}
-	return a, writeRootHashFile(c, root)
+	return a, hash.finish()
+}
+
+// hashData writes the hash tree and shows how far it is.
+func hashData(c *cli.Context, e *env, data *os.File, hash *verityOutput, p verity.Params) (verity.RootHash, error) {
+	size := int64(p.DataBlocks) * int64(p.DataBlockSize)
+	bar := e.startProgress("hashing "+data.Name(), size)
+	defer bar.End()
+	return verity.Format(c.Context, io.TeeReader(io.LimitReader(data, size), bar), hash.File, p)
+}
+
+// createRootHashFile begins --root-hash-file, before anything is done that would have to be undone without
+// it; nil when there is none.
+func createRootHashFile(c *cli.Context) (*atomicfile.File, error) {
+	if c.String("root-hash-file") == "" {
+		return nil, nil
+	}
+	return atomicfile.Create(c.String("root-hash-file"), 0o644)
+}
+
+// finishRootHashFile writes what rootHashArgument reads: hex without a newline, as veritysetup wants it.
+func finishRootHashFile(f *atomicfile.File, root verity.RootHash) error {
+	if f == nil {
+		return nil
+	}
+	if _, err := f.WriteString(root.String()); err != nil {
+		return err
+	}
+	return f.Commit()
 }

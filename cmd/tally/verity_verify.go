@@ -9,7 +9,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"tally/internal/atomicfile"
 	"tally/verity"
 )
 
@@ -111,15 +110,6 @@ func rootHashArgument(c *cli.Context, before ...string) (verity.RootHash, error)
 
 // maxRootHashFile is more than the longest root hash in hex and a newline.
 const maxRootHashFile = 200
-
-// writeRootHashFile writes what rootHashArgument reads: hex without a newline, as veritysetup wants it.
-func writeRootHashFile(c *cli.Context, root verity.RootHash) error {
-	name := c.String("root-hash-file")
-	if name == "" {
-		return nil
-	}
-	return atomicfile.WriteFile(name, []byte(root.String()), 0o644)
-}
 
 func (v *verityCheck) close() {
 	for _, f := range []*os.File{v.data, v.hash} {
