@@ -30,12 +30,14 @@ func TestSteps(t *testing.T) {
 	l := built(t)
 	l.needSteps(t)
 	testtool.Need(t, qemu.Binary)
-	spec := filepath.Join(l.repo, "internal/e2e/testdata/steps/image.yaml")
-	lock, out := filepath.Join(l.dir, "steps.lock"), filepath.Join(l.dir, "steps")
-	if msg, err := l.try(l.repo, nil, "lock", spec, "--cache", l.cache, "-o", lock); err != nil {
+	dir := t.TempDir()
+	copyDir(t, "testdata/steps", dir)
+	command(t, l.repo, "go", "build", "-trimpath", "-o", filepath.Join(dir, "initrd-init"), "./cmd/init")
+	spec, out := filepath.Join(dir, "image.yaml"), filepath.Join(dir, "out")
+	if msg, err := l.try(dir, nil, "lock", spec, "--cache", l.cache); err != nil {
 		testtool.Missing(t, "no Debian mirror can be reached: "+msg)
 	}
-	msg, err := l.try(l.dir, nil, "build", spec, "--lock", lock, "--cache", l.cache, "-o", out, "--twice")
+	msg, err := l.try(dir, nil, "build", spec, "--cache", l.cache, "-o", out, "--twice")
 	if err != nil || !strings.Contains(msg, "the second build is identical") || strings.Count(msg, "step module:   LD [M]  /build/tally_hello.ko") != 2 {
 		t.Fatalf("%v\n%s", err, msg)
 	}
