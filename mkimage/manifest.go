@@ -190,7 +190,7 @@ func (m *Manifest) check() error {
 			return fmt.Errorf("manifest: artifact %q: size %d", a.Name, a.Size)
 		}
 	}
-	return nil
+	return m.checkSteps()
 }
 
 // Artifact returns the artifact called name, or nil.

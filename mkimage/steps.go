@@ -1,6 +1,11 @@
 package mkimage
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+
+	"tally/mkimage/tree"
+)
 
 // A Step is one build step (mkimage/steps) whose outputs are in the root.
 type Step struct {
@@ -16,6 +21,26 @@ type StepOutput struct {
 	Kind   string `json:"kind"`           // file, symlink, directory
 	SHA256 Digest `json:"sha256"`         // of a file's contents, a link's target, or a directory by mkimage/tree's digest
 	Size   int64  `json:"size,omitempty"` // bytes of a file
+}
+
+// checkSteps refuses what no build writes.
+func (m *Manifest) checkSteps() error {
+	seen := map[string]bool{}
+	for _, s := range m.Steps {
+		if !nameForm.MatchString(s.Name) || seen[s.Name] {
+			return fmt.Errorf("manifest: step %.80q: want a plain name, once", s.Name)
+		}
+		seen[s.Name] = true
+		for _, o := range s.Outputs {
+			if err := tree.CheckPath(o.Target); err != nil {
+				return fmt.Errorf("manifest: step %s: target: %w", s.Name, err)
+			}
+			if !slices.Contains([]string{"file", "symlink", "directory"}, o.Kind) || o.Size < 0 {
+				return fmt.Errorf("manifest: step %s: target %q: a %.40q of %d bytes: want a file, symlink or directory", s.Name, o.Target, o.Kind, o.Size)
+			}
+		}
+	}
+	return nil
 }
 
 // DiffSteps names the outputs of steps that two builds of the same spec made differently: "step NAME: TARGET".

@@ -25,6 +25,11 @@ func TestManifestSteps(t *testing.T) {
 	if back, err := again.Marshal(); err != nil || !bytes.Equal(back, data) || again.Steps[0].Name != "b" {
 		t.Errorf("%v\n%s", err, back)
 	}
+	for old, new := range map[string]string{`"file"`: `"socket"`, `"target": "x"`: `"target": "../x"`, `"size": 1`: `"size": -1`, `"name": "a"`: `"name": "b"`, `"name": "b"`: `"name": "B"`} {
+		if _, err := ParseManifest(bytes.Replace(data, []byte(old), []byte(new), 1)); err == nil || !strings.Contains(err.Error(), "manifest: step ") {
+			t.Errorf("%s: error %v", new, err)
+		}
+	}
 	if _, err := ParseManifest(bytes.Replace(data, []byte(`"kind"`), []byte(`"sort"`), 1)); err == nil {
 		t.Error("an unknown key of an output is accepted")
 	}

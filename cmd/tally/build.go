@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -11,6 +12,7 @@ import (
 	"tally/mkimage"
 	"tally/mkimage/lock"
 	"tally/mkimage/source"
+	"tally/mkimage/steps"
 )
 
 func buildCommand(e *env) *cli.Command {
@@ -22,7 +24,7 @@ func buildCommand(e *env) *cli.Command {
 			"sources.tar, sbom.spdx.json (SPDX 2.3) and manifest.json to OUT, and disk.qcow2 and disk.tar.gz (for Google Compute Engine) when the spec names them under outputs.\n" +
 			"OUT must be absent, empty or an earlier result. Nothing is half-written: OUT appears whole.\n" +
 			"Packages are fetched by the lock's hashes alone, local inputs must be what the lock pinned. No root, no chroot, no\n" +
-			"maintainer script; the pinned go command is the one program run.\n\n" +
+			"maintainer script; the pinned go command is the one program run, beside the build steps of SPEC.\n\n" +
 			"Build steps (`steps:` in SPEC) run without root in Linux namespaces, with no network and no host files; their outputs are\n" +
 			"kept in the cache by what they depend on, and what they say goes to stderr.\n\n" +
 			"--twice builds again under another directory, umask, time zone, locale and GOMAXPROCS, runs every build step a second\n" +
@@ -112,7 +114,9 @@ func (b *build) run(ctx context.Context, spec, lockFile, out string) (*mkimage.M
 	}
 	defer os.RemoveAll(tmp)
 	in, err := l.Assemble(ctx, k, raw, b.fetcher.Store, tmp, b.jobs)
-	if err != nil {
+	if errors.Is(err, steps.ErrUnsupported) {
+		return nil, withHint(err, "'tally doctor' says what this machine can do")
+	} else if err != nil {
 		return nil, err
 	}
 	return mkimage.Build(ctx, in, out, b.env.logger())

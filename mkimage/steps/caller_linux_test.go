@@ -2,6 +2,7 @@ package steps
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,6 +41,38 @@ func TestAnyCaller(t *testing.T) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534, Groups: []uint32{4, 20}}}
 	if out, err := cmd.CombinedOutput(); err != nil || strings.Count(string(out), "--- PASS") != 3 {
 		t.Errorf("as user 65534: %v\n%s", err, out)
+	}
+}
+
+// TestUnsupported runs the probe where the kernel gives no further user namespace: one line says what is missing.
+func TestUnsupported(t *testing.T) {
+	helperRoot(t)
+	cmd := exec.Command("/proc/self/exe", "-test.run", "^TestProbes$", "-test.v")
+	cmd.Env = append(os.Environ(), "TALLY_STEPS_PROBE=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}}
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "build steps need Linux with user namespaces: user.max_user_namespaces is reached\n") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestProbes is run by TestUnsupported, as root of a user namespace of its own.
+func TestProbes(t *testing.T) {
+	if os.Getenv("TALLY_STEPS_PROBE") == "" {
+		t.Skip("only for TestUnsupported")
+	}
+	if err := os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	err := Probe(context.Background(), dir)
+	if !errors.Is(err, ErrUnsupported) {
+		t.Errorf("error %v", err)
+	}
+	os.Stdout.WriteString(err.Error() + "\n")
+	if left, _ := os.ReadDir(dir); len(left) > 0 {
+		t.Errorf("left %v", left)
 	}
 }
 
