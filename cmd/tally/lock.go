@@ -14,6 +14,7 @@ import (
 	"tally/mkimage/deb"
 	"tally/mkimage/lock"
 	"tally/mkimage/source"
+	"tally/mkimage/spec"
 )
 
 func lockCommand(e *env) *cli.Command {
@@ -64,7 +65,7 @@ func runLock(c *cli.Context, e *env) error {
 	}
 	k, err := makeLock(c.Context, x, c.Args().First(), out, c.StringSlice("update"))
 	if errors.Is(err, lock.ErrNoMirror) {
-		return withHint(err, "give --mirror URL, or name one in the user's settings or the machine's apt configuration")
+		return withHint(err, "give --mirror URL (NAME=URL for an archive that is not Debian's), or name one in the user's settings or the machine's apt configuration")
 	} else if err != nil {
 		return err
 	}
@@ -128,7 +129,7 @@ func updateLock(ctx context.Context, x *lock.Indexer, l *source.Local, spec, fil
 
 func printLock(e *env, k *lock.Lock, out string) {
 	for _, s := range k.Suites {
-		e.printf("suite %s of %s, signed by %d archive key(s)\n", s.Name, s.Date, len(s.Signers))
+		e.printf("suite %s of %s, signed by %d archive key(s)%s\n", s.Name, s.Date, len(s.Signers), validity(s))
 	}
 	for _, t := range k.Toolchains {
 		e.printf("toolchain %s for %s\n", t.Version, t.Platform)
@@ -141,6 +142,14 @@ func printLock(e *env, k *lock.Lock, out string) {
 	}
 	e.printf("%d packages, %d files, %d directories, %d Go programs with %d modules\n", len(k.Packages), len(k.Files), len(k.Dirs), len(k.Go), len(k.Modules))
 	e.printf("%s\n", out)
+}
+
+// validity says what the spec overlooks in an index.
+func validity(s lock.Suite) string {
+	if s.Policy == spec.Ignore && s.ValidUntil != "" {
+		return ", valid until " + s.ValidUntil + ", which the spec ignores"
+	}
+	return ""
 }
 
 // lockBeside is the lock that goes with a spec when none is named.
