@@ -15,8 +15,8 @@ import (
 // TestPlantedCauses plants one cause each into a build and wants it named, first and in words, with the path that
 // it is at, and nothing else called a cause.
 func TestPlantedCauses(t *testing.T) {
-	base, fw := base(t), firmware(t)
-	was := values(t, fw, base)
+	base, on := base(t), newMachine(t)
+	was := on.values(t, base)
 	root := func(f func(tr *tree.Tree)) func(*mkimage.Inputs) {
 		return func(in *mkimage.Inputs) { f(in.Root) }
 	}
@@ -64,7 +64,7 @@ func TestPlantedCauses(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			out := build(t, c.change)
 			r := paths(t, base, out, compare.Options{})
-			wantRegisters(t, r, was, values(t, fw, out))
+			wantRegisters(t, r, was, on.values(t, out))
 			if r.Equal || r.Reason != "bytes" || r.Kind != "output" || len(r.Causes) == 0 {
 				t.Fatalf("%+v", r)
 			}
