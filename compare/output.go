@@ -113,8 +113,8 @@ func (c *comparer) artifact(name, a, b string) (same bool, err error) {
 		row.Status = OnlyA
 	}
 	c.r.Artifacts = append(c.r.Artifacts, row)
-	if !same {
-		c.artifactPart(name)
+	if part := map[string]string{"vmlinuz": "kernel", "initrd": "initrd", "cmdline": "cmdline"}[name]; part != "" && !same {
+		c.part(part, name)
 	}
 	if row.Status == Differ {
 		c.volume = strings.HasPrefix(name, "models/")
@@ -122,21 +122,14 @@ func (c *comparer) artifact(name, a, b string) (same bool, err error) {
 		err = c.explain(name, x, y)
 		c.volume = false
 	} else if !same {
+		if strings.HasPrefix(name, "firmware/") {
+			c.part("firmware", name)
+		}
 		d := Difference{Layer: LayerArtifact, Where: name}
 		text := map[bool]string{true: fmt.Sprintf("%d bytes", row.SizeA+row.SizeB)}
 		c.add(d, "file", text[row.Status == OnlyA], text[row.Status == OnlyB], map[Status]string{OnlyA: "only in A", OnlyB: "only in B"}[row.Status])
 	}
 	return same, err
-}
-
-// artifactPart says which measured part an artefact is. Those of uki.efi and disk.raw are found inside them.
-func (c *comparer) artifactPart(name string) {
-	switch part := map[string]string{"vmlinuz": "kernel", "initrd": "initrd", "cmdline": "cmdline"}[name]; {
-	case part != "":
-		c.part(part, name)
-	case strings.HasPrefix(name, "firmware/"):
-		c.part("firmware", name)
-	}
 }
 
 // explain takes one artefact apart, by name where the name says what it is.
@@ -163,7 +156,7 @@ func (c *comparer) explain(name string, a, b source) error {
 		return nil
 	case strings.HasPrefix(name, "firmware/"):
 		d.Owner = c.partOwner["firmware."+strings.TrimSuffix(strings.TrimPrefix(name, "firmware/"), ".fd")]
-		return c.content(d, a, b)
+		return c.firmwares(d, a, b)
 	}
 	return c.container(name, a, b)
 }

@@ -22,12 +22,14 @@ const (
 // (DESIGN, section 4). UKI boot: the firmware measures the partition table and the UKI, the stub its sections; TDX
 // firmware extends RTMRs in place of PCRs, 2-6 to RTMR1 and 8-15 to RTMR2 (UEFI 2.10, table 38.4).
 var moves = map[string][]move{
-	"firmware": {{bootAny, []string{"SNP launch digest", "TDX MRTD", "TDX RTMR0", "PCR 0"}}},
-	"kernel":   {{bootDirect, []string{"SNP launch digest", "TDX RTMR1"}}},
-	"initrd":   {{bootDirect, []string{"SNP launch digest", "TDX RTMR2"}}},
-	"cmdline":  {{bootDirect, []string{"SNP launch digest", "TDX RTMR2"}}},
-	"gpt":      {{bootUKI, []string{"PCR 5", "TDX RTMR1"}}},
-	"uki":      {{bootUKI, []string{"PCR 4", "TDX RTMR1"}}},
+	"firmware":           {{bootAny, []string{"SNP launch digest", "TDX MRTD", "TDX RTMR0", "PCR 0"}}},
+	"firmware code":      {{bootAny, []string{"SNP launch digest", "TDX MRTD", "PCR 0"}}},
+	"firmware variables": {{bootAny, []string{"SNP launch digest", "TDX RTMR0"}}}, // TDVF: the CFV section is not extended into MRTD
+	"kernel":             {{bootDirect, []string{"SNP launch digest", "TDX RTMR1"}}},
+	"initrd":             {{bootDirect, []string{"SNP launch digest", "TDX RTMR2"}}},
+	"cmdline":            {{bootDirect, []string{"SNP launch digest", "TDX RTMR2"}}},
+	"gpt":                {{bootUKI, []string{"PCR 5", "TDX RTMR1"}}},
+	"uki":                {{bootUKI, []string{"PCR 4", "TDX RTMR1"}}},
 
 	"uki .linux":   {{bootUKI, []string{"PCR 4", "PCR 11", "TDX RTMR1", "TDX RTMR2"}}},
 	"uki .initrd":  {{bootUKI, []string{"PCR 9", "PCR 11", "TDX RTMR2"}}},

@@ -158,3 +158,48 @@ func TestRegistersOfLoneFiles(t *testing.T) {
 		}
 	}
 }
+
+// TestFirmware changes one byte of the code and one of the variables of a real firmware. Whether MRTD moves is held
+// against package measure; RTMR0 depends on the machine, too, and is not computed here.
+func TestFirmware(t *testing.T) {
+	fd := newMachine(t).tdx
+	out := func(change int) string {
+		return build(t, func(in *mkimage.Inputs) {
+			in.Firmware[0].Data = bytes.Clone(fd)
+			if change >= 0 {
+				in.Firmware[0].Data[change] ^= 1
+			}
+		})
+	}
+	mrtd := func(dir string) string {
+		b := read(t, dir, "firmware/ovmf.fd")
+		m, err := tdx.Measure(bytes.NewReader(b), int64(len(b)), tdx.SinglePass)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf("%x", m.Digest)
+	}
+	a := out(-1)
+	for _, c := range []struct {
+		what string
+		at   int
+		want []string
+	}{
+		{"variables", 0x1000, []string{"SNP launch digest", "TDX RTMR0"}},
+		{"code", 0x100000, []string{"SNP launch digest", "PCR 0", "TDX MRTD"}},
+	} {
+		b := out(c.at)
+		var got []string
+		for _, r := range paths(t, a, b, compare.Options{}).Registers {
+			got = append(got, r.Name)
+		}
+		slices.Sort(got)
+		slices.Sort(c.want)
+		if d := cmp.Diff(c.want, got); d != "" {
+			t.Errorf("%s:\n%s", c.what, d)
+		}
+		if moved := mrtd(a) != mrtd(b); moved != slices.Contains(got, "TDX MRTD") {
+			t.Errorf("%s: MRTD moves: %v, but named are %q", c.what, moved, got)
+		}
+	}
+}
