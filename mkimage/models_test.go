@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -212,5 +214,53 @@ func TestConfigInManifest(t *testing.T) {
 	_, err := Build(context.Background(), in, filepath.Join(t.TempDir(), "out"), slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err == nil || !strings.Contains(err.Error(), `config "etc": is no file of the root`) {
 		t.Errorf("a directory: %v", err)
+	}
+}
+
+// endless is a Content that costs no memory: so many bytes of a counter.
+type endless int64
+
+func (n endless) Open() (io.ReadCloser, error) {
+	return io.NopCloser(io.LimitReader(&counterReader{}, int64(n))), nil
+}
+
+type counterReader struct{ n uint64 }
+
+func (c *counterReader) Read(b []byte) (int, error) {
+	k := len(b) &^ 7
+	if k == 0 {
+		return copy(b, "\x00\x00\x00\x00\x00\x00\x00"), nil
+	}
+	for i := 0; i < k; i += 8 {
+		binary.LittleEndian.PutUint64(b[i:], c.n)
+		c.n++
+	}
+	return k, nil
+}
+
+const streamed = 128 << 20 // bytes
+
+// TestModelVolumeIsStreamed: a large model goes through in one pass, in memory that does not grow with it.
+func TestModelVolumeIsStreamed(t *testing.T) {
+	in := fixtureInputs(t)
+	in.Outputs = nil
+	h := sha256.New()
+	r, _ := endless(streamed).Open()
+	if _, err := io.Copy(h, r); err != nil {
+		t.Fatal(err)
+	}
+	files := tree.New()
+	must(files.Add(tree.Entry{Path: "weights", Kind: tree.File, Mode: 0o644, Size: streamed, Digest: [32]byte(h.Sum(nil)), Data: endless(streamed), Source: "test"}))
+	allocated := func(in Inputs) uint64 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		buildFixture(t, in)
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	without := allocated(in)
+	in.Models = []ModelInput{{Name: "large", Mount: "large", Tree: files}}
+	if with := allocated(in); with > without+24<<20 {
+		t.Errorf("%d MiB allocated with a model of %d MiB, %d MiB without", with>>20, streamed>>20, without>>20)
 	}
 }
