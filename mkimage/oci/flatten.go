@@ -17,16 +17,26 @@ type Options struct {
 	Scratch  func() string                     // a new file name each time: contents of the tree lie there
 	Declared func(tree.Entry) bool             // device nodes that somebody else puts there and that may be skipped; nil: none
 	Source   string                            // of the entries, for messages
+	Limit    int64                             // bytes of all archives together, uncompressed; 0: MaxImage
 }
 
 // Flatten applies the layers of an image and returns what they make. Contents of the tree refer to the
 // scratch files, which must stay. On error scratch files are left to the caller.
 func Flatten(ctx context.Context, layers []Layer, o Options) (*tree.Tree, error) {
 	f := &flat{root: &node{kids: map[string]*node{}}}
+	if o.Limit == 0 {
+		o.Limit = MaxImage
+	}
+	entries := 0
 	for i, l := range layers {
-		c, err := o.read(ctx, l)
+		c, size, err := o.read(ctx, l)
+		o.Limit -= size
 		if err == nil {
-			err = f.apply(i+1, c)
+			if entries += len(c.entries); entries > tree.MaxEntries {
+				err = fmt.Errorf("more than %d entries with those of the layers below", tree.MaxEntries)
+			} else {
+				err = f.apply(i+1, c)
+			}
 		}
 		if err != nil {
 			return nil, fmt.Errorf("layer %d (%s): %w", i, l.Digest, err)
@@ -35,19 +45,25 @@ func Flatten(ctx context.Context, layers []Layer, o Options) (*tree.Tree, error)
 	return f.tree(o.Source)
 }
 
-func (o Options) read(ctx context.Context, l Layer) (*change, error) {
+// read unpacks and reads one layer, of which it also returns the uncompressed size in bytes.
+func (o Options) read(ctx context.Context, l Layer) (*change, int64, error) {
 	r, err := o.Open(l.Blob)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer r.Close()
 	name := o.Scratch()
-	f, err := l.unpackTo(ctx, name, r)
+	f, err := l.unpackTo(ctx, name, r, min(o.Limit, MaxLayer))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer f.Close()
-	return readLayer(ctx, f, name, o.Source, o.Declared)
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, 0, err
+	}
+	c, err := readLayer(ctx, f, name, o.Source, o.Declared)
+	return c, fi.Size(), err
 }
 
 // A node is one name. Two names of a file share the entry.

@@ -17,9 +17,9 @@ import (
 // maxWindow bounds what a zstd frame may make its reader keep, in bytes; `zstd --long` uses as much.
 const maxWindow = 128 << 20
 
-// unpack writes the uncompressed archive of l, whose blob is r, to w. Blob and archive are checked: on
-// error w has taken bytes that must not be used.
-func (l Layer) unpack(ctx context.Context, w io.Writer, r io.Reader) error {
+// unpack writes the uncompressed archive of l, whose blob is r, to w: at most limit bytes. Blob and archive
+// are checked: on error w has taken bytes that must not be used.
+func (l Layer) unpack(ctx context.Context, w io.Writer, r io.Reader, limit int64) error {
 	in := &counted{ctx: ctx, r: r, h: sha256.New(), limit: l.Size}
 	z, err := l.decompress(in)
 	if err != nil {
@@ -27,9 +27,9 @@ func (l Layer) unpack(ctx context.Context, w io.Writer, r io.Reader) error {
 	}
 	defer z.Close()
 	sum := sha256.New()
-	n, err := io.Copy(io.MultiWriter(w, sum), io.LimitReader(z, MaxLayer+1))
-	if err == nil && n > MaxLayer {
-		return fmt.Errorf("unpacks to more than %d bytes", int64(MaxLayer))
+	n, err := io.Copy(io.MultiWriter(w, sum), io.LimitReader(z, limit+1))
+	if err == nil && n > limit {
+		return fmt.Errorf("unpacks to more than %d bytes", limit)
 	}
 	if err == nil {
 		_, err = io.Copy(io.Discard, in) // what the decompressor left unread belongs to the digest
@@ -106,13 +106,13 @@ func (s section) Open() (io.ReadCloser, error) {
 }
 
 // unpackTo unpacks l into the file name and returns it open, at its start.
-func (l Layer) unpackTo(ctx context.Context, name string, r io.Reader) (*os.File, error) {
+func (l Layer) unpackTo(ctx context.Context, name string, r io.Reader, limit int64) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	w := bufio.NewWriterSize(f, 256<<10)
-	err = l.unpack(ctx, w, r)
+	err = l.unpack(ctx, w, r, limit)
 	if err == nil {
 		err = w.Flush()
 	}

@@ -14,6 +14,7 @@ import (
 const (
 	MaxDocument = 4 << 20  // bytes of an index, manifest or configuration (Distribution Specification 1.1: registries take at least 4 MiB)
 	MaxLayer    = 32 << 30 // bytes of a layer, compressed or not
+	MaxImage    = 64 << 30 // bytes of all layers together, uncompressed
 	maxLayers   = 512
 	maxIndex    = 1024 // images of an index
 	maxFiles    = 1 << 20

@@ -243,11 +243,47 @@ func TestHostileBlobs(t *testing.T) {
 		{"unknown compression", `media type "application/vnd.oci.image.layer.v1.tar+bzip2": want one of`, image(tarType+"+bzip2", archive, diff)},
 		{"foreign layer", `want one of`, image("application/vnd.oci.image.layer.nondistributable.v1.tar", archive, diff)},
 		{"no archive", "archive/tar", image(tarType, bytes.Repeat([]byte("x"), 1024), oci.Digest(sha256.Sum256(bytes.Repeat([]byte("x"), 1024))).String())},
+		{"huge", fmt.Sprintf("layer 0: %d bytes, want at most %d", int64(oci.MaxLayer+1), int64(oci.MaxLayer)), func() oci.Digest {
+			layer := l.Blob(tarType, archive)
+			layer.Size = oci.MaxLayer + 1
+			config := l.JSON("application/vnd.oci.image.config.v1+json", map[string]any{"os": "linux", "architecture": "amd64", "rootfs": map[string]any{"type": "layers", "diff_ids": []string{diff}}})
+			return l.JSON("application/vnd.oci.image.manifest.v1+json", map[string]any{"schemaVersion": 2, "config": config, "layers": []Descriptor{layer}}).ID()
+		}()},
 		{"archive that ends early", "unexpected EOF", image(tarType, archive[:1024], oci.Digest(sha256.Sum256(archive[:1024])).String())},
 		{"diff ID of another algorithm", `diff ID 0: digest "md5:x": want sha256:`, image(tarType, archive, "md5:x")},
 	} {
 		if _, err := flatten(t, l, c.d); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want one with %q", c.name, err, c.want)
+		}
+	}
+}
+
+// TestBombs: a layer, and all layers together, unpack to no more than the limit, however small they are.
+func TestBombs(t *testing.T) {
+	l := New(t.TempDir())
+	zeros := Tar(File("zeros", strings.Repeat("\x00", 10<<20)))
+	d := l.Image("amd64", Packed(zeros, "gzip"), Packed(Tar(File("a", "")), ""), Packed(zeros, "zstd")).ID()
+	im, err := oci.Resolve(ctx, oci.Layout(l.Dir).Get, d, "amd64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if im.Layers[0].Size > 1<<20 || im.Layers[2].Size > 1<<20 {
+		t.Fatalf("blobs of %d and %d bytes: no bombs", im.Layers[0].Size, im.Layers[2].Size)
+	}
+	for limit, want := range map[int64]string{1 << 20: "layer 0", int64(len(zeros)): "layer 1", int64(2 * len(zeros)): "layer 2", int64(3 * len(zeros)): ""} {
+		dir, n := t.TempDir(), 0
+		_, err := oci.Flatten(ctx, im.Layers, oci.Options{Open: oci.Layout(l.Dir).Open, Limit: limit, Scratch: func() string { n++; return filepath.Join(dir, fmt.Sprint(n)) }})
+		if want == "" && err != nil || want != "" && (err == nil || !strings.HasPrefix(err.Error(), want) || !strings.Contains(err.Error(), "unpacks to more than")) {
+			t.Errorf("limit %d: error %v, want one of %q", limit, err, want)
+		}
+		var written int64
+		for i := range n {
+			if fi, err := os.Stat(filepath.Join(dir, fmt.Sprint(i+1))); err == nil {
+				written += fi.Size()
+			}
+		}
+		if written > limit+1 {
+			t.Errorf("limit %d: %d bytes written", limit, written)
 		}
 	}
 }
