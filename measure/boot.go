@@ -51,6 +51,13 @@ func (im *image) starts(ctx context.Context, a *Artifacts, p Platform) (done fun
 		}
 		return func() { disk.Close() }, nil
 	}
+	if p.TEE == "snp" && p.Boot == bootUKI && a.Static.UKI == nil {
+		if a.UKI, err = im.whole("uki"); err != nil {
+			return nil, err
+		}
+		sum := Hash(sha256.Sum256(a.UKI))
+		a.Static.UKI = &sum
+	}
 	if p.TEE != "tdx" {
 		return func() {}, nil
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 
+	"tally/measure/pcr"
 	"tally/measure/snp"
 )
 
@@ -27,7 +28,9 @@ func Compute(a *Artifacts, p Profile) (*ReferenceValues, error) {
 	var err error
 	switch p.TEE {
 	case "snp":
-		rv.Values, err = a.Static.snp(p)
+		if err = a.checkUKI(p); err == nil {
+			rv.Values, err = a.Static.snp(p)
+		}
 	case "tdx":
 		rv.Values, err = a.tdx(p)
 	case "vtpm":
@@ -61,4 +64,17 @@ func (s *Static) snp(p Profile) ([]Value, error) {
 		values[i] = Value{Platform: one, Profile: p.ID(), Register: snp.Register, Digest: l.Digest[:], Covers: covers, Mark: p.Mark}
 	}
 	return values, nil
+}
+
+// checkUKI wants the UKI that a platform is handed as its kernel to hold the image's command line: the one that
+// QEMU hashes is empty then.
+func (a *Artifacts) checkUKI(p Profile) error {
+	if p.Platform.Boot != bootUKI {
+		return nil
+	}
+	cmdline, err := pcr.Cmdline(a.UKI)
+	if err == nil && cmdline != a.Cmdline {
+		err = fmt.Errorf("UKI: command line %.80q, the image's is %.80q", cmdline, a.Cmdline)
+	}
+	return err
 }

@@ -24,7 +24,7 @@ type Platform struct {
 	KernelHashes  bool    `json:"kernel-hashes"`       // the VMM is given kernel, initrd and command line with their hashes
 	VCPUType      string  `json:"vcpu-type,omitempty"` // QEMU CPU model
 	VCPUs         []int   `json:"vcpus"`               // each number is one shape
-	GuestFeatures uint64  `json:"guest-features"`      // SEV_FEATURES
+	GuestFeatures uint64  `json:"guest-features"`      // SEV_FEATURES; Boot, below, is uki when the kernel handed over is the UKI, alone
 
 	// Of vtpm: a machine whose firmware loads the UKI from the disk, with a TPM.
 	Bank       pcr.Bank           `json:"bank"`
@@ -33,7 +33,7 @@ type Platform struct {
 
 	// Of tdx, with Firmware above.
 	Rules    string       `json:"profile"`             // HOST/FIRMWARE or gce/SHAPE/SEEN, see tdx.ParseProfile
-	Boot     string       `json:"boot"`                // direct or uki
+	Boot     string       `json:"boot"`                // direct or uki; of snp absent or uki
 	DiskSlot string       `json:"disk-slot,omitempty"` // PCI SLOT.FUNCTION of the virtio-blk device that a UKI is started from
 	Shapes   []TDXShape   `json:"shapes"`              // each is one shape
 	Events   []tdx.Digest `json:"rtmr3,omitempty"`     // what the application extends RTMR3 with
@@ -71,7 +71,8 @@ func (p Platform) MarshalJSON() ([]byte, error) {
 		VCPUType      string  `json:"vcpu-type,omitempty"`
 		VCPUs         []int   `json:"vcpus"`
 		GuestFeatures uint64  `json:"guest-features"`
-	}{p.Name, p.TEE, p.VMM, p.Firmware, p.KernelHashes, p.VCPUType, p.VCPUs, p.GuestFeatures})
+		Boot          string  `json:"boot,omitempty"`
+	}{p.Name, p.TEE, p.VMM, p.Firmware, p.KernelHashes, p.VCPUType, p.VCPUs, p.GuestFeatures, p.Boot})
 }
 
 // maxPlatforms and maxShapes bound the work a list can ask for.
@@ -123,7 +124,7 @@ func ParsePlatforms(data []byte) ([]Platform, error) {
 
 // keys are those of each TEE, and of them those whose zero value would silently measure less.
 var keys = map[string]struct{ all, wanted []string }{
-	"snp":  {[]string{"name", "tee", "vmm", "firmware", "kernel-hashes", "vcpu-type", "vcpus", "guest-features"}, []string{"kernel-hashes", "guest-features"}},
+	"snp":  {[]string{"name", "tee", "vmm", "firmware", "kernel-hashes", "vcpu-type", "vcpus", "guest-features", "boot"}, []string{"kernel-hashes", "guest-features"}},
 	"vtpm": {[]string{"name", "tee", "bank", "secure-boot", "phases"}, []string{"bank", "secure-boot"}},
 	"tdx":  {[]string{"name", "tee", "profile", "firmware", "boot", "disk-slot", "shapes", "rtmr3"}, []string{"profile", "boot", "shapes"}},
 }
@@ -181,6 +182,9 @@ func (p *Platform) checkSNP() error {
 		return errors.New("firmware: missing")
 	case len(p.VCPUs) == 0 || len(p.VCPUs) > maxShapes:
 		return fmt.Errorf("vcpus: %d shapes, want 1 to %d", len(p.VCPUs), maxShapes)
+	}
+	if p.Boot != "" && (p.Boot != bootUKI || !p.KernelHashes) {
+		return fmt.Errorf("boot %.20q: want it absent, or %q with kernel-hashes", p.Boot, bootUKI)
 	}
 	if v, err := snp.ParseVMM(string(p.VMM)); err != nil || v != p.VMM {
 		return fmt.Errorf("vmm %.40q: want one of %v", p.VMM, snp.VMMs())

@@ -42,8 +42,8 @@ type Profile struct {
 // ID is the profile's name and version, as reference values carry it.
 func (p Profile) ID() string { return fmt.Sprintf("%s/%d", p.Name, p.Version) }
 
-// Profiles is the table of all profiles, in a fixed order. A TDX guest's value takes two of them, one of the
-// host and one of its firmware.
+// Profiles is the table of all profiles, in a fixed order. The rules of a TDX guest are those of a host and of a
+// firmware too, which its platform names: they have rows of their own.
 func Profiles() []Profile {
 	all := append(snpProfiles(), tdxProfiles()...)
 	for _, h := range tdx.Hosts() {
@@ -56,7 +56,7 @@ func Profiles() []Profile {
 		Source: "boots of OVMF with a software TPM, event by event; systemd-measure for PCR 11"})
 }
 
-// tdxProfile is one half of a TDX guest's rules.
+// tdxProfile is the row of one half of a TDX guest's rules.
 func tdxProfile(name string, b Backing, source string) Profile {
 	return Profile{Name: "tdx-" + name, Version: 1, TEE: "tdx", Registers: []string{"mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"}, Covers: allParts(), Backing: b, Source: source}
 }
@@ -67,7 +67,9 @@ func snpProfiles() (all []Profile) {
 		if v.TakesKernel() {
 			d := f
 			d.Name, d.Covers, d.Mark, d.Backing = directProfile(v), allParts(), "", backing(v, true)
-			all = append(all, d)
+			u := d
+			u.Name, u.Backing, u.Source = ukiProfile(v), SourceReading, "as "+d.Name+", with the UKI's hash as the kernel's; systemd src/boot/stub.c"
+			all = append(all, d, u)
 		}
 		all = append(all, f)
 	}
@@ -89,6 +91,7 @@ func short(v snp.VMM) string {
 
 func directProfile(v snp.VMM) string   { return "snp-" + short(v) + "-direct" }
 func firmwareProfile(v snp.VMM) string { return "snp-" + short(v) + "-firmware" }
+func ukiProfile(v snp.VMM) string      { return "snp-" + short(v) + "-uki" }
 
 // backing is what stands behind a monitor's values with (direct) or without a kernel.
 func backing(v snp.VMM, direct bool) Backing {
@@ -108,6 +111,8 @@ func (p Platform) Profile() (Profile, error) {
 	}
 	name := "vtpm-uki"
 	switch {
+	case p.TEE == "snp" && p.Boot == bootUKI:
+		name = ukiProfile(p.VMM)
 	case p.TEE == "snp" && p.KernelHashes:
 		name = directProfile(p.VMM)
 	case p.TEE == "snp":

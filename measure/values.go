@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 
 	"tally/measure/eventlog"
@@ -55,6 +56,7 @@ type ReferenceValues struct {
 type Static struct {
 	Kernel   Hash       `json:"kernel_sha256"`
 	Initrd   Hash       `json:"initrd_sha256"`
+	UKI      *Hash      `json:"uki_sha256,omitempty"` // only where a platform is handed the UKI as its kernel
 	Cmdline  string     `json:"cmdline"`
 	Firmware []Firmware `json:"firmware"`
 }
@@ -124,7 +126,12 @@ func (s *Static) Launches(p Platform) ([]*snp.Launch, error) {
 			return nil, err
 		}
 	}
-	if p.KernelHashes {
+	switch {
+	case p.Boot == bootUKI && s.UKI == nil:
+		return nil, errors.New("uki_sha256: missing: a platform is handed the UKI")
+	case p.Boot == bootUKI:
+		in.Hashes = &snp.KernelHashes{Kernel: *s.UKI, Initrd: snp.NoInitrd(), Cmdline: snp.HashCmdline("")}
+	case p.KernelHashes:
 		in.Hashes = &snp.KernelHashes{Kernel: s.Kernel, Initrd: s.Initrd, Cmdline: snp.HashCmdline(s.Cmdline)}
 	}
 	return snp.MeasureShapes(in, p.VCPUs)
@@ -136,6 +143,9 @@ func (s *Static) Launches(p Platform) ([]*snp.Launch, error) {
 func (rv *ReferenceValues) Recompute() error {
 	if err := rv.Static.check(); err != nil {
 		return err
+	}
+	if used := slices.ContainsFunc(rv.Values, func(v Value) bool { return v.Platform.TEE == "snp" && v.Platform.Boot == bootUKI }); used != (rv.Static.UKI != nil) {
+		return errors.New("uki_sha256: want it where a platform is handed the UKI, and only there")
 	}
 	seen := map[string]bool{}
 	for rest := rv.Values; len(rest) > 0; {

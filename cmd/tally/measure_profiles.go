@@ -17,8 +17,8 @@ func measureProfilesCommand(e *env) *cli.Command {
 		Description: "One line a profile: name and version, TEE, what its values cover, what backs them, and from where. Backed by a hardware report:\n" +
 			"the value is what hardware signed. By a peer tool: what an independent program computes. By a real boot: what the same firmware\n" +
 			"and kernel measured without the hardware. By source reading: nothing else was\n" +
-			"compared. A profile that covers the firmware only is marked: such a machine starts whatever its host hands it. A TDX guest's\n" +
-			"value takes two profiles, of the host and of the firmware.\n\n" +
+			"compared. A profile that covers the firmware only is marked: such a machine starts whatever its host hands it. The rules of\n" +
+			"a TDX guest are those of a host and of a firmware, which have rows of their own.\n\n" +
 			"--json prints tally.profiles/v1: profiles (name, version, tee, registers, covers, mark, backing, source).",
 		Action: func(c *cli.Context) error { return measureProfiles(c, e) },
 	}

@@ -75,6 +75,15 @@ func readUKI(b []byte) (*uki, error) {
 	return u, u.readStub()
 }
 
+// Cmdline returns the command line in a UKI.
+func Cmdline(image []byte) (string, error) {
+	u, err := readUKI(image)
+	if err != nil {
+		return "", err
+	}
+	return string(u.sections[".cmdline"]), nil
+}
+
 // readStub finds the release of the stub.
 func (u *uki) readStub() (err error) {
 	m := stubVersion.FindSubmatch(u.sections[".sdmagic"])

@@ -38,9 +38,9 @@ const (
 
 var profiles = map[VMM]profile{
 	QEMU: {vmsaProfile: vmsaProfile{csAttrBSP: 0x9b, csAttrAP: 0x9b, ssAttr: 0x93, trAttr: 0x8b, gPAT: 0x7040600070406, mxcsr: 0x1f80, fcw: 0x37f},
-		secMem: pageZero, needsVCPU: true, kernel: true, vmsaGPA: vmsaGPA, source: "hardware report (Milan), sev-snp-measure"},
+		secMem: pageZero, needsVCPU: true, kernel: true, vmsaGPA: vmsaGPA, source: "sev-snp-measure; with a kernel, the report of a Milan machine that dstack published"},
 	QEMUNoFPUInit: {vmsaProfile: vmsaProfile{csAttrBSP: 0x9b, csAttrAP: 0x9b, ssAttr: 0x93, trAttr: 0x8b, gPAT: 0x7040600070406},
-		secMem: pageZero, needsVCPU: true, kernel: true, vmsaGPA: vmsaGPA, source: "source reading only"},
+		secMem: pageZero, needsVCPU: true, kernel: true, vmsaGPA: vmsaGPA, source: "virtee/sev-snp-measure issue 49: AMD's older host kernels leave mxcsr and x87_fcw zero"},
 	EC2: {vmsaProfile: vmsaProfile{csAttrBSP: 0x9a, csAttrAP: 0x9b, ssAttr: 0x92, trAttr: 0x83, gPAT: 0x7040600070406, rdxFixed: true, rdx: 0x600},
 		secMem: pageZero, cpuidLast: true, vmsaGPA: vmsaGPA, source: "sev-snp-measure, over a firmware of Amazon's"},
 	EC22023: {vmsaProfile: vmsaProfile{csAttrBSP: 0x9a, csAttrAP: 0x9b, ssAttr: 0x92, trAttr: 0x83, gPAT: 0x7040600070406, rdxFixed: true},
