@@ -182,6 +182,12 @@ func TestTDXRefusals(t *testing.T) {
 	if _, err := Image(t.Context(), fsys, ps); err == nil || !strings.Contains(err.Error(), "the rules leave it open") {
 		t.Errorf("a firmware whose Secure Boot the rules do not know: error %v", err)
 	}
+	if ps, err = ParsePlatforms([]byte(tdxPlatform("direct", "qemu-10.2/edk2-202502,secure-boot"))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Image(t.Context(), fsys, ps); err != nil {
+		t.Errorf("rules that say it: %v", err)
+	}
 	if _, err := Image(t.Context(), outOf(t, string(petest.Image(".text", "kernel")), "initrd", "quiet"), ps); err == nil || !strings.Contains(err.Error(), ErrCmdline.Error()) {
 		t.Errorf("no root hash: error %v", err)
 	}

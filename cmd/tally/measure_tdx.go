@@ -20,7 +20,7 @@ func measureTDXCommand(e *env) *cli.Command {
 			"`REGISTER LABEL HEX`, the label naming the rules it holds under. What is left out for want of an input is named on stderr.\n\n" +
 			"--profile is HOST/FIRMWARE, or one of them, or gce/SHAPE. Hosts: " + hostNames() + ".\n" +
 			"Firmwares: edk2-YYYYMM (OvmfPkgX64) and edk2-YYYYMM-inteltdx (IntelTdxX64) of edk2's stable releases 202405 to 202608,\n" +
-			"debian-ovmf-2025.02, debian-inteltdx-2026.08. Shapes: " + shapeNames() + ". Hosts before 10.2 change the kernel's header by\n" +
+			"debian-ovmf-2025.02, debian-inteltdx-2026.08; ,secure-boot or ,no-secure-boot behind the others says how they are built. Shapes: " + shapeNames() + ". Hosts before 10.2 change the kernel's header by\n" +
 			"memory and initrd size, so rtmr1 may need --memory. Keys in the firmware's variable store are measured as they are; with Secure Boot on,\n" +
 			"rtmr0 has one value for each certificate that may have vouched for the image.\n\n" +
 			"--acpi-tables is QEMU's fw_cfg file etc/acpi/tables (see tally measure acpi); --smbios is /sys/firmware/dmi/tables/DMI of a guest of the same\n" +

@@ -79,6 +79,9 @@ func checkCmdline(in Input) error {
 	if in.Kernel == nil {
 		return nil
 	}
+	if in.Initrd != nil && in.Initrd.Size() == 0 {
+		return errors.New("initrd: empty: leave it out")
+	}
 	if in.Cmdline == "" || len(in.Cmdline) > maxCmdline || strings.ContainsFunc(in.Cmdline, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
 		return fmt.Errorf("command line of %d bytes: want 1 to %d of printable ASCII", len(in.Cmdline), maxCmdline)
 	}

@@ -106,7 +106,8 @@ type Profile struct {
 }
 
 // ParseProfile reads HOST/FIRMWARE, HOST, FIRMWARE, gce/SHAPE, gce/SHAPE/SEEN, or "" for all hosts and firmwares
-// of edk2's.
+// of edk2's. A firmware whose name leaves open whether it is built with Secure Boot may be followed by
+// ",secure-boot" or ",no-secure-boot".
 func ParseProfile(s string) (Profile, error) {
 	if rest, ok := strings.CutPrefix(s, "gce/"); ok {
 		shape, seen, narrow := strings.Cut(rest, "/")
@@ -122,6 +123,10 @@ func ParseProfile(s string) (Profile, error) {
 	if s == "" {
 		return p, nil
 	}
+	s, built, err := cutSecureBoot(s)
+	if err != nil {
+		return Profile{}, err
+	}
 	parts := strings.Split(s, "/")
 	host := slices.IndexFunc(hosts, func(h Host) bool { return h.Name == parts[0] })
 	firmware := slices.IndexFunc(firmwares, func(f Firmware) bool { return f.Name == parts[len(parts)-1] })
@@ -136,7 +141,28 @@ func ParseProfile(s string) (Profile, error) {
 		return Profile{}, fmt.Errorf("profile %.80q: want HOST/FIRMWARE, HOST, FIRMWARE or gce/SHAPE, with a host of %s; a firmware of %s; a shape of %s",
 			s, names(hosts, func(h Host) string { return h.Name }), names(firmwares, func(f Firmware) string { return f.Name }), strings.Join(gceShapes(), ", "))
 	}
+	if built == nil {
+		return p, nil
+	}
+	if len(p.Firmwares) != 1 || p.Firmwares[0].SecureBoot != nil {
+		return Profile{}, fmt.Errorf("profile %.80q: says of Secure Boot what the firmware's name says, or names none", s)
+	}
+	p.Firmwares = slices.Clone(p.Firmwares)
+	p.Firmwares[0].SecureBoot = built
 	return p, nil
+}
+
+// cutSecureBoot takes what a profile says of Secure Boot off its end; nil when it says nothing.
+func cutSecureBoot(s string) (rest string, built *bool, err error) {
+	rest, word, found := strings.Cut(s, ",")
+	if !found {
+		return s, nil, nil
+	}
+	yes := word == "secure-boot"
+	if !yes && word != "no-secure-boot" {
+		return "", nil, fmt.Errorf("profile %.80q: %.20q: want secure-boot or no-secure-boot", s, word)
+	}
+	return rest, &yes, nil
 }
 
 func names[T any](all []T, name func(T) string) string {

@@ -20,7 +20,7 @@ import (
 func qemu(t *testing.T) (context.Context, string) {
 	t.Helper()
 	path := testtool.Need(t, "qemu-system-x86_64")
-	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	ctx, stop := context.WithTimeout(t.Context(), 4*time.Minute)
 	t.Cleanup(stop)
 	return ctx, path
 }

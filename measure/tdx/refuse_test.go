@@ -3,6 +3,7 @@ package tdx
 import (
 	"bytes"
 	"encoding/hex"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -171,6 +172,7 @@ func TestComputeRefusals(t *testing.T) {
 		"no kernel":      {Input{Firmware: firmware, Cmdline: "x"}, "", "without a kernel"},
 		"no cmdline":     {Input{Firmware: firmware, Kernel: kernel}, "", "command line of 0 bytes"},
 		"cmdline":        {Input{Firmware: firmware, Kernel: kernel, Cmdline: "é"}, "", "printable ASCII"},
+		"empty initrd":   {Input{Firmware: firmware, Kernel: kernel, Cmdline: "x", Initrd: io.NewSectionReader(disk, 0, 0)}, "", "initrd: empty"},
 		"no PE":          {Input{Firmware: firmware, Kernel: []byte("x"), Cmdline: "x"}, "qemu-10.2", "kernel: PE image"},
 		"no UKI":         {Input{Firmware: firmware, UKI: kernel}, "", "UKI: no section"},
 		"disk alone":     {Input{Firmware: firmware, Disk: disk}, "", "disk without a UKI"},
@@ -211,10 +213,19 @@ func TestParse(t *testing.T) {
 	if a, err := ParsePCIAddress("1f.7"); err != nil || a != (PCIAddress{31, 7}) {
 		t.Errorf("%+v, %v", a, err)
 	}
-	for _, s := range []string{"x", "qemu-8.2/", "/edk2-202502", "edk2-202502/qemu-8.2", "qemu-8.2/edk2-202502/x", "gce/", "QEMU-8.2"} {
+	for _, s := range []string{"x", "qemu-8.2/", "/edk2-202502", "edk2-202502/qemu-8.2", "qemu-8.2/edk2-202502/x", "gce/", "QEMU-8.2",
+		"edk2-202502,", "edk2-202502,tpm", "qemu-8.2,secure-boot", ",secure-boot", "debian-ovmf-2025.02,secure-boot", "gce/c3-standard-4,secure-boot", "gce/c3-standard-4/2020-01"} {
 		if p, err := ParseProfile(s); err == nil {
 			t.Errorf("profile %q: %+v, want an error", s, p)
 		}
+	}
+	for s, want := range map[string]bool{"qemu-8.2/edk2-202502,secure-boot": true, "edk2-202502,no-secure-boot": false} {
+		if p, err := ParseProfile(s); err != nil || p.Firmwares[0].SecureBoot == nil || *p.Firmwares[0].SecureBoot != want {
+			t.Errorf("profile %q: %+v, %v", s, p.Firmwares, err)
+		}
+	}
+	if f := Firmwares()[0]; f.SecureBoot != nil {
+		t.Error("the table was changed")
 	}
 	if _, err := ParseDigest(strings.Repeat("AB", 48)); err == nil {
 		t.Error("an upper-case digest: no error")
