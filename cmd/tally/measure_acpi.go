@@ -98,6 +98,9 @@ func measureACPICapture(c *cli.Context, e *env) error {
 	if err := r.derive(a); err != nil {
 		return err
 	}
+	for _, name := range a.Config {
+		e.logf("the machine sets fw_cfg %s: edk2 from 202505 on measures it, and tally measure tdx takes it for unset", name)
+	}
 	return r.write(c, e, a.Tables)
 }
 

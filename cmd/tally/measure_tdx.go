@@ -24,7 +24,8 @@ func measureTDXCommand(e *env) *cli.Command {
 			"memory and initrd size, so rtmr1 may need --memory. Keys in the firmware's variable store are measured as they are; with Secure Boot on,\n" +
 			"rtmr0 has one value for each certificate that may have vouched for the image.\n\n" +
 			"--acpi-tables is QEMU's fw_cfg file etc/acpi/tables (see tally measure acpi); --smbios is /sys/firmware/dmi/tables/DMI of a guest of the same\n" +
-			"shape. --vcpus checks that the ACPI tables enable so many.\n\n" +
+			"shape. --vcpus checks that the ACPI tables enable so many. The machine is taken to be plain: no bootindex=, boot menu, further PCI roots or\n" +
+			"fw_cfg files of the firmware's; with --disk no network card.\n\n" +
 			"--log FILE is a guest's event log (/sys/firmware/acpi/tables/data/CCEL): the first event that differs is named with its likely cause; of\n" +
 			"alternatives the one that holds longest. Exit 3, reason measurement: some differ.\n\n" +
 			"Example: tally measure tdx --ovmf OVMF.fd --profile qemu-10.2/edk2-202502 --kernel vmlinuz --initrd initrd --append \"$(cat cmdline)\" --memory 2048M --acpi-tables tables.bin\n\n" +

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 )
 
@@ -51,6 +52,49 @@ type ACPI struct {
 	Tables, Loader, RSDP []byte // etc/acpi/tables, etc/table-loader, etc/acpi/rsdp
 	SMBIOS               []byte // etc/smbios/smbios-tables: without the firmware's own structures
 	Window               bool   // a device has a 64-bit BAR, so that there is a 64-bit window
+
+	// Config names what else of fw_cfg edk2 from 202505 on measures and is not as on a plain machine.
+	Config []string
+}
+
+// configFiles are the fw_cfg files that edk2 measures when they are there and not empty (edk2
+// OvmfPkg/Library/QemuFwCfgLib/QemuFwCfgCacheInit.c). bootorder is, too: see bootorder.
+var configFiles = []string{"etc/extra-pci-roots", "etc/boot-menu-wait", "etc/reserved-memory-end", "opt/ovmf/X-PciMmio64Mb"}
+
+// bootorder is that of a machine with -kernel and no bootindex=.
+const bootorder = "/rom@genroms/linuxboot_dma.bin\x00"
+
+// otherConfig finds what is not as on a plain machine.
+func (m *Machine) otherConfig() ([]string, error) {
+	const keyBootMenu = 0x0e
+	menu, err := m.Item(keyBootMenu, 2)
+	if err != nil {
+		return nil, err
+	}
+	var found []string
+	if menu[0] != 0 || menu[1] != 0 {
+		found = append(found, "BootMenu")
+	}
+	files, err := m.Files()
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		if slices.Contains(configFiles, f.Name) && f.Size > 0 {
+			found = append(found, f.Name)
+		}
+		if f.Name != "bootorder" || f.Size == 0 {
+			continue
+		}
+		b, err := m.Item(f.Key, f.Size)
+		if err != nil {
+			return nil, err
+		}
+		if string(b) != bootorder {
+			found = append(found, f.Name)
+		}
+	}
+	return found, nil
 }
 
 // Capture starts the machine that args describe, programs it as edk2 does, and reads its ACPI files.
@@ -62,6 +106,9 @@ func Capture(ctx context.Context, path string, args []string, physBits int) (*AC
 	defer m.Close()
 	a := new(ACPI)
 	if a.Window, err = m.ProgramQ35(physBits); err != nil {
+		return nil, err
+	}
+	if a.Config, err = m.otherConfig(); err != nil {
 		return nil, err
 	}
 	// QEMU builds the files when the first of them is selected.

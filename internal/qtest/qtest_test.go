@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -54,8 +55,13 @@ func TestCapture(t *testing.T) {
 			t.Errorf("%s do not change the tables", name)
 		}
 	}
-	if a := capture(46); a.Window {
-		t.Error("a window without a device")
+	if a := capture(46); a.Window || len(a.Config) != 0 {
+		t.Errorf("a window without a device, or other configuration: %q", a.Config)
+	}
+	a := capture(46, "-boot", "menu=on,splash-time=100", "-device", "pxb-pcie,id=p,bus_nr=8,bus=pcie.0", "-device", "virtio-net-pci,bus=pcie.0,bootindex=1,romfile=")
+	slices.Sort(a.Config)
+	if want := []string{"BootMenu", "bootorder", "etc/boot-menu-wait", "etc/extra-pci-roots"}; !slices.Equal(a.Config, want) {
+		t.Errorf("configuration %q, want %q", a.Config, want)
 	}
 }
 
@@ -94,7 +100,7 @@ func TestOtherPrograms(t *testing.T) {
 		"silent":  {"exit 0", "QEMU ended"},
 		"says":    {"echo no such machine >&2; exit 1", "QEMU ended: no such machine"},
 		"answers": {"read x; echo hello; read x", `answer "hello"`},
-		"version": {`test "$1" = --version && echo "QEMU emulator version 1" && exit; echo FAIL`, `answer "FAIL"`},
+		"version": {`test "$1" = --version && echo "QEMU emulator version 1" && exit; read x; echo FAIL`, `answer "FAIL"`},
 	} {
 		path := filepath.Join(t.TempDir(), "qemu")
 		if err := os.WriteFile(path, []byte("#!/bin/sh\n"+c.script+"\n"), 0o700); err != nil {
