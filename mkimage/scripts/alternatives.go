@@ -17,6 +17,11 @@ type alternative struct {
 var declared = []alternative{
 	{"awk", "usr/bin/awk", "usr/bin/mawk", 5, [][3]string{{"nawk", "usr/bin/nawk", "usr/bin/mawk"}, man("awk", "mawk", "1"), man("nawk", "mawk", "1")}},
 	{"builtins.7.gz", "usr/share/man/man7/builtins.7.gz", "usr/share/man/man7/bash-builtins.7.gz", 10, nil},
+	{"c++", "usr/bin/c++", "usr/bin/g++", 20, nil},
+	{"c89", "usr/bin/c89", "usr/bin/c89-gcc", 20, [][3]string{man("c89", "c89-gcc", "1")}},
+	{"c99", "usr/bin/c99", "usr/bin/c99-gcc", 20, [][3]string{man("c99", "c99-gcc", "1")}},
+	{"cc", "usr/bin/cc", "usr/bin/gcc", 20, nil},
+	{"cpp", "usr/lib/cpp", "usr/bin/cpp", 10, nil},
 	{"mt", "usr/bin/mt", "usr/bin/mt-gnu", 10, [][3]string{man("mt", "mt-gnu", "1")}},
 	{"pager", "usr/bin/pager", "bin/more", 50, [][3]string{man("pager", "more", "1")}},
 	{"rmt", "usr/sbin/rmt", "usr/sbin/rmt-tar", 50, [][3]string{man("rmt", "rmt-tar", "8")}},
