@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -30,7 +31,7 @@ func TestSteps(t *testing.T) {
 	l := built(t)
 	l.needSteps(t)
 	testtool.Need(t, qemu.Binary)
-	dir := t.TempDir()
+	dir := filepath.Join(l.dir, "steps") // where another user can read it
 	copyDir(t, "testdata/steps", dir)
 	command(t, l.repo, "go", "build", "-trimpath", "-o", filepath.Join(dir, "initrd-init"), "./cmd/init")
 	spec, out := filepath.Join(dir, "image.yaml"), filepath.Join(dir, "out")
@@ -48,12 +49,34 @@ func TestSteps(t *testing.T) {
 	if len(m.Steps) != 2 || m.Steps[0].Outputs[0].Target != "sbin/init" || m.Steps[1].Outputs[0].Target != "usr/lib/modules/tally_hello.ko" {
 		t.Errorf("steps %+v", m.Steps)
 	}
+	l.rebuildAsNobody(t, out)
 	cmd := exec.Command(l.tally, "run", out, "--boot", "direct", "--accel", "tcg", "--timeout", "3m", "--until", "init: module: ")
 	said, err := cmd.CombinedOutput()
 	for _, want := range []string{"init: compiled on Jan  1 2026 at 00:00:00 from init.c", "tally_hello: from /build/tally_hello.c", "init: module: loaded"} {
 		if !strings.Contains(string(said), want) {
 			t.Errorf("%v: no %q on the console:\n%s", err, want, said)
 		}
+	}
+}
+
+// rebuildAsNobody runs the steps a third time, as a user without any right, in an empty environment.
+func (l *line) rebuildAsNobody(t *testing.T, out string) {
+	t.Helper()
+	tmp := filepath.Join(l.dir, "steps as nobody")
+	if err := os.Mkdir(tmp, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(l.tally, "rebuild", out, "--cache", l.cache, "--offline")
+	cmd.Dir, cmd.Env = tmp, []string{"HOME=" + tmp, "TMPDIR=" + tmp, "PATH=" + os.Getenv("PATH"), "TZ=Pacific/Kiritimati"}
+	user := "the same user: only root can become another"
+	if os.Getuid() == 0 {
+		user = "uid 65534"
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534, Groups: []uint32{4, 20}}}
+		chown(t, tmp)
+	}
+	said, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(said), "REPRODUCED") || !strings.Contains(string(said), "MATCH    disk.raw") {
+		t.Errorf("as %s: %v\n%s", user, err, said)
 	}
 }
 

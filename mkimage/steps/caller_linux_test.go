@@ -44,6 +44,15 @@ func TestAnyCaller(t *testing.T) {
 	}
 }
 
+// TestStartedByHand: the name alone makes no init.
+func TestStartedByHand(t *testing.T) {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = []string{childName}
+	if out, err := cmd.CombinedOutput(); err == nil || string(out) != "tally-step: started by hand\n" {
+		t.Errorf("%v: %q", err, out)
+	}
+}
+
 // TestUnsupported runs the probe where the kernel gives no further user namespace: one line says what is missing.
 func TestUnsupported(t *testing.T) {
 	helperRoot(t)
