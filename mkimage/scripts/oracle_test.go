@@ -189,7 +189,12 @@ func TestPAMOracle(t *testing.T) {
 	if err := run(t, pam, tr); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("DEBCONF_DB_OVERRIDE", "File{"+t.TempDir()+"/db}") // not this machine's own answers
+	rc := filepath.Join(t.TempDir(), "debconf.conf") // not this machine's own answers, which only root may read
+	text := "Config: c\nTemplates: t\n\nName: c\nDriver: File\nFilename: " + rc + ".dat\n\nName: t\nDriver: File\nReadonly: true\nFilename: /var/cache/debconf/templates.dat\n"
+	if err := os.WriteFile(rc, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("DEBCONF_SYSTEMRC", rc)
 	tool(t, "DEBIAN_FRONTEND=noninteractive", name, "--root", dir, "--package", "--force")
 	sameBelow(t, dir, "etc/pam.d", tr)
 }
@@ -276,7 +281,7 @@ func TestUnitsOracle(t *testing.T) {
 func TestTmpfilesOracle(t *testing.T) {
 	name := testtool.Need(t, "systemd-tmpfiles")
 	tr := small(t, map[string]string{
-		"usr/lib/tmpfiles.d/a.conf": "L+ /etc/mtab - - - - ../proc/self/mounts\nL /etc/factory\nd /etc/secret 0700 root root\nd /etc/there 0711 0 0\nd /etc/kept\nL /etc/own - - - - /other\nd /etc/a/b/c 0750\n",
+		"usr/lib/tmpfiles.d/a.conf": "L+ /etc/mtab - - - - ../proc/self/mounts\nL /etc/factory\nd /etc/secret 0700 - -\nd /etc/there 0711\nd /etc/kept\nL /etc/own - - - - /other\nd /etc/a/b/c 0750\n",
 		"usr/lib/tmpfiles.d/b.conf": "d /etc/secret 0777\nL /etc/second - - - - x\n", "usr/share/factory/etc/factory": "f",
 		"etc/there/": "", "etc/kept/": "", "etc/own": "mine",
 	})
