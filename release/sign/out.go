@@ -48,6 +48,8 @@ type manifest struct {
 	Sources   ref                `json:"sources"`
 	Artifacts []release.Artifact `json:"artifacts"`
 	Verity    verityParams       `json:"verity"`
+	Models    json.RawMessage    `json:"models"`
+	Config    json.RawMessage    `json:"config"`
 	Cmdline   string             `json:"cmdline"`
 	Firmware  json.RawMessage    `json:"firmware"`
 	Platforms json.RawMessage    `json:"platforms"`
