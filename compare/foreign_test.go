@@ -328,3 +328,20 @@ func TestListIsCut(t *testing.T) {
 		t.Errorf("all: %d omitted, %d listed", r.Omitted, len(r.Differences))
 	}
 }
+
+// TestGUID: the disk's GUID alone, and that of the ESP, set by sgdisk: one cause each, and PCR 5 moves.
+func TestGUID(t *testing.T) {
+	disk := filepath.Join(base(t), "disk.raw")
+	for _, option := range []string{"--disk-guid=01234567-89AB-CDEF-0123-456789ABCDEF", "--partition-guid=1:01234567-89AB-CDEF-0123-456789ABCDEF"} {
+		other := filepath.Join(t.TempDir(), "disk.raw")
+		if err := os.WriteFile(other, read(t, disk), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		tool(t, "sgdisk", option, other)
+		r := paths(t, disk, other, compare.Options{})
+		wantCauses(t, r, "GUID (a random one")
+		if len(r.Registers) != 2 || r.Registers[0].Name != "PCR 5" {
+			t.Errorf("%s: registers %+v", option, r.Registers)
+		}
+	}
+}
