@@ -49,6 +49,7 @@ type comparer struct {
 	rootSeen  bool                   // root file systems were compared and differ
 	explained map[[2][32]byte]string // nested things that were explained already, and where
 	volume    bool                   // inside a model volume, which is measured through the root alone
+	layer     int                    // of compression
 	models    bool                   // a model volume differs
 	parts     map[string]string      // measured parts that differ, and why
 	changed   map[string]string      // causes of inputs that differ, by "KIND NAME"
@@ -156,6 +157,9 @@ func (c *comparer) container(where string, a, b source) error {
 	if kindOf(a) != kindOf(b) {
 		c.add(d, "type", kindOf(a), kindOf(b), "another type of file")
 		return nil
+	}
+	if done, err := c.compressed(d, a, b, func(x, y source) error { return c.container(within(where, "decompressed"), x, y) }); done || err != nil {
+		return err
 	}
 	before := len(c.all)
 	err := c.structure(where, kindOf(a), a, b)

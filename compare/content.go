@@ -22,6 +22,13 @@ const (
 // content explains two byte strings that differ and are no container: sizes and digests, the lines when they
 // are small texts, and a likely cause.
 func (c *comparer) content(d Difference, a, b source) error {
+	done, err := c.compressed(d, a, b, func(x, y source) error {
+		d.Path += " (decompressed)"
+		return c.content(d, x, y)
+	})
+	if done || err != nil {
+		return err
+	}
 	x, small, err := readAll(a, maxText)
 	if err != nil {
 		return err

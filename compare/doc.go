@@ -7,6 +7,8 @@
 // from it) are marked as such. Last come the names of the measurement registers that move: their values come
 // from package measure, which this package does not know.
 //
+// Files compressed with gzip, xz or zstd are explained by what is in them.
+//
 // The verdict is bytes. Two things are equal when all their bytes are, and for nothing else: a hash tree is held
 // against the data and used to say where, and never to say that. Whatever cannot be read is compared as bytes, and
 // a note says so. Every reader here is of foreign bytes and shares no code with the writers in mkimage.

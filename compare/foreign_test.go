@@ -304,6 +304,42 @@ func TestContentCauses(t *testing.T) {
 	}
 }
 
+// TestCompressed: what is compressed is explained by what is in it, and by how it was compressed when that is equal.
+func TestCompressed(t *testing.T) {
+	pack := func(text, program string, options ...string) []byte {
+		cmd := exec.Command(testtool.Need(t, program), append(options, "-c")...)
+		cmd.Stdin = strings.NewReader(text)
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	long := strings.Repeat("some text that can be compressed\n", 3000)
+	for _, program := range []string{"gzip", "xz"} {
+		r := files(t, pack("one\ntwo\n", program), pack("one\nthree\n", program))
+		if len(r.Differences) != 1 || r.Differences[0].Text != "@@ -1,2 +1,2 @@\n one\n-two\n+three\n" {
+			t.Errorf("%s: %+v", program, r.Differences)
+		}
+		wantCauses(t, files(t, pack(long, program, "-1"), pack(long, program, "-9")), "compressed in another way")
+	}
+	// A frame of zstd with one raw block each: RFC 8878, 3.1.1.
+	raw := func(s string) []byte {
+		return append([]byte{0x28, 0xb5, 0x2f, 0xfd, 0x20, byte(len(s)), byte(len(s)<<3 | 1), 0, 0}, s...)
+	}
+	r := files(t, raw("one\ntwo\n"), raw("one\nthree\n"))
+	if len(r.Differences) != 1 || !strings.Contains(r.Differences[0].Text, "+three") {
+		t.Errorf("zstd: %+v", r.Differences)
+	}
+	if r := files(t, []byte("\x1f\x8b\x08 no gzip"), []byte("\x1f\x8b\x08 nor this")); r.Equal || len(r.Causes) != 1 {
+		t.Errorf("no gzip: %+v", r)
+	}
+	nested := files(t, pack(string(raw("x=1\n")), "gzip"), pack(string(raw("x=2\n")), "gzip"))
+	if len(nested.Differences) != 1 || nested.Differences[0].Where != "decompressed, decompressed" {
+		t.Errorf("nested: %+v", nested.Differences)
+	}
+}
+
 // TestListIsCut: thousands of differences of one cause are counted, and a few are listed.
 func TestListIsCut(t *testing.T) {
 	many := func(mtime int64) string {

@@ -48,6 +48,7 @@ func FuzzContainer(f *testing.F) {
 	f.Add(superblock(100), uint(4096), byte(1))
 	f.Add([]byte("070701"+strings.Repeat("0", 104)), uint(30), byte(1))
 	f.Add(append(append(make([]byte, 257), "ustar\x0000"...), make([]byte, 1024)...), uint(1), byte(1))
+	f.Add([]byte{0x28, 0xb5, 0x2f, 0xfd, 0x20, 1, 9, 0, 0, 'x'}, uint(9), byte(1))
 	f.Fuzz(func(t *testing.T, b []byte, at uint, bit byte) {
 		if len(b) == 0 || bit == 0 {
 			return

@@ -18,7 +18,8 @@ func compareCommand(e *env) *cli.Command {
 			"GPT, ESP, UKI sections, cpio and EROFS entries, verity parameters. Prints likely causes first, then each difference with path,\n" +
 			"field, both values and the input that owns the path, then the names of the registers that move; their values come from\n" +
 			"'tally measure'. The verdict is bytes alone. Owners of files are known when both outputs hold image.lock and image.yaml, and,\n" +
-			"for packages, when the cache holds them unpacked. What cannot be read (a compressed file system) is compared as bytes.\n\n" +
+			"for packages, when the cache holds them unpacked. gzip, xz and zstd are looked into; what cannot be\n" +
+			"read (a compressed file system) is compared as bytes.\n\n" +
 			"Colour only on a terminal, and never with NO_COLOR set. Exit 0 equal, 3 different, 1 unreadable.\n\n" +
 			"--json prints tally.compare/v1: equal, reason, a, b, kind (output, tree, disk, uki, cpio, erofs, tar, file), artifacts (name,\n" +
 			"status MATCH|DIFFER|ONLY-A|ONLY-B, size_a, size_b), inputs (kind, name, a, b), causes (cause, count, example), differences\n" +
