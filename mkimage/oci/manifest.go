@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -260,21 +261,23 @@ func (r *resolver) manifest(doc *document) error {
 	case n != len(c.RootFS.DiffIDs):
 		return fail(fmt.Errorf("%d layers, but the config has %d diff IDs", n, len(c.RootFS.DiffIDs)))
 	}
-	known := make([]string, 0, len(compressions))
-	for media := range compressions {
-		known = append(known, media)
-	}
-	slices.Sort(known)
-	for i, d := range doc.Layers {
-		l := Layer{}
-		if l.Blob, err = d.blob(known...); err != nil {
-			return fail(fmt.Errorf("layer %d: %w", i, err))
+	return r.layers(doc.Layers, c.RootFS.DiffIDs)
+}
+
+// layers checks the descriptors of the layers, each with its diff ID.
+func (r *resolver) layers(all []descriptor, diffIDs []string) error {
+	known := slices.Sorted(maps.Keys(compressions))
+	for i, d := range all {
+		var l Layer
+		var err error
+		if l.Blob, err = d.blob(known...); err == nil && l.Size > MaxLayer {
+			err = fmt.Errorf("%d bytes, want at most %d", l.Size, int64(MaxLayer))
 		}
-		if l.Size > MaxLayer {
-			return fail(fmt.Errorf("layer %d: %d bytes, want at most %d", i, l.Size, int64(MaxLayer)))
+		if err == nil {
+			l.DiffID, err = ParseDigest(diffIDs[i])
 		}
-		if l.DiffID, err = ParseDigest(c.RootFS.DiffIDs[i]); err != nil {
-			return fmt.Errorf("config %s: diff ID %d: %w", b.Digest, i, err)
+		if err != nil {
+			return fmt.Errorf("layer %d: %w", i, err)
 		}
 		r.image.Layers = append(r.image.Layers, l)
 	}
