@@ -123,22 +123,22 @@ func (a *assembler) source(ctx context.Context, to *tree.Tree, user string, src 
 		return a.debian(ctx, user, src.Debian.Scripts == "ignore", to)
 	case src.OCI != nil:
 		t, err := a.image(ctx, user, src.OCI)
-		return graft(to, t, err, src.OCI.Target, src.OCI.Override)
+		return graft(to, t, err, place{src.OCI.Target, src.OCI.Replace}, src.OCI.Override)
 	case src.Dir != nil:
 		t, err := a.tree(ctx, src.Dir.Path)
 		if err == nil {
 			t, err = owned(t, src.Dir.UID, src.Dir.GID)
 		}
-		return graft(to, t, err, src.Dir.Target, src.Dir.Override)
+		return graft(to, t, err, place{src.Dir.Target, src.Dir.Replace}, src.Dir.Override)
 	case src.Tar != nil:
 		t, err := a.tarball(ctx, src.Tar)
-		return graft(to, t, err, src.Tar.Target, src.Tar.Override)
+		return graft(to, t, err, place{src.Tar.Target, src.Tar.Replace}, src.Tar.Override)
 	case src.File != nil:
 		e, err := a.fileEntry(ctx, src.File)
 		if err != nil {
 			return fmt.Errorf("file %q: %w", src.File.Path, err)
 		}
-		return a.add(to, e)
+		return a.add(to, e, src.File.Replace)
 	case src.Model != nil:
 		return a.model(ctx, user, src.Model)
 	}
@@ -149,44 +149,17 @@ func (a *assembler) source(ctx context.Context, to *tree.Tree, user string, src 
 	e := tree.NewFile(src.Go.Target, 0o755, data, "go "+src.Go.Package)
 	e.UID, e.GID = src.Go.UID, src.Go.GID
 	set(&e.Mode, src.Go.Mode)
-	return a.add(to, e)
-}
-
-// graft adds the tree of a source, which err says whether there is, to another.
-func graft(to, t *tree.Tree, err error, target string, changes []spec.Override) error {
-	if err == nil {
-		t, err = override(t, changes)
-	}
-	if err != nil {
-		return err
-	}
-	return addTree(to, t, target)
+	return a.add(to, e, src.Go.Replace)
 }
 
 // add adds a file of the maintainer's, dated to the epoch.
-func (a *assembler) add(to *tree.Tree, e tree.Entry) error {
+func (a *assembler) add(to *tree.Tree, e tree.Entry, replace bool) error {
 	e.MTime = a.Spec.Epoch
-	return to.Add(e)
-}
-
-// addTree adds every entry of t but its root to the tree to, below target.
-func addTree(to, t *tree.Tree, target string) error {
-	for _, p := range t.Entries() {
-		if p.Path == "" {
-			continue
-		}
-		e := *p
-		if target != "" {
-			e.Path = target + "/" + e.Path
-			if e.Kind == tree.HardLink {
-				e.Link = target + "/" + e.Link
-			}
-		}
-		if err := to.Add(e); err != nil {
-			return err
-		}
+	t := tree.New()
+	if err := t.Add(e); err != nil {
+		return err
 	}
-	return nil
+	return addTree(to, t, place{"", replace})
 }
 
 // fileEntry describes a file of the root; its contents stay on disk.

@@ -37,7 +37,7 @@ func (a *assembler) config(ctx context.Context) error {
 		return err
 	}
 	if data != nil {
-		if err := a.add(a.in.Root, tree.NewFile(configPath, 0o644, data, "config "+a.Spec.Config.Path)); err != nil {
+		if err := a.add(a.in.Root, tree.NewFile(configPath, 0o644, data, "config "+a.Spec.Config.Path), false); err != nil {
 			return err
 		}
 	}

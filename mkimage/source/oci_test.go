@@ -191,3 +191,43 @@ func TestOverrides(t *testing.T) {
 		t.Errorf("mode of a symbolic link: %v", err)
 	}
 }
+
+// TestReplace: what a later source may do to the files of an earlier one.
+func TestReplace(t *testing.T) {
+	with := func(replace string, files map[string]string) (mkimage.Inputs, error) {
+		spec, _ := imageProject(t, "")
+		p := project{"images/one/image.yaml": ""}
+		data, err := os.ReadFile(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p["images/one/image.yaml"] = strings.Replace(string(data), "devices:", "  - dir: {path: over"+replace+"}\ndevices:", 1)
+		for name, text := range files {
+			p["images/one/over/"+name] = text
+		}
+		p.writeTo(t, filepath.Dir(filepath.Dir(filepath.Dir(spec))))
+		in, _, err := assembleSpec(t, spec)
+		return in, err
+	}
+	in, err := with(", replace: true", map[string]string{"etc/shadow": "over", "etc/new": "new", "bin/b": "over"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{"etc/shadow": "over", "etc/new": "new", "bin/b": "over", "bin/a": "A"} {
+		if got, err := contents(context.Background(), in.Root.Get(path)); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v", path, got, err)
+		}
+	}
+	for _, c := range []struct {
+		replace, path, want string
+	}{
+		{"", "etc/shadow", `path "etc/shadow": file (mode 0644, owner 0:0) from dir over, but image ../app.oci already put a file`},
+		{", replace: true", "etc", `path "etc": a file from dir over cannot replace the directory from image ../app.oci`},
+		{", replace: true", "etc/shadow/x", `path "etc/shadow": a directory from dir over cannot replace the file from image ../app.oci`},
+		{", replace: true", "bin/a", `path "bin/a": hard links of image ../app.oci lead to this file: it cannot be replaced`},
+	} {
+		if _, err := with(c.replace, map[string]string{c.path: "over"}); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want one with %q", c.path, err, c.want)
+		}
+	}
+}

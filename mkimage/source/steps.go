@@ -53,7 +53,7 @@ func (a *assembler) step(ctx context.Context, s *spec.Step) error {
 	if err != nil {
 		return err
 	}
-	if err := addTree(a.in.Root, r.Tree, ""); err != nil {
+	if err := addTree(a.in.Root, r.Tree, place{}); err != nil {
 		return fmt.Errorf("step %s: %w", s.Name, err)
 	}
 	a.in.Steps = append(a.in.Steps, a.describe(s, r))

@@ -271,8 +271,8 @@ func (c checker) checkBoot() error {
 		if err := c.program("init.go", g); err != nil {
 			return err
 		}
-		if g.Target != "" || g.Mode != nil || g.UID != 0 || g.GID != 0 {
-			return c.fail("init.go", "target, mode, uid and gid: the initrd's init is always /init, with mode 0755 and owner 0:0")
+		if g.Target != "" || g.Mode != nil || g.UID != 0 || g.GID != 0 || g.Replace {
+			return c.fail("init.go", "target, mode, uid, gid and replace: the initrd's init is always /init, with mode 0755 and owner 0:0")
 		}
 	} else if err := c.blobFile("init.file", s.Init.File); err != nil {
 		return err
@@ -304,8 +304,8 @@ func (c checker) blob(at string, p *Package, f *File) error {
 
 // blobFile checks a file that does not go into the root.
 func (c checker) blobFile(at string, f *File) error {
-	if f.Target != "" || f.Executable || f.Mode != nil || f.UID != 0 || f.GID != 0 {
-		return c.fail(at, "target, executable, mode, uid and gid: only for a file of the root")
+	if f.Target != "" || f.Executable || f.Mode != nil || f.UID != 0 || f.GID != 0 || f.Replace {
+		return c.fail(at, "target, executable, mode, uid, gid and replace: only for a file of the root")
 	}
 	if err := c.decompress(at+".decompress", f.Decompress); err != nil {
 		return err

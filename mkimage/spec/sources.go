@@ -16,6 +16,7 @@ type OCI struct {
 	Digest   string     `yaml:"digest"` // sha256:HEX of the index or manifest; with Layout, and required there
 	Target   string     `yaml:"target"` // default: the root
 	Override []Override `yaml:"override"`
+	Replace  bool       `yaml:"replace"` // may take the place of files of earlier sources
 }
 
 // Reference is the image's repository ("" for a layout) and the digest of its index or manifest. Parse has

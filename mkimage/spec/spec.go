@@ -26,6 +26,7 @@
 //	    command: [gcc, -o, hello, hello.c]
 //	    outputs: [{path: build/hello, target: usr/bin/hello}]
 //	config: {path: enclave.json}  # checked as the guest reads it (internal/guest), to /etc/tally/enclave.json
+//	                              # `replace: true` in oci, dir, tar, file and go: files may take the place of earlier sources' files
 //	devices:                      # the only device nodes of the root
 //	  - {path: dev/null, type: char, major: 1, minor: 3, mode: 0666}
 //	init: {go: {module: ../.., package: ./cmd/init}}      # or file
@@ -153,6 +154,7 @@ type Dir struct {
 	UID      uint32     `yaml:"uid"` // of everything in it
 	GID      uint32     `yaml:"gid"`
 	Override []Override `yaml:"override"`
+	Replace  bool       `yaml:"replace"` // may take the place of files of earlier sources
 }
 
 // A File is one file of the maintainer's disk.
@@ -162,9 +164,10 @@ type File struct {
 	Target     string `yaml:"target"`     // only below root, and required there
 	Executable bool   `yaml:"executable"` // mode 0755 instead of 0644; only below root
 
-	Mode *uint32 `yaml:"mode"` // only below root, like owner and group
-	UID  uint32  `yaml:"uid"`
-	GID  uint32  `yaml:"gid"`
+	Mode    *uint32 `yaml:"mode"` // only below root, like owner and group
+	UID     uint32  `yaml:"uid"`
+	GID     uint32  `yaml:"gid"`
+	Replace bool    `yaml:"replace"` // may take the place of a file of an earlier source
 }
 
 // A Tar is a tar archive of the maintainer's disk, whose modes, owners and times are kept.
@@ -174,6 +177,7 @@ type Tar struct {
 	Target     string `yaml:"target"`     // default: the root
 
 	Override []Override `yaml:"override"`
+	Replace  bool       `yaml:"replace"` // may take the place of files of earlier sources
 }
 
 // Go is a program built from source.
@@ -182,9 +186,10 @@ type Go struct {
 	Package string `yaml:"package,required"` // path below it, e.g. ./cmd/init
 	Target  string `yaml:"target"`           // only below root, and required there
 
-	Mode *uint32 `yaml:"mode"` // default 0755; only below root, like owner and group
-	UID  uint32  `yaml:"uid"`
-	GID  uint32  `yaml:"gid"`
+	Mode    *uint32 `yaml:"mode"` // default 0755; only below root, like owner and group
+	UID     uint32  `yaml:"uid"`
+	GID     uint32  `yaml:"gid"`
+	Replace bool    `yaml:"replace"` // may take the place of a file of an earlier source
 }
 
 // A Config is the configuration of the enclave, in the verified root and so measured.

@@ -38,7 +38,7 @@ root:
   - debian: {suites: [trixie, trixie-security], components: [main, non-free-firmware], packages: [libc6, g++], base: true, scripts: ignore, pins: [{suite: trixie-security, packages: [libc6]}]}
   - oci: {image: 'registry.example:5000/team/app@` + digest + `', target: opt/app}
   - oci: {layout: app.oci, digest: '` + digest + `', override: [{path: etc/shadow, mode: 0640, gid: 42}]}
-  - dir: {path: ../shared, target: srv/www, uid: 33, gid: 34, override: [{path: x, uid: 0}]}
+  - dir: {path: ../shared, target: srv/www, uid: 33, gid: 34, override: [{path: x, uid: 0}], replace: true}
   - file: {path: a.xz, decompress: xz, target: etc/a, executable: true}
   - file: {path: b, target: etc/b, mode: 0600, uid: 1, gid: 2}
   - tar: {path: b.tar, target: opt, override: [{path: y, mode: 0}]}
@@ -76,7 +76,7 @@ func TestParse(t *testing.T) {
 			{Debian: &Debian{[]string{"trixie", "trixie-security"}, []string{"main", "non-free-firmware"}, []string{"libc6", "g++"}, true, "ignore", []Pin{{"trixie-security", []string{"libc6"}}}}},
 			{OCI: &OCI{Image: "registry.example:5000/team/app@" + digest, Target: "opt/app"}},
 			{OCI: &OCI{Layout: "app.oci", Digest: digest, Override: []Override{{Path: "etc/shadow", Mode: number(0o640), GID: number(42)}}}},
-			{Dir: &Dir{Path: "../shared", Target: "srv/www", UID: 33, GID: 34, Override: []Override{{Path: "x", UID: number(0)}}}},
+			{Dir: &Dir{Path: "../shared", Target: "srv/www", UID: 33, GID: 34, Override: []Override{{Path: "x", UID: number(0)}}, Replace: true}},
 			{File: &File{Path: "a.xz", Decompress: "xz", Target: "etc/a", Executable: true}},
 			{File: &File{Path: "b", Target: "etc/b", Mode: number(0o600), UID: 1, GID: 2}},
 			{Tar: &Tar{Path: "b.tar", Target: "opt", Override: []Override{{Path: "y", Mode: number(0)}}}},
@@ -386,6 +386,9 @@ var refusals = []struct{ old, new, want string }{
 	{"root:", "suites: [{name: trixie, mirror: x}]\nroot:", `unknown key "mirror"`},
 	{"modules: [dm-verity]", "modules: [dm-verity]\noutputs: [disk.vhd]", `output "disk.vhd": want disk.qcow2 or disk.tar.gz, once`},
 	{"modules: [dm-verity]", "modules: [dm-verity]\noutputs: [disk.qcow2, disk.qcow2]", `output "disk.qcow2": want`},
+	{"init: {go: {module: ../.., package: ./cmd/init}}", "init: {file: {path: x, replace: true}}", `only for a file of the root`},
+	{"package: ./cmd/init}", "package: ./cmd/init, replace: true}", `the initrd's init is always /init`},
+	{"dir: {path: rootfs}", "dir: {path: a, replace: 1}", `replace: want true or false`},
 	{"modules: [dm-verity]", "config: {}\nmodules: []", `key "path" is missing`},
 	{"modules: [dm-verity]", "config: {path: /etc/x}\nmodules: []", `image.yaml:8:16: path "/etc/x": want a clean path`},
 	{"modules: [dm-verity]", "modules: [a/b]", `image.yaml:8:11: module "a/b": want a module name`},
@@ -395,8 +398,8 @@ var refusals = []struct{ old, new, want string }{
 	{"modules: [dm-verity]", "devices: [{path: x, type: char, major: 1, minor: 1, mode: 010000}]\nmodules: []", `want at most 07777`},
 	{"modules: [dm-verity]", "devices: [{path: ../x, type: char, major: 1, minor: 1, mode: 0600}]\nmodules: []", `path "../x"`},
 	{"init: {go: {module: ../.., package: ./cmd/init}}", "init: {}", `init: want exactly one of go, file; got 0`},
-	{"package: ./cmd/init}", "package: ./cmd/init, target: x}", `target, mode, uid and gid: the initrd's init is always /init`},
-	{"init: {go: {module: ../.., package: ./cmd/init}}", "init: {file: {path: x, target: y}}", `target, executable, mode, uid and gid: only for a file of the root`},
+	{"package: ./cmd/init}", "package: ./cmd/init, target: x}", `target, mode, uid, gid and replace: the initrd's init is always /init`},
+	{"init: {go: {module: ../.., package: ./cmd/init}}", "init: {file: {path: x, target: y}}", `target, executable, mode, uid, gid and replace: only for a file of the root`},
 	{"package: linux-image-cloud-amd64", "package: linux-image-cloud-amd64, path: boot/vmlinuz", `path: the kernel is found by itself`},
 	{"package: linux-image-cloud-amd64", "package: 'a b'", `package "a b": want a package name`},
 	{"package: systemd-boot-efi, path: usr/lib/x.stub", "package: systemd-boot-efi", `image.yaml:9:16: target: missing`},
