@@ -25,7 +25,8 @@ func matchCommand(e *env) *cli.Command {
 			"firmware of two releases; every combination is tried, 64 at most. Exit 0: found, one line each. Exit 3, reason measurement: none\n" +
 			"of these inputs gives the digest, so the firmware, kernel, initrd or command line are others.\n\n" +
 			"The registers of a TDX quote are explained one by one, under every rule set that tally measure tdx knows: which hosts and\n" +
-			"firmwares give this MRTD, RTMR0 (with --memory and --acpi-tables), RTMR1 and RTMR2, or that none does.\n\n" +
+			"firmwares give this MRTD, RTMR0 (with --memory and --acpi-tables), RTMR1 and RTMR2, or that none does; with --values, which shape of\n" +
+			"which TDX platform it is.\n\n" +
 			"Example: tally match report.bin --values OUT/reference-values.json\n\n" +
 			"--json prints tally.match/v1: digest, tried (how many digests were compared), found (vmm, vcpus, vcpu_signature, vcpu_types,\n" +
 			"guest_features, inputs, firmware), reason when nothing was found; for a quote: tried, inputs, registers (register, digest,\n" +

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"tally/measure"
 	"tally/measure/tdx"
 )
 
@@ -53,7 +55,7 @@ func matchQuote(c *cli.Context, e *env, data []byte) error {
 		return fmt.Errorf("%s: %w", c.Args().First(), err)
 	}
 	if c.IsSet("values") {
-		return usagef("--values: a TDX quote is explained from --ovmf, --kernel, --initrd and --append")
+		return matchQuoteValues(c, e, q)
 	}
 	if err := refuseEmptyLists(c, "ovmf", "kernel", "initrd", "memory"); err != nil {
 		return err
@@ -81,6 +83,68 @@ func matchQuote(c *cli.Context, e *env, data []byte) error {
 		}
 	}
 	return printQuoteMatch(e, a)
+}
+
+// matchQuoteValues compares a quote with the reference values of each TDX platform and shape.
+func matchQuoteValues(c *cli.Context, e *env, q *tdx.Quote) error {
+	for _, f := range []string{"ovmf", "kernel", "initrd", "append", "memory", "acpi-tables"} {
+		if c.IsSet(f) {
+			return usagef("want either --values, or --ovmf with --kernel, --initrd and --append")
+		}
+	}
+	path := c.String("values")
+	data, err := readAtMost(path, maxReferenceValues)
+	if err != nil {
+		return err
+	}
+	rv, err := measure.Parse(data)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	a, best := quoteMatch{Schema: "tally.match/v1"}, -1
+	for rest := tdxReferenceValues(rv); len(rest) > 0; {
+		n := 1
+		for n < len(rest) && reflect.DeepEqual(rest[n].Platform, rest[0].Platform) {
+			n++
+		}
+		a.Tried += n
+		if m, k := explain(q, resultOf(rest[:n])); k > best {
+			best, a.Inputs, a.Registers = k, shapeOf(rest[0].Platform), m
+		}
+		rest = rest[n:]
+	}
+	if best < 0 {
+		return fmt.Errorf("%s: no values of a TDX platform", path)
+	}
+	return printQuoteMatch(e, a)
+}
+
+func shapeOf(p measure.Platform) string {
+	text := fmt.Sprintf("platform %s, %s", p.Name, p.Rules)
+	for _, s := range p.Shapes {
+		text += fmt.Sprintf(", %d vcpus, %d MiB", s.VCPUs, s.Memory)
+	}
+	return text
+}
+
+func tdxReferenceValues(rv *measure.ReferenceValues) (all []measure.Value) {
+	for _, v := range rv.Values {
+		if v.Platform.TEE == "tdx" {
+			all = append(all, v)
+		}
+	}
+	return all
+}
+
+// resultOf is the values of one platform and shape in the form that explain reads.
+func resultOf(values []measure.Value) *tdx.Result {
+	r := new(tdx.Result)
+	for _, v := range values {
+		x := tdx.Register{Register: v.Register}
+		copy(x.Digest[:], v.Digest)
+		r.Registers = append(r.Registers, x)
+	}
+	return r
 }
 
 // explain says of each register of q which of the computed values it is, and counts those explained.
