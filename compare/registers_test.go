@@ -96,7 +96,7 @@ func (m machine) values(t testing.TB, out string) map[string]string {
 		t.Fatal(err)
 	}
 	for boot, in := range map[string]tdx.Input{
-		"direct": {Firmware: m.tdx, Kernel: kernel, Initrd: io.NewSectionReader(bytes.NewReader(initrd), 0, int64(len(initrd))), Cmdline: cmdline},
+		"direct": {Firmware: m.tdx, Kernel: kernel, Initrd: tdx.HashInitrd(bytes.NewReader(initrd), int64(len(initrd))), Cmdline: cmdline},
 		"uki":    {Firmware: m.tdx, UKI: uki, Disk: disk},
 	} {
 		r, err := tdx.Compute(in, profile)

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+
+	"tally/measure/tdx"
 )
 
 // maxUKI is the largest UKI read whole, in bytes.
@@ -64,11 +66,13 @@ func (im *image) starts(ctx context.Context, a *Artifacts, p Platform) (done fun
 	if a.Kernel, err = im.whole("kernel"); err != nil {
 		return nil, err
 	}
-	initrd, err := im.whole("initrd")
-	if err != nil {
-		return nil, err
+	if a.InitrdFile == nil {
+		initrd, err := im.whole("initrd")
+		if err != nil {
+			return nil, err
+		}
+		a.InitrdFile = tdx.HashInitrd(bytes.NewReader(initrd), int64(len(initrd)))
 	}
-	a.InitrdFile = io.NewSectionReader(bytes.NewReader(initrd), 0, int64(len(initrd)))
 	return func() {}, nil
 }
 

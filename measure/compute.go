@@ -6,6 +6,7 @@ import (
 
 	"tally/measure/pcr"
 	"tally/measure/snp"
+	"tally/measure/tdx"
 )
 
 // Artifacts are the bytes of one image, or what remains of them where a hash is all that counts.
@@ -18,7 +19,7 @@ type Artifacts struct {
 	// Of tdx, which measures more of a file than its hash.
 	FirmwareBytes []byte // of the platform's firmware
 	Kernel        []byte
-	InitrdFile    *io.SectionReader
+	InitrdFile    *tdx.Initrd
 }
 
 // Compute returns the reference values that a machine of the profile's platform reports for a, one for each

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"reflect"
 	"slices"
@@ -276,7 +275,7 @@ func (s quoteSet) compute() (*tdx.Result, error) {
 	}
 	if s.initrd != "" {
 		b := s.files[s.initrd]
-		in.Initrd = io.NewSectionReader(bytes.NewReader(b), 0, int64(len(b)))
+		in.Initrd = tdx.HashInitrd(bytes.NewReader(b), int64(len(b)))
 	}
 	if s.memory != "" {
 		var err error

@@ -43,18 +43,7 @@ func tdxInput(c *cli.Context) (in *tdx.Input, done func(), err error) {
 		}
 	}
 	in = &tdx.Input{VCPUs: c.Int("vcpus"), Cmdline: c.String("append")}
-	for _, f := range []struct {
-		flag  string
-		to    *[]byte
-		limit int64
-	}{{"ovmf", &in.Firmware, maxTDXFirmware}, {"kernel", &in.Kernel, maxTDXKernel}, {"uki", &in.UKI, maxTDXKernel}, {"acpi-tables", &in.ACPI, maxTDXTable}, {"smbios", &in.SMBIOS, maxTDXTable}} {
-		if !c.IsSet(f.flag) {
-			continue
-		}
-		if *f.to, err = readAtMost(c.String(f.flag), f.limit); err != nil {
-			return nil, done, err
-		}
-	}
+	// The initrd is the most to hash: it starts first.
 	for _, flag := range []string{"initrd", "disk"} {
 		if !c.IsSet(flag) {
 			continue
@@ -67,7 +56,19 @@ func tdxInput(c *cli.Context) (in *tdx.Input, done func(), err error) {
 		if flag == "disk" {
 			in.Disk = f
 		} else {
-			in.Initrd = io.NewSectionReader(f, 0, size)
+			in.Initrd = tdx.HashInitrd(f, size)
+		}
+	}
+	for _, f := range []struct {
+		flag  string
+		to    *[]byte
+		limit int64
+	}{{"ovmf", &in.Firmware, maxTDXFirmware}, {"kernel", &in.Kernel, maxTDXKernel}, {"uki", &in.UKI, maxTDXKernel}, {"acpi-tables", &in.ACPI, maxTDXTable}, {"smbios", &in.SMBIOS, maxTDXTable}} {
+		if !c.IsSet(f.flag) {
+			continue
+		}
+		if *f.to, err = readAtMost(c.String(f.flag), f.limit); err != nil {
+			return nil, done, err
 		}
 	}
 	return in, done, tdxValues(c, in)

@@ -28,8 +28,7 @@ type boot struct {
 // maxCmdline is the longest command line of an x86 kernel, without its NUL.
 const maxCmdline = 2047
 
-// readBoot reads kernel or UKI; nil when there is neither. forms says in which the image can arrive. Each
-// file is hashed on its own.
+// readBoot reads kernel or UKI; nil when there is neither. forms says in which the image can arrive.
 func readBoot(in Input, forms []bool) (*boot, error) {
 	if in.Kernel == nil && in.UKI == nil {
 		return nil, nil
@@ -38,10 +37,17 @@ func readBoot(in Input, forms []bool) (*boot, error) {
 		return nil, err
 	}
 	b := &boot{direct: in.Disk == nil, cmdline: in.Cmdline, image: map[bool]eventlog.Digest{}, what: "kernel"}
-	initrd := make(chan error, 1)
-	go func() { initrd <- b.hashInitrd(in.Initrd) }()
-	err := b.read(in, forms)
-	return b, errors.Join(err, <-initrd)
+	if err := b.read(in, forms); err != nil {
+		return nil, err
+	}
+	if in.Initrd != nil {
+		d, err := in.Initrd.digest()
+		if err != nil {
+			return nil, fmt.Errorf("initrd: %w", err)
+		}
+		b.initrd = d[:]
+	}
+	return b, nil
 }
 
 // read reads all but the initrd.
@@ -62,7 +68,7 @@ func (b *boot) read(in Input, forms []bool) (err error) {
 	}
 	load := kernelLoad{memory: in.Memory, cmdline: in.Cmdline}
 	if in.Initrd != nil {
-		load.initrdSize = uint64(in.Initrd.Size())
+		load.initrdSize = uint64(in.Initrd.size)
 	}
 	for _, patched := range forms {
 		var lacks errLacks
@@ -79,7 +85,7 @@ func checkCmdline(in Input) error {
 	if in.Kernel == nil {
 		return nil
 	}
-	if in.Initrd != nil && in.Initrd.Size() == 0 {
+	if in.Initrd != nil && in.Initrd.size == 0 {
 		return errors.New("initrd: empty: leave it out")
 	}
 	if in.Cmdline == "" || len(in.Cmdline) > maxCmdline || strings.ContainsFunc(in.Cmdline, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
@@ -109,17 +115,32 @@ func imageDigest(image []byte, patched bool, l kernelLoad) (d eventlog.Digest, s
 	return h.Sum(nil), im.Signed(), nil
 }
 
-func (b *boot) hashInitrd(r *io.SectionReader) error {
-	if r == nil {
-		return nil
-	}
-	h := sha512.New384()
-	whole := io.NewSectionReader(r, 0, r.Size()) // from its start, wherever r was read to
-	if _, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{whole}, make([]byte, 256<<10)); err != nil {
-		return fmt.Errorf("initrd: %w", err)
-	}
-	b.initrd = h.Sum(nil)
-	return nil
+// An Initrd is an initrd being hashed.
+type Initrd struct {
+	size   int64
+	digest func() (Digest, error) // waits
+}
+
+// HashInitrd starts to hash the size bytes of r, an initrd, while the caller goes on. The result may be an
+// input several times.
+func HashInitrd(r io.ReaderAt, size int64) *Initrd {
+	var d Digest
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		h := sha512.New384()
+		var n int64
+		n, err = io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{io.NewSectionReader(r, 0, size)}, make([]byte, 256<<10))
+		if err == nil && n < size {
+			err = fmt.Errorf("%d bytes, want %d: it became shorter", n, size)
+		}
+		h.Sum(d[:0])
+	}()
+	return &Initrd{size, func() (Digest, error) {
+		<-done
+		return d, err
+	}}
 }
 
 // rtmr1 lists the events of RTMR1. A direct boot loads the image before the firmware is ready to boot, a

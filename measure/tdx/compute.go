@@ -21,9 +21,9 @@ type Input struct {
 	SMBIOS   []byte  // the SMBIOS table in the guest's memory; nil: not given
 	Tables   *Tables // in place of VCPUs, ACPI and SMBIOS: their digests
 
-	Kernel  []byte            // handed over by the VMM, with Initrd and Cmdline
-	Initrd  *io.SectionReader // nil: none
-	Cmdline string            // printable ASCII
+	Kernel  []byte  // handed over by the VMM, with Initrd and Cmdline
+	Initrd  *Initrd // nil: none
+	Cmdline string  // printable ASCII
 
 	UKI        []byte      // alone: handed over by the VMM; with Disk: started from it
 	Disk       io.ReaderAt // with the GPT that the firmware boots from

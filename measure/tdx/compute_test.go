@@ -2,7 +2,6 @@ package tdx
 
 import (
 	"encoding/hex"
-	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -150,7 +149,7 @@ func TestLabels(t *testing.T) {
 	kernel[setupXFlags] = above4G
 	f := fixtures(t)[0]
 	in := Input{Firmware: ovmf(t), Memory: f.memory(t), ACPI: f.acpi(t), SMBIOS: smbiosTable(t), Kernel: kernel, Cmdline: "quiet",
-		Initrd: io.NewSectionReader(strings.NewReader("initrd"), 0, 6)}
+		Initrd: HashInitrd(strings.NewReader("initrd"), 6)}
 	profiles := []string{""}
 	for _, h := range Hosts() {
 		profiles = append(profiles, h.Name, h.Name+"/debian-ovmf-2025.02", h.Name+"/debian-inteltdx-2026.08")

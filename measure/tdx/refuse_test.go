@@ -3,7 +3,6 @@ package tdx
 import (
 	"bytes"
 	"encoding/hex"
-	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -172,7 +171,8 @@ func TestComputeRefusals(t *testing.T) {
 		"no kernel":      {Input{Firmware: firmware, Cmdline: "x"}, "", "without a kernel"},
 		"no cmdline":     {Input{Firmware: firmware, Kernel: kernel}, "", "command line of 0 bytes"},
 		"cmdline":        {Input{Firmware: firmware, Kernel: kernel, Cmdline: "é"}, "", "printable ASCII"},
-		"empty initrd":   {Input{Firmware: firmware, Kernel: kernel, Cmdline: "x", Initrd: io.NewSectionReader(disk, 0, 0)}, "", "initrd: empty"},
+		"empty initrd":   {Input{Firmware: firmware, Kernel: kernel, Cmdline: "x", Initrd: HashInitrd(disk, 0)}, "", "initrd: empty"},
+		"short initrd":   {Input{Firmware: firmware, Kernel: kernel, Cmdline: "x", Initrd: HashInitrd(disk, 5)}, "qemu-10.2", "initrd: 0 bytes, want 5"},
 		"no PE":          {Input{Firmware: firmware, Kernel: []byte("x"), Cmdline: "x"}, "qemu-10.2", "kernel: PE image"},
 		"no UKI":         {Input{Firmware: firmware, UKI: kernel}, "", "UKI: no section"},
 		"disk alone":     {Input{Firmware: firmware, Disk: disk}, "", "disk without a UKI"},
