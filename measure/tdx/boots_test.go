@@ -189,3 +189,39 @@ func TestSecureBootRTMR0(t *testing.T) {
 		t.Errorf("an unsigned kernel under Secure Boot: error %v", err)
 	}
 }
+
+// TestBlankStore: a firmware with keys whose store is blanked, as a specification's vars: blank does, measures
+// Debian's blank store, whose digest real quotes have, and starts without Secure Boot. MRTD stays.
+func TestBlankStore(t *testing.T) {
+	cfv, err := unxz("testdata/vectors/OVMF_VARS_4M.snakeoil.fd.xz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v struct {
+		Files []struct {
+			CFV string `json:"cfv_sha384"`
+		}
+	}
+	readVector(t, "tdx-mrtd-debian.json", &v)
+	keys, blank := ovmf(t), ovmf(t)
+	copy(keys, cfv)
+	a, err := ReadFirmware(keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := ReadFirmware(blank)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.CFV.String() != v.Files[0].CFV || a.CFV == b.CFV || a.SinglePass != b.SinglePass || a.TwoPass != b.TwoPass {
+		t.Errorf("with keys %+v, blank %+v, want a CFV of %s", a, b, v.Files[0].CFV)
+	}
+	yes := true
+	s, err := readStore(blank[:len(cfv)])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := s.modes(Firmware{SecureBoot: &yes}); err != nil || len(m) != 1 || m[0] != modeOff {
+		t.Errorf("modes %v, %v; want off alone", m, err)
+	}
+}

@@ -87,8 +87,11 @@ func TestTablesOfGuest(t *testing.T) {
 	}
 	sum := sha512.Sum384(a.Tables)
 	same := hex.EncodeToString(sum[:]) == f.Events["acpi tables"]
-	if is10 := strings.HasPrefix(p.Version, "QEMU emulator version 10.0."); is10 != same {
-		t.Errorf("%s: tables as the guest's: %v", p.Version, same)
+	switch {
+	case strings.HasPrefix(p.Version, "QEMU emulator version 10.0.") && !same:
+		t.Errorf("%s: the tables are not the guest's", p.Version)
+	case strings.HasPrefix(p.Version, "QEMU emulator version 7.") && same:
+		t.Errorf("%s: the tables are those of a release that they should differ from", p.Version)
 	}
 }
 
