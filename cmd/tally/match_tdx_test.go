@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"io"
 	"os"
 	"path/filepath"
@@ -43,7 +42,7 @@ func tdxReference(t *testing.T, path string) *measure.ReferenceValues {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &measure.Artifacts{Name: "x", Version: "1", FirmwareBytes: firmware, Kernel: petest.Image(".text", "kernel"), InitrdFile: io.NewSectionReader(bytes.NewReader([]byte("initrd")), 0, 6)}
+	a := &measure.Artifacts{Name: "x", Version: "1", FirmwareBytes: firmware, Kernel: petest.Image(".text", "kernel"), InitrdFile: tdx.HashInitrd(strings.NewReader("initrd"), 6)}
 	a.Cmdline = "roothash=" + strings.Repeat("1", 64)
 	measured, err := tdx.ReadFirmware(firmware)
 	if err != nil {
