@@ -17,8 +17,8 @@ type Step struct {
 
 // A StepOutput is one thing a step made.
 type StepOutput struct {
-	Target string `json:"target"`         // path in the image
-	Kind   string `json:"kind"`           // file, symlink, directory
+	Target string `json:"target"`         // path in the image, or of a module below the kernel's module directory
+	Kind   string `json:"kind"`           // file, symlink, directory, module
 	SHA256 Digest `json:"sha256"`         // of a file's contents, a link's target, or a directory by mkimage/tree's digest
 	Size   int64  `json:"size,omitempty"` // bytes of a file
 }
@@ -35,8 +35,8 @@ func (m *Manifest) checkSteps() error {
 			if err := tree.CheckPath(o.Target); err != nil {
 				return fmt.Errorf("manifest: step %s: target: %w", s.Name, err)
 			}
-			if !slices.Contains([]string{"file", "symlink", "directory"}, o.Kind) || o.Size < 0 {
-				return fmt.Errorf("manifest: step %s: target %q: a %.40q of %d bytes: want a file, symlink or directory", s.Name, o.Target, o.Kind, o.Size)
+			if !slices.Contains([]string{"file", "symlink", "directory", "module"}, o.Kind) || o.Size < 0 {
+				return fmt.Errorf("manifest: step %s: target %q: a %.40q of %d bytes: want a file, symlink, directory or module", s.Name, o.Target, o.Kind, o.Size)
 			}
 		}
 	}

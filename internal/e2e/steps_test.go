@@ -46,7 +46,7 @@ func TestSteps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(m.Steps) != 2 || m.Steps[0].Outputs[0].Target != "sbin/init" || m.Steps[1].Outputs[0].Target != "usr/lib/modules/tally_hello.ko" {
+	if len(m.Steps) != 2 || m.Steps[0].Outputs[0].Target != "sbin/init" || m.Steps[1].Outputs[0].Target != "updates/tally_hello.ko" {
 		t.Errorf("steps %+v", m.Steps)
 	}
 	l.rebuildAsNobody(t, out)

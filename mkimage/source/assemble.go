@@ -28,6 +28,8 @@ type assembler struct {
 	jobs   int
 	n      int // of temporary files
 	in     mkimage.Inputs
+
+	modules []tree.Entry // of the kernel, made by steps, by file name
 }
 
 // Assemble writes the source archive, builds the Go programs from it, unpacks the packages and reads the
@@ -43,7 +45,7 @@ func (l *Local) Assemble(ctx context.Context, k *lock.Lock, rawLock []byte, stor
 	a := &assembler{Local: copied, lock: k, store: store, tmp: tmp, jobs: max(1, jobs)}
 	a.in = mkimage.Inputs{Name: s.Name, Version: s.Version, Epoch: s.Epoch, Cmdline: s.Cmdline, Platforms: s.Platforms, Modules: s.Modules, Outputs: s.Outputs,
 		Root: tree.New(), KernelTree: tree.New(), Spec: l.Raw, Lock: rawLock, Sources: onDisk(filepath.Join(tmp, "sources.tar"))}
-	for _, step := range []func(context.Context) error{a.init, a.root, a.steps, a.config, a.kernel, a.stub, a.firmware} {
+	for _, step := range []func(context.Context) error{a.init, a.root, a.steps, a.config, a.kernel, a.kernelModules, a.stub, a.firmware} {
 		if err := step(ctx); err != nil {
 			return mkimage.Inputs{}, err
 		}

@@ -5,11 +5,13 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"time"
 
 	"tally/mkimage"
+	"tally/mkimage/kmod"
 	"tally/mkimage/scripts"
 	"tally/mkimage/spec"
 	"tally/mkimage/steps"
@@ -53,7 +55,7 @@ func (a *assembler) step(ctx context.Context, s *spec.Step) error {
 	if err != nil {
 		return err
 	}
-	if err := addTree(a.in.Root, r.Tree, place{}); err != nil {
+	if err := a.distribute(r.Tree); err != nil {
 		return fmt.Errorf("step %s: %w", s.Name, err)
 	}
 	a.in.Steps = append(a.in.Steps, a.describe(s, r))
@@ -66,9 +68,62 @@ func (a *assembler) definition(s *spec.Step) steps.Step {
 	d := steps.Step{Name: s.Name, Command: s.Command, Dir: s.Dir, Env: s.Env, Epoch: a.Spec.Epoch,
 		Timeout: time.Duration(s.Timeout) * time.Second, Memory: s.Memory * mib, Disk: s.Disk * mib}
 	for _, o := range s.Outputs {
-		d.Outputs = append(d.Outputs, steps.Output{Path: o.Path, Target: o.Target, Mode: o.Mode, UID: o.UID, GID: o.GID})
+		d.Outputs = append(d.Outputs, steps.Output{Path: o.Path, Target: outputTarget(o), Mode: o.Mode, UID: o.UID, GID: o.GID})
 	}
 	return d
+}
+
+// outputTarget is where an output lies in the tree of a step's result: a module of the kernel apart from all
+// that goes into the root, whose paths are the spec's.
+func outputTarget(o spec.Output) string {
+	if o.Module {
+		return moduleDir + path.Base(o.Path)
+	}
+	return rootDir + o.Target
+}
+
+const moduleDir, rootDir = "module/", "root/"
+
+// distribute puts the outputs of a step into the root, and notes modules of the kernel for when that is there.
+func (a *assembler) distribute(t *tree.Tree) error {
+	for _, p := range t.Entries() {
+		e := *p
+		if name, ok := strings.CutPrefix(e.Path, moduleDir); ok {
+			e.Path = name
+			a.modules = append(a.modules, e)
+		} else if e.Path, ok = strings.CutPrefix(e.Path, rootDir); ok {
+			if err := a.in.Root.Add(e); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// kernelModules adds what steps made to the modules of the kernel, in the directory that depmod(8) looks into
+// first.
+func (a *assembler) kernelModules(context.Context) error {
+	if len(a.modules) == 0 {
+		return nil
+	}
+	release, err := kmod.Release(a.in.KernelTree)
+	if err != nil {
+		return err
+	}
+	dir := "usr/lib/modules/" + release
+	if a.in.KernelTree.Get(dir+"/modules.builtin") == nil {
+		dir = "lib/modules/" + release
+	}
+	for _, e := range a.modules {
+		if e.Kind != tree.File {
+			return fmt.Errorf("module %q from %s: is a %s, want a file", e.Path, e.Source, e.Kind)
+		}
+		e.Path = dir + "/updates/" + e.Path
+		if err := a.in.KernelTree.Add(e); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // buildRoot puts packages and inputs of a step together. What is known of the packages' scripts is done;
@@ -122,13 +177,16 @@ func (a *assembler) describe(s *spec.Step, r *steps.Result) mkimage.Step {
 	}
 	m := mkimage.Step{Name: s.Name, Key: mkimage.Digest(r.Key), Root: mkimage.Digest(root.sum())}
 	for _, o := range s.Outputs {
-		e := r.Tree.Get(o.Target)
+		e := r.Tree.Get(outputTarget(o))
 		out := mkimage.StepOutput{Target: o.Target, Kind: e.Kind.String(), SHA256: e.Digest, Size: e.Size}
+		if o.Module {
+			out.Target, out.Kind = "updates/"+path.Base(o.Path), "module"
+		}
 		switch e.Kind {
 		case tree.Symlink:
 			out.SHA256 = sha256.Sum256([]byte(e.Link))
 		case tree.Dir:
-			out.SHA256 = subtree(r.Tree, o.Target).Digest(a.Spec.Epoch)
+			out.SHA256 = subtree(r.Tree, e.Path).Digest(a.Spec.Epoch)
 		}
 		m.Outputs = append(m.Outputs, out)
 	}

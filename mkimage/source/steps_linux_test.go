@@ -54,6 +54,9 @@ func helper(what string) error {
 		}
 		fmt.Fprintf(&b, "%s %s %s %d\n", file, fi.Mode(), data, fi.ModTime().Unix())
 	}
+	if err := os.WriteFile("/build/x.ko", []byte("module"), 0o600); err != nil {
+		return err
+	}
 	return os.WriteFile("/build/out", b.Bytes(), 0o755)
 }
 
@@ -62,7 +65,7 @@ const stepSpec = `steps:
     root: {suites: [trixie], packages: [tools]}
     inputs: [{file: {path: data.xz, decompress: xz, target: build/data}}, {dir: {path: ../shared/rootfs, target: build}}, {tar: {path: more.tar, target: build}}]
     command: [helper, inputs]
-    outputs: [{path: build/out, target: usr/bin/made, uid: 5, gid: 6}]
+    outputs: [{path: build/out, target: usr/bin/made, uid: 5, gid: 6}, {path: build/x.ko, module: true}]
     timeout: 60
     disk: 256
 `
@@ -70,7 +73,8 @@ const stepSpec = `steps:
 // stepProject is the project of the other tests with the steps in text.
 func stepProject(text string) project {
 	p := newProject()
-	p["images/one/image.yaml"] += text
+	// Without Go programs, which other tests build.
+	p["images/one/image.yaml"] = strings.NewReplacer("  - go: {module: ../.., package: ./cmd/app, target: sbin/init}\n", "", "init: {go: {module: ../.., package: ./cmd/init}}", "init: {file: {path: fw.fd}}").Replace(projectSpec) + text
 	// No "bin" for both the directory and the archive.
 	p["images/one/more.tar"] = string(makeTar(tarFile("./", "", tar.TypeDir), tarItem{tar.Header{Name: "./bin", Typeflag: tar.TypeDir, Mode: 0o755}, ""}, tarFile("./bin/a", "A", tar.TypeReg)))
 	return p
@@ -148,7 +152,10 @@ func TestSteps(t *testing.T) {
 	if !slices.Contains(in.Omitted, "step make: package tools: postinst") {
 		t.Errorf("left out %q", in.Omitted)
 	}
-	if len(in.Steps) != 1 || in.Steps[0].Name != "make" || len(in.Steps[0].Outputs) != 1 || in.Steps[0].Outputs[0] != (mkimage.StepOutput{Target: "usr/bin/made", Kind: "file", SHA256: e.Digest, Size: e.Size}) || in.Steps[0].Root == (mkimage.Digest{}) {
+	if k := in.KernelTree.Get("usr/lib/modules/1/updates/x.ko"); k == nil || k.Mode != 0o644 || k.Source != "step make" || in.Root.Get("module/x.ko") != nil {
+		t.Errorf("module %+v", k)
+	}
+	if len(in.Steps) != 1 || in.Steps[0].Name != "make" || len(in.Steps[0].Outputs) != 2 || in.Steps[0].Outputs[1].Target != "updates/x.ko" || in.Steps[0].Outputs[1].Kind != "module" || in.Steps[0].Outputs[0] != (mkimage.StepOutput{Target: "usr/bin/made", Kind: "file", SHA256: e.Digest, Size: e.Size}) || in.Steps[0].Root == (mkimage.Digest{}) {
 		t.Errorf("steps %+v", in.Steps)
 	}
 	// Again: from the store; varied and afresh: the same.
@@ -170,7 +177,7 @@ func TestStepsDiffer(t *testing.T) {
 	r.opts.Fresh = true
 	var found [2]mkimage.Manifest
 	for i := range found {
-		in, err := r.assemble(t, stepProject(strings.Replace(stepSpec, "inputs]\n    out", "random]\n    out", 1)))
+		in, err := r.assemble(t, stepProject(strings.NewReplacer("helper, inputs", "helper, random", ", {path: build/x.ko, module: true}", "").Replace(stepSpec)))
 		if err != nil {
 			t.Fatal(err)
 		}

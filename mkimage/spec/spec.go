@@ -24,7 +24,7 @@
 //	    root: {suites: [trixie], packages: [base-files, dash, gcc, libc6-dev]}
 //	    inputs: [{dir: {path: hello, target: build}}]       # or file, tar
 //	    command: [gcc, -o, hello, hello.c]
-//	    outputs: [{path: build/hello, target: usr/bin/hello}]
+//	    outputs: [{path: build/hello, target: usr/bin/hello}]   # or module: true in place of target, for NAME.ko
 //	config: {path: enclave.json}  # checked as the guest reads it (internal/guest), to /etc/tally/enclave.json
 //	                              # `replace: true` in oci, dir, tar, file and go: files may take the place of earlier sources' files
 //	devices:                      # the only device nodes of the root

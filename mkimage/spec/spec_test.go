@@ -50,7 +50,7 @@ steps:
     inputs: [{dir: {path: hello, target: build}}, {file: {path: x.c, target: build/x.c}}, {tar: {path: y.tar}}]
     command: [gcc, -o, hello, hello.c]
     env: [A=b, C=]
-    outputs: [{path: build/hello, target: usr/bin/hello, mode: 0755, uid: 1, gid: 2}, {path: build/x, target: opt}]
+    outputs: [{path: build/hello, target: usr/bin/hello, mode: 0755, uid: 1, gid: 2}, {path: build/x, target: opt}, {path: build/m.ko, module: true}]
     memory: 100
 config: {path: enclave.json}
 devices:
@@ -86,7 +86,7 @@ func TestParse(t *testing.T) {
 		Steps: []Step{{Name: "hello", Root: Debian{Suites: []string{"trixie"}, Components: []string{"main"}, Packages: []string{"gcc"}},
 			Inputs:  []Source{{Dir: &Dir{Path: "hello", Target: "build"}}, {File: &File{Path: "x.c", Target: "build/x.c"}}, {Tar: &Tar{Path: "y.tar"}}},
 			Command: []string{"gcc", "-o", "hello", "hello.c"}, Dir: "build", Env: []string{"A=b", "C="},
-			Outputs: []Output{{"build/hello", "usr/bin/hello", 0o755, 1, 2}, {Path: "build/x", Target: "opt"}}, Timeout: 600, Memory: 100, Disk: 4096}},
+			Outputs: []Output{{"build/hello", "usr/bin/hello", false, 0o755, 1, 2}, {Path: "build/x", Target: "opt"}, {Path: "build/m.ko", Module: true}}, Timeout: 600, Memory: 100, Disk: 4096}},
 		Config:    &Config{Path: "enclave.json"},
 		Devices:   []Device{{"dev/null", "char", 1, 3, 0o666}},
 		Init:      Init{File: &File{Path: "init"}},
@@ -195,6 +195,11 @@ func TestStepRefusals(t *testing.T) {
 		{"outputs: [{path: build/hello, target: usr/bin/hello}]", "outputs: []", `image.yaml:16:14: outputs: 0, want 1`},
 		{"path: build/hello,", "path: /build/hello,", `path: path "/build/hello"`},
 		{"path: build/hello,", "path: dev/null,", `path "dev/null": dev, proc and sys are the kernel's`},
+		{"target: usr/bin/hello", "target: x, module: true", `image.yaml:16:15: output: want exactly one of target, module: true; got 2`},
+		{", target: usr/bin/hello", "", `output: want exactly one of target, module: true; got 0`},
+		{"target: usr/bin/hello", "module: true", `path "build/hello": want a file NAME.ko`},
+		{"path: build/hello, target: usr/bin/hello", "path: build/a.ko, module: true, mode: 0600", `mode, uid and gid: a module`},
+		{"path: build/hello, target: usr/bin/hello", "path: a/m.ko, module: true}, {path: b/m.ko, module: true", `module "m": twice`},
 		{"target: usr/bin/hello", "target: ../x", `target: path "../x"`},
 		{"target: usr/bin/hello", "target: x, mode: 010000", `mode 010000: want at most 07777`},
 		{"target: usr/bin/hello}", "target: usr}, {path: b, target: usr/bin}", `target "usr/bin": lies in or around that of "build/hello"`},

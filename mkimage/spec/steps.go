@@ -2,6 +2,7 @@ package spec
 
 import (
 	"fmt"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -24,11 +25,12 @@ type Step struct {
 	Disk    int64    `yaml:"disk"`    // MiB of the build root with everything in it, held in memory; default: 4096
 }
 
-// An Output is a file, symbolic link or directory that a step makes.
+// An Output is a file, symbolic link or directory that a step makes. Exactly one of Target and Module is set.
 type Output struct {
-	Path   string `yaml:"path,required"`   // in the build root
-	Target string `yaml:"target,required"` // in the image
-	Mode   uint32 `yaml:"mode"`            // of a file; default: 0755 when its owner may execute it, else 0644
+	Path   string `yaml:"path,required"` // in the build root
+	Target string `yaml:"target"`        // in the image
+	Module bool   `yaml:"module"`        // a module, NAME.ko, of the image's kernel, which modules: may then name
+	Mode   uint32 `yaml:"mode"`          // of a file; default: 0755 when its owner may execute it, else 0644
 	UID    uint32 `yaml:"uid"`
 	GID    uint32 `yaml:"gid"`
 }
@@ -166,6 +168,15 @@ func (c checker) stepOutputs(at string, s *Step) error {
 		if err := c.inStep(at+".path", "path", o.Path); err != nil {
 			return err
 		}
+		if err := c.one(at, "output", []string{"target", "module: true"}, []bool{o.Target != "", o.Module}); err != nil {
+			return err
+		}
+		if o.Module {
+			if err := c.kernelModule(at, o, s.Outputs[:i]); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := c.target(at+".target", o.Target, false); err != nil {
 			return err
 		}
@@ -176,9 +187,29 @@ func (c checker) stepOutputs(at string, s *Step) error {
 			return c.fail(at, "uid %d, gid %d: want at most %d", o.UID, o.GID, int64(maxID))
 		}
 		for _, other := range s.Outputs[:i] {
+			if other.Module {
+				continue
+			}
 			if a, b := o.Target+"/", other.Target+"/"; strings.HasPrefix(a, b) || strings.HasPrefix(b, a) {
 				return c.fail(at+".target", "target %q: lies in or around that of %q", o.Target, other.Path)
 			}
+		}
+	}
+	return nil
+}
+
+// kernelModule checks an output that joins the kernel's modules.
+func (c checker) kernelModule(at string, o Output, before []Output) error {
+	name, ok := strings.CutSuffix(path.Base(o.Path), ".ko")
+	if !ok || !moduleForm.MatchString(name) {
+		return c.fail(at+".path", "path %q: want a file NAME.ko, because it is a module", o.Path)
+	}
+	if o.Mode != 0 || o.UID != 0 || o.GID != 0 {
+		return c.fail(at, "mode, uid and gid: a module of the kernel has none of its own")
+	}
+	for _, other := range before {
+		if other.Module && path.Base(other.Path) == path.Base(o.Path) {
+			return c.fail(at+".path", "module %q: twice", name)
 		}
 	}
 	return nil
