@@ -58,7 +58,7 @@ var table = map[string]rule{
 	"login":                  {},
 	"login.defs":             {},
 	"mawk":                   {steps: "alternatives"},
-	"passwd":                 {steps: "accounts shadow", omits: []string{tempFiles}},
+	"passwd":                 {steps: "accounts shadow", omits: []string{tempFiles, "etc/passwd- and its kin, etc/.pwd.lock: there is no earlier state"}},
 	"systemd": {steps: "accounts sysusers shadow files units tmpfiles", units: []string{"getty@tty1.service", "remote-fs.target", "systemd-pstore.service"},
 		omits: []string{"journal catalog", tempFiles, restarts}},
 	"systemd-sysv": {},
