@@ -17,11 +17,22 @@ type UnmetError struct {
 	text  string
 }
 
+// Error says what is lacking and why, down to the cause; the middle of a long story is left out.
 func (e *UnmetError) Error() string {
-	if e.why != nil {
-		return e.text + ": " + e.why.Error()
+	parts := []string{e.text}
+	for err := e.why; err != nil; {
+		next, ok := err.(*UnmetError)
+		if !ok {
+			parts = append(parts, err.Error())
+			break
+		}
+		parts = append(parts, next.text)
+		err = next.why
 	}
-	return e.text
+	if n := len(parts); n > 8 {
+		parts = slices.Concat(parts[:4], []string{fmt.Sprintf("(%d more)", n-7)}, parts[n-3:])
+	}
+	return strings.Join(parts, ": ")
 }
 
 // Unwrap returns what made the dependency impossible.

@@ -103,6 +103,38 @@ func TestResolveRefusals(t *testing.T) {
 	}
 }
 
+// TestDeepChain: a chain of dependencies has an end, and not that of the stack.
+func TestDeepChain(t *testing.T) {
+	var lines []string
+	for i := range 5000 {
+		lines = append(lines, fmt.Sprintf("p%d 1; Depends: p%d", i, i+1))
+	}
+	ps := index(t, append(lines, "p5000 1")...)
+	if chosen, err := NewResolver(ps, "amd64", level).Resolve([]string{"p3000"}); err != nil || len(chosen) != 2001 {
+		t.Errorf("%d packages, %v", len(chosen), err)
+	}
+	if _, err := NewResolver(ps, "amd64", level).Resolve([]string{"p0"}); err == nil || err.Error() != "package p3000, wanted by package p2999: dependencies nested deeper than 3000" {
+		t.Errorf("5000 deep: %v", err)
+	}
+}
+
+// TestLongStory: an error that has many causes behind it names the first and the last.
+func TestLongStory(t *testing.T) {
+	lines := []string{"aa 1; Depends: p0 | zz", "zz 1; Conflicts: aa"}
+	for i := range 12 {
+		lines = append(lines, fmt.Sprintf("p%d 1; Depends: p%d", i, i+1))
+	}
+	_, err := resolve(index(t, append(lines, "p12 1; Conflicts: aa")...), "aa")
+	want := "package p0 | zz, wanted by package aa: package p1, wanted by package p0: package p2, wanted by package p1: package p3, wanted by package p2: (7 more): " +
+		"package p11, wanted by package p10: package p12, wanted by package p11: package p12 conflicts with package aa 1"
+	if err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+	if e := Root(err); e == nil || e.By != "p12" || e.Other != "aa" {
+		t.Errorf("root %+v", e)
+	}
+}
+
 func TestBase(t *testing.T) {
 	ps := index(t, "aa 1; Essential: yes", "bb 1; Priority: required", "cc 1; Priority: important")
 	if d := cmp.Diff([]string{"aa", "bb"}, NewResolver(ps, "amd64", level).Base()); d != "" {

@@ -11,7 +11,11 @@ import (
 type state struct {
 	*Resolver
 	status map[string]*status
+	depth  int // of install
 }
+
+// maxDepth is how deep dependencies may be nested, as in apt: whoever writes an index must not fill our stack.
+const maxDepth = 3000
 
 // A status is what has been decided about a name.
 type status struct {
@@ -83,9 +87,14 @@ func (s *state) root(name string) (string, error) {
 
 // install chooses the candidate p and, if deep, what it needs. user is true for a root.
 func (s *state) install(p *Package, deep, user bool) bool {
+	s.depth++
+	defer func() { s.depth-- }()
 	st := s.at(p.Name)
 	switch {
 	case !st.chosen && st.protected, st.p != p:
+		return false
+	case s.depth > maxDepth:
+		s.giveUp(st, fmt.Errorf("dependencies nested deeper than %d", maxDepth))
 		return false
 	case st.chosen && !st.protected && !s.broken(p):
 		return true
