@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -20,7 +21,7 @@ type lock struct {
 // inputs compares what the two were built from, and finds whose the kernel, the stub and the firmware are.
 func (c *comparer) inputs(a, b Output) {
 	type key struct{ kind, name string }
-	all := map[key][2]string{}
+	values := map[key][2]string{}
 	for i, o := range []Output{a, b} {
 		s, done, err := openFile(o.Files[manifestName])
 		if err != nil {
@@ -35,15 +36,15 @@ func (c *comparer) inputs(a, b Output) {
 		}
 		for _, in := range m.Inputs {
 			k := key{in.Kind, in.Name}
-			v := all[k]
+			v := values[k]
 			if v[i] != "" { // several versions of one module
 				v[i] += ", "
 			}
 			v[i] += strings.TrimSpace(in.Version + " sha256:" + in.SHA256)
-			all[k] = v
+			values[k] = v
 		}
 	}
-	for k, v := range all {
+	for k, v := range values {
 		if v[0] != v[1] {
 			c.r.Inputs = append(c.r.Inputs, Input{Kind: k.kind, Name: k.name, A: v[0], B: v[1]})
 		}
@@ -52,9 +53,10 @@ func (c *comparer) inputs(a, b Output) {
 		x, y := c.r.Inputs[i], c.r.Inputs[j]
 		return x.Kind+"\x00"+x.Name < y.Kind+"\x00"+y.Name
 	})
+	all := inputCauses(c.r.Inputs)
 	for _, in := range c.r.Inputs {
-		if in.A != "" && in.B != "" {
-			c.changed[in.Kind+" "+in.Name] = inputCauses([]Input{in})[0]
+		if cause := inputCauses([]Input{in})[0]; slices.Contains(all, cause) { // else it is one of a pair
+			c.changed[in.Kind+" "+in.Name] = cause
 		}
 	}
 	p, q := usersOf(a.Files[lockName]), usersOf(b.Files[lockName])

@@ -128,6 +128,21 @@ func TestOwnersInTheInitrd(t *testing.T) {
 	}
 }
 
+// TestOwnerOfANewFile: a file of an input that only one side has is explained by that.
+func TestOwnerOfANewFile(t *testing.T) {
+	b := build(t, func(in *mkimage.Inputs) {
+		in.List = append(in.List, mkimage.Input{Kind: "file", Name: "note", SHA256: sha256.Sum256([]byte("x")), Verified: "hash"})
+		if err := in.Root.Add(tree.NewFile("etc/note", 0o644, []byte("x"), "test")); err != nil {
+			t.Fatal(err)
+		}
+	})
+	owner := func(_ compare.Tree, path string) string { return map[string]string{"/etc/note": "file note"}[path] }
+	r := paths(t, base(t), b, compare.Options{Owner: [2]func(compare.Tree, string) string{owner, owner}})
+	if len(r.Causes) != 1 || r.Causes[0].Cause != "file note only in B" {
+		t.Errorf("causes:\n%s", causes(r))
+	}
+}
+
 func TestEqual(t *testing.T) {
 	a := base(t)
 	for _, pair := range [][2]string{{a, build(t, nil)}, {a, a}, {filepath.Join(a, "disk.raw"), filepath.Join(a, "disk.raw")}} {
