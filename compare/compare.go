@@ -121,7 +121,13 @@ func files(ctx context.Context, a, b string, opt Options) (*Report, error) {
 	return c.finish(same), nil
 }
 
+// openFile opens a regular file or a block device. Opening anything else may wait for ever.
 func openFile(path string) (source, func(), error) {
+	if st, err := os.Stat(path); err != nil {
+		return nil, nil, err
+	} else if m := st.Mode(); !m.IsRegular() && m.Type() != os.ModeDevice {
+		return nil, nil, fmt.Errorf("%s: %s: want a regular file or a block device", path, m.Type())
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, nil, err
