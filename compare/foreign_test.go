@@ -236,6 +236,25 @@ func TestDirectories(t *testing.T) {
 	}
 }
 
+// TestImagesInTrees: an image in a directory or an archive is taken apart where it lies.
+func TestImagesInTrees(t *testing.T) {
+	other := build(t, func(in *mkimage.Inputs) { in.Init = content(5000, 9) })
+	var dirs, archives [2]string
+	for i, out := range []string{base(t), other} {
+		dirs[i], archives[i] = t.TempDir(), filepath.Join(t.TempDir(), "a.tar.gz")
+		if err := os.WriteFile(filepath.Join(dirs[i], "ramdisk"), read(t, out, "initrd"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		tool(t, "tar", "-C", dirs[i], "--mtime=@1", "-czf", archives[i], "ramdisk")
+	}
+	for where, pair := range map[string][2]string{"/ramdisk": dirs, "decompressed, /ramdisk": archives} {
+		r := paths(t, pair[0], pair[1], compare.Options{Ignore: map[string]bool{"mtime": true}})
+		if len(r.Differences) != 1 || r.Differences[0].Where != where || r.Differences[0].Path != "/init" {
+			t.Errorf("%s: %+v", where, r.Differences)
+		}
+	}
+}
+
 // files compares two files of the given bytes.
 func files(t testing.TB, a, b []byte) *compare.Report {
 	t.Helper()

@@ -39,3 +39,8 @@ func kindOf(s source) string {
 	}
 	return kindFile
 }
+
+// isImage says whether a kind is taken apart where it is found in a directory or an archive.
+func isImage(kind string) bool {
+	return kind == kindDisk || kind == kindUKI || kind == kindCPIO || kind == kindErofs
+}

@@ -257,6 +257,8 @@ func (c *comparer) contents(d Difference, x, y *node) error {
 	case d.Layer == LayerTree && path.Base(d.Path) == lockName && c.differs(lockName):
 		c.follows(d, "content", c.digestText(x.content), c.digestText(y.content), "the lock differs")
 		return nil
+	case d.Layer == LayerTree && isImage(kindOf(x.content)) && kindOf(x.content) == kindOf(y.content):
+		return c.container(within(d.Where, d.Path), x.content, y.content)
 	}
 	return c.content(d, x.content, y.content)
 }

@@ -1,6 +1,7 @@
 package rebuild
 
 import (
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -55,6 +56,9 @@ func TestExplain(t *testing.T) {
 	}
 	if c := r.Explanation.Causes; len(c) != 3 || c[0].Cause != "changed command line" {
 		t.Errorf("causes %+v", c)
+	}
+	if data, err := json.Marshal(r); err != nil || !strings.Contains(string(data), `"explanation":{"schema":"tally.compare/v1","equal":false`) {
+		t.Errorf("%s, %v", data, err)
 	}
 	if regs := r.Explanation.Registers; len(regs) != 2 || regs[0].Name != "SNP launch digest" {
 		t.Errorf("registers %+v", regs)
