@@ -191,7 +191,7 @@ func (c *comparer) partition(p *part, all []part) error {
 	}
 	switch {
 	case isHashTree(p.a) && isHashTree(p.b):
-		return c.hashTrees(p.name, p.a, p.b)
+		return c.hashTrees(p.name, p.a, p.b, before(p, all))
 	case kindOf(p.a) == kindErofs && kindOf(p.b) == kindErofs:
 		if err := c.fallback(p, c.roots(p.name, p.a, p.b)); err != nil {
 			return err
@@ -204,6 +204,16 @@ func (c *comparer) partition(p *part, all []part) error {
 		return c.fallback(p, c.esps(p.name, p.a, p.b))
 	}
 	return c.container(p.name, p.a, p.b)
+}
+
+// before is the partition in front of p: the data, when p is a hash tree.
+func before(p *part, all []part) *part {
+	for i := range all {
+		if all[i].p.Number == p.p.Number-1 {
+			return &all[i]
+		}
+	}
+	return nil
 }
 
 // fallback compares bytes when a partition could not be taken apart.

@@ -60,7 +60,7 @@ func FuzzContainer(f *testing.F) {
 			t.Fatal(err)
 		}
 		if isHashTree(newSource(b)) && isHashTree(newSource(other)) {
-			if err := c.hashTrees("", newSource(b), newSource(other)); err != nil {
+			if err := c.hashTrees("", newSource(b), newSource(other), nil); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -67,10 +67,7 @@ func (t *hashTree) place(digest, size int64) error {
 		for t.digest = 1; t.digest < digest; t.digest *= 2 {
 		}
 	}
-	per := uint64(1) // format 0 and 1 both put a power of two of digests into a block
-	for per*2*uint64(t.digest) <= uint64(t.hashBlock) {
-		per *= 2
-	}
+	per := uint64(t.perBlock())
 	if t.blocks == 0 || t.blocks > uint64(size)/uint64(t.digest) {
 		return fmt.Errorf("superblock: %d data blocks: the tree has no room for their digests", t.blocks)
 	}
@@ -93,15 +90,13 @@ func (t *hashTree) place(digest, size int64) error {
 
 // offset is where the digest of a data block is.
 func (t *hashTree) offset(block int64) int64 {
-	per := int64(1)
-	for per*2*t.digest <= t.hashBlock {
-		per *= 2
-	}
+	per := t.perBlock()
 	return t.leaves + block/per*t.hashBlock + block%per*t.digest
 }
 
 // hashTrees compares two hash areas: parameters, then digests.
-func (c *comparer) hashTrees(where string, a, b source) error {
+// data is the partition that they are of, nil when it is not known.
+func (c *comparer) hashTrees(where string, a, b source, data *part) error {
 	x, err := readHashTree(a)
 	if err != nil {
 		return c.content(Difference{Layer: LayerVerity, Where: where}, a, b)
@@ -132,18 +127,22 @@ func (c *comparer) hashTrees(where string, a, b source) error {
 	if !same {
 		return nil
 	}
-	return c.levels(where, x, a, b)
+	return c.levels(where, x, a, b, data)
 }
 
 // levels compares the digests of two trees with equal parameters.
-func (c *comparer) levels(where string, t *hashTree, a, b source) error {
+func (c *comparer) levels(where string, t *hashTree, a, b source, data *part) error {
 	d := Difference{Layer: LayerVerity, Where: where, Path: "leaf digests"}
 	leaves, err := diffBytes(c.ctx, sub(a, t.leaves, t.end-t.leaves), sub(b, t.leaves, t.end-t.leaves), 512)
 	if err != nil {
 		return err
 	}
 	if leaves.count > 0 {
-		c.followsRoot(d, "digests", fmt.Sprintf("from data block %d on", leaves.first/t.digest), fmt.Sprintf("%d bytes of the level differ", leaves.count), "digests of other data blocks", "hash tree changed although the data did not: damage or tampering, which dm-verity refuses")
+		blocks, err := t.differing(a, b, leaves.blocks)
+		if err != nil {
+			return err
+		}
+		c.followsRoot(d, "digests", fmt.Sprintf("%d of %d data blocks: %s", len(blocks), t.blocks, numbers(blocks)), usersOfBlocks(data, t, blocks), "digests of other data blocks", "hash tree changed although the data did not: damage or tampering, which dm-verity refuses")
 		return nil
 	}
 	from := int64(32) // behind the UUID, which was compared

@@ -153,6 +153,21 @@ func TestEqual(t *testing.T) {
 	}
 }
 
+// TestTreeIsTheIndex: the leaf digests that differ are those of the block that changed, and of the superblock, whose
+// UUID derives from the content.
+func TestTreeIsTheIndex(t *testing.T) {
+	b := build(t, func(in *mkimage.Inputs) {
+		data := content(300000, 2)
+		data[8192+5]++
+		rewrite(t, in.Root, "usr/bin/big", data)
+	})
+	r := paths(t, filepath.Join(base(t), "disk.raw"), filepath.Join(b, "disk.raw"), compare.Options{})
+	i := slices.IndexFunc(r.Differences, func(d compare.Difference) bool { return d.Path == "leaf digests" })
+	if i < 0 || !strings.HasPrefix(r.Differences[i].A, "2 of ") || r.Differences[i].B != "other digests, in blocks of /usr/bin/big" || !r.Differences[i].Follows {
+		t.Errorf("%+v", r.Differences)
+	}
+}
+
 // TestModelVolume: a volume is measured through the root file system, which names its root hash; its own partition
 // table is in no register. A UKI boot measures that of disk.raw.
 func TestModelVolume(t *testing.T) {
