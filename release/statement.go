@@ -62,7 +62,8 @@ type Predicate struct {
 	Inputs    Inputs     `json:"inputs"`
 	Artifacts []Artifact `json:"artifacts"` // sorted by name; each is a subject too
 	Verity    Verity     `json:"verity"`
-	Cmdline   string     `json:"cmdline"` // the measured command line; its digest is the subject "cmdline"
+	Models    []Model    `json:"models,omitempty"` // volumes beside disk.raw, by name; the root file system names the same root hashes
+	Cmdline   string     `json:"cmdline"`          // the measured command line; its digest is the subject "cmdline"
 
 	// ReferenceValues is the content of reference-values.json, compacted; indented again by two
 	// spaces, with a newline at its end, it has the digest of that subject.
@@ -90,7 +91,7 @@ type Inputs struct {
 // An Artifact is one output of the build.
 type Artifact struct {
 	Name   string `json:"name"`
-	Role   string `json:"role"` // disk, uki, kernel, initrd, cmdline, firmware, spec, lock, sources
+	Role   string `json:"role"` // disk, model, uki, kernel, initrd, cmdline, firmware, spec, lock, sources, sbom, …
 	SHA256 Digest `json:"sha256"`
 	Size   int64  `json:"size"` // bytes
 }
@@ -104,6 +105,12 @@ type Verity struct {
 	HashBlockSize int    `json:"hashBlockSize"`
 	DataBlocks    uint64 `json:"dataBlocks"`
 	HashStart     uint64 `json:"hashStart"` // in hash blocks
+}
+
+// A Model is a volume with a hash tree of its own.
+type Model struct {
+	Name     string `json:"name"`
+	RootHash Digest `json:"rootHash"`
 }
 
 // Validity is the time in which the signer stands behind the release.
@@ -242,6 +249,11 @@ func (s *Statement) checkSubjects() error {
 			return fmt.Errorf("artifact %.128q is not a subject with the same digest", a.Name)
 		}
 		roles[a.Role] = a.SHA256
+	}
+	for i, m := range p.Models {
+		if m.Name == "" || m.RootHash == (Digest{}) || i > 0 && p.Models[i-1].Name >= m.Name {
+			return fmt.Errorf("model %.80q: want a root hash, and sorted names, each once", m.Name)
+		}
 	}
 	// Two subjects are not outputs of the build: the manifest and the reference values.
 	if len(s.Subject) != len(p.Artifacts)+2 {

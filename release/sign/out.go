@@ -48,7 +48,7 @@ type manifest struct {
 	Sources   ref                `json:"sources"`
 	Artifacts []release.Artifact `json:"artifacts"`
 	Verity    verityParams       `json:"verity"`
-	Models    json.RawMessage    `json:"models"`
+	Models    []model            `json:"models"`
 	Config    json.RawMessage    `json:"config"`
 	Cmdline   string             `json:"cmdline"`
 	Firmware  json.RawMessage    `json:"firmware"`
@@ -60,6 +60,13 @@ type manifest struct {
 
 type ref struct {
 	SHA256 release.Digest `json:"sha256"`
+}
+
+type model struct {
+	Name   string       `json:"name"`
+	File   string       `json:"file"`
+	Mount  string       `json:"mount"`
+	Verity verityParams `json:"verity"`
 }
 
 type verityParams struct {
@@ -179,6 +186,9 @@ func (o *Out) Statement(opt Options) (*release.Statement, error) {
 			},
 			Cmdline: m.Cmdline, ReferenceValues: o.reference, Validity: v,
 		},
+	}
+	for _, in := range m.Models {
+		s.Predicate.Models = append(s.Predicate.Models, release.Model{Name: in.Name, RootHash: in.Verity.RootHash})
 	}
 	if _, err := s.Marshal(); err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -249,6 +250,14 @@ func TestManifestOfTheBuilder(t *testing.T) {
 	m.Inputs = []mkimage.Input{{Kind: "package", Name: "a", Version: "1", Size: 1, Verified: "index"}}
 	m.Firmware = []mkimage.Firmware{{Name: "ovmf", File: "firmware/ovmf.fd", Vars: "as-is"}}
 	m.Omitted = []string{"a"}
+	m.Models = []mkimage.Model{{Name: "tiny", File: "models/tiny.raw", Mount: "srv/tiny", Verity: m.Verity}}
+	m.Config = &mkimage.Config{Path: "etc/tally/enclave.json", SHA256: mkimage.Digest{1}}
+	m.Steps = []mkimage.Step{{Name: "a"}}
+	for v, i := reflect.ValueOf(m), 0; i < v.NumField(); i++ {
+		if v.Field(i).IsZero() {
+			t.Errorf("the test leaves %s of the manifest out", v.Type().Field(i).Name)
+		}
+	}
 	if data, err = m.Marshal(); err != nil {
 		t.Fatal(err)
 	}
@@ -268,5 +277,14 @@ func TestManifestOfTheBuilder(t *testing.T) {
 	}
 	if got := s.Predicate; got.Release.Name != m.Name || got.Verity.RootHash != release.Digest(m.Verity.RootHash) || got.Verity.DataBlocks != m.Verity.DataBlocks || got.Inputs.Lock != release.Digest(m.Lock.SHA256) {
 		t.Errorf("predicate %+v", got)
+	}
+	if got := s.Predicate.Models; len(got) != 1 || got[0] != (release.Model{Name: "tiny", RootHash: release.Digest(m.Verity.RootHash)}) {
+		t.Errorf("models %+v", got)
+	}
+	for _, bad := range [][]release.Model{{{Name: "tiny"}}, {{RootHash: release.Digest{1}}}, {{Name: "b", RootHash: release.Digest{1}}, {Name: "a", RootHash: release.Digest{2}}}, {{Name: "a", RootHash: release.Digest{1}}, {Name: "a", RootHash: release.Digest{2}}}} {
+		s.Predicate.Models = bad
+		if _, err := s.Marshal(); err == nil || !strings.Contains(err.Error(), "want a root hash, and sorted names") {
+			t.Errorf("models %+v: %v", bad, err)
+		}
 	}
 }
