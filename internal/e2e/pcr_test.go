@@ -51,6 +51,37 @@ func TestPredictedPCRs(t *testing.T) {
 		t.Errorf("the guest printed %d of %d registers:\n%s", seen, len(predicted), strings.TrimSpace(string(out)))
 	}
 	compareEvents(t, l, string(out))
+	compareReferenceValues(t, l, string(out))
+}
+
+// compareReferenceValues measures the image for a machine with a TPM and compares each value with the guest's
+// register.
+func compareReferenceValues(t *testing.T, l *line, console string) {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"disk.raw", "vmlinuz", "initrd", "cmdline", "uki.efi", "manifest.json", "firmware"} {
+		if err := os.Symlink(filepath.Join(l.out, name), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	platforms := filepath.Join(dir, "platforms.yaml")
+	if err := os.WriteFile(platforms, []byte("- {name: vm, tee: vtpm, bank: sha256, secure-boot: empty}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	held := map[string]string{}
+	for _, m := range pcrLine.FindAllStringSubmatch(console, -1) {
+		held[m[1]] = m[2]
+	}
+	values := regexp.MustCompile(`(?m)^vm pcr(\d+) sha256 ([0-9a-f]{64}) `).FindAllStringSubmatch(l.tallyMust(t, "measure", "image", dir, "--platforms", platforms), -1)
+	if len(values) != 7 {
+		t.Errorf("%d values, want those of PCR 4, 5, 7, 9, 11, 12 and 13", len(values))
+	}
+	for _, v := range values {
+		if held[v[1]] != v[2] {
+			t.Errorf("PCR %s: reference value %s, the TPM held %s", v[1], v[2], held[v[1]])
+		}
+	}
+	l.tallyMust(t, "measure", "verify", filepath.Join(dir, "reference-values.json"))
 }
 
 // compareEvents takes the event log from a guest's console and lets `tally measure pcr --log` judge it.
