@@ -24,7 +24,8 @@ func measurePCRCommand(e *env) *cli.Command {
 			"--policy adds `policy11 BANK HEX`: the digest that systemd-measure signs (pol in .pcrsig) for the boot phases given.\n\n" +
 			"--log FILE is the event log of a real boot (/sys/kernel/security/tpm0/binary_bios_measurements): each register's events are laid beside\n" +
 			"the predicted ones, and the first that differs is named with its likely cause. Exit 3, reason measurement: some differ.\n\n" +
-			"--json prints tally.pcr/v1: bank, pcrs (by number), events (register, what, digest, covers) in boot order, policy; with --log also\n" +
+			"--json prints tally.pcr/v1: bank, pcrs (by number), events (register, what, digest, covers) in boot order, assumes (what must not happen in the guest: which\n" +
+			"units are masked), policy; with --log also\n" +
 			"differences (register, position, kind changed|missing|extra, predicted, predicted_digest, logged, logged_digest, event, cause), and reason\n" +
 			"when there are some.\n\n" +
 			"Example: tally measure pcr --uki OUT/uki.efi --disk OUT/disk.raw",
@@ -156,6 +157,11 @@ func printPCRs(c *cli.Context, e *env, a pcrAnswer, diffs []eventlog.Difference)
 			if ev.Register == eventlog.PCR(n) && c.Bool("explain") {
 				e.printf("  %s\n", explainEvent(ev))
 			}
+		}
+	}
+	for _, text := range r.Assumes {
+		if c.Bool("explain") {
+			e.printf("assumes %s\n", text)
 		}
 	}
 	if a.Policy != nil {

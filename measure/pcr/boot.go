@@ -63,7 +63,7 @@ func Boot(in Input, bank Bank) (*Result, error) {
 	l.measure(5, `"Exit Boot Services Invocation"`, []byte("Exit Boot Services Invocation"))
 	l.measure(5, `"Exit Boot Services Returned with Success"`, []byte("Exit Boot Services Returned with Success"))
 	r := l.replay(in.registers(keys))
-	r.Cmdline = string(u.sections[".cmdline"])
+	r.Cmdline, r.Assumes = string(u.sections[".cmdline"]), assumptions(in.Phases)
 	return r, nil
 }
 

@@ -6,7 +6,7 @@
 //	PCR 5         separator, GPT, the two ExitBootServices actions
 //	PCR 7         the Secure Boot variables, separator; with Secure Boot on, the certificate that vouched
 //	PCR 9         the load options and the initrd as the kernel's EFI stub gets them
-//	PCR 11        each measured section of the UKI: name, content
+//	PCR 11        each measured section of the UKI: name, content; then boot phases
 //	PCR 8, 12-15  nothing
 //
 // An event extends a PCR: new = H(old ‖ digest of the event), from zero (TCG PC Client Platform Firmware

@@ -61,6 +61,10 @@ type Result struct {
 	PCRs   map[int]Value `json:"pcrs"`
 	Events []Event       `json:"events"`
 
+	// Assumes says what must not happen in the guest for the registers to stay so: which units of systemd
+	// are masked or absent. An image without systemd has none.
+	Assumes []string `json:"assumes"`
+
 	Cmdline string `json:"-"` // the UKI's own
 }
 

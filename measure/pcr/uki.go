@@ -117,6 +117,20 @@ func (l *eventLog) sections(u *uki, phases []string) {
 	}
 }
 
+// assumptions lists the units that extend registers after the kernel has started (systemd
+// docs/TPM2_PCR_MEASUREMENTS.md and its NEWS): with the phases named, the next word must not come.
+func assumptions(phases []string) []string {
+	first := "systemd-pcrphase*.service are masked or absent: no boot phase is measured (PCR 11)"
+	if len(phases) > 0 {
+		first = "no boot phase after " + phases[len(phases)-1] + " is measured yet (systemd-pcrphase*.service, PCR 11)"
+	}
+	return []string{first,
+		"systemd-pcrmachine.service and systemd-pcrfs*.service are masked or absent (PCR 15)",
+		"systemd-tpm2-setup*.service of 259 and later sets up no NvPCR (PCR 9)",
+		"systemd-pcrosseparator.service of 261 and later is masked or absent (PCR 0 to 7, 9, 12 to 14)",
+		"the host passes no addon, credential or extra command line (PCR 12, 13)"}
+}
+
 // CheckPhases refuses what cannot be a boot phase word: systemd-measure separates them with colons.
 func CheckPhases(phases []string) error {
 	for _, p := range phases {
