@@ -62,12 +62,18 @@ type Predicate struct {
 	Inputs    Inputs     `json:"inputs"`
 	Artifacts []Artifact `json:"artifacts"` // sorted by name; each is a subject too
 	Verity    Verity     `json:"verity"`
-	Models    []Model    `json:"models,omitempty"` // volumes beside disk.raw, by name; the root file system names the same root hashes
-	Cmdline   string     `json:"cmdline"`          // the measured command line; its digest is the subject "cmdline"
+	Cmdline   string     `json:"cmdline"` // the measured command line; its digest is the subject "cmdline"
 
 	// ReferenceValues is the content of reference-values.json, compacted; indented again by two
 	// spaces, with a newline at its end, it has the digest of that subject.
 	ReferenceValues json.RawMessage `json:"referenceValues"`
+
+	// Optional: what else the maintainer says.
+	Floors           *Floors           `json:"floors,omitempty"`
+	Models           []Model           `json:"models,omitempty"`  // sorted by name
+	GPURIMs          []RIM             `json:"gpuRims,omitempty"` // sorted by name
+	BuildEnvironment *BuildEnvironment `json:"buildEnvironment,omitempty"`
+	Supersedes       []Digest          `json:"supersedes,omitempty"` // payloads of earlier releases, sorted
 
 	Validity Validity `json:"validity"`
 }
@@ -105,12 +111,6 @@ type Verity struct {
 	HashBlockSize int    `json:"hashBlockSize"`
 	DataBlocks    uint64 `json:"dataBlocks"`
 	HashStart     uint64 `json:"hashStart"` // in hash blocks
-}
-
-// A Model is a volume with a hash tree of its own.
-type Model struct {
-	Name     string `json:"name"`
-	RootHash Digest `json:"rootHash"`
 }
 
 // Validity is the time in which the signer stands behind the release.
@@ -216,6 +216,9 @@ func (s *Statement) check() error {
 	if got := Digest(sha256.Sum256(file)); !s.has(ReferenceValues, got) {
 		return fmt.Errorf("referenceValues has digest %s, which is not its subject's", got)
 	}
+	if err := p.checkClaims(); err != nil {
+		return err
+	}
 	return p.Validity.check()
 }
 
@@ -249,11 +252,6 @@ func (s *Statement) checkSubjects() error {
 			return fmt.Errorf("artifact %.128q is not a subject with the same digest", a.Name)
 		}
 		roles[a.Role] = a.SHA256
-	}
-	for i, m := range p.Models {
-		if m.Name == "" || m.RootHash == (Digest{}) || i > 0 && p.Models[i-1].Name >= m.Name {
-			return fmt.Errorf("model %.80q: want a root hash, and sorted names, each once", m.Name)
-		}
 	}
 	// Two subjects are not outputs of the build: the manifest and the reference values.
 	if len(s.Subject) != len(p.Artifacts)+2 {

@@ -158,11 +158,9 @@ func setCurrent(c *cli.Context, e *env, dir string, p *release.ChannelPredicate)
 // setRevoked adds the releases of --revoke, which are current no more.
 func setRevoked(c *cli.Context, e *env, p *release.ChannelPredicate) error {
 	for _, arg := range c.StringSlice("revoke") {
-		payload, err := release.ParseDigest(arg)
+		payload, err := payloadArg(e, arg)
 		if err != nil {
-			if _, payload, err = readStatement(e, arg); err != nil {
-				return err
-			}
+			return err
 		}
 		known := func(r release.Revocation) bool { return r.Statement == payload }
 		if !slices.ContainsFunc(p.Revoked, known) {

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bytes"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -21,10 +24,15 @@ func releaseSignCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "source-commit", Usage: "its `COMMIT`, in hex"},
 			&cli.StringFlag{Name: "valid-from", Usage: "`TIME` (RFC 3339) from which the release is valid (default: the image's epoch)"},
 			&cli.StringFlag{Name: "valid-until", Usage: "`TIME` (RFC 3339) at which it expires (default: never)"},
+			&cli.StringFlag{Name: "claims", Usage: "`FILE` (tally.claims/v1) with security version floors and GPU RIMs"},
+			&cli.StringSliceFlag{Name: "supersedes", Usage: "`BUNDLE` of an earlier release, or its payload's SHA-256 (several times)"},
+			&cli.StringFlag{Name: "provenance", Usage: "also sign SLSA provenance v1 about the same files and write its bundle to `FILE`"},
 		),
 		Description: "Every artefact of OUT is hashed again and must be what manifest.json says; reference-values.json comes from\n" +
 			"'tally measure image'. The statement depends on bytes and flags alone, and the signature is deterministic: signing twice gives one\n" +
 			"bundle. The bundle is not logged yet: 'tally release publish' does that.\n" + passwordHelp +
+			"\nFILE of --claims is strict YAML: schema: tally.claims/v1; floors: {snp: {bootloader, tee, snp, microcode, fmc}, tdx: {tee-tcb-svn}};\n" +
+			"gpu-rims: a list of name and either file or sha256.\n" +
 			"\n--json prints tally.release/v1: bundle, payload_sha256, key_id, name, version, sequence, subjects (list of name, sha256).\n\n" +
 			"   tally release sign OUT --key cosign.key -o minimal.sigstore.json",
 		Action: func(c *cli.Context) error { return releaseSign(c, e) },
@@ -77,7 +85,7 @@ func releaseSign(c *cli.Context, e *env) error {
 	if err := requireFlags(c, "key", "output"); err != nil {
 		return err
 	}
-	opt, err := signOptions(c)
+	opt, err := signOptions(c, e)
 	if err != nil {
 		return err
 	}
@@ -104,6 +112,9 @@ func releaseSign(c *cli.Context, e *env) error {
 	if s, err = release.ParseStatement(b.Envelope.Payload); err != nil { // what was signed, in its one form
 		return err
 	}
+	if err := signProvenance(c, out, s, key); err != nil {
+		return err
+	}
 	if err := atomicfile.WriteFile(c.String("output"), data, 0o644); err != nil {
 		return err
 	}
@@ -118,7 +129,51 @@ func releaseSign(c *cli.Context, e *env) error {
 	return nil
 }
 
-func signOptions(c *cli.Context) (sign.Options, error) {
+// signProvenance writes the bundle of --provenance.
+func signProvenance(c *cli.Context, out *sign.Out, s *release.Statement, key *sign.Key) error {
+	if !c.IsSet("provenance") {
+		return nil
+	}
+	payload, err := out.Provenance(s)
+	if err != nil {
+		return err
+	}
+	b, err := sign.Provenance(payload, key)
+	if err != nil {
+		return err
+	}
+	data, err := b.Marshal()
+	if err != nil {
+		return err
+	}
+	return atomicfile.WriteFile(c.String("provenance"), data, 0o644)
+}
+
+// claimsFile reads --claims; files that it names lie beside it.
+func claimsFile(name string) (sign.Claims, error) {
+	const limit = 16 << 20
+	data, err := readSmall(name, limit)
+	if err != nil {
+		return sign.Claims{}, err
+	}
+	return sign.ParseClaims(data, name, func(file string) ([]byte, error) {
+		if !filepath.IsAbs(file) {
+			file = filepath.Join(filepath.Dir(name), file)
+		}
+		return readSmall(file, limit)
+	})
+}
+
+// payloadArg reads the digest of a release's payload: given as such, or as its bundle.
+func payloadArg(e *env, arg string) (release.Digest, error) {
+	d, err := release.ParseDigest(arg)
+	if err != nil {
+		_, d, err = readStatement(e, arg)
+	}
+	return d, err
+}
+
+func signOptions(c *cli.Context, e *env) (sign.Options, error) {
 	opt := sign.Options{Sequence: c.Uint64("sequence"), SourceRepository: c.String("source-repo"), SourceCommit: c.String("source-commit")}
 	for _, f := range []struct {
 		flag string
@@ -133,5 +188,18 @@ func signOptions(c *cli.Context) (sign.Options, error) {
 		}
 		*f.to = t
 	}
-	return opt, nil
+	for _, arg := range c.StringSlice("supersedes") {
+		d, err := payloadArg(e, arg)
+		if err != nil {
+			return opt, err
+		}
+		opt.Supersedes = append(opt.Supersedes, d)
+	}
+	slices.SortFunc(opt.Supersedes, func(a, b release.Digest) int { return bytes.Compare(a[:], b[:]) })
+	opt.Supersedes = slices.Compact(opt.Supersedes)
+	var err error
+	if name := c.String("claims"); name != "" {
+		opt.Claims, err = claimsFile(name)
+	}
+	return opt, err
 }

@@ -48,25 +48,34 @@ type manifest struct {
 	Sources   ref                `json:"sources"`
 	Artifacts []release.Artifact `json:"artifacts"`
 	Verity    verityParams       `json:"verity"`
-	Models    []model            `json:"models"`
+	Models    []manifestModel    `json:"models"`
 	Config    json.RawMessage    `json:"config"`
 	Cmdline   string             `json:"cmdline"`
 	Firmware  json.RawMessage    `json:"firmware"`
 	Platforms json.RawMessage    `json:"platforms"`
-	Inputs    json.RawMessage    `json:"inputs"`
+	Inputs    []manifestInput    `json:"inputs"`
 	Steps     json.RawMessage    `json:"steps"`
 	Omitted   json.RawMessage    `json:"omitted"`
 }
 
-type ref struct {
-	SHA256 release.Digest `json:"sha256"`
-}
-
-type model struct {
+type manifestModel struct {
 	Name   string       `json:"name"`
 	File   string       `json:"file"`
 	Mount  string       `json:"mount"`
 	Verity verityParams `json:"verity"`
+}
+
+type manifestInput struct {
+	Kind     string         `json:"kind"`
+	Name     string         `json:"name"`
+	Version  string         `json:"version"`
+	SHA256   release.Digest `json:"sha256"`
+	Size     int64          `json:"size"`
+	Verified string         `json:"verified"`
+}
+
+type ref struct {
+	SHA256 release.Digest `json:"sha256"`
 }
 
 type verityParams struct {
@@ -154,6 +163,9 @@ type Options struct {
 	SourceCommit     string    // 40 or 64 hex digits or empty
 	NotBefore        time.Time // zero: the image's epoch, so that the statement depends on bytes alone
 	NotAfter         time.Time // zero: no end
+
+	Claims     Claims
+	Supersedes []release.Digest // payloads of earlier releases, sorted
 }
 
 // Statement makes the statement about o.
@@ -179,16 +191,11 @@ func (o *Out) Statement(opt Options) (*release.Statement, error) {
 			},
 			Inputs:    release.Inputs{Spec: m.Spec.SHA256, Lock: m.Lock.SHA256, Sources: m.Sources.SHA256},
 			Artifacts: m.Artifacts,
-			Verity: release.Verity{
-				Algorithm: m.Verity.Algorithm, RootHash: m.Verity.RootHash, Salt: m.Verity.Salt,
-				DataBlockSize: m.Verity.DataBlockSize, HashBlockSize: m.Verity.HashBlockSize,
-				DataBlocks: m.Verity.DataBlocks, HashStart: m.Verity.HashStart,
-			},
-			Cmdline: m.Cmdline, ReferenceValues: o.reference, Validity: v,
+			Verity:    m.Verity.statement(),
+			Cmdline:   m.Cmdline, ReferenceValues: o.reference, Validity: v,
+			Floors: opt.Claims.Floors, GPURIMs: opt.Claims.GPURIMs, Models: m.models(),
+			BuildEnvironment: m.environment(), Supersedes: opt.Supersedes,
 		},
-	}
-	for _, in := range m.Models {
-		s.Predicate.Models = append(s.Predicate.Models, release.Model{Name: in.Name, RootHash: in.Verity.RootHash})
 	}
 	if _, err := s.Marshal(); err != nil {
 		return nil, err
