@@ -14,7 +14,7 @@ import (
 )
 
 // builtOCI builds examples/oci from its committed lock or, when an input is gone from the world, from a scratch
-// lock. It returns the lock and the output.
+// lock, measures and signs it. It returns the lock and the output.
 func (l *line) builtOCI(t *testing.T) (lock, out string) {
 	t.Helper()
 	spec := filepath.Join(l.repo, "examples/oci/image.yaml")
@@ -33,6 +33,9 @@ func (l *line) builtOCI(t *testing.T) (lock, out string) {
 		}
 		l.tallyMust(t, "build", spec, "--cache", l.cache, "--lock", lock, "-o", out)
 	}
+	l.tallyMust(t, "measure", "image", out)
+	l.tallyMust(t, "release", "keygen", "-o", "oci-key")
+	l.tallyMust(t, "release", "sign", out, "--key", "oci-key.key", "-o", "oci.sigstore.json")
 	return lock, out
 }
 
