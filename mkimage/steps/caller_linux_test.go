@@ -3,6 +3,7 @@ package steps
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -89,12 +90,12 @@ func TestProbes(t *testing.T) {
 func TestTallyKilled(t *testing.T) {
 	helperRoot(t)
 	cmd := exec.Command("/proc/self/exe", "-test.run", "^TestSleeps$", "-test.v")
-	cmd.Env = append(os.Environ(), "TALLY_STEPS_SLEEP=1")
+	mark := fmt.Sprint("killed-", os.Getpid())
+	cmd.Env = append(os.Environ(), "TALLY_STEPS_SLEEP="+mark)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := helpers(t)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -107,19 +108,18 @@ func TestTallyKilled(t *testing.T) {
 		}
 		said += string(buf[:n])
 	}
-	if len(helpers(t)) <= len(before) {
-		t.Error("no step is running")
-	}
+	waitFor(t, mark, 2)
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	waitGone(t, len(before))
+	waitFor(t, mark, 0)
 }
 
 // TestSleeps is run by TestTallyKilled.
 func TestSleeps(t *testing.T) {
-	if os.Getenv("TALLY_STEPS_SLEEP") == "" {
+	mark := os.Getenv("TALLY_STEPS_SLEEP")
+	if mark == "" {
 		t.Skip("only for TestTallyKilled")
 	}
-	Run(context.Background(), helperStep("sleep"), helperRoot(t), Options{Dir: t.TempDir(), Log: func(line string) { os.Stdout.WriteString(line + "\n") }})
+	Run(context.Background(), helperStep("sleep", mark), helperRoot(t), Options{Dir: t.TempDir(), Log: func(line string) { os.Stdout.WriteString(line + "\n") }})
 }

@@ -161,7 +161,7 @@ func TestFailures(t *testing.T) {
 		{with(helperStep("hello"), func(s *Step) { s.Command[0] = "/many/a" }), `step test: command "/many/a": permission denied`},
 		{with(helperStep("tree"), func(s *Step) { s.Dir, s.Outputs[0].Mode = "build/out", 0o644 }), `only a file can be given a mode`},
 		{with(helperStep("hello"), func(s *Step) { s.Disk = 1 << 20 }), `no space left on device`},
-		{with(helperStep("sleep"), func(s *Step) { s.Timeout = 300 * time.Millisecond }), `step test: not done after 300ms (timeout)`},
+		{with(helperStep("sleep", "x"), func(s *Step) { s.Timeout = 300 * time.Millisecond }), `step test: not done after 300ms (timeout)`},
 		{with(helperStep("hello"), func(s *Step) { s.Command = nil }), `step test: command: empty`},
 		{with(helperStep("hello"), func(s *Step) { s.Outputs = nil }), `step test: outputs: 0, want 1`},
 		{with(helperStep("hello"), func(s *Step) { s.Outputs[0].Path = "proc/1" }), `dev, proc and sys are not the step's own`},
@@ -205,39 +205,38 @@ func TestNothingRunsOn(t *testing.T) {
 	if got := text(t, helperStep("orphan"), Options{}); got != "done\n" {
 		t.Errorf("a process that the command left changed its output: %q", got)
 	}
-	before := helpers(t)
 	ctx, cancel := context.WithCancel(context.Background())
-	s := helperStep("sleep", "twice")
+	mark := fmt.Sprint("mark-", os.Getpid())
+	s := helperStep("sleep", mark)
 	_, err := Run(ctx, s, helperRoot(t), Options{Dir: t.TempDir(), Log: func(string) { cancel() }})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
-	waitGone(t, len(before))
+	waitFor(t, mark, 0)
 }
 
-// waitGone waits until no more than n processes are of a step.
-func waitGone(t *testing.T, n int) {
+// waitFor waits until n processes are helpers with the mark.
+func waitFor(t *testing.T, mark string, n int) {
 	t.Helper()
-	for range 100 {
-		if len(helpers(t)) <= n {
+	for range 500 {
+		if len(helpers(t, mark)) == n {
 			return
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	t.Errorf("processes %v still run", helpers(t))
+	t.Errorf("processes %v run, want %d", helpers(t, mark), n)
 }
 
-// helpers lists the processes of this machine that are a helper or the init of a step.
-func helpers(t *testing.T) []string {
+// helpers lists the processes of this machine that are a helper with the mark.
+func helpers(t *testing.T, mark string) []string {
 	t.Helper()
-	var all []string
-	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range lines {
-		data, _ := os.ReadFile(p)
-		if name, _, _ := bytes.Cut(data, []byte{0}); string(name) == "helper" || string(name) == childName {
+	var all []string
+	for _, p := range files {
+		if data, _ := os.ReadFile(p); bytes.Contains(data, []byte("helper\x00sleep\x00"+mark+"\x00")) {
 			all = append(all, p)
 		}
 	}
