@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 
 	"tally/measure/tdx"
 )
@@ -18,19 +19,12 @@ const maxUKI = 1 << 30
 // boot opens the image's UKI and disk, checked against the manifest, for machines that boot from them. The
 // caller closes the disk.
 func (im *image) boot(ctx context.Context, a *Artifacts) (io.Closer, error) {
-	name, err := im.roleName("uki")
-	if err != nil {
+	var err error
+	if a.UKI, err = im.whole("uki"); err != nil {
 		return nil, err
 	}
-	if a.UKI == nil {
-		if a.UKI, err = readCapped(im.fsys, name, maxUKI); err != nil {
-			return nil, err
-		}
-		if err := im.checkDigest(name, sha256.Sum256(a.UKI)); err != nil {
-			return nil, err
-		}
-	}
-	if name, err = im.roleName("disk"); err != nil {
+	name, err := im.roleName("disk")
+	if err != nil {
 		return nil, err
 	}
 	f, err := im.fsys.Open(name)
@@ -76,8 +70,12 @@ func (im *image) starts(ctx context.Context, a *Artifacts, p Platform) (done fun
 	return func() {}, nil
 }
 
-// whole reads the artefact with a role, checked against the manifest.
+// whole reads the artefact with a role, checked against the manifest, once: what hashes it in another way
+// gets the same bytes.
 func (im *image) whole(role string) ([]byte, error) {
+	if data, ok := im.kept[role]; ok {
+		return data, nil
+	}
 	name, err := im.roleName(role)
 	if err != nil {
 		return nil, err
@@ -86,7 +84,16 @@ func (im *image) whole(role string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return data, im.checkDigest(name, sha256.Sum256(data))
+	if err := im.checkDigest(name, sha256.Sum256(data)); err != nil {
+		return nil, err
+	}
+	im.kept[role] = data
+	return data, nil
+}
+
+// wantsWhole says whether a platform measures more of kernel and initrd than their SHA-256.
+func wantsWhole(platforms []Platform) bool {
+	return slices.ContainsFunc(platforms, func(p Platform) bool { return p.TEE == "tdx" && p.Boot == bootDirect })
 }
 
 // checkDisk reads the whole disk once: the manifest's digest covers the partition table by covering all.

@@ -49,13 +49,15 @@ type manifest struct {
 type image struct {
 	fsys        fs.FS
 	m           manifest
-	diskChecked bool // against the manifest's digest
+	diskChecked bool              // against the manifest's digest
+	kept        map[string][]byte // artefacts read whole, by role
+	keep        bool              // kernel and initrd are wanted whole
 }
 
 // Image measures the image in fsys (the directory that `tally build` wrote) for platforms, or for those
 // of its manifest when platforms is nil. Every file read is checked against the manifest's SHA-256.
 func Image(ctx context.Context, fsys fs.FS, platforms []Platform) (*ReferenceValues, error) {
-	im := &image{fsys: fsys}
+	im := &image{fsys: fsys, kept: map[string][]byte{}}
 	if err := im.readManifest(); err != nil {
 		return nil, err
 	}
@@ -65,6 +67,7 @@ func Image(ctx context.Context, fsys fs.FS, platforms []Platform) (*ReferenceVal
 			return nil, fmt.Errorf("manifest.json: platforms: %w", err)
 		}
 	}
+	im.keep = wantsWhole(platforms)
 	a := &Artifacts{Name: im.m.Name, Version: im.m.Version}
 	if err := im.static(ctx, &a.Static); err != nil {
 		return nil, err
@@ -182,8 +185,12 @@ func (im *image) roleName(role string) (string, error) {
 	return found, nil
 }
 
-// hashRole streams the artefact with a role through SHA-256.
+// hashRole streams the artefact with a role through SHA-256, or reads it whole where it is wanted so.
 func (im *image) hashRole(ctx context.Context, role string) (d Hash, err error) {
+	if im.keep {
+		data, err := im.whole(role)
+		return sha256.Sum256(data), err
+	}
 	name, err := im.roleName(role)
 	if err != nil {
 		return d, err
