@@ -8,7 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
+
+// tmpMark stands in the name of a temporary file, between a dot with the destination's name and digits.
+const tmpMark = ".tmp-"
 
 // A File is a temporary file beside its destination. Commit renames it into place, Abort removes it;
 // Abort after Commit does nothing, so `defer f.Abort()` is the usual shape.
@@ -20,7 +24,7 @@ type File struct {
 
 // Create starts writing what will become path with permissions perm (whatever the umask).
 func Create(path string, perm fs.FileMode) (*File, error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".tmp-")
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+tmpMark)
 	if err != nil {
 		return nil, err
 	}
@@ -68,6 +72,19 @@ func WriteFile(path string, data []byte, perm fs.FileMode) error {
 		return err
 	}
 	return f.Commit()
+}
+
+// Sweep removes the temporary files in dir that killed processes left. Only who keeps all others from writing
+// there may call it.
+func Sweep(dir string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		i := strings.LastIndex(e.Name(), tmpMark)
+		if i > 0 && e.Name()[0] == '.' && strings.Trim(e.Name()[i+len(tmpMark):], "0123456789") == "" && e.Type().IsRegular() {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
 }
 
 // A Dir is a temporary directory beside its destination, with the life cycle of File.

@@ -3,6 +3,7 @@ package atomicfile
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 )
@@ -97,5 +98,37 @@ func TestDirAbort(t *testing.T) {
 	d.Abort()
 	if n := names(t, filepath.Join(root, "a")); len(n) != 0 {
 		t.Errorf("left behind: %q", n)
+	}
+}
+
+func TestSweep(t *testing.T) {
+	dir := t.TempDir()
+	f, err := Create(filepath.Join(dir, "a.tmp-b"), 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	for _, name := range []string{"kept", "kept.tmp-1", ".kept", ".kept.tmp-x1"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, ".kept.tmp-2"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	g, err := Create(filepath.Join(dir, "gone"), 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Close()
+	if err := Sweep(dir); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{".kept", ".kept.tmp-2", ".kept.tmp-x1", "kept", "kept.tmp-1"}
+	if got := names(t, dir); !slices.Equal(got, want) {
+		t.Errorf("left %q, want %q", got, want)
+	}
+	if err := Sweep(filepath.Join(dir, "absent")); err == nil {
+		t.Error("swept a directory that is not there")
 	}
 }

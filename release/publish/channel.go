@@ -26,7 +26,7 @@ func Channel(ctx context.Context, l *log.Log, bundle []byte, signer release.Publ
 	if err != nil {
 		return nil, err
 	}
-	if err := makeDirs(l.Dir()); err != nil {
+	if err := begin(l.Dir()); err != nil {
 		return nil, err
 	}
 	name := release.PayloadDigest(b).String() + "-" + signer.ID().String()
@@ -35,16 +35,25 @@ func Channel(ctx context.Context, l *log.Log, bundle []byte, signer release.Publ
 		return nil, err
 	}
 	p, err := lookup(l.Dir(), name)
-	if err != nil || p != nil && old != nil && old.Predicate.Sequence >= c.Predicate.Sequence {
-		return p, err // published, and the latest or followed by others
-	}
-	if err := follows(c, old); err != nil {
+	if err != nil {
 		return nil, err
 	}
-	if p == nil {
-		if p, err = logBundle(ctx, l, b, signer, name); err != nil {
+	if p == nil || old == nil || old.Predicate.Sequence < c.Predicate.Sequence {
+		if p, err = makeLatest(ctx, l, b, signer, c, old, p); err != nil {
 			return nil, err
 		}
+	} // else published, and the latest or followed by others
+	return p, end(l.Dir(), name)
+}
+
+// makeLatest logs the statement, unless that was done before, and puts it into the place of old.
+func makeLatest(ctx context.Context, l *log.Log, b *release.Bundle, signer release.PublicKey, c, old *release.Channel, p *Published) (*Published, error) {
+	err := follows(c, old)
+	if err == nil && p == nil {
+		p, err = logBundle(ctx, l, b, signer)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return p, atomicfile.WriteFile(filepath.Join(l.Dir(), ChannelPath(c.Key())), p.Bundle, 0o644)
 }

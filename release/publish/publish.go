@@ -7,6 +7,7 @@
 //	DIR/names/NAME@VERSION           text: the digest of the latest payload published under that name
 //	DIR/channels/NAME@CHANNEL.sigstore.json   the latest channel statement
 //	DIR/.pending/SHA256-SIGNER       the signed bundle while it is being logged
+//	DIR/.pending/busy                there while something is being published
 //
 // Names and channels are indexes for whoever fetches; what they lead to is verified like anything else. A
 // release whose name or version cannot stand in a file name (release.ValidLabel) has no index by name.
@@ -38,6 +39,7 @@ const (
 	nameDir    = "names"
 	channelDir = "channels"
 	pendingDir = ".pending"
+	busyFile   = "busy"
 	suffix     = ".sigstore.json"
 )
 
@@ -60,7 +62,7 @@ type Request struct {
 }
 
 // Publish logs the release and stores bundle and files. The signature is checked first: nothing enters
-// the log that its readers would refuse.
+// the log that its readers would refuse. Publications into one log come one after the other.
 func Publish(ctx context.Context, l *log.Log, r Request) (*Published, error) {
 	b, err := release.ParseBundle(r.Bundle)
 	if err != nil {
@@ -74,14 +76,21 @@ func Publish(ctx context.Context, l *log.Log, r Request) (*Published, error) {
 	if err := covers(s, r.Files); err != nil {
 		return nil, err
 	}
-	if err := makeDirs(l.Dir()); err != nil {
+	if err := begin(l.Dir()); err != nil {
 		return nil, err
 	}
 	name := release.PayloadDigest(b).String() + "-" + r.Signer.ID().String()
-	done, err := lookup(l.Dir(), name)
-	if err != nil || done != nil {
-		return done, err
+	p, err := lookup(l.Dir(), name)
+	if p == nil && err == nil {
+		p, err = publishNew(ctx, l, r, b, s)
 	}
+	if err != nil {
+		return nil, err
+	}
+	return p, end(l.Dir(), name)
+}
+
+func publishNew(ctx context.Context, l *log.Log, r Request, b *release.Bundle, s *release.Statement) (*Published, error) {
 	for _, f := range r.Files {
 		if err := store(ctx, l.Dir(), filepath.Join(r.OutDir, filepath.FromSlash(f.Name)), f); err != nil {
 			return nil, err
@@ -93,12 +102,33 @@ func Publish(ctx context.Context, l *log.Log, r Request) (*Published, error) {
 			return nil, err
 		}
 	}
-	return logBundle(ctx, l, b, r.Signer, name)
+	return logBundle(ctx, l, b, r.Signer)
 }
 
-func makeDirs(dir string) error {
-	for _, sub := range []string{bundleDir, digestDir, releaseDir, nameDir, channelDir, pendingDir} {
+// begin makes the directories. After a publisher that was killed it sweeps out what that was still writing:
+// whoever holds the log open is the only one to write there. The caller calls end once all is written.
+func begin(dir string) error {
+	subs := []string{bundleDir, digestDir, releaseDir, nameDir, channelDir, pendingDir}
+	for _, sub := range subs {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			return err
+		}
+	}
+	busy := filepath.Join(dir, pendingDir, busyFile)
+	if _, err := os.Lstat(busy); err == nil {
+		for _, sub := range subs {
+			if err := atomicfile.Sweep(filepath.Join(dir, sub)); err != nil {
+				return err
+			}
+		}
+	}
+	return os.WriteFile(busy, nil, 0o644)
+}
+
+// end forgets what was kept for the case of a kill.
+func end(dir, name string) error {
+	for _, file := range []string{name, busyFile} {
+		if err := os.Remove(filepath.Join(dir, pendingDir, file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
@@ -121,7 +151,8 @@ func covers(s *release.Statement, files []sign.File) error {
 
 // logBundle appends the leaf and stores the complete bundle. A signature that was on its way into the log
 // when an earlier run died is finished, not signed over.
-func logBundle(ctx context.Context, l *log.Log, b *release.Bundle, signer release.PublicKey, name string) (*Published, error) {
+func logBundle(ctx context.Context, l *log.Log, b *release.Bundle, signer release.PublicKey) (*Published, error) {
+	name := release.PayloadDigest(b).String() + "-" + signer.ID().String()
 	pending := filepath.Join(l.Dir(), pendingDir, name)
 	if old, err := os.ReadFile(pending); err == nil {
 		if earlier, err := release.ParseBundle(old); err == nil {
@@ -155,10 +186,7 @@ func logBundle(ctx context.Context, l *log.Log, b *release.Bundle, signer releas
 	if err := atomicfile.WriteFile(filepath.Join(l.Dir(), p.Path), p.Bundle, 0o644); err != nil {
 		return nil, err
 	}
-	if err := atomicfile.WriteFile(filepath.Join(l.Dir(), releaseDir, name), []byte(p.Leaf.String()+"\n"), 0o644); err != nil {
-		return nil, err
-	}
-	return p, os.Remove(pending)
+	return p, atomicfile.WriteFile(filepath.Join(l.Dir(), releaseDir, name), []byte(p.Leaf.String()+"\n"), 0o644)
 }
 
 // lookup finds an earlier publication, or returns nil.
