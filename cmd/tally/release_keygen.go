@@ -138,7 +138,7 @@ func promptPassword(e *env, fresh bool) ([]byte, error) {
 }
 
 // loadKey opens the signing key that --key names.
-func loadKey(c *cli.Context, e *env) (*sign.Key, error) {
+func loadKey(c *cli.Context, e *env) (sign.Signer, error) {
 	path := c.String("key")
 	data, err := os.ReadFile(path)
 	if err != nil {

@@ -83,7 +83,7 @@ func (w *World) Statement(t testing.TB, opt sign.Options) *release.Statement {
 }
 
 // Sign returns the unlogged bundle of w.Out.
-func (w *World) Sign(t testing.TB, k *sign.Key, opt sign.Options) []byte {
+func (w *World) Sign(t testing.TB, k sign.Signer, opt sign.Options) []byte {
 	t.Helper()
 	b, err := sign.Sign(w.Statement(t, opt), k)
 	if err != nil {

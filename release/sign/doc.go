@@ -6,4 +6,6 @@
 // a PEM block "PUBLIC KEY". `cosign sign-blob --key` reads the one, `cosign verify-blob --key` the other.
 //
 // Signatures by key files are deterministic (RFC 6979): signing the same release twice gives one bundle.
+// Other keys ([Signer]; package kms) choose nonces of their own, so that the two bundles differ; they are one
+// release all the same, since publishing goes by payload and signer.
 package sign
