@@ -23,9 +23,10 @@
 //
 // # What is fixed
 //
-// User, host name (tally), what uname(2) says (Linux 5.12.0-tally x86_64, whatever runs), umask 022, environment ([Step.Environment]), locale C.UTF-8, time zone UTC,
-// limits of files, stack and core dumps, addresses (no randomisation), the order in which files were
-// made, which is the order in which a tmpfs lists them, and the kind of file system.
+// User, host name (tally), what uname(2) says (Linux 5.12.0-tally x86_64, whatever runs), umask 022,
+// environment ([Step.Environment]), locale C.UTF-8, time zone UTC, limits of files, stack and core dumps,
+// addresses (no randomisation), the kind of file system, and the order in which files were made, which
+// decides how a tmpfs lists them.
 //
 // # What is not: the clock, and more
 //
