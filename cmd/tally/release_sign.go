@@ -130,7 +130,7 @@ func releaseSign(c *cli.Context, e *env) error {
 }
 
 // signProvenance writes the bundle of --provenance.
-func signProvenance(c *cli.Context, out *sign.Out, s *release.Statement, key *sign.Key) error {
+func signProvenance(c *cli.Context, out *sign.Out, s *release.Statement, key sign.Signer) error {
 	if !c.IsSet("provenance") {
 		return nil
 	}
