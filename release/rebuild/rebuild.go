@@ -131,13 +131,19 @@ type InputDiff struct {
 	Is   string `json:"is,omitempty"`  // in the rebuild
 }
 
-// Inputs compares what two manifests were built from.
+// Inputs compares what two manifests were built from, and what their build steps made of it: a row of kind
+// step, called STEP: TARGET, beside equal inputs is a step that is not reproducible.
 func Inputs(was, is *mkimage.Manifest) []InputDiff {
 	type key struct{ kind, name string }
 	index := func(m *mkimage.Manifest) map[key]string {
 		all := map[key]string{}
 		for _, in := range m.Inputs {
 			all[key{in.Kind, in.Name}] = in.Version + " sha256:" + in.SHA256.String()
+		}
+		for _, s := range m.Steps {
+			for _, o := range s.Outputs {
+				all[key{"step", s.Name + ": " + o.Target}] = "sha256:" + o.SHA256.String()
+			}
 		}
 		return all
 	}

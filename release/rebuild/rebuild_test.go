@@ -3,6 +3,7 @@ package rebuild
 import (
 	"crypto/sha256"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -31,6 +32,20 @@ func TestCompare(t *testing.T) {
 		if r, err := Compare(t.Context(), rows, dir); err == nil && r.Reproduced {
 			t.Errorf("%v counts as reproduced", rows)
 		}
+	}
+}
+
+// TestStepOutputs names what a step made differently.
+func TestStepOutputs(t *testing.T) {
+	made := func(sum byte) *mkimage.Manifest {
+		return &mkimage.Manifest{Steps: []mkimage.Step{{Name: "hello", Outputs: []mkimage.StepOutput{{Target: "usr/bin/hello", SHA256: mkimage.Digest{sum}}, {Target: "etc/same"}}}}}
+	}
+	got := Inputs(made(1), made(2))
+	if len(got) != 1 || got[0].Kind != "step" || got[0].Name != "hello: usr/bin/hello" || !strings.HasPrefix(got[0].Was, "sha256:01") || !strings.HasPrefix(got[0].Is, "sha256:02") {
+		t.Errorf("got %+v", got)
+	}
+	if d := Inputs(made(1), made(1)); len(d) != 0 {
+		t.Errorf("equal steps differ: %+v", d)
 	}
 }
 
