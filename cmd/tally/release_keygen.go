@@ -11,14 +11,19 @@ import (
 	"golang.org/x/term"
 
 	"tally/release/sign"
+	"tally/release/sign/kms"
 )
 
 func releaseKeygenCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name: "keygen", Usage: "make a signing key in cosign's format",
-		Flags: append(passwordFlags(), &cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "cosign", Usage: "write `PREFIX`.key and PREFIX.pub"}),
+		Flags: append(passwordFlags(),
+			&cli.StringFlag{Name: "key", Usage: "make the key behind the plug-in of `NAME://ID` and write PREFIX.pub alone"},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "cosign", Usage: "write `PREFIX`.key and PREFIX.pub"},
+		),
 		Description: "ECDSA P-256. The private key is encrypted under a password; stock cosign reads both files.\n" + passwordHelp +
-			"\n--json prints tally.key/v1: key_file, public_file, key_id (SHA-256 of the public key's SubjectPublicKeyInfo).\n\n   tally release keygen -o release",
+			"\n" + keyRefHelp +
+			"\n--json prints tally.key/v1: key_file (with --key: key_ref), public_file, key_id (SHA-256 of the public key's SubjectPublicKeyInfo).\n\n   tally release keygen -o release\n   tally release keygen --key tpm://81010001 -o release",
 		Action: func(c *cli.Context) error { return releaseKeygen(c, e) },
 	}
 }
@@ -26,7 +31,8 @@ func releaseKeygenCommand(e *env) *cli.Command {
 // A keyAnswer is tally.key/v1.
 type keyAnswer struct {
 	Schema     string `json:"schema"`
-	KeyFile    string `json:"key_file"`
+	KeyFile    string `json:"key_file,omitempty"`
+	KeyRef     string `json:"key_ref,omitempty"`
 	PublicFile string `json:"public_file"`
 	KeyID      string `json:"key_id"`
 }
@@ -34,6 +40,9 @@ type keyAnswer struct {
 func releaseKeygen(c *cli.Context, e *env) error {
 	if err := wantArgs(c); err != nil {
 		return err
+	}
+	if c.IsSet("key") {
+		return releaseKeygenRef(c, e)
 	}
 	private, public := c.String("output")+".key", c.String("output")+".pub"
 	for _, f := range []string{private, public} {
@@ -60,9 +69,32 @@ func releaseKeygen(c *cli.Context, e *env) error {
 		return errors.Join(err, os.Remove(private))
 	}
 	if e.json {
-		return e.printJSON(keyAnswer{"tally.key/v1", private, public, key.Public().ID().String()})
+		return e.printJSON(keyAnswer{Schema: "tally.key/v1", KeyFile: private, PublicFile: public, KeyID: key.Public().ID().String()})
 	}
 	e.printf("private key %s\npublic key %s\nkey id %s\n", private, public, key.Public().ID())
+	return nil
+}
+
+// releaseKeygenRef has a plug-in make the key.
+func releaseKeygenRef(c *cli.Context, e *env) error {
+	ref, public := c.String("key"), c.String("output")+".pub"
+	if !kms.IsRef(ref) {
+		return usagef("--key %q: want NAME://ID", ref)
+	}
+	if _, err := os.Lstat(public); err == nil {
+		return fmt.Errorf("%s exists: a key is never overwritten", public)
+	}
+	key, err := kms.Create(c.Context, ref, e.stderr)
+	if err != nil {
+		return err
+	}
+	if err := createFile(public, key.Public().PEM(), 0o644); err != nil {
+		return fmt.Errorf("the key was made, its public half not written: %w", err)
+	}
+	if e.json {
+		return e.printJSON(keyAnswer{Schema: "tally.key/v1", KeyRef: ref, PublicFile: public, KeyID: key.Public().ID().String()})
+	}
+	e.printf("private key %s\npublic key %s\nkey id %s\n", ref, public, key.Public().ID())
 	return nil
 }
 
@@ -80,6 +112,9 @@ func createFile(path string, data []byte, perm os.FileMode) error {
 
 const passwordHelp = "The password comes from --password-file (its first line), else the environment variable COSIGN_PASSWORD, else the\n" +
 	"terminal. A new key without a password has to be asked for by --insecure-no-password."
+
+const keyRefHelp = "A key NAME://ID stays where it is: in a cloud's key service, an HSM (pkcs11), a TPM (tpm). The program sigstore-kms-NAME on PATH, a plug-in\n" +
+	"in sigstore's protocol, signs with it and takes what it needs (PIN, credentials) from its environment."
 
 func passwordFlags() []cli.Flag {
 	return []cli.Flag{
@@ -137,9 +172,12 @@ func promptPassword(e *env, fresh bool) ([]byte, error) {
 	return first, err
 }
 
-// loadKey opens the signing key that --key names.
+// loadKey opens the signing key that --key names, a file or a reference NAME://ID.
 func loadKey(c *cli.Context, e *env) (sign.Signer, error) {
 	path := c.String("key")
+	if kms.IsRef(path) {
+		return kms.Open(c.Context, path, e.stderr)
+	}
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err

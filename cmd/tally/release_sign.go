@@ -17,7 +17,7 @@ func releaseSignCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name: "sign", Usage: "sign the statement about a built and measured image", ArgsUsage: "OUT",
 		Flags: append(passwordFlags(),
-			&cli.StringFlag{Name: "key", Usage: "signing key `FILE` (tally release keygen, cosign generate-key-pair)"},
+			&cli.StringFlag{Name: "key", Usage: "signing key: a `FILE` (tally release keygen, cosign generate-key-pair) or NAME://ID"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the bundle to `BUNDLE`"},
 			&cli.Uint64Flag{Name: "sequence", Value: 1, Usage: "`NUMBER` that grows with every release of this name"},
 			&cli.StringFlag{Name: "source-repo", Usage: "`URL` of the repository the image comes from"},
@@ -29,10 +29,11 @@ func releaseSignCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "provenance", Usage: "also sign SLSA provenance v1 about the same files and write its bundle to `FILE`"},
 		),
 		Description: "Every artefact of OUT is hashed again and must be what manifest.json says; reference-values.json comes from\n" +
-			"'tally measure image'. The statement depends on bytes and flags alone, and the signature is deterministic: signing twice gives one\n" +
+			"'tally measure image'. The statement depends on bytes and flags alone, and the signature of a key file is deterministic: signing twice gives one\n" +
 			"bundle. The bundle is not logged yet: 'tally release publish' does that.\n" + passwordHelp +
 			"\nFILE of --claims is strict YAML: schema: tally.claims/v1; floors: {snp: {bootloader, tee, snp, microcode, fmc}, tdx: {tee-tcb-svn}};\n" +
 			"gpu-rims: a list of name and either file or sha256.\n" +
+			"\n" + keyRefHelp +
 			"\n--json prints tally.release/v1: bundle, payload_sha256, key_id, name, version, sequence, subjects (list of name, sha256).\n\n" +
 			"   tally release sign OUT --key cosign.key -o minimal.sigstore.json",
 		Action: func(c *cli.Context) error { return releaseSign(c, e) },

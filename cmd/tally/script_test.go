@@ -23,6 +23,7 @@ import (
 func TestMain(m *testing.M) {
 	steps.Main(os.Args)
 	testscript.Main(m, map[string]func(){
+		"sigstore-kms-test": kmsTestMain,
 		"tally": func() {
 			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 			code := Main(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr)
