@@ -16,6 +16,11 @@
 //	    name: stable
 //	    max-age: 168h                # how old the statement may be
 //	    signers: […]                 # as above; default: who may sign releases
+//	  rebuilders:                    # optional: others who built the release and came to the same bytes
+//	    need: 2                      # of the keys; 0: none, but a mismatch by one of them refuses
+//	    keys: […]                    # as signers, and none of them
+//	    logs: […]                    # optional: each as log; where rebuilders log, beside the releases' log
+//	  revocation-keys: […]           # optional: as signers; keys that revoke and do nothing else
 //	evidence:
 //	  platforms: [insecure]          # which evidence a client accepts; no default
 //
@@ -47,8 +52,11 @@ const (
 
 // A Policy is what the file says.
 type Policy struct {
-	Release  release.Policy
-	LogFrom  string // where the log can be asked for consistency proofs: a URL or a directory; empty: nowhere
+	Release release.Policy
+	LogFrom string // where the log can be asked for consistency proofs: a URL or a directory; empty: nowhere
+
+	RebuildsFrom []string // where the rebuilders' own logs are published
+
 	Evidence Evidence
 }
 
@@ -100,6 +108,9 @@ type releaseYAML struct {
 	Signers []signerYAML `yaml:"signers"`
 	Log     *logYAML     `yaml:"log"`
 	Channel *channelYAML `yaml:"channel"`
+
+	Rebuilders *rebuildersYAML `yaml:"rebuilders"`
+	Revokers   []signerYAML    `yaml:"revocation-keys"`
 }
 
 type channelYAML struct {
@@ -151,6 +162,10 @@ func Parse(data []byte, name string, read func(name string) ([]byte, error)) (*P
 		}
 		if f.Release.Channel != nil {
 			p.Release.Channel = r.channel(f.Release.Channel, "release.channel")
+		}
+		p.Release.Revokers = r.signers(f.Release.Revokers, "release.revocation-keys")
+		if f.Release.Rebuilders != nil {
+			r.rebuilders(f.Release.Rebuilders, "release.rebuilders", p)
 		}
 	}
 	if f.Evidence != nil {

@@ -109,14 +109,17 @@ type signatureJSON struct {
 	Sig base64Bytes `json:"sig"`
 }
 
-// MaxFile is the size in bytes of a release's bundle with its channel statement's.
-const MaxFile = MaxBundle + MaxChannelBundle
+// MaxFile is the size in bytes of a release's bundle with what stands after it.
+const MaxFile = MaxBundle + 24<<20
+
+// maxParts bounds how many bundles one file has: the release's, the channel statement's, revocations and rebuilds.
+const maxParts = 64
 
 // MaxChannelBundle is what the bundle of a channel statement may have.
 const MaxChannelBundle = MaxChannel/3*4 + 256<<10
 
-// Split takes a file apart into its bundles, one or two: the release's and, after it, the channel
-// statement's. White space between them carries no meaning.
+// Split takes a file apart into its bundles: the release's and, after it, in any order, those of the channel
+// statement, of revocations and of rebuilds. White space between them carries no meaning.
 func Split(data []byte) ([][]byte, error) {
 	if len(data) > MaxFile {
 		return nil, fmt.Errorf("bundle: %d bytes, want at most %d", len(data), MaxFile)
@@ -133,8 +136,8 @@ func Split(data []byte) ([][]byte, error) {
 			return nil, fmt.Errorf("bundle: %w", err)
 		}
 		parts = append(parts, part)
-		if len(parts) > 2 {
-			return nil, errors.New("bundle: more than a release and a channel statement in one file")
+		if len(parts) > maxParts {
+			return nil, fmt.Errorf("bundle: more than %d bundles in one file", maxParts)
 		}
 	}
 	if len(parts) == 0 {

@@ -2,7 +2,6 @@ package release
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -49,12 +48,16 @@ type CurrentRelease struct {
 	Sequence  uint64 `json:"sequence"`
 }
 
-// A Revocation takes a release back.
+// A Revocation takes a statement back (a release, or what a rebuilder said), or a key with all that it signed.
 type Revocation struct {
-	Statement Digest    `json:"statement"` // SHA-256 of the payload
-	Reason    string    `json:"reason"`    // for people; may be empty
+	Statement Digest    `json:"statement"`      // SHA-256 of the payload; of a key: PublicKey.ID
+	Kind      string    `json:"kind,omitempty"` // RevokedKey, or nothing for a statement
+	Reason    string    `json:"reason"`         // for people; may be empty
 	Since     time.Time `json:"since"`
 }
+
+// RevokedKey is the kind of a revocation of a key.
+const RevokedKey = "key"
 
 // NewChannel returns the statement with p in its one order and the subjects that belong to it.
 func NewChannel(p ChannelPredicate) *Channel {
@@ -119,12 +122,10 @@ func ParseChannel(data []byte) (*Channel, error) {
 }
 
 // IsChannel reports whether a payload says that it is a channel statement.
-func IsChannel(payload []byte) bool {
-	var head struct {
-		PredicateType string `json:"predicateType"`
-	}
-	return json.Unmarshal(payload, &head) == nil && head.PredicateType == ChannelType
-}
+func IsChannel(payload []byte) bool { return predicateType(payload) == ChannelType }
+
+// IsRebuild reports whether a payload says that it is a rebuild statement.
+func IsRebuild(payload []byte) bool { return predicateType(payload) == RebuildType }
 
 func (c *Channel) check() error {
 	p := &c.Predicate
@@ -166,6 +167,8 @@ func (p *ChannelPredicate) checkLists() error {
 			return fmt.Errorf("revoked %s: want sorted statements, each once", r.Statement)
 		case seen[r.Statement]:
 			return fmt.Errorf("statement %s is both current and revoked", r.Statement)
+		case r.Kind != "" && r.Kind != RevokedKey:
+			return fmt.Errorf("revoked %s: kind %.32q, want %q or none", r.Statement, r.Kind, RevokedKey)
 		case !printable(r.Reason, 1024):
 			return fmt.Errorf("revoked %s: reason %.64q: want at most 1024 printable bytes", r.Statement, r.Reason)
 		case !wholeUTC(r.Since):

@@ -243,7 +243,7 @@ func TestChannelForm(t *testing.T) {
 }
 
 func TestSplit(t *testing.T) {
-	for text, want := range map[string]int{"{}": 1, "{}\n": 1, "{}\n{}": 2, " {} \n\n{}\n ": 2, "": 0, "\n": 0, "{}{}{}": 0, "{": 0, "{}x": 0} {
+	for text, want := range map[string]int{"{}": 1, "{}\n": 1, "{}\n{}": 2, " {} \n\n{}\n ": 2, "": 0, "\n": 0, "{}{}{}": 3, strings.Repeat("{}", 64): 64, strings.Repeat("{}", 65): 0, "{": 0, "{}x": 0} {
 		parts, err := release.Split([]byte(text))
 		if len(parts) != want || (err == nil) != (want > 0) {
 			t.Errorf("%q: %d parts, %v, want %d", text, len(parts), err, want)

@@ -15,33 +15,26 @@ type channelResult struct {
 	payload Digest
 }
 
-// verifyChannel checks the bundle of a channel statement as a release's is checked. A revocation in it counts
-// at once, however old the statement is: the signer's word was given and logged, and is never taken back.
-func (r *Result) verifyChannel(data []byte, p *Policy) (*channelResult, *Error) {
-	b, err := ParseBundle(data)
-	if err != nil {
-		return nil, &Error{Reason: BadBundle, Err: fmt.Errorf("channel statement: %w", err)}
-	}
+// verifyChannel checks the bundle of a channel statement as a release's is checked; what is its name in the
+// answer.
+func (r *Result) verifyChannel(b *Bundle, p *Policy, what string, signers []Signer) (*channelResult, *Error) {
 	sub := new(Result)
-	by, refusal := sub.verifySignature(b, p.channelSigners())
+	by, refusal := sub.verifySignature(b, signers)
 	if refusal == nil {
 		refusal = sub.verifyEntry(b, &p.Log)
 	}
 	for _, c := range sub.Checks {
-		c.Name = "channel " + c.Name
+		c.Name = what + " " + c.Name
 		r.Checks = append(r.Checks, c)
 	}
 	if refusal != nil {
-		return nil, &Error{refusal.Reason, fmt.Errorf("channel statement: %w", refusal.Err), refusal.Evidence}
+		return nil, &Error{refusal.Reason, fmt.Errorf("%s statement: %w", what, refusal.Err), refusal.Evidence}
 	}
 	c, err := ParseChannel(b.Envelope.Payload)
 	if err != nil {
 		return nil, &Error{Reason: BadStatement, Err: err}
 	}
-	if rev, ok := c.Predicate.revoked(r.Payload); ok {
-		return nil, refuse(Revoked, "statement %s is revoked since %s: %q", r.Payload, rev.Since.Format(time.RFC3339), rev.Reason)
-	}
-	r.ChannelPayload, r.Trees = sub.Payload, append(r.Trees, sub.Trees...)
+	r.Trees = append(r.Trees, sub.Trees...)
 	r.cosigned(sub.Cosigned)
 	return &channelResult{c, by, sub.Payload}, nil
 }

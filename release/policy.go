@@ -12,7 +12,14 @@ type Policy struct {
 	Signers []Signer // who may sign releases; at least one
 	Log     LogPolicy
 	Channel ChannelPolicy
-	Memory  Memory // what the verifier remembers; not the policy's word, but weighed with it
+
+	Rebuilders RebuilderPolicy
+
+	// Revokers may revoke beside the signers of the channel, and do nothing else: whoever stole a release key
+	// cannot keep them from it.
+	Revokers []Signer
+
+	Memory Memory // what the verifier remembers; not the policy's word, but weighed with it
 }
 
 // ChannelPolicy asks for a channel statement beside every release. The zero value asks for none; every
@@ -78,10 +85,20 @@ func (p *Policy) Check() error {
 	case p.Log.MaxAge < 0 || p.Log.MaxAge != 0 && p.Log.Unwitnessed:
 		return errors.New("policy: an age of cosignatures that nobody makes")
 	}
-	if err := checkSigners(p.Signers, "signer"); err != nil {
+	for what, list := range map[string][]Signer{"signer": p.Signers, "revocation key": p.Revokers} {
+		if err := checkSigners(list, what); err != nil {
+			return err
+		}
+	}
+	for _, k := range p.Revokers {
+		if hasKey(p.Signers, k.Key) || hasKey(p.Channel.Signers, k.Key) {
+			return fmt.Errorf("policy: revocation key %s signs releases or channels too: it must be one of its own", k.Key.ID())
+		}
+	}
+	if err := p.Channel.check(); err != nil {
 		return err
 	}
-	return p.Channel.check()
+	return p.Rebuilders.check(p.Signers, p.Channel.Signers, p.Revokers)
 }
 
 func checkSigners(list []Signer, what string) error {
@@ -122,7 +139,7 @@ func (p *Policy) channelSigners() []Signer {
 // A Reason is a stable word for why a release is refused; scripts rely on it.
 type Reason string
 
-// The reasons. The last six are the policy's no; the others mean that cryptography did not hold.
+// The reasons. The last eight are the policy's no; the others mean that cryptography did not hold.
 const (
 	BadBundle    Reason = "bundle"     // not a bundle in the form this package reads
 	BadIdentity  Reason = "identity"   // the signing key is none of the policy's
@@ -143,12 +160,15 @@ const (
 	Revoked      Reason = "revoked"    // a channel statement takes the release back; beats every other reason it can
 	Rollback     Reason = "rollback"   // something newer is known, of the release or of the channel statement
 	BadChannel   Reason = "channel"    // the channel statement that the policy wants is absent or of something else
+
+	TooFewRebuilders Reason = "rebuilders" // fewer named rebuilders reproduced the release than the policy needs
+	Mismatch         Reason = "mismatch"   // a named rebuilder got other bytes
 )
 
 // Policy reports whether r is the policy's no rather than failed cryptography.
 func (r Reason) Policy() bool {
 	switch r {
-	case PolicyEmpty, Expired, NotYetValid, Revoked, Rollback, BadChannel:
+	case PolicyEmpty, Expired, NotYetValid, Revoked, Rollback, BadChannel, TooFewRebuilders, Mismatch:
 		return true
 	}
 	return false

@@ -228,16 +228,8 @@ func (s *Statement) has(name string, d Digest) bool {
 }
 
 func (s *Statement) checkSubjects() error {
-	if len(s.Subject) > maxSubjects {
-		return fmt.Errorf("%d subjects, want at most %d", len(s.Subject), maxSubjects)
-	}
-	for i, sub := range s.Subject {
-		if !cleanName(sub.Name) {
-			return fmt.Errorf("subject name %.128q: want a clean relative path", sub.Name)
-		}
-		if i > 0 && s.Subject[i-1].Name >= sub.Name {
-			return fmt.Errorf("subject %.128q: want sorted names, each once", sub.Name)
-		}
+	if err := checkSubjectNames(s.Subject); err != nil {
+		return err
 	}
 	if _, ok := s.SubjectDigest(Manifest); !ok {
 		return fmt.Errorf("no subject %q", Manifest)
@@ -265,6 +257,21 @@ func (s *Statement) checkSubjects() error {
 	return nil
 }
 
+func checkSubjectNames(list []Subject) error {
+	if len(list) > maxSubjects {
+		return fmt.Errorf("%d subjects, want at most %d", len(list), maxSubjects)
+	}
+	for i, sub := range list {
+		if !cleanName(sub.Name) {
+			return fmt.Errorf("subject name %.128q: want a clean relative path", sub.Name)
+		}
+		if i > 0 && list[i-1].Name >= sub.Name {
+			return fmt.Errorf("subject %.128q: want sorted names, each once", sub.Name)
+		}
+	}
+	return nil
+}
+
 func cleanName(s string) bool {
 	return s != "" && s != "." && path.Clean(s) == s && !path.IsAbs(s) && s != ".." && !strings.HasPrefix(s, "../") && !strings.ContainsAny(s, "\\\x00\n\r")
 }
@@ -278,7 +285,7 @@ func (r *Release) check() error {
 			return fmt.Errorf("release: %.64q: want at most 1024 printable bytes", s)
 		}
 	}
-	if n := len(r.SourceCommit); n != 0 && (n != 40 && n != 64 || strings.Trim(r.SourceCommit, "0123456789abcdef") != "") {
+	if r.SourceCommit != "" && !isCommit(r.SourceCommit) {
 		return fmt.Errorf("release: source commit %.80q: want 40 or 64 lower-case hex digits", r.SourceCommit)
 	}
 	return nil

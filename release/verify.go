@@ -44,6 +44,9 @@ type Result struct {
 	Trees          []SeenTree // of the log, shown by the bundles and by the log itself
 	Proved         bool       // Trees and everything remembered are prefixes of the last of Trees
 	Cosigned       time.Time  // when the quorum met on the newest checkpoint; zero without witnesses
+
+	Rebuilders  []Digest   // keys of the policy's rebuilders who reproduced the release
+	Revocations []*Channel // statements of the policy's revocation keys
 }
 
 func (r *Result) ok(name, want, got, from string) {
@@ -54,8 +57,8 @@ func (r *Result) unchecked(name, why string) {
 	r.Checks = append(r.Checks, Check{Name: name, Status: NotChecked, Got: why})
 }
 
-// Verify checks a bundle against a policy at the time now. After the bundle, on a line of its own, may stand
-// the bundle of a channel statement (see [Split]). On refusal the error is an *Error and the Result (never
+// Verify checks a bundle against a policy at the time now. After the bundle, each on a line of its own, may stand
+// the bundles of a channel statement, of revocations and of rebuilds (see [Split]). On refusal the error is an *Error and the Result (never
 // nil) holds the steps up to the one that failed, and no statement.
 func Verify(data []byte, p *Policy, now time.Time) (*Result, error) {
 	r := new(Result)
@@ -87,8 +90,8 @@ func (r *Result) verify(data []byte, p *Policy, now time.Time) (*Statement, *Cha
 	if refusal != nil {
 		return nil, nil, refusal
 	}
-	if why, ok := p.Memory.Revoked[r.Payload]; ok {
-		return nil, nil, refuse(Revoked, "statement %s was seen revoked before: %q", r.Payload, why)
+	if d, why, ok := new(further).revoked(p, r.Payload, r.Signer.ID()); ok {
+		return nil, nil, refuse(Revoked, "%s, the statement or its signer's key, %s", d, why)
 	}
 	if refusal := r.verifyEntry(b, &p.Log); refusal != nil {
 		return nil, nil, refusal
@@ -98,11 +101,15 @@ func (r *Result) verify(data []byte, p *Policy, now time.Time) (*Statement, *Cha
 		return nil, nil, &Error{Reason: BadStatement, Err: err}
 	}
 	r.ok("statement", PredicateType, fmt.Sprintf("%s %s, sequence %d, %d subjects", s.Predicate.Release.Name, s.Predicate.Release.Version, s.Predicate.Release.Sequence, len(s.Subject)), "payload")
-	var ch *channelResult
-	if len(parts) > 1 {
-		if ch, refusal = r.verifyChannel(parts[1], p); refusal != nil {
-			return nil, nil, refusal
-		}
+	f, refusal := r.verifyFurther(parts[1:], p, now)
+	if refusal != nil {
+		return nil, nil, refusal
+	}
+	if refusal := r.verifyRevoked(f, p); refusal != nil {
+		return nil, nil, refusal
+	}
+	if f.channel != nil {
+		r.ChannelPayload = f.channel.payload
 	}
 	if refusal := r.verifyView(&p.Log); refusal != nil {
 		return nil, nil, refusal
@@ -113,8 +120,11 @@ func (r *Result) verify(data []byte, p *Policy, now time.Time) (*Statement, *Cha
 	if refusal := r.verifyCosigned(&p.Log, now); refusal != nil {
 		return nil, nil, refusal
 	}
-	c, refusal := r.verifyFresh(s, ch, p, now)
-	return s, c, refusal
+	c, refusal := r.verifyFresh(s, f.channel, p, now)
+	if refusal != nil {
+		return nil, nil, refusal
+	}
+	return s, c, r.verifyRebuilders(s, f, p)
 }
 
 // VerifyEnvelope checks the signature on a bundle under one key and nothing else. Clients call Verify.

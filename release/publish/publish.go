@@ -6,6 +6,7 @@
 //	DIR/releases/SHA256-SIGNER       text: the leaf of the payload with that digest by that signer
 //	DIR/names/NAME@VERSION           text: the digest of the latest payload published under that name
 //	DIR/channels/NAME@CHANNEL.sigstore.json   the latest channel statement
+//	DIR/rebuilds/SHA256-REBUILDER    text: the leaves of what that key said about the rebuilt release with that digest
 //	DIR/.pending/SHA256-SIGNER       the signed bundle while it is being logged
 //	DIR/.pending/busy                there while something is being published
 //
@@ -38,6 +39,7 @@ const (
 	releaseDir = "releases"
 	nameDir    = "names"
 	channelDir = "channels"
+	rebuildDir = "rebuilds"
 	pendingDir = ".pending"
 	busyFile   = "busy"
 	suffix     = ".sigstore.json"
@@ -108,7 +110,7 @@ func publishNew(ctx context.Context, l *log.Log, r Request, b *release.Bundle, s
 // begin makes the directories. After a publisher that was killed it sweeps out what that was still writing:
 // whoever holds the log open is the only one to write there. The caller calls end once all is written.
 func begin(dir string) error {
-	subs := []string{bundleDir, digestDir, releaseDir, nameDir, channelDir, pendingDir}
+	subs := []string{bundleDir, digestDir, releaseDir, nameDir, channelDir, rebuildDir, pendingDir}
 	for _, sub := range subs {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
 			return err

@@ -239,3 +239,37 @@ func Payload(t testing.TB, bundle []byte) (release.Digest, *release.Statement) {
 	}
 	return release.PayloadDigest(b), s
 }
+
+// Rebuild signs with k and publishes in w's log what a rebuilder says about the bundle of a release.
+func (w *World) Rebuild(t testing.TB, k *sign.Key, bundle []byte, change func(*release.Rebuild)) []byte {
+	t.Helper()
+	b, err := sign.Rebuild(RebuildOf(t, bundle, change), k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := w.Open(t)
+	pub, err := publish.Rebuild(t.Context(), l, Marshal(t, b), k.Public())
+	if err := errors.Join(err, l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return pub.Bundle
+}
+
+// RebuildOf is a statement that the release of the bundle was reproduced, after change.
+func RebuildOf(t testing.TB, bundle []byte, change func(*release.Rebuild)) *release.Rebuild {
+	t.Helper()
+	d, s := Payload(t, bundle)
+	rel := s.Predicate.Release
+	r := &release.Rebuild{Type: release.StatementType, Subject: s.Subject, PredicateType: release.RebuildType, Predicate: release.RebuildPredicate{
+		Release: release.RebuiltRelease{Statement: d, Name: rel.Name, Version: rel.Version, Sequence: rel.Sequence},
+		Result:  release.Reproduced, Inputs: s.Predicate.Inputs, Tally: release.TallyBuild{Version: "devel", Commit: strings.Repeat("ab", 20)},
+		Checked: []release.CheckedInput{
+			{Kind: "file", Name: "init", SHA256: release.Digest{1}, Verified: "hash"},
+			{Kind: "package", Name: "libc6", Version: "2.41-12", SHA256: release.Digest{2}, Verified: "index"},
+		},
+	}}
+	if change != nil {
+		change(r)
+	}
+	return r
+}

@@ -42,6 +42,15 @@ func Channel(c *release.Channel, k Signer) (*release.Bundle, error) {
 	return seal(k, payload)
 }
 
+// Rebuild returns the unlogged bundle of a rebuild statement.
+func Rebuild(s *release.Rebuild, k Signer) (*release.Bundle, error) {
+	payload, err := s.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	return seal(k, payload)
+}
+
 // seal signs and then checks what came back: a device or a plug-in is outside this program.
 func seal(k Signer, payload []byte) (*release.Bundle, error) {
 	b := &release.Bundle{Envelope: release.Envelope{Payload: payload}, Hint: k.Public().Hint()}

@@ -154,6 +154,9 @@ func (s *State) Remember(r *release.Result) error {
 		if r.Statement == nil {
 			return
 		}
+		for _, c := range r.Revocations {
+			f.addRevoked(c)
+		}
 		rel := r.Statement.Predicate.Release
 		f.Releases[rel.Name] = max(f.Releases[rel.Name], rel.Sequence)
 		if r.Channel == nil {
@@ -179,6 +182,10 @@ func (f *file) addChannel(c *release.Channel, payload release.Digest) {
 	if m := f.Channels[c.Key()]; c.Predicate.Sequence > m.Sequence {
 		f.Channels[c.Key()] = mark{c.Predicate.Sequence, payload}
 	}
+	f.addRevoked(c)
+}
+
+func (f *file) addRevoked(c *release.Channel) {
 	for _, rev := range c.Predicate.Revoked {
 		f.Revoked[rev.Statement] = rev.Reason
 	}

@@ -32,6 +32,23 @@ func verify(t testing.TB, w *rt.World, bundle []byte) *release.Result {
 	return r
 }
 
+// What a revocation key takes back is remembered, of whatever release it is.
+func TestRememberRevocations(t *testing.T) {
+	w, revoker := rt.New(t), rt.Key(t)
+	w.Policy.Revokers = []release.Signer{{Key: revoker.Public()}}
+	p := w.Predicate(t, 1)
+	p.Channel = "revoked"
+	p.Revoked = []release.Revocation{{Statement: release.Digest{7}, Reason: "leaks", Since: rt.Now}}
+	dir := filepath.Join(t.TempDir(), "st")
+	if err := open(t, dir, w).Remember(verify(t, w, append(append([]byte{}, w.Bundle...), w.Channel(t, revoker, p)...))); err != nil {
+		t.Fatal(err)
+	}
+	open(t, dir, w).Fill(w.Policy)
+	if m := w.Policy.Memory; m.Revoked[release.Digest{7}] != "leaks" || len(m.Channels) != 0 {
+		t.Errorf("memory %+v", m)
+	}
+}
+
 func TestRemember(t *testing.T) {
 	w := rt.New(t)
 	dir := filepath.Join(t.TempDir(), "st")

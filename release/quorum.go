@@ -1,0 +1,144 @@
+package release
+
+import (
+	"errors"
+	"fmt"
+)
+
+// A RebuilderPolicy says who else must have built a release and come to the same bytes. The zero value asks for
+// nobody; every Result then says so.
+type RebuilderPolicy struct {
+	Need int         // of Keys; 0: none is needed, but a mismatch still counts
+	Keys []Signer    // who counts: named here, and nobody who signs releases or channel statements
+	Logs []LogPolicy // further logs in which their statements may be; that of the releases is always one
+}
+
+// check says what is wrong with the policy; others are the keys that cannot rebuild for themselves.
+func (rp *RebuilderPolicy) check(others ...[]Signer) error {
+	switch {
+	case rp.Need < 0 || rp.Need > len(rp.Keys):
+		return fmt.Errorf("policy: needs %d of %d rebuilders", rp.Need, len(rp.Keys))
+	case len(rp.Keys) == 0 && len(rp.Logs) != 0:
+		return errors.New("policy: names logs of rebuilders, but no rebuilder")
+	}
+	if err := checkSigners(rp.Keys, "rebuilder"); err != nil {
+		return err
+	}
+	for _, k := range rp.Keys {
+		for _, list := range others {
+			if hasKey(list, k.Key) {
+				return fmt.Errorf("policy: rebuilder %s signs releases, channels or revocations too: who says that it can be rebuilt must be somebody else", k.Key.ID())
+			}
+		}
+	}
+	for i, l := range rp.Logs {
+		if l.Key.IsZero() || l.Unwitnessed != l.Quorum.IsZero() {
+			return fmt.Errorf("policy: log %d of the rebuilders: wants a key and a word on witnesses", i+1)
+		}
+	}
+	return nil
+}
+
+func hasKey(list []Signer, k PublicKey) bool {
+	for _, s := range list {
+		if s.Key.ID() == k.ID() {
+			return true
+		}
+	}
+	return false
+}
+
+// A rebuildResult is a rebuild statement of a named rebuilder whose signature, entry and form hold.
+type rebuildResult struct {
+	*Rebuild
+	by      Signer
+	payload Digest
+	index   int64
+}
+
+// verifyRebuild checks the bundle of a rebuild statement as a release's is checked, against the log that it
+// names. One by somebody whom the policy does not name is left aside, and said: it proves nothing here.
+func (r *Result) verifyRebuild(b *Bundle, p *Policy) (*rebuildResult, *Error) {
+	rp := &p.Rebuilders
+	sub := new(Result)
+	by, refusal := sub.verifySignature(b, rp.Keys)
+	if refusal != nil && refusal.Reason == BadIdentity {
+		r.unchecked("rebuild", fmt.Sprintf("a statement by key %q, which the policy does not name, does not count", b.Hint))
+		return nil, nil
+	}
+	log := &p.Log
+	if b.Entry != nil {
+		for i := range rp.Logs {
+			if rp.Logs[i].Key.ID() == b.Entry.LogID && rp.Logs[i].Key.ID() != p.Log.Key.ID() {
+				log = &rp.Logs[i]
+			}
+		}
+	}
+	if refusal == nil {
+		refusal = sub.verifyEntry(b, log)
+	}
+	for _, c := range sub.Checks {
+		c.Name = "rebuild " + c.Name
+		r.Checks = append(r.Checks, c)
+	}
+	if refusal != nil {
+		return nil, &Error{refusal.Reason, fmt.Errorf("rebuild statement: %w", refusal.Err), refusal.Evidence}
+	}
+	s, err := ParseRebuild(b.Envelope.Payload)
+	if err != nil {
+		return nil, &Error{Reason: BadStatement, Err: err}
+	}
+	if log == &p.Log { // what is remembered and asked for consistency is the releases' log
+		r.Trees = append(r.Trees, sub.Trees...)
+		r.cosigned(sub.Cosigned)
+	}
+	return &rebuildResult{s, by, sub.Payload, sub.Index}, nil
+}
+
+// verifyRebuilders counts the named rebuilders who came to the same bytes. One who came to others is enough to
+// refuse: it takes a person to find out who is wrong.
+func (r *Result) verifyRebuilders(s *Statement, f *further, p *Policy) *Error {
+	rp := &p.Rebuilders
+	if len(rp.Keys) == 0 {
+		r.unchecked("rebuilders", "the policy names none: that the bytes come from the sources is the signer's word alone")
+		return nil
+	}
+	counted := map[Digest]bool{}
+	for _, b := range f.rebuilds {
+		id, what := b.by.Key.ID(), &b.Predicate
+		why := ""
+		if about := what.Release.Statement == r.Payload || b.covers(s); !about {
+			why = fmt.Sprintf("is about another release: %s %s", what.Release.Name, what.Release.Version)
+		} else if what.Result == Differs { // not even a revocation silences it: the maintainer could sign one
+			return refuse(Mismatch, "rebuilder %s built %s %s again and got other bytes: %s, and %d differences in all", id,
+				what.Release.Name, what.Release.Version, what.Differences[0].Name, len(what.Differences))
+		} else if d, _, ok := f.revoked(p, b.payload, id); ok {
+			why = "is revoked, or its key is, as " + d.String()
+		} else if !b.covers(s) {
+			why = "has other subjects than the release"
+		} else if e := within("the rebuilder", b.by.NotBefore, b.by.NotAfter, f.now); e != nil {
+			why = e.Err.Error()
+		}
+		if why != "" {
+			r.unchecked("rebuild", fmt.Sprintf("the statement of rebuilder %s does not count: %s", id, why))
+			continue
+		}
+		if !counted[id] {
+			counted[id] = true
+			r.Rebuilders = append(r.Rebuilders, id)
+			r.ok("rebuild", "the subjects of the release", fmt.Sprintf("reproduced by %s with tally %s, index %d", id, short(what.Tally.Commit), b.index), "rebuild statement")
+		}
+	}
+	if len(counted) < rp.Need {
+		return refuse(TooFewRebuilders, "%d of %d named rebuilders reproduced the release, the policy needs %d", len(counted), len(rp.Keys), rp.Need)
+	}
+	if rp.Need == 0 {
+		r.unchecked("rebuilders", fmt.Sprintf("the policy needs none; %d of %d reproduced the release", len(counted), len(rp.Keys)))
+	} else {
+		r.ok("rebuilders", fmt.Sprintf("%d of %d", rp.Need, len(rp.Keys)), fmt.Sprintf("%d reproduced the release", len(counted)), "policy")
+	}
+	r.unchecked("mismatches", "a logged mismatch that was left out here is not seen; a monitor that reads every leaf sees it")
+	return nil
+}
+
+func short(commit string) string { return commit[:min(12, len(commit))] }
