@@ -70,7 +70,7 @@ func Create(ctx context.Context, dir string, o CreateOptions) (key release.LogKe
 		return key, err
 	}
 	// Writes the checkpoint of the empty tree, which no witness can know of yet.
-	l, err := open(ctx, tmp.Path, signer, key, o.Logger, nil, 0)
+	l, err := open(ctx, tmp.Path, signer, key, o.Logger, nil, settings{batch: 1})
 	if err != nil {
 		return key, err
 	}

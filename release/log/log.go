@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/transparency-dev/tessera"
@@ -27,6 +28,7 @@ const (
 	batchAge    = 20 * time.Millisecond  // how long one entry waits for company
 	checkpoint  = 100 * time.Millisecond // Tessera's minimum between checkpoints
 	poll        = 10 * time.Millisecond
+	bulk        = 4096 // leaves that AppendAll adds at once; Tessera takes no more that are not in the tree yet
 	lockFile    = ".lock"
 )
 
@@ -50,10 +52,22 @@ type Log struct {
 //
 // A log whose policy.txt names witnesses publishes no checkpoint that the quorum has not cosigned.
 func Open(ctx context.Context, dir, keyFile string, logger *slog.Logger) (*Log, error) {
-	return openKey(ctx, dir, keyFile, logger, 0)
+	return openKey(ctx, dir, keyFile, logger, settings{batch: 1})
 }
 
-func openKey(ctx context.Context, dir, keyFile string, logger *slog.Logger, republish time.Duration) (*Log, error) {
+// OpenBulk opens the log as Open does, for AppendAll: leaves go in by the thousand, and a single one waits for
+// others a moment.
+func OpenBulk(ctx context.Context, dir, keyFile string, logger *slog.Logger) (*Log, error) {
+	return openKey(ctx, dir, keyFile, logger, settings{batch: bulk})
+}
+
+// settings differ with what a log is opened for.
+type settings struct {
+	batch     uint          // leaves that go in together
+	republish time.Duration // above 0: a checkpoint of that age is made anew although the tree has not grown
+}
+
+func openKey(ctx context.Context, dir, keyFile string, logger *slog.Logger, set settings) (*Log, error) {
 	key, err := ReadKey(dir)
 	if err != nil {
 		return nil, err
@@ -73,7 +87,7 @@ func openKey(ctx context.Context, dir, keyFile string, logger *slog.Logger, repu
 	if err != nil {
 		return nil, err
 	}
-	return open(ctx, dir, signer, key, logger, policy, republish)
+	return open(ctx, dir, signer, key, logger, policy, set)
 }
 
 // signs reports whether signer is the private half of key: four bytes of key hash alone would not say so.
@@ -87,9 +101,8 @@ func signs(signer note.Signer, key release.LogKey) bool {
 	return err == nil
 }
 
-// open opens the log. A policy of nil asks no witness, as for the checkpoint of the empty tree; with republish
-// above 0 a checkpoint of that age is made anew although the tree has not grown.
-func open(ctx context.Context, dir string, signer note.Signer, key release.LogKey, logger *slog.Logger, policy *witnesses, republish time.Duration) (*Log, error) {
+// open opens the log. A policy of nil asks no witness, as for the checkpoint of the empty tree.
+func open(ctx context.Context, dir string, signer note.Signer, key release.LogKey, logger *slog.Logger, policy *witnesses, set settings) (*Log, error) {
 	lock, err := acquire(ctx, filepath.Join(dir, lockFile))
 	if err != nil {
 		return nil, err
@@ -103,8 +116,8 @@ func open(ctx context.Context, dir string, signer note.Signer, key release.LogKe
 	}
 	// Tessera's goroutines live until Close, whatever the deadline of the call that opened the log.
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	opts := tessera.NewAppendOptions().WithCheckpointSigner(signer).WithBatching(1, batchAge).WithCheckpointInterval(checkpoint).
-		WithCheckpointRepublishInterval(republish).WithGarbageCollectionInterval(0).WithShutdownTimeout(publishTime)
+	opts := tessera.NewAppendOptions().WithCheckpointSigner(signer).WithBatching(set.batch, batchAge).WithCheckpointInterval(checkpoint).
+		WithCheckpointRepublishInterval(set.republish).WithGarbageCollectionInterval(0).WithShutdownTimeout(publishTime)
 	if policy != nil {
 		opts = opts.WithWitnesses(policy.group, &tessera.WitnessOptions{Timeout: witnessTime})
 	}
@@ -187,6 +200,31 @@ func (l *Log) Append(ctx context.Context, body []byte) (*release.Entry, error) {
 		index = i.Index
 	}
 	return l.entry(ctx, index, body)
+}
+
+// AppendAll adds many leaves in their order, for an import, to a log that OpenBulk opened. It looks for none that the
+// log has already, and returns when a checkpoint commits to all of them; then Append finds each and its proof.
+func (l *Log) AppendAll(ctx context.Context, bodies [][]byte) error {
+	if err := l.settle(ctx); err != nil {
+		return err
+	}
+	var size uint64
+	for chunk := range slices.Chunk(bodies, bulk) {
+		futures := make([]tessera.IndexFuture, len(chunk))
+		for i, body := range chunk {
+			futures[i] = l.appender.Add(ctx, tessera.NewEntry(body))
+		}
+		for _, f := range futures {
+			index, err := f()
+			if err != nil {
+				return fmt.Errorf("log %q: append: %w", l.dir, err)
+			}
+			size = max(size, index.Index+1)
+		}
+	}
+	wait, cancel := context.WithTimeout(ctx, publishTime)
+	defer cancel()
+	return l.until(ctx, wait, "append", func(n int64, _ []byte) bool { return uint64(n) >= size })
 }
 
 // tree reads and checks the latest checkpoint.

@@ -26,7 +26,7 @@ import (
 
 var quiet = slog.New(slog.DiscardHandler)
 
-func create(t *testing.T) (dir, key string) {
+func create(t testing.TB) (dir, key string) {
 	t.Helper()
 	base := t.TempDir()
 	dir, key = filepath.Join(base, "pub"), filepath.Join(base, "pub.key")

@@ -2,6 +2,7 @@ package log
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,7 @@ import (
 const (
 	tileHeight    = 8 // C2SP tlog-tiles: 256 hashes a tile
 	maxCheckpoint = 64 << 10
+	maxEntries    = 256 * (2 + 65535)
 	fetchTimeout  = 30 * time.Second // for one file
 )
 
@@ -147,7 +149,7 @@ func hashes(ctx context.Context, src Source, size int64) tlog.HashReader {
 			data, ok := cache[t]
 			if !ok {
 				var err error
-				if data, err = readTile(ctx, src, t); err != nil {
+				if data, err = ReadTile(ctx, src, t); err != nil {
 					return nil, err
 				}
 				cache[t] = data
@@ -167,24 +169,73 @@ func grown(t tlog.Tile, size int64) tlog.Tile {
 	return t
 }
 
-// readTile reads one tile of hashes; where the partial one is gone, the full one has the same beginning.
-func readTile(ctx context.Context, src Source, t tlog.Tile) ([]byte, error) {
+// ErrDamaged says that a log's directory is not what its checkpoint promises: a file is absent, or has another
+// form.
+var ErrDamaged = errors.New("the log is damaged")
+
+// ReadTile reads the first t.W hashes of a tile of height 8, 32 bytes each; where the partial tile is gone, the
+// full one has the same beginning. A tile that is absent or too short is ErrDamaged.
+func ReadTile(ctx context.Context, src Source, t tlog.Tile) ([]byte, error) {
 	if t.W < 1 {
 		return nil, fmt.Errorf("tile %s: outside the log", tilePath(t))
 	}
-	data, err := src.Read(ctx, tilePath(t), tlog.HashSize<<tileHeight)
-	if errors.Is(err, fs.ErrNotExist) && t.W < 1<<tileHeight {
-		full := t
-		full.W = 1 << tileHeight
-		data, err = src.Read(ctx, tilePath(full), tlog.HashSize<<tileHeight)
-	}
+	data, _, err := readWide(ctx, src, t, tlog.HashSize<<tileHeight)
 	if err != nil {
 		return nil, err
 	}
 	if len(data) < t.W*tlog.HashSize {
-		return nil, fmt.Errorf("tile %s: %d bytes, want %d", tilePath(t), len(data), t.W*tlog.HashSize)
+		return nil, fmt.Errorf("%w: tile %s: %d bytes, want %d", ErrDamaged, tilePath(t), len(data), t.W*tlog.HashSize)
 	}
 	return data[:t.W*tlog.HashSize], nil
+}
+
+// ReadEntries reads the first w leaves of the n-th entry bundle (C2SP tlog-tiles: each a 16-bit length and the
+// leaf; 256 make a full bundle). A bundle that is absent or has another form is ErrDamaged.
+func ReadEntries(ctx context.Context, src Source, n int64, w int) ([][]byte, error) {
+	t := tlog.Tile{H: tileHeight, L: -1, N: n, W: w}
+	if w < 1 || w > 1<<tileHeight {
+		return nil, fmt.Errorf("%s: outside the log", tilePath(t))
+	}
+	data, whole, err := readWide(ctx, src, t, maxEntries)
+	if err != nil {
+		return nil, err
+	}
+	leaves, rest, err := parseEntries(data, w)
+	if err == nil && whole && len(rest) != 0 {
+		err = fmt.Errorf("%d bytes after %d leaves", len(rest), w)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrDamaged, tilePath(t), err)
+	}
+	return leaves, nil
+}
+
+func parseEntries(data []byte, w int) (leaves [][]byte, rest []byte, err error) {
+	for i := range w {
+		if len(data) < 2 || len(data)-2 < int(binary.BigEndian.Uint16(data)) {
+			return nil, nil, fmt.Errorf("leaf %d of %d is cut short", i, w)
+		}
+		n := 2 + int(binary.BigEndian.Uint16(data))
+		leaves, data = append(leaves, data[2:n:n]), data[n:]
+	}
+	return leaves, data, nil
+}
+
+// readWide reads a tile's file, or the full tile's where the partial one is gone; exact says that it is the one
+// asked for.
+func readWide(ctx context.Context, src Source, t tlog.Tile, limit int64) (data []byte, exact bool, err error) {
+	data, err = src.Read(ctx, tilePath(t), limit)
+	if err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return data, true, err
+	}
+	if t.W < 1<<tileHeight {
+		full := t
+		full.W = 1 << tileHeight
+		if data, ferr := src.Read(ctx, tilePath(full), limit); ferr == nil || !errors.Is(ferr, fs.ErrNotExist) {
+			return data, false, ferr
+		}
+	}
+	return nil, true, fmt.Errorf("%w: %w", ErrDamaged, err)
 }
 
 // tilePath is the path of a tile by C2SP tlog-tiles, which leaves out the height that tlog names.

@@ -141,7 +141,7 @@ func Refresh(ctx context.Context, dir, keyFile string, logger *slog.Logger) (t t
 	if err != nil {
 		return t, err
 	}
-	l, err := openKey(ctx, dir, keyFile, logger, checkpoint)
+	l, err := openKey(ctx, dir, keyFile, logger, settings{batch: 1, republish: checkpoint})
 	if err != nil {
 		return t, err
 	}
