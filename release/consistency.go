@@ -74,6 +74,51 @@ func (r *Result) verifyView(p *LogPolicy) *Error {
 	return nil
 }
 
+// VerifyLog checks the log as it stands, p.View: its checkpoint is signed, cosigned as p says, and every tree of
+// p.Seen is a prefix of it. That is what a monitor asks; the last of the Result's Trees is the checkpoint's. A
+// refusal is an *Error; with Expired the Result is complete.
+func VerifyLog(p *LogPolicy, now time.Time) (*Result, error) {
+	r := new(Result)
+	if p.Unwitnessed != p.Quorum.IsZero() {
+		return r, refuse(PolicyEmpty, "the policy says nothing about witnesses of the log")
+	}
+	if p.View == nil {
+		return r, refuse(BadLog, "the log was not asked")
+	}
+	if refusal := r.verifyView(p); refusal != nil {
+		return r, refusal
+	}
+	if refusal := r.verifyCosigned(p, now); refusal != nil {
+		return r, refusal
+	}
+	return r, nil
+}
+
+// VerifyLogged checks the signature of a bundle by one of the signers, and its log entry: everything that does
+// not depend on what the statement says. A refusal is an *Error.
+func VerifyLogged(b *Bundle, signers []Signer, p *LogPolicy) (*Result, error) {
+	r := new(Result)
+	if _, refusal := r.verifySignature(b, signers); refusal != nil {
+		return r, refusal
+	}
+	if refusal := r.verifyEntry(b, p); refusal != nil {
+		return r, refusal
+	}
+	return r, nil
+}
+
+// Contains checks that a tree is a prefix of the log as it stands. A refusal is an *Error.
+func (v *LogView) Contains(t SeenTree, key LogKey) error {
+	tree, err := key.OpenCheckpoint(v.Checkpoint)
+	if err != nil {
+		return &Error{Reason: BadLog, Err: err}
+	}
+	if refusal := isPrefix(t, SeenTree{Tree: tree, Note: string(v.Checkpoint)}, v.Prove); refusal != nil {
+		return refusal
+	}
+	return nil
+}
+
 // unproved are the trees that no later remembered tree contains: those never proved and the largest.
 func unproved(seen []SeenTree) []SeenTree {
 	var out []SeenTree

@@ -46,6 +46,9 @@ func Fetch(ctx context.Context, src log.Source, w Want) ([]byte, error) {
 	return append(append(bundle, '\n'), channel...), nil
 }
 
+// BundlePath is where the bundle of a leaf lies, below the directory.
+func BundlePath(leaf release.Digest) string { return path.Join(bundleDir, leaf.String()+suffix) }
+
 // HasChannel reports whether a channel of that name is published.
 func HasChannel(ctx context.Context, src log.Source, name, channel string) (bool, error) {
 	_, err := src.Read(ctx, path.Join(channelDir, name+"@"+channel+suffix), release.MaxChannelBundle)
@@ -96,7 +99,7 @@ func fetchBundle(ctx context.Context, src log.Source, payload release.Digest, si
 		if err != nil {
 			return nil, err
 		}
-		return src.Read(ctx, path.Join(bundleDir, leaf.String()+suffix), release.MaxBundle)
+		return src.Read(ctx, BundlePath(leaf), release.MaxBundle)
 	}
 	return nil, fmt.Errorf("statement %s: not published by any of the policy's %d signers: %w", payload, len(signers), fs.ErrNotExist)
 }

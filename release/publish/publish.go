@@ -177,7 +177,7 @@ func logBundle(ctx context.Context, l *log.Log, b *release.Bundle, signer releas
 		return nil, err
 	}
 	p := &Published{Leaf: release.LeafHash(body), Index: b.Entry.Index, Size: b.Entry.TreeSize}
-	p.Path = filepath.Join(bundleDir, p.Leaf.String()+suffix)
+	p.Path = BundlePath(p.Leaf)
 	if p.Bundle, err = b.Marshal(); err != nil {
 		return nil, err
 	}
@@ -204,7 +204,7 @@ func lookup(dir, name string) (*Published, error) {
 	if err != nil {
 		return nil, fmt.Errorf("publish: %s/%s: %w", releaseDir, name, err)
 	}
-	p := &Published{Leaf: leaf, Path: filepath.Join(bundleDir, leaf.String()+suffix), Already: true}
+	p := &Published{Leaf: leaf, Path: BundlePath(leaf), Already: true}
 	if p.Bundle, err = os.ReadFile(filepath.Join(dir, p.Path)); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,87 @@
+package monitor
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"testing"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// tiles is a source that holds the level-0 hash tiles and those above as tlog makes them.
+type tiles map[string][]byte
+
+func (s tiles) String() string { return "tiles" }
+
+func (s tiles) Read(_ context.Context, path string, _ int64) ([]byte, error) {
+	if data, ok := s[path]; ok {
+		return data, nil
+	}
+	return nil, fmt.Errorf("%s: %w", path, fs.ErrNotExist)
+}
+
+// TestFrontier holds the tree at every size, and the tiles, against golang.org/x/mod/sumdb/tlog.
+func TestFrontier(t *testing.T) {
+	const most = 66000 // more than one full tile of level 1
+	src := tiles{}
+	var stored []tlog.Hash
+	reader := tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
+		out := make([]tlog.Hash, len(indexes))
+		for i, x := range indexes {
+			out[i] = stored[x]
+		}
+		return out, nil
+	})
+	f := new(frontier)
+	if want, _ := tlog.TreeHash(0, reader); f.root() != want {
+		t.Error("root of the empty tree")
+	}
+	for n := int64(0); n < most; n++ {
+		leaf := tlog.RecordHash(fmt.Append(nil, n))
+		more, err := tlog.StoredHashesForRecordHash(n, leaf, reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stored = append(stored, more...)
+		for _, tile := range tlog.NewTiles(height, n, n+1) {
+			if tile.W == width {
+				src.keep(t, tile, reader)
+			}
+		}
+		if err := f.add(t.Context(), src, leaf); err != nil {
+			t.Fatal(err)
+		}
+		if n < 700 || n > 65000 {
+			if want, err := tlog.TreeHash(n+1, reader); err != nil || f.root() != want {
+				t.Fatalf("root at %d leaves, %v", n+1, err)
+			}
+		}
+	}
+	for _, tile := range tlog.NewTiles(height, 0, most) {
+		src.keep(t, tile, reader)
+	}
+	if err := f.checkPartial(t.Context(), src); err != nil {
+		t.Error(err)
+	}
+	again, err := load(t.Context(), src, most, most)
+	if err != nil || again.root() != f.root() {
+		t.Errorf("read from tiles: another root, %v", err)
+	}
+}
+
+func (s tiles) keep(t *testing.T, tile tlog.Tile, r tlog.HashReader) {
+	data, err := tlog.ReadTileData(tile, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s[path(tile)] = data
+}
+
+func path(t tlog.Tile) string {
+	p := fmt.Sprintf("tile/%d/%03d", t.L, t.N)
+	if t.W < width {
+		p += fmt.Sprintf(".p/%d", t.W)
+	}
+	return p
+}

@@ -1,0 +1,164 @@
+package monitor
+
+import (
+	"context"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"time"
+
+	"tally/release"
+	"tally/release/publish"
+)
+
+const readers = 8 // bundles read and checked at once
+
+// A leaf is one entry of the log with what its bundle says.
+type leaf struct {
+	index   int64
+	hash    release.Digest
+	bare    bool             // it has no bundle
+	bundle  []byte           // the release's, if a command wants it
+	tree    release.SeenTree // that the bundle's proof is for
+	payload release.Digest
+	release *Release         // one of these two, or an alert
+	channel *release.Channel //
+	alerts  []Alert
+}
+
+func (l *leaf) alert(reason release.Reason, format string, args ...any) {
+	l.alerts = append(l.alerts, Alert{Reason: reason, Index: &l.index, Text: fmt.Sprintf(format, args...)})
+}
+
+// judge reads and checks the bundles of consecutive leaves. What is wrong with a leaf is an alert; an error is
+// that it could not be looked at.
+func (m *Monitor) judge(ctx context.Context, first int64, bodies [][]byte) ([]*leaf, error) {
+	out, errs := make([]*leaf, len(bodies)), make([]error, len(bodies))
+	var all sync.WaitGroup
+	next := make(chan int)
+	for range min(readers, len(bodies)) {
+		all.Go(func() {
+			for i := range next {
+				out[i], errs[i] = m.leaf(ctx, first+int64(i), bodies[i])
+			}
+		})
+	}
+	for i := range bodies {
+		next <- i
+	}
+	close(next)
+	all.Wait()
+	return out, errors.Join(errs...)
+}
+
+func (m *Monitor) leaf(ctx context.Context, index int64, body []byte) (*leaf, error) {
+	l := &leaf{index: index, hash: release.LeafHash(body)}
+	data, err := m.o.Source.Read(ctx, publish.BundlePath(l.hash), release.MaxBundle)
+	if errors.Is(err, fs.ErrNotExist) {
+		l.bare = true
+		return l, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	b, err := release.ParseBundle(data)
+	if err != nil {
+		l.alert(release.BadBundle, "%v", err)
+		return l, nil
+	}
+	signers, err := m.signers(b, body)
+	if err != nil {
+		l.alert(release.BadIdentity, "%v", err)
+		return l, nil
+	}
+	m.check(l, b, signers)
+	if m.o.Run != nil && l.release != nil {
+		l.bundle = data
+	}
+	return l, nil
+}
+
+// signers are the keys that may sign what b holds: the policy's, or, when it names nobody, the leaf's own.
+func (m *Monitor) signers(b *release.Bundle, body []byte) ([]release.Signer, error) {
+	p := m.o.Policy
+	if release.IsChannel(b.Envelope.Payload) && len(p.Channel.Signers) > 0 {
+		return p.Channel.Signers, nil
+	}
+	if len(p.Signers) > 0 {
+		return p.Signers, nil
+	}
+	var rec struct {
+		Spec struct {
+			V2 struct {
+				Signature struct {
+					Verifier struct {
+						PublicKey struct {
+							RawBytes []byte `json:"rawBytes"`
+						} `json:"publicKey"`
+					} `json:"verifier"`
+				} `json:"signature"`
+			} `json:"hashedRekordV002"`
+		} `json:"spec"`
+	}
+	if err := json.Unmarshal(body, &rec); err != nil {
+		return nil, fmt.Errorf("the leaf is no hashedrekord 0.0.2: %w", err)
+	}
+	der := rec.Spec.V2.Signature.Verifier.PublicKey.RawBytes
+	k, err := release.ParsePublicKey(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+	return []release.Signer{{Key: k}}, err
+}
+
+func (m *Monitor) check(l *leaf, b *release.Bundle, signers []release.Signer) {
+	logged := m.o.Policy.Log
+	logged.Seen, logged.View = nil, nil // forks are looked for by who walks the tree
+	r, err := release.VerifyLogged(b, signers, &logged)
+	var refusal *release.Error
+	switch {
+	case errors.As(err, &refusal):
+		l.alert(refusal.Reason, "%v", refusal.Err)
+		return
+	case r.Leaf != l.hash || r.Index != l.index:
+		l.alert(release.BadInclusion, "the bundle under its name is that of leaf %s at index %d", r.Leaf, r.Index)
+		return
+	}
+	l.tree, l.payload = r.Trees[0], r.Payload
+	for _, s := range signers {
+		if s.Key.ID() == r.Signer.ID() {
+			m.checkWindow(l, s, r.Cosigned)
+		}
+	}
+	if release.IsChannel(b.Envelope.Payload) {
+		if l.channel, err = release.ParseChannel(b.Envelope.Payload); err != nil {
+			l.alert(release.BadStatement, "%v", err)
+		}
+		return
+	}
+	s, err := release.ParseStatement(b.Envelope.Payload)
+	if err != nil {
+		l.alert(release.BadStatement, "%v", err)
+		return
+	}
+	rel := s.Predicate.Release
+	l.release = &Release{Name: rel.Name, Version: rel.Version, Sequence: rel.Sequence, Payload: l.payload, Signer: r.Signer.ID(), Leaf: l.hash, Index: l.index}
+}
+
+// checkWindow weighs the signer's time. When the leaf was signed nobody knows; that it was logged by a moment is
+// what witnesses say, or what the monitor saw itself.
+func (m *Monitor) checkWindow(l *leaf, s release.Signer, cosigned time.Time) {
+	at := cosigned
+	if at.IsZero() {
+		if l.index < m.first {
+			return // it was there before the monitor came
+		}
+		at = m.o.Now()
+	}
+	if !s.NotBefore.IsZero() && at.Before(s.NotBefore) {
+		l.alert(release.NotYetValid, "logged by %s, and the signer is not valid before %s", at.UTC().Format(time.RFC3339), s.NotBefore.Format(time.RFC3339))
+	}
+	if !s.NotAfter.IsZero() && !at.Before(s.NotAfter) {
+		l.alert(release.Expired, "seen in the log by %s, and the signer is not valid after %s", at.UTC().Format(time.RFC3339), s.NotAfter.Format(time.RFC3339))
+	}
+}

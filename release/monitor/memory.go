@@ -1,0 +1,118 @@
+package monitor
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"tally/internal/atomicfile"
+	"tally/release"
+)
+
+const (
+	schema    = "tally.monitor-state/v1"
+	maxMemory = 256 << 20 // bytes
+)
+
+// A memory is what a monitor remembers of one log between rounds.
+type memory struct {
+	path string
+	file memoryFile
+}
+
+type memoryFile struct {
+	Schema   string                      `json:"schema"`
+	LogKey   string                      `json:"log_key"`            // verifier key
+	Size     int64                       `json:"size"`               // leaves audited
+	Root     string                      `json:"root"`               // of the tree of those leaves; base64
+	Bare     map[int64]release.Digest    `json:"bare,omitempty"`     // leaves that had no bundle, by index
+	Queue    []Release                   `json:"queue,omitempty"`    // releases for which the command has not been run
+	Versions map[string]release.Digest   `json:"versions,omitempty"` // NAME@VERSION: payload
+	Highest  map[string]uint64           `json:"highest,omitempty"`  // NAME: highest sequence
+	Channels map[string]channelMark      `json:"channels,omitempty"` // NAME@CHANNEL: newest statement
+	Revoked  map[release.Digest]struct{} `json:"revoked,omitempty"`  // statements
+}
+
+type channelMark struct {
+	Sequence uint64         `json:"sequence"`
+	Payload  release.Digest `json:"payload_sha256"`
+}
+
+// openMemory reads the file at path; an absent one remembers nothing.
+func openMemory(path string, key release.LogKey) (*memory, error) {
+	m := &memory{path: path, file: memoryFile{Schema: schema, LogKey: key.String()}}
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		m.file.fill()
+		return m, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxMemory+1))
+	if err != nil {
+		return nil, err
+	}
+	if err := m.decode(data, key); err != nil {
+		return nil, fmt.Errorf("%s: %w: the file is damaged; deleting it audits the log from its beginning", path, err)
+	}
+	return m, nil
+}
+
+func (m *memory) decode(data []byte, key release.LogKey) error {
+	if len(data) > maxMemory {
+		return fmt.Errorf("larger than %d bytes", maxMemory)
+	}
+	var f memoryFile
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&f); err != nil {
+		return err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("data after the end")
+	}
+	if f.Schema != schema || f.LogKey != key.String() || f.Size < 0 {
+		return fmt.Errorf("schema %.64q, log %.300q, want %q, %q", f.Schema, f.LogKey, schema, key)
+	}
+	if _, err := tlog.ParseHash(f.Root); err != nil && f.Size > 0 {
+		return fmt.Errorf("root: %w", err)
+	}
+	m.file = f
+	m.file.fill()
+	return nil
+}
+
+// fill makes the maps that are not there.
+func (f *memoryFile) fill() {
+	if f.Bare == nil {
+		f.Bare = map[int64]release.Digest{}
+	}
+	if f.Versions == nil {
+		f.Versions = map[string]release.Digest{}
+	}
+	if f.Highest == nil {
+		f.Highest = map[string]uint64{}
+	}
+	if f.Channels == nil {
+		f.Channels = map[string]channelMark{}
+	}
+	if f.Revoked == nil {
+		f.Revoked = map[release.Digest]struct{}{}
+	}
+}
+
+func (m *memory) save() error {
+	data, err := json.MarshalIndent(m.file, "", "  ")
+	if err != nil {
+		return err
+	}
+	return atomicfile.WriteFile(m.path, append(data, '\n'), 0o600)
+}

@@ -1,0 +1,192 @@
+// Package monitor watches a transparency log of releases: that it only grows, that it keeps what its tiles
+// promise, and that every leaf is a statement which somebody allowed has signed and anybody can read.
+//
+// A round reads the log's checkpoint, holds it against everything remembered (package state, which clients
+// share), reads the leaves that are new, computes the tree from them and holds it against the signed root and
+// against every hash tile on the way, and reads the bundle of each leaf. What it remembers itself stands in
+//
+//	DIR/ORIGIN-ID.monitor.json   tally.monitor-state/v1: the tree audited so far, leaves without bundle, versions
+//	DIR/queue/LEAF.sigstore.json bundles of new releases for which the command has not been run yet
+//
+// with ORIGIN-ID as in package state. A round that cannot read everything remembers nothing.
+package monitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"tally/release"
+	"tally/release/log"
+	"tally/release/state"
+)
+
+// Reasons of alerts beside those of package release.
+const (
+	NoBundle   release.Reason = "no-bundle"  // a leaf that nobody can read; said in every round until it has its bundle
+	Damaged    release.Reason = "damaged"    // the directory is not what the checkpoint promises
+	Unexpected release.Reason = "unexpected" // a version or sequence was released twice
+	Command    release.Reason = "command"    // the command failed
+)
+
+// Reasons are all that an Alert can have.
+func Reasons() []release.Reason {
+	return []release.Reason{
+		NoBundle, Damaged, Unexpected, Command, release.BadBundle, release.BadIdentity, release.BadSignature, release.NotLogged,
+		release.BadLog, release.BadWitness, release.BadInclusion, release.LogFork, release.LogStale, release.NoProof,
+		release.BadStatement, release.Expired, release.NotYetValid, release.Revoked, release.Rollback, release.PolicyEmpty,
+	}
+}
+
+// Options are what a monitor needs.
+type Options struct {
+	Source log.Source
+	Dir    string          // remembers; made when absent
+	Policy *release.Policy // Log must be filled; without Signers nobody is held against them
+	Now    func() time.Time
+	Wait   time.Duration // how long a bundle may come after its leaf
+
+	// Run is called once for each new release with its bundle in a file; nil: nothing is run. It is called
+	// again after a monitor that was killed meanwhile.
+	Run func(ctx context.Context, r Release, bundle string) error
+}
+
+// A Release is one that was found in the log.
+type Release struct {
+	Name     string         `json:"name"`
+	Version  string         `json:"version"`
+	Sequence uint64         `json:"sequence"`
+	Payload  release.Digest `json:"payload_sha256"`
+	Signer   release.Digest `json:"key_id"`
+	Leaf     release.Digest `json:"leaf_hash"`
+	Index    int64          `json:"log_index"`
+}
+
+// A Channel is a channel statement that was found in the log.
+type Channel struct {
+	Name     string         `json:"name"` // NAME@CHANNEL
+	Sequence uint64         `json:"sequence"`
+	Payload  release.Digest `json:"payload_sha256"`
+	Index    int64          `json:"log_index"`
+}
+
+// An Alert is what somebody should look at.
+type Alert struct {
+	Reason   release.Reason `json:"reason"`
+	Index    *int64         `json:"log_index,omitempty"` // of the leaf it is about
+	Text     string         `json:"text"`
+	Evidence string         `json:"evidence,omitempty"` // file with both checkpoints of a fork
+}
+
+// A Report is the outcome of a round.
+type Report struct {
+	Size     int64     // leaves of the log; 0 when its checkpoint was refused
+	Audited  int64     // of them, those whose bundles have been looked at, in this round or before
+	Fresh    int64     // of those, the ones of this round
+	Cosigned time.Time // newest cosignatures; zero without witnesses
+	Bare     int       // leaves without bundle
+	Releases []Release
+	Channels []Channel
+	Alerts   []Alert
+}
+
+func (r *Report) alert(reason release.Reason, format string, args ...any) {
+	r.Alerts = append(r.Alerts, Alert{Reason: reason, Text: fmt.Sprintf(format, args...)})
+}
+
+// A Monitor watches one log.
+type Monitor struct {
+	o     Options
+	state *state.State
+	mem   *memory
+	first int64 // leaves that were there when the monitor came
+}
+
+// Open reads what o.Dir remembers.
+func Open(o Options) (*Monitor, error) {
+	key := o.Policy.Log.Key
+	if key.IsZero() || o.Dir == "" {
+		return nil, errors.New("monitor: wants a log key and a directory that remembers")
+	}
+	if err := os.MkdirAll(filepath.Join(o.Dir, "queue"), 0o700); err != nil {
+		return nil, err
+	}
+	s, err := state.Open(o.Dir, key)
+	if err != nil {
+		return nil, err
+	}
+	id := key.ID()
+	mem, err := openMemory(filepath.Join(o.Dir, fmt.Sprintf("%s-%x.monitor.json", key.Origin(), id[:8])), key)
+	return &Monitor{o: o, state: s, mem: mem}, err
+}
+
+// Round looks at the log once. An error means that it could not be looked at; what was found is in the report.
+func (m *Monitor) Round(ctx context.Context) (*Report, error) {
+	rep := &Report{Audited: m.mem.file.Size}
+	p := *m.o.Policy
+	m.state.Fill(&p)
+	var err error
+	if p.Log.View, err = log.ReadView(ctx, m.o.Source, p.Log.Key); err != nil {
+		return nil, err
+	}
+	r, err := release.VerifyLog(&p.Log, m.o.Now())
+	var refusal *release.Error
+	if errors.As(err, &refusal) {
+		if err := m.refused(rep, refusal); err != nil || refusal.Reason != release.Expired {
+			return rep, err
+		}
+	}
+	head := r.Trees[len(r.Trees)-1]
+	rep.Size, rep.Cosigned = head.Tree.N, r.Cosigned
+	if m.mem.file.Size == 0 {
+		m.first = head.Tree.N
+	}
+	w := &walk{m: m, rep: rep, head: head, view: p.Log.View}
+	if err := w.run(ctx); err != nil {
+		if errors.Is(err, log.ErrDamaged) {
+			rep.alert(Damaged, "%v", err)
+			return rep, nil
+		}
+		return nil, err
+	}
+	rep.Audited, rep.Fresh = head.Tree.N, head.Tree.N-m.mem.file.Size
+	if err := w.remember(); err != nil {
+		return nil, err
+	}
+	return rep, m.runCommands(ctx, rep)
+}
+
+// refused reports what release refuses and keeps the evidence of a fork.
+func (m *Monitor) refused(rep *Report, refusal *release.Error) error {
+	path, err := m.state.KeepEvidence(refusal.Evidence)
+	rep.Alerts = append(rep.Alerts, Alert{Reason: refusal.Reason, Text: refusal.Err.Error(), Evidence: path})
+	return err
+}
+
+// runCommands runs the command for every release in the queue, each once, and forgets it whatever came of it.
+func (m *Monitor) runCommands(ctx context.Context, rep *Report) error {
+	for len(m.mem.file.Queue) > 0 && m.o.Run != nil {
+		r := m.mem.file.Queue[0]
+		path := m.queuePath(r)
+		err := m.o.Run(ctx, r, path)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			rep.Alerts = append(rep.Alerts, Alert{Reason: Command, Index: &r.Index, Text: fmt.Sprintf("%s %s: %v", r.Name, r.Version, err)})
+		}
+		m.mem.file.Queue = slices.Clone(m.mem.file.Queue[1:])
+		if err := errors.Join(m.mem.save(), os.Remove(path)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *Monitor) queuePath(r Release) string {
+	return filepath.Join(m.o.Dir, "queue", r.Leaf.String()+".sigstore.json")
+}

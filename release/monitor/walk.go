@@ -1,0 +1,283 @@
+package monitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"tally/internal/atomicfile"
+	"tally/release"
+	"tally/release/log"
+)
+
+const pollTime = 100 * time.Millisecond // between two looks for a bundle
+
+// A walk reads the leaves of one round.
+type walk struct {
+	m    *Monitor
+	rep  *Report
+	head release.SeenTree
+	view *release.LogView
+
+	leaves []*leaf           // that are new, or had no bundle before
+	wants  map[int64][]*leaf // by the size of the tree in their bundles
+	bare   map[int64]*bare
+}
+
+// A bare leaf is looked at again: it has no bundle, or one with a proof for a tree larger than the checkpoint at
+// hand.
+type bare struct {
+	body  []byte
+	hash  release.Digest
+	ahead bool
+}
+
+// run reads and judges. Nothing that it reads is believed before the tree's root is that of the checkpoint.
+func (w *walk) run(ctx context.Context) error {
+	w.wants, w.bare = map[int64][]*leaf{}, map[int64]*bare{}
+	f, err := w.start(ctx)
+	if err != nil {
+		return err
+	}
+	if err := w.bareBefore(ctx); err != nil {
+		return err
+	}
+	for f.size < w.head.Tree.N {
+		if err := w.tile(ctx, f); err != nil {
+			return err
+		}
+	}
+	if err := f.checkPartial(ctx, w.m.o.Source); err != nil {
+		return err
+	}
+	if root := f.root(); root != w.head.Tree.Hash {
+		return fmt.Errorf("%w: its %d leaves have root %s, the checkpoint says %s", log.ErrDamaged, f.size, root, w.head.Tree.Hash)
+	}
+	return w.await(ctx)
+}
+
+// start takes up the tree where the last round ended.
+func (w *walk) start(ctx context.Context) (*frontier, error) {
+	mem := &w.m.mem.file
+	if mem.Size > w.head.Tree.N {
+		return nil, fmt.Errorf("%w: %d leaves were audited, it has %d", log.ErrDamaged, mem.Size, w.head.Tree.N)
+	}
+	f, err := load(ctx, w.m.o.Source, mem.Size, w.head.Tree.N)
+	if err != nil {
+		return nil, err
+	}
+	if mem.Size > 0 && f.root().String() != mem.Root {
+		return nil, fmt.Errorf("%w: its tiles give root %s for the %d leaves audited before, which had %s", log.ErrDamaged, f.root(), mem.Size, mem.Root)
+	}
+	return f, nil
+}
+
+// tile judges the leaves of the entry bundle that f has come to, and adds them.
+func (w *walk) tile(ctx context.Context, f *frontier) error {
+	first := f.size &^ (width - 1)
+	bodies, err := log.ReadEntries(ctx, w.m.o.Source, first>>height, int(min(w.head.Tree.N-first, width)))
+	if err != nil {
+		return err
+	}
+	bodies = bodies[f.size-first:]
+	leaves, err := w.m.judge(ctx, f.size, bodies)
+	if err != nil {
+		return err
+	}
+	for i, l := range leaves {
+		w.leaves = append(w.leaves, l)
+		switch {
+		case l.bare:
+			w.bare[l.index] = &bare{bodies[i], l.hash, false}
+		case l.tree.Note != "":
+			w.wants[l.tree.Tree.N] = append(w.wants[l.tree.Tree.N], l)
+		}
+	}
+	for _, l := range leaves {
+		if err := f.add(ctx, w.m.o.Source, tlog.Hash(l.hash)); err != nil {
+			return err
+		}
+		if len(w.wants[f.size]) > 0 {
+			w.compare(f.size, f.root())
+		}
+	}
+	return nil
+}
+
+// compare holds the trees in bundles against the one that the leaves make.
+func (w *walk) compare(size int64, root tlog.Hash) {
+	for _, l := range w.wants[size] {
+		if l.tree.Tree.Hash != root {
+			w.forked(l)
+		}
+		l.tree.Note = ""
+	}
+	delete(w.wants, size)
+}
+
+func (w *walk) forked(l *leaf) {
+	path, err := w.m.state.KeepEvidence([]string{l.tree.Note, string(w.view.Checkpoint)})
+	text := fmt.Sprintf("its bundle shows a tree of %d leaves with root %s, which is not a prefix of the log", l.tree.Tree.N, l.tree.Tree.Hash)
+	if err != nil {
+		text += fmt.Sprintf("; keeping the evidence: %v", err)
+	}
+	l.alerts = append(l.alerts, Alert{Reason: release.LogFork, Index: &l.index, Text: text, Evidence: path})
+}
+
+// bareBefore reads the leaves again that had no bundle in an earlier round.
+func (w *walk) bareBefore(ctx context.Context) error {
+	for _, index := range slices.Sorted(maps.Keys(w.m.mem.file.Bare)) {
+		first := index &^ (width - 1)
+		bodies, err := log.ReadEntries(ctx, w.m.o.Source, first>>height, int(min(w.head.Tree.N-first, width)))
+		if err != nil {
+			return err
+		}
+		body := bodies[index-first]
+		if h := release.LeafHash(body); h != w.m.mem.file.Bare[index] {
+			return fmt.Errorf("%w: leaf %d is %s, and was %s", log.ErrDamaged, index, h, w.m.mem.file.Bare[index])
+		}
+		w.bare[index] = &bare{body, w.m.mem.file.Bare[index], false}
+	}
+	return nil
+}
+
+// await gives bundles their time: a publisher writes one after its leaf is in the log.
+func (w *walk) await(ctx context.Context) error {
+	for end := time.Now().Add(w.m.o.Wait); len(w.bare) > 0; {
+		if err := w.look(ctx); err != nil {
+			return err
+		}
+		if len(w.bare) == 0 || time.Now().After(end) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pollTime):
+		}
+	}
+	for _, late := range w.wants {
+		for _, l := range late {
+			w.bare[l.index] = &bare{nil, l.hash, true}
+		}
+	}
+	return nil
+}
+
+func (w *walk) look(ctx context.Context) error {
+	for _, index := range slices.Sorted(maps.Keys(w.bare)) {
+		l, err := w.m.leaf(ctx, index, w.bare[index].body)
+		if err != nil {
+			return err
+		}
+		w.bare[index].ahead = l.tree.Tree.N > w.head.Tree.N
+		if l.bare || w.bare[index].ahead {
+			continue
+		}
+		delete(w.bare, index)
+		if l.tree.Note != "" {
+			var refusal *release.Error
+			if err := w.view.Contains(l.tree, w.m.o.Policy.Log.Key); errors.As(err, &refusal) {
+				if refusal.Reason == release.LogFork {
+					w.forked(l)
+				} else {
+					l.alert(refusal.Reason, "%v", refusal.Err)
+				}
+			}
+		}
+		w.leaves = append(w.leaves, l)
+	}
+	return nil
+}
+
+// remember takes in what was found and writes it.
+func (w *walk) remember() error {
+	mem, channels := &w.m.mem.file, map[release.Digest]*release.Channel{}
+	mem.Bare = map[int64]release.Digest{}
+	for _, l := range w.leaves {
+		w.rep.Alerts = append(w.rep.Alerts, l.alerts...)
+		switch {
+		case l.release != nil:
+			if err := w.released(l); err != nil {
+				return err
+			}
+		case l.channel != nil:
+			channels[l.payload] = l.channel
+			w.channel(l)
+		}
+	}
+	for _, index := range slices.Sorted(maps.Keys(w.bare)) {
+		b := w.bare[index]
+		mem.Bare[index] = b.hash
+		if !b.ahead {
+			w.rep.Alerts = append(w.rep.Alerts, Alert{Reason: NoBundle, Index: &index, Text: fmt.Sprintf("leaf %s has no bundle: nobody can tell what was logged", b.hash)})
+		}
+	}
+	w.rep.Bare = len(mem.Bare)
+	mem.Size, mem.Root = w.head.Tree.N, w.head.Tree.Hash.String()
+	if err := w.m.mem.save(); err != nil {
+		return err
+	}
+	return w.m.state.RememberAudit(w.head, channels)
+}
+
+// released takes in a release; one that is known already, from another signer or an earlier round, is no news.
+func (w *walk) released(l *leaf) error {
+	mem, r := &w.m.mem.file, l.release
+	version := r.Name + "@" + r.Version
+	known, ok := mem.Versions[version]
+	if ok && known == r.Payload {
+		return nil
+	}
+	w.rep.Releases = append(w.rep.Releases, *r)
+	if ok {
+		l.unexpected(w.rep, "%s %s is released a second time with other content: payload %s, before %s", r.Name, r.Version, r.Payload, known)
+	}
+	if high := mem.Highest[r.Name]; r.Sequence <= high {
+		l.unexpected(w.rep, "%s %s has sequence %d, and %d was released before", r.Name, r.Version, r.Sequence, high)
+	}
+	mem.Versions[version], mem.Highest[r.Name] = r.Payload, max(mem.Highest[r.Name], r.Sequence)
+	if w.m.o.Run == nil {
+		return nil
+	}
+	mem.Queue = append(mem.Queue, *r)
+	return atomicfile.WriteFile(w.m.queuePath(*r), l.bundle, 0o600)
+}
+
+func (l *leaf) unexpected(rep *Report, format string, args ...any) {
+	rep.Alerts = append(rep.Alerts, Alert{Reason: Unexpected, Index: &l.index, Text: fmt.Sprintf(format, args...)})
+}
+
+// channel takes in a channel statement.
+func (w *walk) channel(l *leaf) {
+	mem, c := &w.m.mem.file, l.channel
+	add := func(reason release.Reason, format string, args ...any) {
+		w.rep.Alerts = append(w.rep.Alerts, Alert{Reason: reason, Index: &l.index, Text: fmt.Sprintf(format, args...)})
+	}
+	last := mem.Channels[c.Key()]
+	if l.payload == last.Payload {
+		return
+	}
+	w.rep.Channels = append(w.rep.Channels, Channel{c.Key(), c.Predicate.Sequence, l.payload, l.index})
+	if c.Predicate.Sequence <= last.Sequence {
+		add(release.Rollback, "channel %s: sequence %d after %d", c.Key(), c.Predicate.Sequence, last.Sequence)
+	} else {
+		mem.Channels[c.Key()] = channelMark{c.Predicate.Sequence, l.payload}
+	}
+	for _, r := range c.Predicate.Revoked {
+		if _, ok := mem.Revoked[r.Statement]; !ok {
+			mem.Revoked[r.Statement] = struct{}{}
+			add(release.Revoked, "channel %s revokes statement %s: %q", c.Key(), r.Statement, r.Reason)
+		}
+	}
+	for _, r := range c.Predicate.Current {
+		if _, ok := mem.Revoked[r.Statement]; ok {
+			add(release.Rollback, "channel %s calls the revoked statement %s current", c.Key(), r.Statement)
+		}
+	}
+}
