@@ -16,7 +16,7 @@ import (
 func logCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name:  "log",
-		Usage: "make, serve, refresh and witness a transparency log",
+		Usage: "make, serve, refresh, witness and monitor a transparency log",
 		Subcommands: []*cli.Command{
 			{
 				Name: "create", Usage: "make an empty log in DIR", ArgsUsage: "DIR",
@@ -41,6 +41,7 @@ func logCommand(e *env) *cli.Command {
 			},
 			logRefreshCommand(e),
 			logWitnessCommand(e),
+			logMonitorCommand(e),
 		},
 	}
 }
