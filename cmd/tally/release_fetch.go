@@ -21,10 +21,12 @@ func releaseFetchCommand(e *env) *cli.Command {
 		Flags: append(policyFlags(),
 			&cli.StringFlag{Name: "from", Usage: "published `DIR|URL` (default: release.log.from of the policy)"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the release's bundle, and after it the channel statement's, to `FILE`"},
+			tlogProofFlag(),
 			&cli.StringFlag{Name: "at", Usage: "verify as of `TIME` (RFC 3339; default: now)"}),
 		Description: "NAME alone means the channel that the policy names. Of a channel the current release with the highest sequence is taken; NAME@WORD is a channel\n" +
 			"if there is one of that name. What comes is verified as by 'tally release verify', against the log as it stands there; only then is FILE written.\n" +
 			"Printed are the checks and then reference-values.json as it was released.\n" +
+			tlogProofText +
 			"Exit 1: not there, or no connection. Exit 4, " + verifyReasons + " Exit 4, reason name: another release than the one asked for.\n" +
 			"--json prints tally.fetched-release/v1: the fields of tally.release-verification/v1, from, file, reference_values.\n\n" +
 			"   tally release fetch minimal@stable --from https://releases.example/ --policy policy.yaml --state ~/.local/state/tally -o minimal.sigstore.json",
@@ -124,6 +126,9 @@ func fetchAndVerify(c *cli.Context, e *env, p *policy.Policy, src tlog.Source, w
 		if err := atomicfile.WriteFile(file, data, 0o644); err != nil {
 			return err
 		}
+	}
+	if err := writeTLogProof(c, data); err != nil {
+		return err
 	}
 	values := r.Statement.Predicate.ReferenceValues
 	if e.json {

@@ -22,11 +22,12 @@ func releasePublishCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "log-key", Usage: "the log's private key `FILE` (default: DIR.key)"},
 			&cli.StringFlag{Name: "signer", Usage: "public key `FILE` of who signed BUNDLE"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the complete bundle to `FILE` (default: BUNDLE itself)"},
+			tlogProofFlag(),
 		},
 		Description: "OUT is the directory that was signed; its files are stored by digest, so that 'tally rebuild' finds spec, lock and\n" +
 			"sources beside the bundle. Publishing the same payload by the same signer again gives the first publication.\n" +
 			"--json prints tally.release/v1 as 'release sign' does, with log: origin, index, tree_size, leaf_hash, path (of the bundle in DIR),\n" +
-			"already_published.\n\n   tally release publish minimal.sigstore.json OUT --log pub --signer cosign.pub",
+			"already_published.\n" + tlogProofText + "\n   tally release publish minimal.sigstore.json OUT --log pub --signer cosign.pub",
 		Action: func(c *cli.Context) error { return releasePublish(c, e) },
 	}
 }
@@ -65,6 +66,9 @@ func releasePublish(c *cli.Context, e *env) error {
 		if err := atomicfile.WriteFile(path, p.Bundle, 0o644); err != nil {
 			return err
 		}
+	}
+	if err := writeTLogProof(c, p.Bundle); err != nil {
+		return err
 	}
 	return printPublished(e, path, filepath.Join(dir, p.Path), l.Key(), req, p)
 }
@@ -110,4 +114,28 @@ func printPublished(e *env, path, stored string, key release.LogKey, req publish
 	e.printf("%s %s %s in log %s at index %d (tree size %d)\nleaf %s\nbundle %s\nstored %s\n",
 		verb, a.Name, a.Version, key.Origin(), p.Index, p.Size, p.Leaf, path, stored)
 	return nil
+}
+
+const tlogProofText = "With --tlog-proof index, inclusion proof and cosigned checkpoint also go to a file in C2SP's form; its record is the leaf\n" +
+	"(canonicalizedBody of the bundle).\n"
+
+func tlogProofFlag() cli.Flag {
+	return &cli.StringFlag{Name: "tlog-proof", Usage: "also write the log entry as a C2SP tlog-proof to `FILE`"}
+}
+
+// writeTLogProof writes what --tlog-proof asks for, of the first bundle in data.
+func writeTLogProof(c *cli.Context, data []byte) error {
+	path := c.String("tlog-proof")
+	if path == "" {
+		return nil
+	}
+	parts, err := release.Split(data)
+	if err != nil {
+		return err
+	}
+	b, err := release.ParseBundle(parts[0])
+	if err != nil {
+		return err
+	}
+	return atomicfile.WriteFile(path, b.Entry.TLogProof(), 0o644)
 }
