@@ -19,6 +19,7 @@ func releaseCommand(e *env) *cli.Command {
 			releaseSignCommand(e),
 			releasePublishCommand(e),
 			releaseChannelCommand(e),
+			releaseRevokeCommand(e),
 			releaseFetchCommand(e),
 			releaseVerifyCommand(e),
 		},

@@ -34,7 +34,7 @@ func releaseChannelCommand(e *env) *cli.Command {
 		Description: "The statement follows the last one in DIR: its sequence is one higher, and what no flag changes is taken over. Without --current and --revoke it\n" +
 			"says the same again with a new date, which a channel needs before it expires. A revocation is never taken back.\n" + passwordHelp +
 			"\n--json prints tally.channel/v1: name, channel, sequence, minimum_sequence, issued_at, valid_until, current (list of statement, version,\n" +
-			"sequence), revoked (list of statement, reason, since), payload_sha256, key_id, log_index, path (in DIR).\n\n" +
+			"sequence), revoked (list of statement, kind, reason, since), payload_sha256, key_id, log_index, path (in DIR).\n\n" +
 			"   tally release channel minimal@stable --log pub --key cosign.key --current minimal.sigstore.json",
 		Action: func(c *cli.Context) error { return releaseChannel(c, e) },
 	}
@@ -69,6 +69,11 @@ func releaseChannel(c *cli.Context, e *env) error {
 	if err != nil {
 		return err
 	}
+	return publishChannel(c, e, dir, statement)
+}
+
+// publishChannel signs the statement, logs it and prints what it says.
+func publishChannel(c *cli.Context, e *env, dir string, statement *release.Channel) error {
 	key, err := loadKey(c, e)
 	if err != nil {
 		return err
@@ -162,11 +167,7 @@ func setRevoked(c *cli.Context, e *env, p *release.ChannelPredicate) error {
 		if err != nil {
 			return err
 		}
-		known := func(r release.Revocation) bool { return r.Statement == payload }
-		if !slices.ContainsFunc(p.Revoked, known) {
-			p.Revoked = append(p.Revoked, release.Revocation{Statement: payload, Reason: c.String("reason"), Since: p.IssuedAt})
-		}
-		p.Current = slices.DeleteFunc(p.Current, func(r release.CurrentRelease) bool { return r.Statement == payload })
+		revoke(p, release.Revocation{Statement: payload, Reason: c.String("reason"), Since: p.IssuedAt})
 	}
 	return nil
 }
@@ -207,7 +208,7 @@ func printChannel(e *env, dir string, c *release.Channel, b *release.Bundle, k r
 		e.printf("current  %s %s (sequence %d)\n", r.Statement, r.Version, r.Sequence)
 	}
 	for _, r := range a.Revoked {
-		e.printf("revoked  %s %q\n", r.Statement, r.Reason)
+		e.printf("revoked  %s%s %q\n", strings.TrimLeft(r.Kind+" ", " "), r.Statement, r.Reason)
 	}
 	e.printf("logged at index %d\nstored %s\n", a.Index, a.Path)
 	return nil

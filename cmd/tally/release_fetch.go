@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -20,11 +22,11 @@ func releaseFetchCommand(e *env) *cli.Command {
 		Name: "fetch", Usage: "get a release from where it is published, verify it, remember it", ArgsUsage: "NAME[@VERSION|@CHANNEL]",
 		Flags: append(policyFlags(),
 			&cli.StringFlag{Name: "from", Usage: "published `DIR|URL` (default: release.log.from of the policy)"},
-			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the release's bundle, and after it the channel statement's, to `FILE`"},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the release's bundle, and after it the channel statement's, rebuilds and revocations, to `FILE`"},
 			tlogProofFlag(),
 			&cli.StringFlag{Name: "at", Usage: "verify as of `TIME` (RFC 3339; default: now)"}),
 		Description: "NAME alone means the channel that the policy names. Of a channel the current release with the highest sequence is taken; NAME@WORD is a channel\n" +
-			"if there is one of that name. What comes is verified as by 'tally release verify', against the log as it stands there; only then is FILE written.\n" +
+			"if there is one of that name. What the policy's rebuilders and revocation keys said about the release comes along. What comes is verified as by 'tally release verify', against the log as it stands there; only then is FILE written.\n" +
 			"Printed are the checks and then reference-values.json as it was released.\n" +
 			tlogProofText +
 			"Exit 1: not there, or no connection. Exit 4, " + verifyReasons + " Exit 4, reason name: another release than the one asked for.\n" +
@@ -102,12 +104,58 @@ func fetchWant(c *cli.Context, p *policy.Policy, src tlog.Source) (publish.Want,
 	return w, nil
 }
 
+// fetchFurther appends what the policy's rebuilders said, wherever they log, and what its revocation keys did.
+func fetchFurther(ctx context.Context, p *policy.Policy, src tlog.Source, name string, data []byte) ([]byte, error) {
+	parts, err := release.Split(data)
+	if err != nil {
+		return nil, err
+	}
+	b, err := release.ParseBundle(parts[0])
+	if err != nil {
+		return nil, err
+	}
+	var keys []release.PublicKey
+	for _, s := range p.Release.Rebuilders.Keys {
+		keys = append(keys, s.Key)
+	}
+	places := []tlog.Source{src}
+	for _, from := range p.RebuildsFrom {
+		place, err := tlog.OpenSource(from, http.DefaultClient)
+		if err != nil {
+			return nil, err
+		}
+		places = append(places, place)
+	}
+	for _, place := range places {
+		more, err := publish.Rebuilds(ctx, place, release.PayloadDigest(b), keys)
+		if err != nil {
+			return nil, err
+		}
+		data = appendLine(data, more)
+	}
+	if len(p.Release.Revokers) == 0 {
+		return data, nil
+	}
+	more, err := publish.Revocations(ctx, src, name)
+	return appendLine(data, more), err
+}
+
+func appendLine(data, more []byte) []byte {
+	if len(more) == 0 {
+		return data
+	}
+	return append(append(bytes.TrimRight(data, "\n"), '\n'), append(more, '\n')...)
+}
+
 func fetchAndVerify(c *cli.Context, e *env, p *policy.Policy, src tlog.Source, w publish.Want, now time.Time) error {
 	v, err := newVerificationAt(c, p, now, src)
 	if err != nil {
 		return err
 	}
 	data, err := publish.Fetch(c.Context, src, w)
+	if err == nil {
+		data, err = fetchFurther(c.Context, p, src, w.Name, data)
+	}
 	if err != nil {
 		return err
 	}

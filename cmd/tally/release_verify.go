@@ -21,13 +21,14 @@ func releaseVerifyCommand(e *env) *cli.Command {
 			&cli.StringSliceFlag{Name: "artifact", Usage: "also check that `FILE`, or every file of the directory, is what was released (several times)"},
 			&cli.StringFlag{Name: "at", Usage: "verify as of `TIME` (RFC 3339; default: now)"}),
 		Description: "Checks signature, log entry, inclusion, statement and times in that order and prints each; what was not checked is said.\n" +
+			"A policy with rebuilders wants so many statements of theirs; one mismatch refuses. Revocations by the policy's revocation keys count too.\n" +
 			"BUNDLE may hold a channel statement after the release ('tally release fetch' writes it so); a policy that names a channel wants one. With --state\n" +
 			"it is remembered what was accepted; what is older is refused from then on. With --log everything seen must be a prefix of the log as it stands;\n" +
 			"of a fork both checkpoints are kept in DIR/evidence.\n" +
 			"A FILE is compared with the subject of its own base name; in a directory every subject must be there.\n" +
 			"Exit 0: verified. Exit 4, " + verifyReasons + "\n" +
 			"--json prints tally.release-verification/v1: verified, reason, checks (list of name, status ok|failed|not-checked, want, got, from) and, only\n" +
-			"when verified, payload_sha256, key_id, leaf_hash, log_index, tree_size, the statement and the channel statement.\n\n" +
+			"when verified, payload_sha256, key_id, leaf_hash, log_index, tree_size, rebuilders (key ids), the statement and the channel statement.\n\n" +
 			"   tally release verify minimal.sigstore.json --policy policy.yaml --artifact OUT",
 		Action: func(c *cli.Context) error { return releaseVerify(c, e) },
 	}
@@ -35,17 +36,18 @@ func releaseVerifyCommand(e *env) *cli.Command {
 
 // A verifyAnswer is tally.release-verification/v1.
 type verifyAnswer struct {
-	Schema    string             `json:"schema"`
-	Verified  bool               `json:"verified"`
-	Reason    release.Reason     `json:"reason,omitempty"`
-	Checks    []release.Check    `json:"checks"`
-	Payload   *release.Digest    `json:"payload_sha256,omitempty"`
-	KeyID     *release.Digest    `json:"key_id,omitempty"`
-	Leaf      *release.Digest    `json:"leaf_hash,omitempty"`
-	Index     *int64             `json:"log_index,omitempty"`
-	TreeSize  *int64             `json:"tree_size,omitempty"`
-	Statement *release.Statement `json:"statement,omitempty"`
-	Channel   *release.Channel   `json:"channel,omitempty"`
+	Schema     string             `json:"schema"`
+	Verified   bool               `json:"verified"`
+	Reason     release.Reason     `json:"reason,omitempty"`
+	Checks     []release.Check    `json:"checks"`
+	Payload    *release.Digest    `json:"payload_sha256,omitempty"`
+	KeyID      *release.Digest    `json:"key_id,omitempty"`
+	Leaf       *release.Digest    `json:"leaf_hash,omitempty"`
+	Index      *int64             `json:"log_index,omitempty"`
+	TreeSize   *int64             `json:"tree_size,omitempty"`
+	Rebuilders []release.Digest   `json:"rebuilders,omitempty"`
+	Statement  *release.Statement `json:"statement,omitempty"`
+	Channel    *release.Channel   `json:"channel,omitempty"`
 }
 
 func releaseVerify(c *cli.Context, e *env) error {
@@ -157,6 +159,7 @@ func newVerifyAnswer(r *release.Result, refusal *release.Error) verifyAnswer {
 	}
 	id := r.Signer.ID()
 	a.Verified, a.Statement, a.Channel = true, r.Statement, r.Channel
+	a.Rebuilders = r.Rebuilders
 	a.Payload, a.KeyID, a.Leaf, a.Index, a.TreeSize = &r.Payload, &id, &r.Leaf, &r.Index, &r.Tree.N
 	return a
 }

@@ -2,9 +2,7 @@ package main
 
 import (
 	"errors"
-	"io"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -19,11 +17,12 @@ import (
 func verifyFlags() []cli.Flag {
 	return append(policyFlags(),
 		&cli.StringFlag{Name: "channel", Usage: "channel statement's bundle `FILE`, unless it stands in BUNDLE after the release's"},
+		&cli.StringSliceFlag{Name: "with", Usage: "`FILE` with further bundles, of rebuilds or revocations, unless they stand in BUNDLE (several times)"},
 		&cli.StringFlag{Name: "log", Usage: "want a consistency proof from the log's `DIR|URL` (default: release.log.from of the policy)"})
 }
 
 const verifyReasons = "reason bundle, identity, signature, not-logged, log, inclusion, log-fork, log-stale, no-proof, statement or artifact. Exit 5, reason\n" +
-	"revoked, rollback, channel, policy, expired or not-yet."
+	"revoked, rollback, channel, rebuilders, mismatch, policy, expired or not-yet."
 
 // A verification is a release with what it is verified against.
 type verification struct {
@@ -76,19 +75,23 @@ func (v *verification) verify(e *env, data []byte) (*release.Result, error) {
 	return r, err
 }
 
-// readRelease reads a bundle, and after it the channel statement's of --channel.
+// readRelease reads a bundle, and after it those of --channel and --with.
 func readRelease(c *cli.Context, e *env, path string) ([]byte, error) {
 	data, err := readBundle(e, path)
-	if err != nil || !c.IsSet("channel") {
-		return data, err
-	}
-	f, err := os.Open(c.String("channel"))
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	more, err := io.ReadAll(io.LimitReader(f, release.MaxChannelBundle+1))
-	return append(append(data, '\n'), more...), err
+	for _, file := range append([]string{c.String("channel")}, c.StringSlice("with")...) {
+		if file == "" {
+			continue
+		}
+		more, err := readSmall(file, release.MaxFile)
+		if err != nil {
+			return nil, err
+		}
+		data = append(append(data, '\n'), more...)
+	}
+	return data, nil
 }
 
 func firstOf(list ...string) string {
