@@ -31,9 +31,17 @@ type Attester interface {
 
 // An Engine answers requests. It must not keep, log or return in an error what it reads.
 type Engine interface {
-	// Exchange reads one request to its end and writes the answer. An error tells the client that the
+	// Exchange reads one request to its end and writes the answer. When ctx ends, nobody waits for the
+	// answer any more: the client has gone, or the enclave shuts down. An error tells the client that the
 	// answer is incomplete; its text goes nowhere.
 	Exchange(ctx context.Context, request io.Reader, response io.Writer) error
+}
+
+// A PerSession is an Engine that keeps sessions apart. Serve gives each session an engine of its own, with
+// a secret that no other session, and nobody outside this process, knows.
+type PerSession interface {
+	Engine
+	Session(secret [32]byte) Engine
 }
 
 // Echo is the engine that returns each request, where inference will stand.

@@ -24,6 +24,46 @@ type request struct {
 	left int64 // bytes that may still come
 	rest []byte
 	err  error // io.EOF after END
+
+	early *early // the record that was read while the last exchange was answered, if any
+	ended func() // told of END; not nil once the engine reads
+	after *early // what is read after END
+}
+
+// An early is a record that is read before somebody asks for it.
+type early struct {
+	done chan struct{} // closed when rec and err stand
+	rec  channel.Record
+	err  error
+}
+
+// readEarly reads one record of c and calls gone when there is none: a client that closes or loses the
+// session does not want the answer that is being made for it. It calls done last.
+func readEarly(ctx context.Context, c *channel.Conn, gone, done func()) *early {
+	e := &early{done: make(chan struct{})}
+	go func() {
+		defer done()
+		if e.rec, e.err = c.Receive(ctx); e.err != nil {
+			gone()
+		}
+		close(e.done)
+	}()
+	return e
+}
+
+// receive takes the record that was read early, or reads one.
+func (r *request) receive(ctx context.Context) (channel.Record, error) {
+	e := r.early
+	if e == nil {
+		return r.conn.Receive(ctx)
+	}
+	r.early = nil
+	select {
+	case <-e.done:
+		return e.rec, e.err
+	case <-ctx.Done():
+		return channel.Record{}, context.Cause(ctx)
+	}
 }
 
 // first waits for the exchange to begin. io.EOF means that the client closed the session instead.
@@ -57,7 +97,7 @@ func (r *request) Read(p []byte) (int, error) {
 func (r *request) fill() error {
 	ctx, cancel := context.WithTimeout(r.ctx, r.idle)
 	defer cancel()
-	rec, err := r.conn.Receive(ctx)
+	rec, err := r.receive(ctx)
 	switch {
 	case errors.Is(err, io.EOF):
 		return io.EOF
@@ -68,7 +108,9 @@ func (r *request) fill() error {
 	case rec.Type == channel.End && rec.Status != channel.StatusOK:
 		r.err = errPeer
 	case rec.Type == channel.End:
-		r.err = io.EOF
+		if r.err = io.EOF; r.ended != nil {
+			r.ended()
+		}
 	case int64(len(rec.Payload)) > r.left:
 		r.err = errTooLong
 	default:

@@ -141,39 +141,76 @@ func (s *server) handshake(ctx context.Context, conn net.Conn) (*channel.Conn, e
 // session answers exchanges until the peer closes. One exchange follows another on streams 1, 2, …; a
 // record of any other stream is an error, so that nothing of one request can end up in the next.
 func (s *server) session(ctx context.Context, c *channel.Conn) error {
+	engine, err := s.sessionEngine()
+	if err != nil {
+		return err
+	}
+	var next *early
 	for id := uint32(1); ; id++ {
-		req := &request{ctx: ctx, conn: c, id: id, idle: s.opt.IdleTimeout, left: s.opt.MaxRequest}
+		req := &request{ctx: ctx, conn: c, id: id, idle: s.opt.IdleTimeout, left: s.opt.MaxRequest, early: next}
 		switch err := req.first(); {
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
 			return err
 		}
-		resp := &response{ctx: ctx, conn: c, id: id, idle: s.opt.IdleTimeout}
-		status := channel.StatusOK
-		// The error's text may quote what the engine read: only the fact of it is used.
-		if s.engine.Exchange(ctx, req, resp) != nil {
-			status = channel.StatusFailed
-		}
-		if req.err == nil {
-			_, _ = io.Copy(io.Discard, req) // what the engine left unread; its end decides
-		}
-		switch {
-		case errors.Is(req.err, errTooLong):
-			status = channel.StatusTooLong
-		case !errors.Is(req.err, io.EOF):
-			return req.err
-		}
-		if resp.err != nil {
-			return resp.err
-		}
-		if err := resp.end(status); err != nil {
+		if err := s.exchange(ctx, engine, req); err != nil {
 			return err
 		}
-		if status == channel.StatusTooLong {
-			return errTooLong // the rest of the request is not read: the session cannot go on
-		}
+		next = req.after
 	}
+}
+
+// sessionEngine is the engine for one session.
+func (s *server) sessionEngine() (Engine, error) {
+	p, ok := s.engine.(PerSession)
+	if !ok {
+		return s.engine, nil
+	}
+	var secret [32]byte
+	if _, err := io.ReadFull(s.opt.Rand, secret[:]); err != nil {
+		return nil, fmt.Errorf("enclave: %w", err)
+	}
+	return p.Session(secret), nil
+}
+
+// exchange has req answered. While the engine works the session is read on, so that the engine hears at
+// once of a client that has gone.
+func (s *server) exchange(ctx context.Context, engine Engine, req *request) error {
+	ectx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	req.ended = func() {
+		s.wait.Add(1)
+		req.after = readEarly(ctx, req.conn, cancel, s.wait.Done)
+	}
+	if errors.Is(req.err, io.EOF) {
+		req.ended() // an empty request
+	}
+	resp := &response{ctx: ctx, conn: req.conn, id: req.id, idle: s.opt.IdleTimeout}
+	status := channel.StatusOK
+	// The error's text may quote what the engine read: only the fact of it is used.
+	if engine.Exchange(ectx, req, resp) != nil {
+		status = channel.StatusFailed
+	}
+	if req.err == nil {
+		_, _ = io.Copy(io.Discard, req) // what the engine left unread; its end decides
+	}
+	switch {
+	case errors.Is(req.err, errTooLong):
+		status = channel.StatusTooLong
+	case !errors.Is(req.err, io.EOF):
+		return req.err
+	}
+	if resp.err != nil {
+		return resp.err
+	}
+	if err := resp.end(status); err != nil {
+		return err
+	}
+	if status == channel.StatusTooLong {
+		return errTooLong // the rest of the request is not read: the session cannot go on
+	}
+	return nil
 }
 
 // fatal reports whether the channel or the request on it broke. A CLOSE would then vouch for an exchange

@@ -1,0 +1,180 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"tally/enclave/channel"
+	"tally/enclave/infer"
+)
+
+// maxIdle is how long a session waits for its next request: less than the enclave waits for one.
+const maxIdle = 4 * time.Minute
+
+// A Transport is an http.RoundTripper whose server is an enclave: with it any OpenAI client speaks over
+// attested sessions. Scheme and host of a request's URL mean nothing to it, and of the headers only the
+// content type leaves the machine. Each request has a session to itself while it runs; sessions are used
+// again one after the other.
+//
+//	c := &http.Client{Transport: &client.Transport{Open: open, Now: time.Now}}
+//
+// When the request's context ends, or the answer's Body is closed early, the session is closed, which ends
+// the engine's work at once. A Body that ends in anything but io.EOF is incomplete.
+type Transport struct {
+	// Open makes a session whenever none is idle. What makes an enclave trusted may have ended since the
+	// last call (a release, a policy): it is Open's to check.
+	Open func(ctx context.Context) (*Session, error)
+	Now  func() time.Time // time.Now
+
+	mu   sync.Mutex
+	idle []idleSession
+}
+
+type idleSession struct {
+	s     *Session
+	since time.Time
+}
+
+// RoundTrip sends req and returns when the head of the answer is there.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.Body != nil {
+		defer req.Body.Close()
+	}
+	head := infer.RequestHead{Method: req.Method, Path: req.URL.EscapedPath(), Type: req.Header.Get("Content-Type")}
+	if req.URL.RawQuery != "" {
+		return nil, errors.New("client: a query in the URL, want none")
+	}
+	body, err := readBody(req.Body)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		s, used, err := t.session(req.Context())
+		if err != nil {
+			return nil, err
+		}
+		resp, err := t.exchange(req, s, head, body)
+		// An enclave may end an idle session at any time. Nothing of an answer has come, so the request
+		// is asked again, once for each session that was idle.
+		if err != nil && used && req.Context().Err() == nil && errors.Is(err, channel.ErrTruncated) {
+			continue
+		}
+		return resp, err
+	}
+}
+
+// readBody holds the whole body: it may have to be sent twice.
+func readBody(r io.Reader) (string, error) {
+	if r == nil {
+		return "", nil
+	}
+	var b strings.Builder
+	n, err := io.Copy(&b, io.LimitReader(r, infer.MaxBody+1))
+	if err == nil && n > infer.MaxBody {
+		err = fmt.Errorf("client: request body of more than %d bytes", infer.MaxBody)
+	}
+	return b.String(), err
+}
+
+// session takes the idle session that was used last, or opens one.
+func (t *Transport) session(ctx context.Context) (s *Session, used bool, err error) {
+	t.mu.Lock()
+	var old []idleSession
+	for n := len(t.idle); n > 0; n = len(t.idle) {
+		last := t.idle[n-1]
+		if t.Now().Sub(last.since) < maxIdle {
+			t.idle, s = t.idle[:n-1], last.s
+			break
+		}
+		old, t.idle = t.idle, nil
+	}
+	t.mu.Unlock()
+	for _, o := range old {
+		hangUp(o.s)
+	}
+	if s != nil {
+		return s, true, nil
+	}
+	s, err = t.Open(ctx)
+	return s, false, err
+}
+
+// exchange runs one request on s. The session goes back to the idle ones when the answer has come whole.
+func (t *Transport) exchange(req *http.Request, s *Session, head infer.RequestHead, body string) (*http.Response, error) {
+	ctx, cancel := context.WithCancel(req.Context())
+	r, w := io.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		var request strings.Builder
+		_, err := head.WriteTo(&request)
+		if err == nil {
+			err = s.Exchange(ctx, io.MultiReader(strings.NewReader(request.String()), strings.NewReader(body)), w)
+		}
+		if err == nil || errors.Is(err, ErrIncomplete) {
+			t.keep(s)
+		} else {
+			hangUp(s)
+		}
+		w.CloseWithError(err) // nil is io.EOF
+	}()
+	h, err := infer.ReadResponseHead(r)
+	if err != nil {
+		// The exchange's own error, where there is one, says more than that the head did not come.
+		cancel()
+		r.CloseWithError(err)
+		<-done
+		return nil, err
+	}
+	return &http.Response{
+		Status: fmt.Sprintf("%d %s", h.Status, http.StatusText(h.Status)), StatusCode: h.Status,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"Content-Type": {h.Type}},
+		Body: &answer{r, cancel, done}, ContentLength: -1, Request: req,
+	}, nil
+}
+
+// keep puts s among the idle ones.
+func (t *Transport) keep(s *Session) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.idle = append(t.idle, idleSession{s, t.Now()})
+}
+
+// CloseIdleConnections closes the sessions that no request uses.
+func (t *Transport) CloseIdleConnections() {
+	t.mu.Lock()
+	all := t.idle
+	t.idle = nil
+	t.mu.Unlock()
+	for _, i := range all {
+		hangUp(i.s)
+	}
+}
+
+// hangUp says CLOSE if the enclave still listens.
+func hangUp(s *Session) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = s.Close(ctx) // the session is of no more use either way
+}
+
+// An answer is a response's body.
+type answer struct {
+	*io.PipeReader
+	cancel context.CancelFunc
+	done   <-chan struct{}
+}
+
+// Close ends the exchange, wherever it is, and waits until the session is closed or kept.
+func (a *answer) Close() error {
+	a.cancel()
+	a.PipeReader.Close()
+	<-a.done
+	return nil
+}
