@@ -5,6 +5,11 @@
 //	<- e, ee, s, es, [ciphertext], evidence
 //	-> s, se, [psk]                         sent only after the client accepted the evidence
 //
+// A client that holds evidence from an earlier session ([Pin]) reconnects in one round trip:
+//
+//	-> [ciphertext], e, es, s, ss, digest   the ciphertext is for the ML-KEM key of the evidence
+//	<- e, ee, se, [psk]                     and the evidence only when it is not the client's
+//
 // The wire format is specified in SPEC.md beside this file. The package treats evidence as bytes: whoever
 // calls [Client] passes the function that judges it, and until that function has returned nil there is no
 // [Conn] and no way to send anything.
@@ -24,7 +29,7 @@ import (
 // A Kind says which handshake is spoken. It is the first byte on the wire and part of the prologue.
 type Kind byte
 
-// The kinds of handshake. 0x02 and 0x04 (IK, for reconnects) are reserved by SPEC.md.
+// The kinds of handshake. [Config] lists Classical and Hybrid only; the others follow from a [Pin].
 const (
 	// Classical is Noise_XX_25519_AESGCM_SHA256. What is recorded today can be read by whoever has a
 	// quantum computer later, so that both sides have to ask for it.
@@ -33,6 +38,19 @@ const (
 	// Hybrid is Noise_XXpsk3_25519_AESGCM_SHA256 whose PSK is an ML-KEM-768 shared secret. It is the
 	// default.
 	Hybrid Kind = 0x03
+
+	// ClassicalReconnect is Noise_IK_25519_AESGCM_SHA256 with a pinned key. A server that no longer has
+	// the key goes on with ClassicalFallback.
+	ClassicalReconnect Kind = 0x02
+
+	// HybridReconnect is Noise_IKpsk2_25519_AESGCM_SHA256 with a pinned key; the PSK is encapsulated to
+	// the ML-KEM-768 key of the same evidence. A server that no longer has the key says so, and the
+	// client begins anew with Hybrid.
+	HybridReconnect Kind = 0x04
+
+	// ClassicalFallback is Noise_XXfallback_25519_AESGCM_SHA256. It answers ClassicalReconnect only, and
+	// is never on offer.
+	ClassicalFallback Kind = 0x0f
 )
 
 func (k Kind) String() string {
@@ -41,12 +59,35 @@ func (k Kind) String() string {
 		return "classical (XX, X25519)"
 	case Hybrid:
 		return "hybrid (XXpsk3, X25519 and ML-KEM-768)"
+	case ClassicalReconnect:
+		return "classical reconnect (IK, X25519)"
+	case HybridReconnect:
+		return "hybrid reconnect (IKpsk2, X25519 and ML-KEM-768)"
+	case ClassicalFallback:
+		return "classical fallback (XXfallback, X25519)"
 	}
 	return fmt.Sprintf("kind 0x%02x", byte(k))
 }
 
 // reply is the first byte of the enclave's answer to a handshake of this kind.
 func (k Kind) reply() byte { return byte(k) | 0x80 }
+
+// family is the full handshake of the same strength; a kind of no meaning is its own.
+func (k Kind) family() Kind {
+	switch k {
+	case ClassicalReconnect, ClassicalFallback:
+		return Classical
+	case HybridReconnect:
+		return Hybrid
+	}
+	return k
+}
+
+// known reports whether a client may begin with k.
+func (k Kind) known() bool { return k >= Classical && k <= HybridReconnect }
+
+// reconnects reports whether k begins with a pinned key.
+func (k Kind) reconnects() bool { return k == ClassicalReconnect || k == HybridReconnect }
 
 // A PublicKey is an X25519 public key (RFC 7748).
 type PublicKey [32]byte
@@ -56,7 +97,8 @@ type Peer struct {
 	Kind    Kind
 	Static  PublicKey // whose private half the peer has just used
 	Binding [32]byte  // the Noise handshake hash; all zero while the client judges the evidence
-	Payload []byte    // client side: the evidence, exactly as received
+	Payload []byte    // client side: the evidence, exactly as received now or when it was pinned
+	Nonce   [32]byte  // of a reconnecting client: its choice, fresh in each session; otherwise zero
 }
 
 // A Config holds what both sides need. Every field without a stated default must be set.
@@ -82,6 +124,10 @@ type Config struct {
 	// RekeyAfter is the number of records after which a direction changes its key; 0 means
 	// MaxRecordsPerKey, which is also the maximum. The receiver holds its peer to the maximum.
 	RekeyAfter int
+
+	// Pin is what a client kept of an earlier session with this service; nil means a full handshake.
+	// It is of no meaning to a server.
+	Pin *Pin
 
 	// MaxPayload bounds the evidence, in bytes, that a client accepts; 0 means DefaultMaxPayload.
 	MaxPayload int
@@ -109,6 +155,9 @@ var (
 
 	// ErrDecrypt means that a message was not made by the peer for this place in this session.
 	ErrDecrypt = errors.New("channel: message does not decrypt")
+
+	// ErrReplay means that a reconnect begins with the ephemeral key of an earlier one.
+	ErrReplay = errors.New("channel: reconnect repeated")
 )
 
 // A RefusedError is the server's answer that it does not take this handshake. It is not authenticated:
@@ -128,6 +177,7 @@ const (
 	RefusedKind      Refusal = 2 // kind not accepted, or weaker than both sides can do
 	RefusedAuthority Refusal = 3 // another service than the one asked for
 	RefusedBusy      Refusal = 4 // no session free
+	RefusedKey       Refusal = 5 // a reconnect for a key not, or no longer, in use: begin anew
 )
 
 func (r Refusal) String() string {
@@ -140,10 +190,14 @@ func (r Refusal) String() string {
 		return "not the service asked for"
 	case RefusedBusy:
 		return "busy"
+	case RefusedKey:
+		return "key no longer in use"
 	}
 	return fmt.Sprintf("code %d", byte(r))
 }
 
-// InlineEvidence is the first byte of a server's payload when the evidence document follows it in the same
-// message, the only form so far.
-const InlineEvidence = 1
+// The first byte of a server's payload says what follows.
+const (
+	InlineEvidence = 1 // the evidence document
+	pinnedEvidence = 2 // nothing: the evidence is what the client has pinned. Never seen by a Verify
+)

@@ -79,7 +79,15 @@ func parseHeader(msg []byte) (h header, size int, err error) {
 // prologue is the Noise prologue for a header as it stood on the wire.
 func prologue(wire []byte) []byte { return append([]byte(prologueTag), wire...) }
 
-// strongest returns the best kind in both lists, 0 when they share none.
+// families maps each kind to the full handshake of its strength.
+func families(kinds []Kind) (out []Kind) {
+	for _, k := range kinds {
+		out = append(out, k.family())
+	}
+	return out
+}
+
+// strongest returns the best full handshake in both lists, 0 when they share none.
 func strongest(a, b []Kind) Kind {
 	var best Kind
 	for _, k := range []Kind{Classical, Hybrid} { // weakest first
@@ -95,7 +103,7 @@ func (c *Config) judge(h *header) Refusal {
 	switch {
 	case h.authority != c.Authority:
 		return RefusedAuthority
-	case strongest(c.Kinds, h.offered) != h.kind || h.kind == 0:
+	case !h.kind.known() || strongest(c.Kinds, families(h.offered)) != h.kind.family():
 		return RefusedKind
 	}
 	return 0
@@ -126,6 +134,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.MaxPayload == 0 {
 		c.MaxPayload = DefaultMaxPayload
+	}
+	if err := c.Pin.check(c.MaxPayload); err != nil {
+		return c, err
 	}
 	if c.Timeout < 0 || c.RekeyAfter < 2 || c.RekeyAfter > MaxRecordsPerKey || c.MaxPayload < 0 || c.MaxPayload > DefaultMaxPayload {
 		return c, errors.New("channel: a limit out of range")

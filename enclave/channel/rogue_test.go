@@ -8,6 +8,8 @@ import (
 	"net"
 	"strings"
 	"testing"
+
+	"github.com/flynn/noise"
 )
 
 // A rogue is a client that follows Noise but not SPEC.md.
@@ -38,9 +40,9 @@ func (r *rogue) talk(t *testing.T, conn net.Conn) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &half{cfg: cfg, conn: conn, in: bufio.NewReader(conn), dh: new(dh)}
+	h := &half{cfg: cfg, conn: conn, in: bufio.NewReader(conn), dh: new(dh), isClient: true}
 	wire := r.header.append(nil)
-	if err := h.start(r.header.kind, true, newStatic(t), wire); err != nil {
+	if err := h.start(r.header.kind, newStatic(t), wire, noise.Config{Initiator: true}); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.write(wire, r.payload1); err != nil {
@@ -71,8 +73,8 @@ func TestRogueClients(t *testing.T) {
 		"none, classical":             {rogue{classical, nil, nil, nil}, "", 0},
 		"none, hybrid":                {rogue{hybrid, ek, nil, secret}, "", 0},
 		"downgrade in its own offer":  {rogue{header{Classical, "default", both}, nil, nil, nil}, "kind of handshake", RefusedKind},
-		"reserved kind":               {rogue{header{0x02, "default", []Kind{0x02, Hybrid}}, nil, nil, nil}, "kind of handshake", RefusedKind},
-		"nothing in common":           {rogue{header{0x02, "default", []Kind{0x02}}, nil, nil, nil}, "kind of handshake", RefusedKind},
+		"reserved kind":               {rogue{header{0x05, "default", []Kind{Hybrid, 0x05}}, nil, nil, nil}, "kind of handshake", RefusedKind},
+		"nothing in common":           {rogue{header{0x05, "default", []Kind{0x05}}, nil, nil, nil}, "kind of handshake", RefusedKind},
 		"offer out of order":          {rogue{header{Hybrid, "default", []Kind{Hybrid, Classical}}, ek, nil, secret}, "ascending", RefusedHeader},
 		"offer twice":                 {rogue{header{Hybrid, "default", []Kind{Hybrid, Hybrid}}, ek, nil, secret}, "ascending", RefusedHeader},
 		"kind not in its offer":       {rogue{header{Hybrid, "default", []Kind{Classical}}, ek, nil, secret}, "do not contain", RefusedHeader},
