@@ -138,29 +138,7 @@ func (l *line) clone(t *testing.T, name string) string {
 // GOMAXPROCS, build cache and directory. The manifest names the SHA-256 of every artefact.
 func TestSecondCloneIsIdentical(t *testing.T) {
 	l := built(t)
-	clone := l.clone(t, "another place/the clone")
-	home := filepath.Join(l.dir, "home of somebody else")
-	cache := filepath.Join(home, "cache")
-	copyDir(t, filepath.Join(l.cache, "sha256"), filepath.Join(cache, "sha256"))
-	out := filepath.Join(home, "out")
-	attr := &syscall.SysProcAttr{}
-	user := "the same user: only root can become another"
-	if os.Getuid() == 0 {
-		attr.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
-		user = "uid 65534"
-		for _, dir := range []string{clone, home} {
-			chown(t, dir)
-		}
-	}
-	t.Log("building as ", user)
-	cmd := exec.Command("sh", "-c", `umask 077; exec "$0" "$@"`, l.tally, "build", filepath.Join(clone, "examples/minimal/image.yaml"),
-		"--lock", copyFile(t, l.lock, home), "--cache", cache, "--jobs", "1", "-o", out)
-	cmd.Dir, cmd.SysProcAttr = home, attr
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "USER=somebody", "TZ=Pacific/Kiritimati", "LC_ALL=tr_TR.UTF-8", "GOMAXPROCS=1",
-		"GOPROXY=" + goEnv(t, "GOPROXY"), "GOSUMDB=" + goEnv(t, "GOSUMDB"), "GOTOOLCHAIN=" + goEnv(t, "GOTOOLCHAIN"), "SSL_CERT_FILE=" + os.Getenv("SSL_CERT_FILE"), "SSL_CERT_DIR=" + os.Getenv("SSL_CERT_DIR")}
-	if msg, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("second build: %v\n%s", err, msg)
-	}
+	out := l.elsewhere(t, "minimal", l.lock)
 	if a, b := read(t, filepath.Join(l.out, "manifest.json")), read(t, filepath.Join(out, "manifest.json")); !bytes.Equal(a, b) {
 		t.Errorf("manifests differ:\n%s\n%s", a, b)
 	}
@@ -169,6 +147,36 @@ func TestSecondCloneIsIdentical(t *testing.T) {
 			t.Errorf("%s differs", name)
 		}
 	}
+}
+
+// elsewhere builds an example in a clone of its own, as another user in another environment, and returns
+// the output.
+func (l *line) elsewhere(t *testing.T, example, lock string) string {
+	t.Helper()
+	clone := l.clone(t, "another place/the clone of "+example)
+	home := filepath.Join(l.dir, "home of somebody else with "+example)
+	cache, out := filepath.Join(home, "cache"), filepath.Join(home, "out")
+	copyDir(t, filepath.Join(l.cache, "sha256"), filepath.Join(cache, "sha256"))
+	attr := &syscall.SysProcAttr{}
+	user := "the same user: only root can become another"
+	lock = copyFile(t, lock, home)
+	if os.Getuid() == 0 {
+		attr.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
+		user = "uid 65534"
+		for _, dir := range []string{clone, home} {
+			chown(t, dir)
+		}
+	}
+	t.Log("building as ", user)
+	cmd := exec.Command("sh", "-c", `umask 077; exec "$0" "$@"`, l.tally, "build", filepath.Join(clone, "examples", example, "image.yaml"),
+		"--lock", lock, "--cache", cache, "--jobs", "1", "-o", out)
+	cmd.Dir, cmd.SysProcAttr = home, attr
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "USER=somebody", "TZ=Pacific/Kiritimati", "LC_ALL=tr_TR.UTF-8", "GOMAXPROCS=1",
+		"GOPROXY=" + goEnv(t, "GOPROXY"), "GOSUMDB=" + goEnv(t, "GOSUMDB"), "GOTOOLCHAIN=" + goEnv(t, "GOTOOLCHAIN"), "SSL_CERT_FILE=" + os.Getenv("SSL_CERT_FILE"), "SSL_CERT_DIR=" + os.Getenv("SSL_CERT_DIR")}
+	if msg, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("second build: %v\n%s", err, msg)
+	}
+	return out
 }
 
 func goEnv(t *testing.T, name string) string {
