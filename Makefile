@@ -7,6 +7,7 @@ export GOFLAGS := -buildvcs=false
 export CGO_ENABLED := 0
 
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
+COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
 TALLY := bin/tally
 
 .PHONY: all build setup demo test bench fuzz man fmt clean
@@ -15,7 +16,7 @@ all: build
 
 build:
 	@mkdir -p bin
-	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o $(TALLY) ./cmd/tally
+	go build -trimpath -ldflags '-X main.version=$(VERSION) -X main.commit=$(COMMIT)' -o $(TALLY) ./cmd/tally
 
 # Debian packages that the demo, the tests and the benchmarks use as oracles and to boot.
 setup:

@@ -174,11 +174,16 @@ func setRevoked(c *cli.Context, e *env, p *release.ChannelPredicate) error {
 
 // readStatement reads the statement of a bundle, unverified, with the digest that names it.
 func readStatement(e *env, path string) (*release.Statement, release.Digest, error) {
-	var none release.Digest
 	data, err := readBundle(e, path)
 	if err != nil {
-		return nil, none, err
+		return nil, release.Digest{}, err
 	}
+	return parseStatement(data, path)
+}
+
+// parseStatement takes the statement of a release out of its file, unverified.
+func parseStatement(data []byte, path string) (*release.Statement, release.Digest, error) {
+	var none release.Digest
 	parts, err := release.Split(data)
 	if err != nil {
 		return nil, none, fmt.Errorf("%s: %w", path, err)

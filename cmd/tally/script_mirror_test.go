@@ -121,7 +121,7 @@ func (m *testMirror) sign(ts *testscript.TestScript, hours []string, index strin
 // debFile builds a package with one file, or with what kind says.
 func debFile(ts *testscript.TestScript, name, version, kind string) []byte {
 	files := []tar.Header{{Name: "./usr/", Typeflag: tar.TypeDir, Mode: 0o755}, {Name: "./usr/" + name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(version))}}
-	member := "data.tar.gz"
+	member, text := "data.tar.gz", version
 	switch kind {
 	case "traversal":
 		files[1].Name = "./usr/../../etc/passwd"
@@ -133,6 +133,15 @@ func debFile(ts *testscript.TestScript, name, version, kind string) []byte {
 		files = append(files, tar.Header{Name: "./dev/sda", Typeflag: tar.TypeBlock, Devmajor: 8})
 	case "compression":
 		member = "data.tar.lz"
+	case "kernel":
+		files, text = nil, tinyKernel()
+		for _, f := range []string{"./boot/", "./boot/vmlinuz-1", "./usr/", "./usr/lib/", "./usr/lib/modules/", "./usr/lib/modules/1/", "./usr/lib/modules/1/modules.builtin"} {
+			h := tar.Header{Name: f, Typeflag: tar.TypeDir, Mode: 0o755}
+			if !strings.HasSuffix(f, "/") {
+				h = tar.Header{Name: f, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(text))}
+			}
+			files = append(files, h)
+		}
 	}
 	control := "Package: " + name + "\nVersion: " + version + "\nArchitecture: amd64\n"
 	scripts := []tar.Header{{Name: "./control", Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(control))}}
@@ -143,7 +152,7 @@ func debFile(ts *testscript.TestScript, name, version, kind string) []byte {
 	for _, f := range []struct {
 		name string
 		data []byte
-	}{{"debian-binary", []byte("2.0\n")}, {"control.tar.gz", tarGz(ts, control, scripts)}, {member, tarGz(ts, version, files)}} {
+	}{{"debian-binary", []byte("2.0\n")}, {"control.tar.gz", tarGz(ts, control, scripts)}, {member, tarGz(ts, text, files)}} {
 		fmt.Fprintf(b, "%-16s%-12d%-6d%-6d%-8s%-10d`\n", f.name, 0, 0, 0, "100644", len(f.data))
 		b.Write(f.data)
 		if len(f.data)%2 == 1 {

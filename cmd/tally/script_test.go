@@ -58,6 +58,8 @@ func TestScript(t *testing.T) {
 			"dial":     dialCmd,
 			"serve":    serveCmd,
 			"mirror":   mirrorCmd,
+			"mkstub":   mkstubCmd,
+			"payload":  payloadCmd,
 			"mkoci":    mkociCmd,
 			"registry": registryCmd,
 		},

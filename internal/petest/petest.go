@@ -34,3 +34,20 @@ func UKI(stub, cmdline, kernel, initrd string) []byte {
 	return Image(".sdmagic", "#### LoaderInfo: systemd-stub "+stub+" ####\x00", ".osrel", "ID=x\n", ".cmdline", cmdline,
 		".linux", string(Image(".text", kernel)), ".initrd", initrd)
 }
+
+// EFI is Image as an EFI application whose sections have addresses: a stub or a kernel that an image builder takes.
+func EFI(parts ...string) []byte {
+	le := binary.LittleEndian
+	const opt, align = 0x80 + 24, 4096
+	b := Image(parts...)
+	le.PutUint32(b[opt+32:], align)
+	le.PutUint32(b[opt+36:], 512)
+	le.PutUint16(b[opt+68:], 10) // EFI application
+	addr := align
+	for i := range len(parts) / 2 {
+		le.PutUint32(b[opt+240+i*40+12:], uint32(addr))
+		addr += (len(parts[2*i+1]) + align - 1) &^ (align - 1)
+	}
+	le.PutUint32(b[opt+56:], uint32(addr))
+	return b
+}

@@ -50,6 +50,8 @@ type Report struct {
 	Explanation *compare.Report `json:"explanation,omitempty"` // tally.compare/v1: A is the release, B the rebuild
 	Stated      []Stated        `json:"stated,omitempty"`      // what the statement says otherwise, in order
 	Notes       []string        `json:"notes,omitempty"`       // why there is no explanation
+
+	Attestation *Attestation `json:"attestation,omitempty"` // the signed statement about all this
 }
 
 // Schema names the JSON form of a Report.

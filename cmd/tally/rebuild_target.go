@@ -1,0 +1,135 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"tally/mkimage"
+	"tally/release"
+	"tally/release/publish"
+	"tally/release/rebuild"
+	"tally/release/sign"
+)
+
+// A target is what a rebuild is held against.
+type target struct {
+	subjects            []rebuild.Subject
+	spec, lock, sources release.Digest
+	open                func(release.Digest) (io.ReadCloser, error)
+	manifest            release.Digest
+	verified            bool
+	statement           *release.Statement // nil for an output directory
+	payload             release.Digest     // of the statement
+}
+
+// rebuildTarget reads the statement of a bundle, or the manifest of an output directory.
+func rebuildTarget(c *cli.Context, e *env) (*target, error) {
+	arg := c.Args().First()
+	if st, err := os.Stat(arg); err != nil {
+		return nil, err
+	} else if st.IsDir() {
+		return outTarget(c.Context, arg)
+	}
+	data, err := readBundle(e, arg)
+	if err != nil {
+		return nil, err
+	}
+	verified := c.String("policy") != ""
+	if verified {
+		p, err := loadPolicy(c)
+		if err != nil {
+			return nil, err
+		}
+		p.Release.Rebuilders = release.RebuilderPolicy{}
+		if r, err := release.Verify(data, &p.Release, time.Now()); err != nil {
+			return nil, printVerification(e, r, err)
+		}
+	}
+	s, payload, err := parseStatement(data, arg)
+	if err != nil {
+		return nil, err
+	}
+	dirs := append(c.StringSlice("from"), filepath.Dir(arg))
+	t := newTarget(s, payload, func(d release.Digest) (io.ReadCloser, error) { return publish.OpenByDigest(d, dirs...) })
+	t.verified = verified
+	return t, nil
+}
+
+// newTarget is a release whose files open finds by digest.
+func newTarget(s *release.Statement, payload release.Digest, open func(release.Digest) (io.ReadCloser, error)) *target {
+	in := s.Predicate.Inputs
+	t := &target{statement: s, payload: payload, spec: in.Spec, lock: in.Lock, sources: in.Sources, open: open}
+	for _, sub := range s.Subject {
+		t.subjects = append(t.subjects, rebuild.Subject{Name: sub.Name, SHA256: sub.Digest.SHA256.String()})
+	}
+	t.manifest, _ = s.SubjectDigest(release.Manifest)
+	return t
+}
+
+// outTarget takes the files of an output directory as they are, and those that are gone as its manifest has them.
+func outTarget(ctx context.Context, dir string) (*target, error) {
+	data, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
+	if err != nil {
+		return nil, err
+	}
+	m, err := mkimage.ParseManifest(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	t := &target{spec: release.Digest(m.Spec.SHA256), lock: release.Digest(m.Lock.SHA256), sources: release.Digest(m.Sources.SHA256)}
+	files := map[release.Digest]string{}
+	for _, a := range m.Artifacts {
+		name := filepath.Join(dir, filepath.FromSlash(a.Name))
+		d, _, err := sign.HashFile(ctx, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			d, err = release.Digest(a.SHA256), nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		t.subjects = append(t.subjects, rebuild.Subject{Name: a.Name, SHA256: d.String()})
+		files[d] = name
+	}
+	for _, name := range []string{release.Manifest, release.ReferenceValues} {
+		d, _, err := sign.HashFile(ctx, filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) && name == release.ReferenceValues {
+			continue
+		} else if err != nil {
+			return nil, err
+		}
+		t.subjects = append(t.subjects, rebuild.Subject{Name: name, SHA256: d.String()})
+		files[d] = filepath.Join(dir, name)
+		if name == release.Manifest {
+			t.manifest = d
+		}
+	}
+	t.open = func(d release.Digest) (io.ReadCloser, error) { return os.Open(files[d]) }
+	return t, nil
+}
+
+// get returns a file by its digest, checked.
+func (t *target) get(ctx context.Context, what string, d release.Digest) ([]byte, error) {
+	r, err := t.open(d)
+	if err != nil {
+		return nil, withHint(fmt.Errorf("%s: %w", what, err), "say where the release's files are with --from DIR")
+	}
+	defer r.Close()
+	var b bytes.Buffer
+	got, err := sign.HashCopy(ctx, &b, r)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	if got != d {
+		return nil, verdict(exitUnverified, "artifact", "%s: SHA-256 %s, want %s", what, got, d)
+	}
+	return b.Bytes(), nil
+}
