@@ -12,8 +12,7 @@ import (
 
 // A key is one epoch of the enclave's static key with its evidence.
 type key struct {
-	static   *channel.StaticKey
-	document []byte // message 2's payload: form byte and evidence
+	identity *channel.Identity
 	made     time.Time
 	sessions int
 }
@@ -92,10 +91,14 @@ func (r *keyring) generate(ctx context.Context, epoch uint64) (*key, error) {
 	if err != nil {
 		return nil, err
 	}
+	decap, err := channel.GenerateDecap(r.opt.Rand)
+	if err != nil {
+		return nil, err
+	}
 	now := r.opt.Now()
 	d := evidence.Document{Platform: r.attester.Platform(), Claims: evidence.Claims{
 		Authority: r.opt.Authority, Static: static.Public(), Epoch: epoch,
-		NotBefore: now.Unix(), NotAfter: now.Add(r.opt.KeyLifetime).Unix(),
+		NotBefore: now.Unix(), NotAfter: now.Add(r.opt.KeyLifetime).Unix(), EncapKey: decap.Public(),
 	}}
 	if d.Report, d.Endorsements, err = r.attester.Attest(ctx, d.Claims.ReportData()); err != nil {
 		return nil, fmt.Errorf("enclave: attesting the key: %w", err)
@@ -104,5 +107,6 @@ func (r *keyring) generate(ctx context.Context, epoch uint64) (*key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &key{static: static, document: append([]byte{channel.InlineEvidence}, doc...), made: now}, nil
+	id := &channel.Identity{Static: static, Decap: decap, Payload: append([]byte{channel.InlineEvidence}, doc...)}
+	return &key{identity: id, made: now}, nil
 }

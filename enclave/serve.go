@@ -135,7 +135,7 @@ func (s *server) handshake(ctx context.Context, conn net.Conn) (*channel.Conn, e
 		return nil, err
 	}
 	cfg := channel.Config{Authority: s.opt.Authority, Kinds: s.opt.Kinds, Rand: s.opt.Rand, Now: s.opt.Now, Timeout: s.opt.HandshakeTimeout}
-	return channel.Server(hctx, conn, cfg, k.static, k.document)
+	return channel.Accept(hctx, conn, cfg, k.identity)
 }
 
 // session answers exchanges until the peer closes. One exchange follows another on streams 1, 2, …; a

@@ -10,6 +10,7 @@ package appraise
 
 import (
 	"bytes"
+	"crypto/mlkem"
 	"fmt"
 	"slices"
 	"strings"
@@ -199,8 +200,12 @@ func (a *appraisal) extras() *refusal {
 		return &refusal{reason: Unsupported, got: "GPU evidence is not supported yet"}
 	case len(c.Beacon) != 0:
 		return &refusal{reason: Unsupported, got: "a freshness beacon is not supported yet"}
-	case len(c.EncapKey) != 0:
-		return &refusal{reason: Unsupported, got: "a static ML-KEM key is not supported yet"}
+	}
+	// REPORTDATA binds the ML-KEM key as it does the static key; what is left is that it is one.
+	if len(c.EncapKey) != 0 {
+		if _, err := mlkem.NewEncapsulationKey768(c.EncapKey); err != nil {
+			return &refusal{reason: BadEvidence, got: "ML-KEM key: " + err.Error()}
+		}
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package appraise
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"testing"
@@ -86,7 +87,7 @@ func TestRefuses(t *testing.T) {
 		"no service":              {nil, func(in *Input) { in.Authority = "" }, insecurePolicy, BadAuthority, `want ""`},
 		"GPU evidence":            {func(d *evidence.Document) { d.Claims.GPU = []byte("x"); resign(d) }, nil, insecurePolicy, Unsupported, "GPU"},
 		"beacon":                  {func(d *evidence.Document) { d.Claims.Beacon = []byte("x"); resign(d) }, nil, insecurePolicy, Unsupported, "beacon"},
-		"ML-KEM key":              {func(d *evidence.Document) { d.Claims.EncapKey = make([]byte, 1184); resign(d) }, nil, insecurePolicy, Unsupported, "ML-KEM"},
+		"ML-KEM key":              {func(d *evidence.Document) { d.Claims.EncapKey = bytes.Repeat([]byte{0xff}, 1184); resign(d) }, nil, insecurePolicy, BadEvidence, "ML-KEM"},
 		"endorsed insecurity":     {func(d *evidence.Document) { d.Endorsements = []byte("x") }, nil, insecurePolicy, BadEvidence, "endorsements"},
 		"report of other claims":  {func(d *evidence.Document) { d.Claims.Epoch++ }, nil, insecurePolicy, BadReportData, "(from the claims)"},
 		"longer report":           {func(d *evidence.Document) { d.Report = append(d.Report, 0) }, nil, insecurePolicy, BadReportData, "want"},

@@ -36,6 +36,7 @@ type Config struct {
 	Rand      io.Reader                // crypto/rand.Reader
 	Now       func() time.Time         // time.Now
 	Timeout   time.Duration            // of the handshake; 0: 10 s
+	Pins      *Pins                    // evidence of earlier sessions, for reconnects; nil: none is kept
 }
 
 // A Dialer opens connections: the one door to the network. *net.Dialer is one.
@@ -78,10 +79,16 @@ func New(ctx context.Context, conn net.Conn, cfg Config) (*Session, error) {
 	}
 	s.conn, err = channel.Client(ctx, conn, channel.Config{
 		Authority: cfg.Authority, Kinds: cfg.Kinds, Rand: cfg.Rand, Now: cfg.Now, Timeout: cfg.Timeout,
+		Pin: cfg.Pins.get(cfg.Authority, cfg.Now()),
 	}, verify)
+	var refused *appraise.Error
+	if errors.As(err, &refused) {
+		cfg.Pins.forget(cfg.Authority)
+	}
 	if err != nil {
 		return nil, err
 	}
+	cfg.Pins.keep(cfg.Authority, s.conn.Peer())
 	return s, nil
 }
 
