@@ -17,6 +17,8 @@ func commands(e *env) []*cli.Command {
 		compareCommand(e),
 		runCommand(e),
 		connectCommand(e),
+		chatCommand(e),
+		proxyCommand(e),
 		verityCommand(e),
 		doctorCommand(e),
 		manCommand(e),

@@ -48,6 +48,7 @@ type connectAnswer struct {
 	Key       string          `json:"key,omitempty"`
 	Handshake string          `json:"handshake,omitempty"`
 	Reply     *string         `json:"reply,omitempty"`
+	Listening string          `json:"listening,omitempty"` // proxy
 }
 
 type connectRelease struct {
@@ -126,6 +127,15 @@ func newConnectAnswer(r *release.Result) *connectAnswer {
 	return a
 }
 
+// describe takes over what opening s has shown.
+func (a *connectAnswer) describe(s *client.Session) {
+	peer := s.Peer()
+	a.Result, a.Key, a.Handshake = s.Result(), fmt.Sprintf("%x", peer.Static), peer.Kind.String()
+	if a.Insecure {
+		a.Note = appraise.InsecureNote
+	}
+}
+
 // converse opens the session, sends the message and prints what was found and answered.
 func converse(ctx context.Context, c *cli.Context, e *env, a *connectAnswer, cfg client.Config) error {
 	s, err := client.Dial(ctx, new(net.Dialer), c.Args().First(), cfg)
@@ -140,8 +150,7 @@ func converse(ctx context.Context, c *cli.Context, e *env, a *connectAnswer, cfg
 	if err != nil {
 		return err
 	}
-	peer := s.Peer()
-	a.Result, a.Key, a.Handshake = s.Result(), fmt.Sprintf("%x", peer.Static), peer.Kind.String()
+	a.describe(s)
 	if c.IsSet("message") {
 		reply, err := s.Do(ctx, []byte(c.String("message")))
 		if err != nil {
@@ -189,6 +198,9 @@ func printConnection(e *env, a *connectAnswer) error {
 		return w.Flush()
 	}
 	row("ACCEPTED", "", fmt.Sprintf("%s evidence, %s handshake", a.Platform, a.Handshake))
+	if a.Listening != "" {
+		row("listening", a.Listening, "")
+	}
 	if a.Reply != nil {
 		row("reply", "", fmt.Sprintf("%q", *a.Reply))
 	}

@@ -1,0 +1,331 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"tally/enclave/appraise"
+	"tally/enclave/client"
+	"tally/enclave/infer"
+)
+
+func chatCommand(e *env) *cli.Command {
+	return &cli.Command{
+		Name: "chat", Usage: "chat with the model in an attested enclave", ArgsUsage: "HOST:PORT",
+		Flags: sessionFlags(
+			&cli.StringFlag{Name: "message", Usage: "say `TEXT`, print the answer and end; without it lines are read from the terminal"},
+			&cli.StringFlag{Name: "system", Usage: "`TEXT` of the system message"},
+			&cli.StringFlag{Name: "model", Usage: "`NAME` of the model, for engines that serve several"},
+			&cli.Int64Flag{Name: "max-tokens", Usage: "`N` tokens of an answer at most; 0: the enclave's limit"}),
+		Description: "The release is verified and the enclave appraised as by 'tally connect'. What was checked is shown on stderr before anything is sent.\n" +
+			"Then each line of stdin is a message and each answer is printed as it comes; /quit, the end of stdin or Ctrl-C ends the chat and closes the\n" +
+			"session. Control characters of a model's answer are left out. With --message the answer is printed once it is whole: an answer that breaks\n" +
+			"off is exit 1 and no output.\n" + sessionReasons +
+			"--json wants --message and prints tally.chat/v1: connection (tally.connection/v1), reply, finish_reason.\n\n" +
+			"   tally chat enclave.example:8443 --policy policy.yaml --bundle llama.sigstore.json",
+		Action: func(c *cli.Context) error { return chat(c, e) },
+	}
+}
+
+// A chatAnswer is tally.chat/v1.
+type chatAnswer struct {
+	Schema     string         `json:"schema"`
+	Connection *connectAnswer `json:"connection"`
+	Reply      string         `json:"reply"`
+	Finish     string         `json:"finish_reason"`
+}
+
+func chat(c *cli.Context, e *env) error {
+	if e.json && !c.IsSet("message") {
+		return usagef("--json wants --message TEXT")
+	}
+	if c.Int64("max-tokens") < 0 {
+		return usagef("--max-tokens %d: want 0 or more", c.Int64("max-tokens"))
+	}
+	a, err := newAttested(c, e)
+	if err != nil {
+		return err
+	}
+	s, answer, err := a.first(c.Context)
+	if err != nil {
+		return err
+	}
+	if err := showChecks(e, answer); err != nil {
+		return err
+	}
+	t := a.transport(s)
+	defer t.CloseIdleConnections()
+	talk := &conversation{http: &http.Client{Transport: t}, model: c.String("model"), max: c.Int64("max-tokens")}
+	if c.IsSet("system") {
+		talk.say("system", c.String("system"))
+	}
+	if c.IsSet("message") {
+		return chatOnce(c, e, talk, answer)
+	}
+	return chatLines(c.Context, e, talk, answer.Note)
+}
+
+// showChecks puts the checks on stderr: the answer is the model's.
+func showChecks(e *env, a *connectAnswer) error {
+	if e.quiet {
+		return nil
+	}
+	talk := *e
+	talk.out, talk.json = new(bytes.Buffer), false
+	if err := printConnection(&talk, a); err != nil {
+		return err
+	}
+	_, err := talk.out.WriteTo(e.stderr)
+	return err
+}
+
+// chatOnce asks one thing.
+func chatOnce(c *cli.Context, e *env, talk *conversation, answer *connectAnswer) error {
+	var reply strings.Builder
+	finish, err := talk.ask(c.Context, c.String("message"), &reply)
+	if err != nil {
+		return err
+	}
+	if e.json {
+		return e.printJSON(chatAnswer{"tally.chat/v1", answer, reply.String(), finish})
+	}
+	w := &answerWriter{w: e.out, note: answer.Note}
+	if _, err := io.WriteString(w, reply.String()); err != nil {
+		return err
+	}
+	return w.end()
+}
+
+// chatLines asks line by line and prints as it comes.
+func chatLines(ctx context.Context, e *env, talk *conversation, note string) error {
+	in := bufio.NewScanner(e.stdin)
+	in.Buffer(nil, 1<<20)
+	for {
+		if terminal(e.stdin) {
+			fmt.Fprint(e.stderr, "> ")
+		}
+		line, err := nextLine(ctx, in)
+		if errors.Is(err, io.EOF) || line == "/quit" {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if strings.TrimSpace(line) == "" {
+			continue
+		}
+		w := &answerWriter{w: e.stdout, note: note}
+		_, err = talk.ask(ctx, line, w)
+		if werr := w.end(); werr != nil {
+			return werr
+		}
+		if err != nil {
+			return err // what was printed is no whole answer, and the exit code says so
+		}
+	}
+}
+
+// nextLine reads one line, or returns when ctx ends: a terminal may stay silent for ever.
+func nextLine(ctx context.Context, in *bufio.Scanner) (string, error) {
+	type read struct {
+		line string
+		err  error
+	}
+	got := make(chan read, 1)
+	go func() {
+		if in.Scan() {
+			got <- read{in.Text(), nil}
+		} else if err := in.Err(); err != nil {
+			got <- read{"", fmt.Errorf("stdin: %w", err)}
+		} else {
+			got <- read{"", io.EOF}
+		}
+	}()
+	select {
+	case r := <-got:
+		return r.line, r.err
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
+
+func terminal(r io.Reader) bool {
+	f, ok := r.(*os.File)
+	if !ok {
+		return false
+	}
+	fi, err := f.Stat()
+	return err == nil && fi.Mode()&os.ModeCharDevice != 0
+}
+
+// An answerWriter prints an answer without its control characters. When there is a note, each line has it.
+type answerWriter struct {
+	w    io.Writer
+	note string
+	open bool // in the middle of a line
+}
+
+func (a *answerWriter) Write(p []byte) (int, error) {
+	var b strings.Builder
+	for _, r := range string(p) {
+		if r < 0x20 && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 || r == 0x2028 || r == 0x2029 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
+			continue
+		}
+		if !a.open && a.note != "" {
+			b.WriteString("[" + a.note + "] ")
+		}
+		a.open = r != '\n'
+		b.WriteRune(r)
+	}
+	_, err := io.WriteString(a.w, b.String())
+	return len(p), err
+}
+
+// end finishes the last line.
+func (a *answerWriter) end() error {
+	if !a.open {
+		return nil
+	}
+	_, err := a.Write([]byte("\n"))
+	return err
+}
+
+// A conversation is what was said so far.
+type conversation struct {
+	http     *http.Client
+	model    string
+	max      int64
+	messages []chatMessage
+}
+
+type chatMessage struct {
+	Role    string `json:"role"`
+	Content string `json:"content"`
+}
+
+func (t *conversation) say(role, text string) {
+	t.messages = append(t.messages, chatMessage{role, text})
+}
+
+// ask says text and writes the answer to w as it comes. Only a whole answer becomes part of the
+// conversation.
+func (t *conversation) ask(ctx context.Context, text string, w io.Writer) (finish string, err error) {
+	request := map[string]any{"messages": append(t.messages[:len(t.messages):len(t.messages)], chatMessage{"user", text}), "stream": true}
+	if t.model != "" {
+		request["model"] = t.model
+	}
+	if t.max > 0 {
+		request["max_tokens"] = t.max
+	}
+	body, err := json.Marshal(request)
+	if err != nil {
+		return "", err
+	}
+	req, err := http.NewRequestWithContext(ctx, "POST", "http://enclave"+infer.PathChat, bytes.NewReader(body))
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := t.http.Do(req)
+	if err != nil {
+		return "", chatError(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return "", refusedAnswer(resp)
+	}
+	var reply strings.Builder
+	finish, err = readEvents(resp.Body, io.MultiWriter(w, &reply))
+	if err != nil {
+		return "", chatError(err)
+	}
+	t.say("user", text)
+	t.say("assistant", reply.String())
+	return finish, nil
+}
+
+// chatError keeps verdicts (an enclave may be refused at any new session) and names the rest.
+func chatError(err error) error {
+	var refused *appraise.Error
+	switch {
+	case errors.As(err, &refused):
+		return verdict(exitAppraisal, string(refused.Result.Reason), "%w", refused)
+	case errors.Is(err, client.ErrIncomplete):
+		return fmt.Errorf("the answer is incomplete: the engine ended before it did: %w", err)
+	}
+	return err
+}
+
+// refusedAnswer is the enclave's own refusal, its text made fit for a terminal.
+func refusedAnswer(resp *http.Response) error {
+	var o struct {
+		Error struct{ Message string }
+	}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err == nil {
+		err = json.Unmarshal(b, &o)
+	}
+	if err != nil || o.Error.Message == "" {
+		return fmt.Errorf("the enclave answers with status %d", resp.StatusCode)
+	}
+	return fmt.Errorf("the enclave answers with status %d: %.300q", resp.StatusCode, o.Error.Message)
+}
+
+// readEvents writes the text of a stream of chat completion chunks. Only [DONE] is its end.
+func readEvents(r io.Reader, w io.Writer) (finish string, err error) {
+	in := bufio.NewScanner(r)
+	in.Buffer(nil, 1<<20)
+	for in.Scan() {
+		data, ok := strings.CutPrefix(in.Text(), "data: ")
+		if !ok {
+			continue
+		}
+		if data == "[DONE]" {
+			_, err := io.Copy(io.Discard, r) // the channel's own end is what vouches for the answer
+			return finish, err
+		}
+		var e struct {
+			Error   json.RawMessage
+			Choices []struct {
+				Delta        struct{ Content string }
+				FinishReason string `json:"finish_reason"`
+			}
+		}
+		if err := json.Unmarshal([]byte(data), &e); err != nil {
+			return "", errors.New("the answer has an event that is no JSON object")
+		}
+		if e.Error != nil {
+			return "", errors.New("the engine gave up in the middle of the answer")
+		}
+		for _, c := range e.Choices {
+			if _, err := io.WriteString(w, c.Delta.Content); err != nil {
+				return "", err
+			}
+			if c.FinishReason != "" {
+				finish = c.FinishReason
+			}
+		}
+	}
+	if err := in.Err(); err != nil {
+		return "", err
+	}
+	return "", errors.New("the answer ended without its end mark")
+}
+
+// hangUp closes a session that will not be used.
+func hangUp(s *client.Session) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = s.Close(ctx) // there is nothing to lose
+}

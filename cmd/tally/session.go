@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"tally/enclave/appraise"
+	"tally/enclave/client"
+	"tally/release"
+)
+
+// recheck is how old the last verification of the release may be when a session is opened.
+const recheck = time.Minute
+
+// sessionFlags are shared by the commands that talk with an enclave for longer.
+func sessionFlags(more ...cli.Flag) []cli.Flag {
+	return append(append(verifyFlags(),
+		&cli.StringFlag{Name: "bundle", Usage: "`FILE` with the release that the enclave should be (- for stdin)"},
+		&cli.StringFlag{Name: "authority", Value: "default", Usage: "`NAME` of the service that the enclave must be"},
+		&cli.DurationFlag{Name: "timeout", Value: time.Minute, Usage: "give up opening a session after `TIME`"}), more...)
+}
+
+const sessionReasons = "Exit 1: no connection, or it broke. Exit 4: the bundle is not verified. Exit 5: the enclave is not accepted, or the release is not valid\n" +
+	"now; the reasons are those of 'tally connect'. Evidence that no hardware signed is accepted only when the policy's evidence.platforms names\n" +
+	"\"insecure\", and then every line says \"" + appraise.InsecureNote + "\".\n"
+
+// An attested opens sessions with the enclave of a command line. Each one is appraised against the
+// release, which is verified again when the last time is a while ago: it may have been revoked.
+type attested struct {
+	c    *cli.Context
+	e    *env
+	data []byte // the bundles
+
+	mu       sync.Mutex
+	verified time.Time
+	result   *release.Result
+	cfg      client.Config
+}
+
+// newAttested verifies the release. A refusal of it is printed.
+func newAttested(c *cli.Context, e *env) (*attested, error) {
+	if err := wantArgs(c, "HOST:PORT"); err != nil {
+		return nil, err
+	}
+	if _, _, err := net.SplitHostPort(c.Args().First()); err != nil {
+		return nil, usagef("%q: want HOST:PORT", c.Args().First())
+	}
+	if _, err := loadPolicy(c); err != nil {
+		return nil, err
+	}
+	if !c.IsSet("bundle") {
+		return nil, usagef("%s wants --bundle FILE: the release that the enclave should be", c.Command.Name)
+	}
+	a := &attested{c: c, e: e}
+	var err error
+	if a.data, err = readRelease(c, e, c.String("bundle")); err != nil {
+		return nil, err
+	}
+	if r, err := a.verify(time.Now()); err != nil {
+		if r != nil {
+			return nil, printVerification(e, r, err)
+		}
+		return nil, err
+	}
+	return a, nil
+}
+
+// verify checks the release at now and sets what an enclave is appraised against.
+func (a *attested) verify(now time.Time) (*release.Result, error) {
+	p, err := loadPolicy(a.c)
+	if err != nil {
+		return nil, err
+	}
+	v, err := newVerification(a.c, p, now)
+	if err != nil {
+		return nil, err
+	}
+	r, err := v.verify(a.e, a.data)
+	if err != nil {
+		return r, err
+	}
+	if err := v.state.Remember(r); err != nil {
+		return nil, err
+	}
+	rv, err := referenceValues(r.Statement)
+	if err != nil {
+		return nil, verdict(exitUnverified, string(release.BadStatement), "%w", err)
+	}
+	a.verified, a.result = now, r
+	a.cfg = client.Config{Authority: a.c.String("authority"), Policy: appraise.Policy{Platforms: p.Evidence.Platforms}, Reference: rv,
+		Rand: rand.Reader, Now: time.Now, Timeout: a.c.Duration("timeout")}
+	return r, nil
+}
+
+// open is client.Transport's.
+func (a *attested) open(ctx context.Context) (*client.Session, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.c.Duration("timeout"))
+	defer cancel()
+	cfg, err := a.config(time.Now())
+	if err != nil {
+		return nil, err
+	}
+	return client.Dial(ctx, new(net.Dialer), a.c.Args().First(), cfg)
+}
+
+func (a *attested) config(now time.Time) (client.Config, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if age := now.Sub(a.verified); age < 0 || age > recheck {
+		if _, err := a.verify(now); err != nil {
+			return client.Config{}, err
+		}
+	}
+	return a.cfg, nil
+}
+
+// first opens a session and says what was checked. An enclave that is not accepted is printed.
+func (a *attested) first(ctx context.Context) (*client.Session, *connectAnswer, error) {
+	answer := newConnectAnswer(a.result)
+	s, err := a.open(ctx)
+	var refused *appraise.Error
+	if errors.As(err, &refused) {
+		answer.Result = refused.Result
+		if perr := printConnection(a.e, answer); perr != nil {
+			return nil, nil, perr
+		}
+		return nil, nil, verdict(exitAppraisal, string(refused.Result.Reason), "%w", refused)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	answer.describe(s)
+	return s, answer, nil
+}
+
+// transport gives s, which is open, to the first request, and opens more as they are needed.
+func (a *attested) transport(s *client.Session) *client.Transport {
+	first := make(chan *client.Session, 1)
+	first <- s
+	return &client.Transport{Now: time.Now, Open: func(ctx context.Context) (*client.Session, error) {
+		select {
+		case s := <-first:
+			return s, nil
+		default:
+			return a.open(ctx)
+		}
+	}}
+}
