@@ -17,6 +17,7 @@ import (
 	"tally/mkimage/source"
 	"tally/release"
 	"tally/release/rebuild"
+	"tally/release/sign"
 )
 
 func rebuildCommand(e *env) *cli.Command {
@@ -135,10 +136,17 @@ func (t *target) build(c *cli.Context, e *env, tmp, out string) error {
 	if _, err := b.run(c.Context, spec, lockFile, out); err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(t.subjects, func(s rebuild.Subject) bool { return s.Name == release.ReferenceValues }) {
+	if !t.has(release.ReferenceValues) {
 		return nil // an output that nobody measured: there are no values to compare with
 	}
-	return remeasure(c.Context, out)
+	if err := remeasure(c.Context, out); err != nil || !t.has(release.OCIManifest) {
+		return err
+	}
+	return sign.WriteOCI(c.Context, out)
+}
+
+func (t *target) has(subject string) bool {
+	return slices.ContainsFunc(t.subjects, func(s rebuild.Subject) bool { return s.Name == subject })
 }
 
 // lockFile returns the lock to build with.

@@ -99,9 +99,9 @@ func outTarget(ctx context.Context, dir string) (*target, error) {
 		t.subjects = append(t.subjects, rebuild.Subject{Name: a.Name, SHA256: d.String()})
 		files[d] = name
 	}
-	for _, name := range []string{release.Manifest, release.ReferenceValues} {
+	for _, name := range []string{release.Manifest, release.ReferenceValues, release.OCIManifest} {
 		d, _, err := sign.HashFile(ctx, filepath.Join(dir, name))
-		if errors.Is(err, fs.ErrNotExist) && name == release.ReferenceValues {
+		if errors.Is(err, fs.ErrNotExist) && name != release.Manifest {
 			continue
 		} else if err != nil {
 			return nil, err

@@ -21,13 +21,14 @@ func releaseFetchCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name: "fetch", Usage: "get a release from where it is published, verify it, remember it", ArgsUsage: "NAME[@VERSION|@CHANNEL]",
 		Flags: append(policyFlags(),
-			&cli.StringFlag{Name: "from", Usage: "published `DIR|URL` (default: release.log.from of the policy)"},
+			&cli.StringFlag{Name: "from", Usage: "published `DIR|URL`, or oci://HOST/PATH of a registry (default: release.log.from of the policy)"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the release's bundle, and after it the channel statement's, rebuilds and revocations, to `FILE`"},
 			tlogProofFlag(),
 			&cli.StringFlag{Name: "at", Usage: "verify as of `TIME` (RFC 3339; default: now)"}),
 		Description: "NAME alone means the channel that the policy names. Of a channel the current release with the highest sequence is taken; NAME@WORD is a channel\n" +
 			"if there is one of that name. What the policy's rebuilders and revocation keys said about the release comes along. What comes is verified as by 'tally release verify', against the log as it stands there; only then is FILE written.\n" +
 			"Printed are the checks and then reference-values.json as it was released.\n" +
+			"From a registry a release comes by NAME@VERSION, and the log is asked for consistency where the policy says (release.log.from).\n" +
 			tlogProofText +
 			"Exit 1: not there, or no connection. Exit 4, " + verifyReasons + " Exit 4, reason name: another release than the one asked for.\n" +
 			"--json prints tally.fetched-release/v1: the fields of tally.release-verification/v1, from, file, reference_values.\n\n" +
@@ -63,6 +64,9 @@ func releaseFetch(c *cli.Context, e *env) error {
 	if err := p.Release.Check(); err != nil {
 		return verdict(exitAppraisal, string(release.PolicyEmpty), "%w", err)
 	}
+	if repository, ok := strings.CutPrefix(place, "oci://"); ok {
+		return fetchOCI(c, e, p, repository, now)
+	}
 	src, err := tlog.OpenSource(place, http.DefaultClient)
 	if err != nil {
 		return err
@@ -71,7 +75,42 @@ func releaseFetch(c *cli.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	return fetchAndVerify(c, e, p, src, want, now)
+	v, err := newVerificationAt(c, p, now, src)
+	if err != nil {
+		return err
+	}
+	data, err := publish.Fetch(c.Context, src, want)
+	if err == nil {
+		data, err = fetchFurther(c.Context, p, src, want.Name, data)
+	}
+	if err != nil {
+		return err
+	}
+	return verifyFetched(c, e, v, src.String(), want, data)
+}
+
+// fetchOCI fetches from a registry, which has neither channels nor the log.
+func fetchOCI(c *cli.Context, e *env, p *policy.Policy, repository string, now time.Time) error {
+	name, version, _ := strings.Cut(c.Args().First(), "@")
+	if !release.ValidLabel(name) || !release.ValidLabel(version) {
+		return usagef("%.256q: from a registry want NAME@VERSION", c.Args().First())
+	}
+	w := publish.Want{Name: name, Version: version}
+	for _, s := range p.Release.Signers {
+		w.Signers = append(w.Signers, s.Key)
+	}
+	v, err := newVerification(c, p, now)
+	if err != nil {
+		return err
+	}
+	data, err := registryAt(repository).Fetch(c.Context, w)
+	if err == nil {
+		data, err = fetchFurther(c.Context, p, nil, w.Name, data)
+	}
+	if err != nil {
+		return err
+	}
+	return verifyFetched(c, e, v, "oci://"+repository, w, data)
 }
 
 // fetchWant reads the argument. A word after "@" is the policy's channel, else a channel that is there, else a
@@ -105,6 +144,7 @@ func fetchWant(c *cli.Context, p *policy.Policy, src tlog.Source) (publish.Want,
 }
 
 // fetchFurther appends what the policy's rebuilders said, wherever they log, and what its revocation keys did.
+// Without a source, as for a registry, the place of the policy's log is asked.
 func fetchFurther(ctx context.Context, p *policy.Policy, src tlog.Source, name string, data []byte) ([]byte, error) {
 	parts, err := release.Split(data)
 	if err != nil {
@@ -118,7 +158,15 @@ func fetchFurther(ctx context.Context, p *policy.Policy, src tlog.Source, name s
 	for _, s := range p.Release.Rebuilders.Keys {
 		keys = append(keys, s.Key)
 	}
-	places := []tlog.Source{src}
+	if src == nil && p.LogFrom != "" {
+		if src, err = tlog.OpenSource(p.LogFrom, http.DefaultClient); err != nil {
+			return nil, err
+		}
+	}
+	var places []tlog.Source
+	if src != nil {
+		places = append(places, src)
+	}
 	for _, from := range p.RebuildsFrom {
 		place, err := tlog.OpenSource(from, http.DefaultClient)
 		if err != nil {
@@ -133,8 +181,8 @@ func fetchFurther(ctx context.Context, p *policy.Policy, src tlog.Source, name s
 		}
 		data = appendLine(data, more)
 	}
-	if len(p.Release.Revokers) == 0 {
-		return data, nil
+	if len(p.Release.Revokers) == 0 || src == nil {
+		return data, nil // without the log the verification says what was not checked
 	}
 	more, err := publish.Revocations(ctx, src, name)
 	return appendLine(data, more), err
@@ -147,18 +195,7 @@ func appendLine(data, more []byte) []byte {
 	return append(append(bytes.TrimRight(data, "\n"), '\n'), append(more, '\n')...)
 }
 
-func fetchAndVerify(c *cli.Context, e *env, p *policy.Policy, src tlog.Source, w publish.Want, now time.Time) error {
-	v, err := newVerificationAt(c, p, now, src)
-	if err != nil {
-		return err
-	}
-	data, err := publish.Fetch(c.Context, src, w)
-	if err == nil {
-		data, err = fetchFurther(c.Context, p, src, w.Name, data)
-	}
-	if err != nil {
-		return err
-	}
+func verifyFetched(c *cli.Context, e *env, v *verification, from string, w publish.Want, data []byte) error {
 	r, err := v.verify(e, data)
 	if err == nil {
 		err = r.CheckName(w.Name, w.Version)
@@ -180,7 +217,7 @@ func fetchAndVerify(c *cli.Context, e *env, p *policy.Policy, src tlog.Source, w
 	}
 	values := r.Statement.Predicate.ReferenceValues
 	if e.json {
-		a := fetchAnswer{newVerifyAnswer(r, nil), src.String(), file, values}
+		a := fetchAnswer{newVerifyAnswer(r, nil), from, file, values}
 		a.Schema = "tally.fetched-release/v1"
 		return e.printJSON(a)
 	}

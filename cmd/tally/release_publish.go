@@ -1,33 +1,39 @@
 package main
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/urfave/cli/v2"
 
 	"tally/internal/atomicfile"
 	"tally/release"
 	tlog "tally/release/log"
 	"tally/release/publish"
+	"tally/release/publish/oci"
 	"tally/release/sign"
 )
 
 func releasePublishCommand(e *env) *cli.Command {
 	return &cli.Command{
-		Name: "publish", Usage: "log a signed release and store it with its files in the log's directory", ArgsUsage: "BUNDLE OUT",
+		Name: "publish", Usage: "log a signed release and store it with its files in the log's directory or a registry", ArgsUsage: "BUNDLE OUT",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "log", Usage: "the log's `DIR` (tally log create)"},
 			&cli.StringFlag{Name: "log-key", Usage: "the log's private key `FILE` (default: DIR.key)"},
 			&cli.StringFlag{Name: "signer", Usage: "public key `FILE` of who signed BUNDLE"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the complete bundle to `FILE` (default: BUNDLE itself)"},
+			&cli.StringFlag{Name: "registry", Usage: "also push files and bundle to the container registry's repository `HOST/PATH`"},
 			tlogProofFlag(),
 		},
 		Description: "OUT is the directory that was signed; its files are stored by digest, so that 'tally rebuild' finds spec, lock and\n" +
 			"sources beside the bundle. Publishing the same payload by the same signer again gives the first publication.\n" +
+			"With --registry the files go to HOST/PATH as the OCI artifact that the statement names (release sign --oci), tagged with the version, and the bundle\n" +
+			"as its referrer, where stock cosign finds it; without --log the bundle must have been logged before. Credentials are docker's.\n" +
 			"--json prints tally.release/v1 as 'release sign' does, with log: origin, index, tree_size, leaf_hash, path (of the bundle in DIR),\n" +
-			"already_published.\n" + tlogProofText + "\n   tally release publish minimal.sigstore.json OUT --log pub --signer cosign.pub",
+			"already_published; and registry: image, tag, referrer.\n" + tlogProofText + "\n   tally release publish minimal.sigstore.json OUT --log pub --signer cosign.pub",
 		Action: func(c *cli.Context) error { return releasePublish(c, e) },
 	}
 }
@@ -36,14 +42,50 @@ func releasePublish(c *cli.Context, e *env) error {
 	if err := wantArgs(c, "BUNDLE", "OUT"); err != nil {
 		return err
 	}
-	if err := requireFlags(c, "log", "signer"); err != nil {
+	need := []string{"log", "signer"}
+	if c.IsSet("registry") {
+		need = []string{"registry", "signer"}
+	}
+	if err := requireFlags(c, need...); err != nil {
 		return err
 	}
-	path, dir := c.Args().Get(0), strings.TrimRight(c.String("log"), "/")
+	path := c.Args().Get(0)
 	req, err := publishRequest(c, e, path)
 	if err != nil {
 		return err
 	}
+	a := published{req: req}
+	if c.IsSet("log") {
+		if err := a.toLog(c, e, path); err != nil {
+			return err
+		}
+		req.Bundle = a.p.Bundle
+	}
+	if repository := c.String("registry"); repository != "" {
+		r := registryAt(repository)
+		if a.pushed, err = r.Push(c.Context, req); err != nil {
+			return err
+		}
+	}
+	if err := writeTLogProof(c, req.Bundle); err != nil {
+		return err
+	}
+	return a.print(e, path)
+}
+
+// published is what became of a release.
+type published struct {
+	req    publish.Request
+	path   string // where the complete bundle was written
+	stored string // where it lies in the log's directory
+	key    release.LogKey
+	p      *publish.Published
+	pushed *oci.Pushed
+}
+
+// toLog logs the release and writes its complete bundle.
+func (a *published) toLog(c *cli.Context, e *env, path string) error {
+	dir := strings.TrimRight(c.String("log"), "/")
 	keyFile := c.String("log-key")
 	if keyFile == "" {
 		keyFile = dir + ".key"
@@ -52,7 +94,7 @@ func releasePublish(c *cli.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	p, err := publish.Publish(c.Context, l, req)
+	p, err := publish.Publish(c.Context, l, a.req)
 	if cerr := l.Close(); err == nil {
 		err = cerr
 	}
@@ -67,10 +109,8 @@ func releasePublish(c *cli.Context, e *env) error {
 			return err
 		}
 	}
-	if err := writeTLogProof(c, p.Bundle); err != nil {
-		return err
-	}
-	return printPublished(e, path, filepath.Join(dir, p.Path), l.Key(), req, p)
+	a.path, a.stored, a.key, a.p = path, filepath.Join(dir, p.Path), l.Key(), p
+	return nil
 }
 
 func publishRequest(c *cli.Context, e *env, path string) (publish.Request, error) {
@@ -93,8 +133,12 @@ func publishRequest(c *cli.Context, e *env, path string) (publish.Request, error
 	return r, nil
 }
 
-func printPublished(e *env, path, stored string, key release.LogKey, req publish.Request, p *publish.Published) error {
-	b, err := release.ParseBundle(p.Bundle)
+func (a *published) print(e *env, path string) error {
+	data := a.req.Bundle
+	if a.p != nil {
+		data, path = a.p.Bundle, a.path
+	}
+	b, err := release.ParseBundle(data)
 	if err != nil {
 		return err
 	}
@@ -102,18 +146,31 @@ func printPublished(e *env, path, stored string, key release.LogKey, req publish
 	if err != nil {
 		return err
 	}
-	a := newReleaseAnswer(path, b, req.Signer, s)
-	a.Log = &loggedAnswer{key.Origin(), p.Index, p.Size, p.Leaf, stored, p.Already}
+	out := newReleaseAnswer(path, b, a.req.Signer, s)
+	out.Registry = a.pushed
+	if a.p != nil {
+		out.Log = &loggedAnswer{a.key.Origin(), a.p.Index, a.p.Size, a.p.Leaf, a.stored, a.p.Already}
+	}
 	if e.json {
-		return e.printJSON(a)
+		return e.printJSON(out)
 	}
-	verb := "published"
-	if p.Already {
-		verb = "was published before:"
+	if p := a.p; p != nil {
+		verb := "published"
+		if p.Already {
+			verb = "was published before:"
+		}
+		e.printf("%s %s %s in log %s at index %d (tree size %d)\nleaf %s\nbundle %s\nstored %s\n",
+			verb, out.Name, out.Version, a.key.Origin(), p.Index, p.Size, p.Leaf, path, a.stored)
 	}
-	e.printf("%s %s %s in log %s at index %d (tree size %d)\nleaf %s\nbundle %s\nstored %s\n",
-		verb, a.Name, a.Version, key.Origin(), p.Index, p.Size, p.Leaf, path, stored)
+	if p := a.pushed; p != nil {
+		e.printf("pushed %s tag %s\nreferrer %s\n", p.Image, p.Tag, p.Referrer)
+	}
 	return nil
+}
+
+// registryAt is a repository with docker's credentials.
+func registryAt(repository string) *oci.Registry {
+	return &oci.Registry{Repository: repository, Keychain: authn.DefaultKeychain, Transport: http.DefaultTransport}
 }
 
 const tlogProofText = "With --tlog-proof index, inclusion proof and cosigned checkpoint also go to a file in C2SP's form; its record is the leaf\n" +

@@ -10,6 +10,7 @@ import (
 
 	"tally/internal/atomicfile"
 	"tally/release"
+	"tally/release/publish/oci"
 	"tally/release/sign"
 )
 
@@ -19,6 +20,7 @@ func releaseSignCommand(e *env) *cli.Command {
 		Flags: append(passwordFlags(),
 			&cli.StringFlag{Name: "key", Usage: "signing key: a `FILE` (tally release keygen, cosign generate-key-pair) or NAME://ID"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the bundle to `BUNDLE`"},
+			&cli.BoolFlag{Name: "oci", Usage: "also name the manifest under which a container registry gets the files (OUT/oci-manifest.json)"},
 			&cli.Uint64Flag{Name: "sequence", Value: 1, Usage: "`NUMBER` that grows with every release of this name"},
 			&cli.StringFlag{Name: "source-repo", Usage: "`URL` of the repository the image comes from"},
 			&cli.StringFlag{Name: "source-commit", Usage: "its `COMMIT`, in hex"},
@@ -51,6 +53,8 @@ type releaseAnswer struct {
 	Sequence uint64          `json:"sequence"`
 	Subjects []subjectAnswer `json:"subjects"`
 	Log      *loggedAnswer   `json:"log,omitempty"`
+
+	Registry *oci.Pushed `json:"registry,omitempty"`
 }
 
 type subjectAnswer struct {
@@ -89,6 +93,11 @@ func releaseSign(c *cli.Context, e *env) error {
 	opt, err := signOptions(c, e)
 	if err != nil {
 		return err
+	}
+	if c.Bool("oci") {
+		if err := sign.WriteOCI(c.Context, c.Args().First()); err != nil {
+			return err
+		}
 	}
 	out, err := sign.ReadOut(c.Context, c.Args().First())
 	if err != nil {

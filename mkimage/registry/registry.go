@@ -33,7 +33,7 @@ type Client struct {
 // Credentials go to the registry they are for, and to the token server that it names, and over TLS alone, except
 // to this machine itself.
 func New(keychain authn.Keychain, t http.RoundTripper) *Client {
-	return &Client{keychain: keychain, inner: tlsOnly{t}, open: map[string]*http.Client{}}
+	return &Client{keychain: keychain, inner: TLSOnly(t), open: map[string]*http.Client{}}
 }
 
 // Repository returns what makes requests for HOST[:PORT]/PATH, and the address of its API: a [lock.Registry].
@@ -84,6 +84,9 @@ func (a accept) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	return a.RoundTripper.RoundTrip(r)
 }
+
+// TLSOnly is t without plain HTTP to other machines than this one.
+func TLSOnly(t http.RoundTripper) http.RoundTripper { return tlsOnly{t} }
 
 // tlsOnly refuses plain HTTP to other machines: go-containerregistry would try it on private networks.
 type tlsOnly struct{ http.RoundTripper }

@@ -75,7 +75,7 @@ func Publish(ctx context.Context, l *log.Log, r Request) (*Published, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := covers(s, r.Files); err != nil {
+	if err := Covers(s, r.Files); err != nil {
 		return nil, err
 	}
 	if err := begin(l.Dir()); err != nil {
@@ -137,8 +137,8 @@ func end(dir, name string) error {
 	return nil
 }
 
-// covers checks that the files at hand are the subjects, all of them.
-func covers(s *release.Statement, files []sign.File) error {
+// Covers checks that the files at hand are the subjects, all of them.
+func Covers(s *release.Statement, files []sign.File) error {
 	if len(files) != len(s.Subject) {
 		return fmt.Errorf("publish: %d files for %d subjects of the statement", len(files), len(s.Subject))
 	}

@@ -26,6 +26,7 @@ type Out struct {
 	Dir       string
 	manifest  manifest
 	subjects  []release.Subject
+	sizes     map[string]int64 // of the subjects, bytes
 	reference json.RawMessage
 }
 
@@ -93,7 +94,7 @@ type verityParams struct {
 // ReadOut reads the manifest of dir and hashes every artefact that it lists, the manifest itself and the
 // reference values. A file that is not what the manifest says is an error: nothing is signed unread.
 func ReadOut(ctx context.Context, dir string) (*Out, error) {
-	o := &Out{Dir: dir}
+	o := &Out{Dir: dir, sizes: map[string]int64{}}
 	data, err := readSmall(filepath.Join(dir, release.Manifest), maxManifest)
 	if err != nil {
 		return nil, err
@@ -109,7 +110,7 @@ func ReadOut(ctx context.Context, dir string) (*Out, error) {
 	if o.manifest.Schema != manifestSchema {
 		return nil, fmt.Errorf("%s: schema %.64q, want %q", release.Manifest, o.manifest.Schema, manifestSchema)
 	}
-	o.add(release.Manifest, sha256.Sum256(data))
+	o.add(release.Manifest, sha256.Sum256(data), int64(len(data)))
 	values, err := readSmall(filepath.Join(dir, release.ReferenceValues), release.MaxStatement)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%s: missing in %q: run 'tally measure image' first", release.ReferenceValues, dir)
@@ -119,16 +120,17 @@ func ReadOut(ctx context.Context, dir string) (*Out, error) {
 	if o.reference, err = release.CompactReference(values); err != nil {
 		return nil, fmt.Errorf("%s: %w", release.ReferenceValues, err)
 	}
-	o.add(release.ReferenceValues, sha256.Sum256(values))
+	o.add(release.ReferenceValues, sha256.Sum256(values), int64(len(values)))
 	for _, a := range o.manifest.Artifacts {
 		if err := o.addArtifact(ctx, a); err != nil {
 			return nil, err
 		}
 	}
-	return o, nil
+	return o, o.readOCI()
 }
 
-func (o *Out) add(name string, d release.Digest) {
+func (o *Out) add(name string, d release.Digest, size int64) {
+	o.sizes[name] = size
 	o.subjects = append(o.subjects, release.Subject{Name: name, Digest: release.DigestSet{SHA256: d}})
 }
 
@@ -143,7 +145,10 @@ func (o *Out) addArtifact(ctx context.Context, a release.Artifact) error {
 	if got != a.SHA256 || size != a.Size {
 		return fmt.Errorf("artifact %q has SHA-256 %s and %d bytes, the manifest says %s and %d: build again", a.Name, got, size, a.SHA256, a.Size)
 	}
-	o.add(a.Name, got)
+	if a.Name == release.OCIManifest {
+		return fmt.Errorf("%s: artifact name %q is taken", release.Manifest, a.Name)
+	}
+	o.add(a.Name, got, size)
 	return nil
 }
 
