@@ -2,10 +2,19 @@
 //
 //	schema: tally.policy/v1
 //	release:
-//	  signers:                       # who may sign releases; at least one
+//	  signers:                       # who may sign releases; at least one, or one of identities
 //	    - file: cosign.pub           # or  pem: |  with the key itself
 //	      not-before: "2026-01-01T00:00:00Z"   # optional
 //	      not-after: "2027-01-01T00:00:00Z"    # optional
+//	  identities:                    # who may sign with a certificate; see release.Identity
+//	    - issuer: https://token.actions.githubusercontent.com
+//	      repository: https://github.com/acme/enclave
+//	      workflow: .github/workflows/release.yml
+//	      tag: v*                    # "*" is one or more characters other than "/"; nothing else is special
+//	      commit: "*"
+//	    - issuer: https://accounts.example
+//	      subject: release@acme.example   # in place of repository, workflow, tag and commit
+//	  trusted-root: trusted_root.json     # Sigstore trusted root: who gives certificates and timestamps
 //	  log:
 //	    vkey: log.example+1234abcd+AbCd…     # or  file: log.vkey
 //	    witness-policy: witnesses.txt   # C2SP tlog-policy: who must have cosigned the log's checkpoints
@@ -105,9 +114,11 @@ type fileYAML struct {
 }
 
 type releaseYAML struct {
-	Signers []signerYAML `yaml:"signers"`
-	Log     *logYAML     `yaml:"log"`
-	Channel *channelYAML `yaml:"channel"`
+	Signers     []signerYAML   `yaml:"signers"`
+	Identities  []identityYAML `yaml:"identities"`
+	TrustedRoot string         `yaml:"trusted-root"`
+	Log         *logYAML       `yaml:"log"`
+	Channel     *channelYAML   `yaml:"channel"`
 
 	Rebuilders *rebuildersYAML `yaml:"rebuilders"`
 	Revokers   []signerYAML    `yaml:"revocation-keys"`
@@ -156,6 +167,7 @@ func Parse(data []byte, name string, read func(name string) ([]byte, error)) (*P
 	p := new(Policy)
 	if f.Release != nil {
 		p.Release.Signers = r.signers(f.Release.Signers, "release.signers")
+		p.Release.Identities = r.identities(f.Release)
 		if f.Release.Log != nil {
 			p.Release.Log = r.log(f.Release.Log, "release.log")
 			p.LogFrom = f.Release.Log.From

@@ -21,13 +21,19 @@ const (
 	maxProof      = 64       // hashes: a tree of 2^63 leaves needs no more
 	maxCheckpoint = 64 << 10 // bytes, room for many cosignatures
 	maxSignature  = 128      // bytes; P-256 in DER has at most 72
+	maxCert       = 16 << 10 // bytes
+	maxTimestamps = 4
+	maxTimestamp  = 16 << 10 // bytes each
 )
 
-// A Bundle is a DSSE envelope with what is needed to verify it, decoded but not verified.
+// A Bundle is a DSSE envelope with what is needed to verify it, decoded but not verified. It is signed either by
+// a key, which Hint names, or by the key of a certificate.
 type Bundle struct {
-	Envelope Envelope
-	Hint     string // names the signing key; see PublicKey.Hint
-	Entry    *Entry // nil until the bundle is logged
+	Envelope    Envelope
+	Hint        string   // names the signing key; see PublicKey.Hint
+	Certificate []byte   // DER; nil: a key
+	Timestamps  [][]byte // RFC 3161 responses about the signature; beside a certificate only
+	Entry       *Entry   // nil until the bundle is logged
 }
 
 // An Envelope is a DSSE envelope (github.com/secure-systems-lab/dsse) of PayloadType with its one signature.
@@ -52,8 +58,8 @@ type Entry struct {
 	Body       []byte     // the leaf; a verifier rebuilds it and compares
 }
 
-// The JSON form, field by field in protobuf's names. Fields of other modes (certificates, timestamps,
-// inclusion promises, two logs) are not known here and so refused.
+// The JSON form, field by field in protobuf's names. Fields of other modes (certificate chains, inclusion
+// promises, two logs) are not known here and so refused.
 type bundleJSON struct {
 	MediaType            string       `json:"mediaType"`
 	VerificationMaterial materialJSON `json:"verificationMaterial"`
@@ -61,8 +67,22 @@ type bundleJSON struct {
 }
 
 type materialJSON struct {
-	PublicKey   hintJSON    `json:"publicKey"`
-	TlogEntries []entryJSON `json:"tlogEntries,omitempty"`
+	PublicKey   *hintJSON       `json:"publicKey,omitempty"`
+	Certificate *rawJSON        `json:"certificate,omitempty"`
+	TlogEntries []entryJSON     `json:"tlogEntries,omitempty"`
+	Timestamps  *timestampsJSON `json:"timestampVerificationData,omitempty"`
+}
+
+type rawJSON struct {
+	RawBytes base64Bytes `json:"rawBytes"`
+}
+
+type timestampsJSON struct {
+	RFC3161 []timestampJSON `json:"rfc3161Timestamps"`
+}
+
+type timestampJSON struct {
+	Signed base64Bytes `json:"signedTimestamp"`
 }
 
 type hintJSON struct {
@@ -178,17 +198,47 @@ func (j *bundleJSON) bundle() (*Bundle, error) {
 	case len(j.VerificationMaterial.TlogEntries) > 1:
 		return nil, fmt.Errorf("%d log entries, want one", len(j.VerificationMaterial.TlogEntries))
 	}
-	hint := j.VerificationMaterial.PublicKey.Hint
-	if id, err := base64.StdEncoding.Strict().DecodeString(hint); err != nil || len(id) != 32 || len(hint) != 44 {
-		return nil, fmt.Errorf("publicKey.hint %.80q: want a SHA-256 in base64", hint)
+	b := &Bundle{Envelope: Envelope{env.Payload, env.Signatures[0].Sig}}
+	if err := j.VerificationMaterial.signer(b); err != nil {
+		return nil, err
 	}
-	b := &Bundle{Envelope: Envelope{env.Payload, env.Signatures[0].Sig}, Hint: hint}
 	if len(j.VerificationMaterial.TlogEntries) == 0 {
 		return b, nil
 	}
 	var err error
 	b.Entry, err = j.VerificationMaterial.TlogEntries[0].entry()
 	return b, err
+}
+
+// signer fills in who signed: a key's name, or a certificate with timestamps.
+func (j *materialJSON) signer(b *Bundle) error {
+	if (j.PublicKey == nil) == (j.Certificate == nil) {
+		return errors.New("verificationMaterial: want either a publicKey or a certificate")
+	}
+	if j.PublicKey != nil {
+		b.Hint = j.PublicKey.Hint
+		if id, err := base64.StdEncoding.Strict().DecodeString(b.Hint); err != nil || len(id) != 32 || len(b.Hint) != 44 {
+			return fmt.Errorf("publicKey.hint %.80q: want a SHA-256 in base64", b.Hint)
+		}
+		if j.Timestamps != nil {
+			return errors.New("timestampVerificationData beside a publicKey: nothing would check it")
+		}
+		return nil
+	}
+	b.Certificate = j.Certificate.RawBytes
+	if len(b.Certificate) == 0 || len(b.Certificate) > maxCert {
+		return fmt.Errorf("certificate has %d bytes, want 1 to %d", len(b.Certificate), maxCert)
+	}
+	if j.Timestamps == nil || len(j.Timestamps.RFC3161) == 0 || len(j.Timestamps.RFC3161) > maxTimestamps {
+		return fmt.Errorf("timestampVerificationData: want 1 to %d timestamps beside a certificate", maxTimestamps)
+	}
+	for _, t := range j.Timestamps.RFC3161 {
+		if len(t.Signed) == 0 || len(t.Signed) > maxTimestamp {
+			return fmt.Errorf("timestamp has %d bytes, want 1 to %d", len(t.Signed), maxTimestamp)
+		}
+		b.Timestamps = append(b.Timestamps, t.Signed)
+	}
+	return nil
 }
 
 func (j *entryJSON) entry() (*Entry, error) {
@@ -225,7 +275,14 @@ func (b *Bundle) Marshal() ([]byte, error) {
 	j := bundleJSON{MediaType: MediaType, DSSEEnvelope: envelopeJSON{
 		Payload: b.Envelope.Payload, PayloadType: PayloadType, Signatures: []signatureJSON{{b.Envelope.Signature}},
 	}}
-	j.VerificationMaterial.PublicKey.Hint = b.Hint
+	if m := &j.VerificationMaterial; b.Certificate == nil {
+		m.PublicKey = &hintJSON{b.Hint}
+	} else {
+		m.Certificate, m.Timestamps = &rawJSON{b.Certificate}, &timestampsJSON{}
+		for _, t := range b.Timestamps {
+			m.Timestamps.RFC3161 = append(m.Timestamps.RFC3161, timestampJSON{t})
+		}
+	}
 	if e := b.Entry; e != nil {
 		p := proofJSON{
 			LogIndex: decimal(e.Index), RootHash: e.RootHash[:], TreeSize: decimal(e.TreeSize), Hashes: []base64Bytes{},

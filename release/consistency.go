@@ -98,7 +98,7 @@ func VerifyLog(p *LogPolicy, now time.Time) (*Result, error) {
 // not depend on what the statement says. A refusal is an *Error.
 func VerifyLogged(b *Bundle, signers []Signer, p *LogPolicy) (*Result, error) {
 	r := new(Result)
-	if _, refusal := r.verifySignature(b, signers); refusal != nil {
+	if _, refusal := r.verifySignature(b, signers, nil); refusal != nil {
 		return r, refusal
 	}
 	if refusal := r.verifyEntry(b, p); refusal != nil {

@@ -17,9 +17,9 @@ type channelResult struct {
 
 // verifyChannel checks the bundle of a channel statement as a release's is checked; what is its name in the
 // answer.
-func (r *Result) verifyChannel(b *Bundle, p *Policy, what string, signers []Signer) (*channelResult, *Error) {
+func (r *Result) verifyChannel(b *Bundle, p *Policy, what string, signers []Signer, ids *IdentityPolicy) (*channelResult, *Error) {
 	sub := new(Result)
-	by, refusal := sub.verifySignature(b, signers)
+	by, refusal := sub.verifySignature(b, signers, ids)
 	if refusal == nil {
 		refusal = sub.verifyEntry(b, &p.Log)
 	}

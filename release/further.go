@@ -34,7 +34,7 @@ func (r *Result) verifyFurther(parts [][]byte, p *Policy, now time.Time) (*furth
 				f.rebuilds = append(f.rebuilds, one)
 			}
 		case typ == ChannelType && byHint(p.Revokers, b.Hint):
-			one, refusal := r.verifyChannel(b, p, "revocation", p.Revokers)
+			one, refusal := r.verifyChannel(b, p, "revocation", p.Revokers, nil)
 			if refusal != nil {
 				return nil, refusal
 			}
@@ -43,7 +43,8 @@ func (r *Result) verifyFurther(parts [][]byte, p *Policy, now time.Time) (*furth
 			return nil, &Error{Reason: BadBundle, Err: errors.New("bundle: two channel statements beside one release")}
 		default: // a channel statement, or refused as none
 			var refusal *Error
-			if f.channel, refusal = r.verifyChannel(b, p, "channel", p.channelSigners()); refusal != nil {
+			keys, ids := p.channelSigners()
+			if f.channel, refusal = r.verifyChannel(b, p, "channel", keys, ids); refusal != nil {
 				return nil, refusal
 			}
 		}

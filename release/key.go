@@ -15,8 +15,10 @@ import (
 // A PublicKey is an ECDSA P-256 key that signs releases. P-256 with SHA-256 is the one kind that every
 // Sigstore verifier and log accepts for a key in a file.
 type PublicKey struct {
-	key *ecdsa.PublicKey
-	der []byte // SubjectPublicKeyInfo
+	key  *ecdsa.PublicKey
+	der  []byte // SubjectPublicKeyInfo
+	cert []byte // the certificate that the key comes from; nil for a key that is trusted itself
+	id   Digest // of the certified signer; unused without cert
 }
 
 // NewPublicKey wraps an ECDSA key, which must be on P-256.
@@ -28,7 +30,7 @@ func NewPublicKey(k *ecdsa.PublicKey) (PublicKey, error) {
 	if err != nil {
 		return PublicKey{}, fmt.Errorf("public key: %w", err)
 	}
-	return PublicKey{k, der}, nil
+	return PublicKey{key: k, der: der}, nil
 }
 
 // ParsePublicKey reads one PEM block "PUBLIC KEY" (what cosign writes to cosign.pub) and nothing else.
@@ -60,13 +62,26 @@ func (k PublicKey) PEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: k.der})
 }
 
-// ID is the SHA-256 of the key's SubjectPublicKeyInfo.
-func (k PublicKey) ID() Digest { return sha256.Sum256(k.der) }
+// ID is the SHA-256 of the key's SubjectPublicKeyInfo, or names the signer of a certified key (see CertifiedKey).
+func (k PublicKey) ID() Digest {
+	if k.cert != nil {
+		return k.id
+	}
+	return sha256.Sum256(k.der)
+}
 
 // Hint is how a bundle names the key: its ID in base64, as sigstore-go does. It is an index, not a proof.
 func (k PublicKey) Hint() string {
 	id := k.ID()
 	return base64.StdEncoding.EncodeToString(id[:])
+}
+
+// names reports whether b says that it is signed by k.
+func (k PublicKey) names(b *Bundle) bool {
+	if b.Certificate != nil || k.cert != nil {
+		return bytes.Equal(k.cert, b.Certificate)
+	}
+	return k.Hint() == b.Hint
 }
 
 // IsZero says that k holds no key.

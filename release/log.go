@@ -23,9 +23,13 @@ var leafKind = kindVersion{"hashedrekord", "0.0.2"}
 func LeafBody(e *Envelope, k PublicKey) []byte {
 	d := sha256.Sum256(e.PAE())
 	b64 := base64.StdEncoding.EncodeToString
+	kind, raw := "publicKey", k.der
+	if k.cert != nil {
+		kind, raw = "x509Certificate", k.cert
+	}
 	return fmt.Appendf(nil, `{"apiVersion":"0.0.2","kind":"hashedrekord","spec":{"hashedRekordV002":{"data":{"algorithm":"SHA2_256","digest":"%s"},`+
-		`"signature":{"content":"%s","verifier":{"keyDetails":"PKIX_ECDSA_P256_SHA_256","publicKey":{"rawBytes":"%s"}}}}}}`,
-		b64(d[:]), b64(e.Signature), b64(k.der))
+		`"signature":{"content":"%s","verifier":{"keyDetails":"PKIX_ECDSA_P256_SHA_256","%s":{"rawBytes":"%s"}}}}}}`,
+		b64(d[:]), b64(e.Signature), kind, b64(raw))
 }
 
 // LeafHash is the RFC 6962 hash of a leaf.

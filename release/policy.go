@@ -9,9 +9,10 @@ import (
 // A Policy says whom the verifier trusts. Every field must be filled: the zero Policy, and any Policy that
 // leaves out the signers, the log or the word on witnesses, rejects everything.
 type Policy struct {
-	Signers []Signer // who may sign releases; at least one
-	Log     LogPolicy
-	Channel ChannelPolicy
+	Signers    []Signer       // who may sign releases; at least one, or one of Identities
+	Identities IdentityPolicy // who may sign with a certificate
+	Log        LogPolicy
+	Channel    ChannelPolicy
 
 	Rebuilders RebuilderPolicy
 
@@ -27,7 +28,7 @@ type Policy struct {
 type ChannelPolicy struct {
 	Name    string        // such as "stable"; empty: none is asked for
 	MaxAge  time.Duration // how old the statement may be, above zero
-	Signers []Signer      // who may sign it; none: the signers of releases
+	Signers []Signer      // who may sign it; none: the signers of releases, identities included
 }
 
 // A Memory is what a verifier remembers of releases that it accepted before, against replay of old ones.
@@ -76,7 +77,7 @@ type LogPolicy struct {
 // Check says what keeps p from accepting anything, or nil.
 func (p *Policy) Check() error {
 	switch {
-	case p == nil || len(p.Signers) == 0:
+	case p == nil || len(p.Signers)+len(p.Identities.List) == 0:
 		return errors.New("policy: names no signer of releases")
 	case p.Log.Key.IsZero():
 		return errors.New("policy: names no log")
@@ -96,6 +97,9 @@ func (p *Policy) Check() error {
 		}
 	}
 	if err := p.Channel.check(); err != nil {
+		return err
+	}
+	if err := p.Identities.check(); err != nil {
 		return err
 	}
 	return p.Rebuilders.check(p.Signers, p.Channel.Signers, p.Revokers)
@@ -128,12 +132,12 @@ func (c *ChannelPolicy) check() error {
 	return checkSigners(c.Signers, "channel signer")
 }
 
-// channelSigners are the keys that may sign channel statements.
-func (p *Policy) channelSigners() []Signer {
+// channelSigners are the keys and the identities that may sign channel statements.
+func (p *Policy) channelSigners() ([]Signer, *IdentityPolicy) {
 	if len(p.Channel.Signers) != 0 {
-		return p.Channel.Signers
+		return p.Channel.Signers, nil
 	}
-	return p.Signers
+	return p.Signers, &p.Identities
 }
 
 // A Reason is a stable word for why a release is refused; scripts rely on it.
@@ -142,7 +146,7 @@ type Reason string
 // The reasons. The last eight are the policy's no; the others mean that cryptography did not hold.
 const (
 	BadBundle    Reason = "bundle"     // not a bundle in the form this package reads
-	BadIdentity  Reason = "identity"   // the signing key is none of the policy's
+	BadIdentity  Reason = "identity"   // the signing key, or who a certificate says signed, is none of the policy's
 	BadSignature Reason = "signature"  // the envelope's signature does not verify
 	NotLogged    Reason = "not-logged" // the bundle has no log entry
 	BadLog       Reason = "log"        // the entry is of another log, or its checkpoint is not signed by the log

@@ -61,7 +61,7 @@ type rebuildResult struct {
 func (r *Result) verifyRebuild(b *Bundle, p *Policy) (*rebuildResult, *Error) {
 	rp := &p.Rebuilders
 	sub := new(Result)
-	by, refusal := sub.verifySignature(b, rp.Keys)
+	by, refusal := sub.verifySignature(b, rp.Keys, nil)
 	if refusal != nil && refusal.Reason == BadIdentity {
 		r.unchecked("rebuild", fmt.Sprintf("a statement by key %q, which the policy does not name, does not count", b.Hint))
 		return nil, nil

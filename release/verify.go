@@ -10,6 +10,9 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
+// maxSkew is how far a timestamp authority's clock may be ahead of the verifier's.
+const maxSkew = 5 * time.Minute
+
 // Status is the outcome of one check.
 type Status string
 
@@ -35,9 +38,10 @@ type Result struct {
 	Statement *Statement // nil unless every check passed
 	Channel   *Channel   // nil unless every check passed and a channel statement was at hand
 	Signer    PublicKey
-	Payload   Digest // SHA-256 of the signed payload
-	Leaf      Digest // RFC 6962 leaf hash
-	Index     int64  // of the leaf in the log
+	Identity  *Certified // nil unless a certificate's key signed
+	Payload   Digest     // SHA-256 of the signed payload
+	Leaf      Digest     // RFC 6962 leaf hash
+	Index     int64      // of the leaf in the log
 	Tree      tlog.Tree
 
 	ChannelPayload Digest     // SHA-256 of the channel statement's payload
@@ -86,7 +90,7 @@ func (r *Result) verify(data []byte, p *Policy, now time.Time) (*Statement, *Cha
 	if err != nil {
 		return nil, nil, &Error{Reason: BadBundle, Err: err}
 	}
-	signer, refusal := r.verifySignature(b, p.Signers)
+	signer, refusal := r.verifySignature(b, p.Signers, &p.Identities)
 	if refusal != nil {
 		return nil, nil, refusal
 	}
@@ -101,6 +105,9 @@ func (r *Result) verify(data []byte, p *Policy, now time.Time) (*Statement, *Cha
 		return nil, nil, &Error{Reason: BadStatement, Err: err}
 	}
 	r.ok("statement", PredicateType, fmt.Sprintf("%s %s, sequence %d, %d subjects", s.Predicate.Release.Name, s.Predicate.Release.Version, s.Predicate.Release.Sequence, len(s.Subject)), "payload")
+	if refusal := r.verifySource(s); refusal != nil {
+		return nil, nil, refusal
+	}
 	f, refusal := r.verifyFurther(parts[1:], p, now)
 	if refusal != nil {
 		return nil, nil, refusal
@@ -127,9 +134,22 @@ func (r *Result) verify(data []byte, p *Policy, now time.Time) (*Statement, *Cha
 	return s, c, r.verifyRebuilders(s, f, p)
 }
 
+// Identify checks the signature of a bundle and who made it, and nothing else: what a publisher does for a bundle
+// that a certificate's key signed. Clients call Verify.
+func Identify(b *Bundle, p *Policy) (PublicKey, *Certified, error) {
+	if err := p.Identities.check(); err != nil {
+		return PublicKey{}, nil, &Error{Reason: PolicyEmpty, Err: err}
+	}
+	r := new(Result)
+	if _, refusal := r.verifySignature(b, p.Signers, &p.Identities); refusal != nil {
+		return PublicKey{}, nil, refusal
+	}
+	return r.Signer, r.Identity, nil
+}
+
 // VerifyEnvelope checks the signature on a bundle under one key and nothing else. Clients call Verify.
 func VerifyEnvelope(b *Bundle, k PublicKey) error {
-	if _, refusal := new(Result).verifySignature(b, []Signer{{Key: k}}); refusal != nil {
+	if _, refusal := new(Result).verifySignature(b, []Signer{{Key: k}}, nil); refusal != nil {
 		return refusal
 	}
 	return nil
@@ -164,10 +184,10 @@ func VerifyUnloggedChannel(b *Bundle, k PublicKey) (*Channel, error) {
 func PayloadDigest(b *Bundle) Digest { return sha256.Sum256(b.Envelope.Payload) }
 
 // verifySignature finds the policy's key that the bundle names and checks the envelope with it. The hint
-// only chooses among keys that are trusted already.
-func (r *Result) verifySignature(b *Bundle, signers []Signer) (Signer, *Error) {
+// only chooses among keys that are trusted already. A certificate's key is none of them: there identities decide.
+func (r *Result) verifySignature(b *Bundle, signers []Signer, ids *IdentityPolicy) (Signer, *Error) {
 	for _, s := range signers {
-		if s.Key.Hint() != b.Hint {
+		if !s.Key.names(b) {
 			continue
 		}
 		if !s.Key.verify(b.Envelope.PAE(), b.Envelope.Signature) {
@@ -176,6 +196,9 @@ func (r *Result) verifySignature(b *Bundle, signers []Signer) (Signer, *Error) {
 		r.Signer, r.Payload = s.Key, sha256.Sum256(b.Envelope.Payload)
 		r.ok("signature", "key "+s.Key.ID().String(), "ECDSA P-256, SHA-256, payload "+r.Payload.String(), "policy")
 		return s, nil
+	}
+	if b.Certificate != nil {
+		return r.verifyIdentity(b, ids)
 	}
 	return Signer{}, refuse(BadIdentity, "signing key %q is none of the %d that the policy names", b.Hint, len(signers))
 }
@@ -220,6 +243,9 @@ func (r *Result) verifyEntry(b *Bundle, p *LogPolicy) *Error {
 
 func (r *Result) verifyTimes(s *Statement, by Signer, now time.Time) *Error {
 	v := s.Predicate.Validity
+	if c := r.Identity; c != nil && c.Signed.After(now.Add(maxSkew)) {
+		return refuse(NotYetValid, "signed at %s, which is to come", c.Signed.Format(time.RFC3339))
+	}
 	if e := within("the signer", by.NotBefore, by.NotAfter, now); e != nil {
 		return e
 	}

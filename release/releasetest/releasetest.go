@@ -201,14 +201,20 @@ func writeJSON(path string, v any) error {
 }
 
 // Channel signs with k and publishes a channel statement, and returns its bundle.
-func (w *World) Channel(t testing.TB, k *sign.Key, p release.ChannelPredicate) []byte {
+func (w *World) Channel(t testing.TB, k sign.Signer, p release.ChannelPredicate) []byte {
 	t.Helper()
 	b, err := sign.Channel(release.NewChannel(p), k)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return w.PublishChannel(t, Marshal(t, b), k.Public())
+}
+
+// PublishChannel publishes a signed channel statement and returns its bundle.
+func (w *World) PublishChannel(t testing.TB, bundle []byte, signer release.PublicKey) []byte {
+	t.Helper()
 	l := w.Open(t)
-	pub, err := publish.Channel(t.Context(), l, Marshal(t, b), k.Public())
+	pub, err := publish.Channel(t.Context(), l, bundle, signer)
 	if err := errors.Join(err, l.Close()); err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,118 @@
+// Package keyless verifies the certificates of releases that were signed without a key of one's own: by the key of
+// a certificate that a CA (Fulcio) gave for a few minutes to a workflow or an account. It is the one door to
+// sigstore-go for clients; package release compares what it proves with the policy's identities.
+//
+// What is proved, with nothing but the policy's Sigstore trusted root and offline:
+//
+//	timestamp        an authority of the root signed a time for the bundle's signature (RFC 3161)
+//	certificate      a CA of the root gave it, for code signing, and it was valid at that time
+//	certificate log  a log of the root promised to show it (embedded SCT, RFC 6962); wanted if the root has such logs
+//
+// The identity is then what the CA put into the certificate's extensions (github.com/sigstore/fulcio,
+// docs/oid-info.md). Certificates are used for minutes and so have no revocation.
+package keyless
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sigstore/sigstore-go/pkg/bundle"
+	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
+	"github.com/sigstore/sigstore-go/pkg/root"
+	"github.com/sigstore/sigstore-go/pkg/verify"
+
+	"tally/release"
+)
+
+// A Verifier is a release.CertificateVerifier.
+type Verifier struct{}
+
+var _ release.CertificateVerifier = Verifier{}
+
+// VerifyCertificate implements release.CertificateVerifier.
+func (Verifier) VerifyCertificate(b *release.Bundle, trustedRoot []byte) (*release.Certified, error) {
+	if b.Certificate == nil {
+		return nil, errors.New("certificate: the bundle has none")
+	}
+	trusted, err := root.NewTrustedRootFromJSON(trustedRoot)
+	if err != nil {
+		return nil, fmt.Errorf("trusted root: %w", err)
+	}
+	leaf, err := x509.ParseCertificate(b.Certificate)
+	if err != nil {
+		return nil, fmt.Errorf("certificate: %w", err)
+	}
+	signed, chains, err := verifyChain(b, leaf, trusted)
+	if err != nil {
+		return nil, err
+	}
+	logged := len(trusted.CTLogs()) > 0
+	if logged {
+		if err := verify.VerifySignedCertificateTimestamp(chains, 1, trusted); err != nil {
+			return nil, fmt.Errorf("certificate log: %w", err)
+		}
+	}
+	c, err := summary(leaf)
+	if err != nil {
+		return nil, fmt.Errorf("certificate: %w", err)
+	}
+	c.Signed, c.Logged = signed, logged
+	return c, nil
+}
+
+// verifyChain checks the certificate at every time that an authority of the root vouches for, and returns the
+// earliest.
+func verifyChain(b *release.Bundle, leaf *x509.Certificate, trusted root.TrustedMaterial) (time.Time, [][]*x509.Certificate, error) {
+	entity, err := sigstoreBundle(b)
+	if err != nil {
+		return time.Time{}, nil, err
+	}
+	times, err := verify.VerifySignedTimestampWithThreshold(entity, trusted, 1)
+	if err != nil {
+		return time.Time{}, nil, fmt.Errorf("timestamp: %w", err)
+	}
+	var first time.Time
+	var chains [][]*x509.Certificate
+	for _, t := range times {
+		if chains, err = verify.VerifyLeafCertificate(t.Time, leaf, trusted); err != nil {
+			return time.Time{}, nil, fmt.Errorf("certificate, %s to %s, at signing time %s: %w", leaf.NotBefore.UTC().Format(time.RFC3339),
+				leaf.NotAfter.UTC().Format(time.RFC3339), t.Time.UTC().Format(time.RFC3339), err)
+		}
+		if first.IsZero() || t.Time.Before(first) {
+			first = t.Time
+		}
+	}
+	return first.UTC(), chains, nil
+}
+
+// sigstoreBundle is b without its log entry, which package release checks, as sigstore-go reads it.
+func sigstoreBundle(b *release.Bundle) (*bundle.Bundle, error) {
+	unlogged := *b
+	unlogged.Entry = nil
+	data, err := unlogged.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	out := new(bundle.Bundle)
+	if err := out.UnmarshalJSON(data); err != nil {
+		return nil, fmt.Errorf("bundle: %w", err)
+	}
+	return out, nil
+}
+
+// summary reads Fulcio's extensions. The names must be one: sigstore-go takes the first of several.
+func summary(leaf *x509.Certificate) (*release.Certified, error) {
+	if n := len(leaf.URIs) + len(leaf.EmailAddresses) + len(leaf.DNSNames) + len(leaf.IPAddresses); n != 1 {
+		return nil, fmt.Errorf("%d subject alternative names, want one", n)
+	}
+	s, err := certificate.SummarizeCertificate(leaf)
+	if err != nil {
+		return nil, err
+	}
+	return &release.Certified{
+		Issuer: s.Issuer, Subject: s.SubjectAlternativeName, Repository: s.SourceRepositoryURI,
+		Ref: s.SourceRepositoryRef, Commit: s.SourceRepositoryDigest, BuildConfig: s.BuildConfigURI,
+	}, nil
+}

@@ -1,0 +1,332 @@
+package keyless_test
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"tally/release"
+	"tally/release/keyless"
+	kt "tally/release/keyless/keylesstest"
+	rt "tally/release/releasetest"
+	"tally/release/sign"
+	"tally/release/sign/oidc"
+)
+
+// a world with a log and a policy that trusts the workflow at tags v*.
+type world struct {
+	*kt.World
+	rt *rt.World
+	id release.Identity
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	k, err := kt.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(k.Close)
+	w := &world{k, rt.New(t), release.Identity{
+		Issuer: kt.Issuer, Repository: "https://github.com/acme/enclave", Workflow: ".github/workflows/release.yml", Tag: "v*", Commit: "*",
+	}}
+	w.rt.Policy.Signers = nil
+	w.rt.Policy.Identities = release.IdentityPolicy{List: []release.Identity{w.id}, TrustedRoot: k.Root, Verifier: keyless.Verifier{}}
+	return w
+}
+
+func (w *world) options(t *testing.T, c kt.Claims) oidc.Options {
+	t.Helper()
+	token, err := w.Token(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return oidc.Options{Token: token, FulcioURL: w.URL, TSAURL: w.URL + "/tsa", TrustedRoot: w.RootWithoutLogs}
+}
+
+// publish signs and logs a release.
+func (w *world) publish(t *testing.T, c kt.Claims, opt sign.Options) []byte {
+	t.Helper()
+	b, certified, err := oidc.Sign(t.Context(), w.rt.Statement(t, opt), w.options(t, c))
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := release.CertifiedKey(b.Certificate, certified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := w.rt.TryPublish(t.Context(), t, rt.Marshal(t, b), signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.Bundle
+}
+
+func reason(err error) release.Reason {
+	var e *release.Error
+	if errors.As(err, &e) {
+		return e.Reason
+	}
+	return ""
+}
+
+func TestWorkflow(t *testing.T) {
+	w := newWorld(t)
+	bundle := w.publish(t, kt.Workflow("refs/tags/v1.2.0"), sign.Options{Sequence: 1, SourceRepository: "https://github.com/acme/enclave.git", SourceCommit: kt.Commit})
+	r, err := release.Verify(bundle, w.rt.Policy, rt.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := r.Identity
+	if c == nil || c.Issuer != kt.Issuer || c.Repository != "https://github.com/acme/enclave" || c.Ref != "refs/tags/v1.2.0" || c.Commit != kt.Commit ||
+		c.Subject != "https://github.com/acme/enclave/.github/workflows/release.yml@refs/tags/v1.2.0" || !c.Signed.Equal(rt.Now) || !c.Logged {
+		t.Errorf("identity %+v", c)
+	}
+	// Without certificate logs in the trusted root that is said, not passed over.
+	w.rt.Policy.Identities.TrustedRoot = w.RootWithoutLogs
+	if r, err = release.Verify(bundle, w.rt.Policy, rt.Now); err != nil {
+		t.Fatal(err)
+	}
+	said := false
+	for _, c := range r.Checks {
+		said = said || c.Name == "certificate log" && c.Status == release.NotChecked
+	}
+	if !said || r.Identity.Logged {
+		t.Errorf("checks %+v", r.Checks)
+	}
+}
+
+// The second signature has another key, another certificate, and is the same release of the same signer, even at
+// another tag.
+func TestOneReleaseTwice(t *testing.T) {
+	w := newWorld(t)
+	one := w.publish(t, kt.Workflow("refs/tags/v1.2.0"), sign.Options{Sequence: 2})
+	two := w.publish(t, kt.Workflow("refs/tags/v1.2.1"), sign.Options{Sequence: 2})
+	if !bytes.Equal(one, two) {
+		t.Error("published twice")
+	}
+	c := kt.Workflow("refs/tags/v1.2.0")
+	c.JobWorkflowRef = strings.Replace(c.JobWorkflowRef, "release.yml", "other.yml", 1)
+	if other := w.publish(t, c, sign.Options{Sequence: 2}); bytes.Equal(one, other) {
+		t.Error("another workflow is the same signer")
+	}
+}
+
+func TestAccount(t *testing.T) {
+	w := newWorld(t)
+	bundle := w.publish(t, kt.Account("release@acme.example"), sign.Options{Sequence: 1})
+	list := &w.rt.Policy.Identities.List
+	for subject, want := range map[string]bool{
+		"release@acme.example": true, "*@acme.example": true, "release@acme.exampl": false, "elease@acme.example": false, "release@acme?example": false, ".*": false,
+	} {
+		*list = []release.Identity{{Issuer: "https://accounts.example", Subject: subject}}
+		if _, err := release.Verify(bundle, w.rt.Policy, rt.Now); (err == nil) != want || !want && reason(err) != release.BadIdentity {
+			t.Errorf("subject %q: %v", subject, err)
+		}
+	}
+	*list = []release.Identity{w.id, {Issuer: "https://accounts.example", Subject: "a@b.example"}}
+	if _, err := release.Verify(bundle, w.rt.Policy, rt.Now); reason(err) != release.BadIdentity || !strings.Contains(err.Error(), "none of the policy's 2") {
+		t.Error(err)
+	}
+}
+
+// Each field on its own can be the wrong one.
+func TestEveryFieldCounts(t *testing.T) {
+	w := newWorld(t)
+	good := w.publish(t, kt.Workflow("refs/tags/v1.2.0"), sign.Options{Sequence: 1})
+	for want, edit := range map[string]func(*release.Identity){
+		"issuer ":     func(i *release.Identity) { i.Issuer = "https://token.actions.githubusercontent.org" },
+		"repository ": func(i *release.Identity) { i.Repository = "https://github.com/acme/enclav" },
+		"workflow ":   func(i *release.Identity) { i.Workflow = ".github/workflows/*.yaml" },
+		"tag ":        func(i *release.Identity) { i.Tag = "1.2.0" },
+		"commit ":     func(i *release.Identity) { i.Commit = strings.Repeat("0", 40) },
+	} {
+		id := w.id
+		edit(&id)
+		w.rt.Policy.Identities.List = []release.Identity{id}
+		if _, err := release.Verify(good, w.rt.Policy, rt.Now); reason(err) != release.BadIdentity || !strings.Contains(err.Error(), "certificate: "+want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+	w.rt.Policy.Identities.List = []release.Identity{w.id}
+	for name, edit := range map[string]func(*kt.Claims){
+		"branch":           func(c *kt.Claims) { *c = kt.Workflow("refs/heads/v1") },
+		"branch as a tag":  func(c *kt.Claims) { *c = kt.Workflow("refs/heads/refs/tags/v1") },
+		"tag with a slash": func(c *kt.Claims) { *c = kt.Workflow("refs/tags/v1/2") },
+		"fork": func(c *kt.Claims) {
+			c.Repository, c.JobWorkflowRef = "mallory/enclave", strings.Replace(c.JobWorkflowRef, "acme", "mallory", 1)
+			c.WorkflowRef = c.JobWorkflowRef
+		},
+		"another workflow": func(c *kt.Claims) {
+			c.JobWorkflowRef = strings.Replace(c.JobWorkflowRef, "release.yml", "test.yml", 1)
+			c.WorkflowRef = c.JobWorkflowRef
+		},
+		"called by another workflow": func(c *kt.Claims) { c.WorkflowRef = strings.Replace(c.WorkflowRef, "release.yml", "test.yml", 1) },
+		"workflow of another repo":   func(c *kt.Claims) { c.Repository = "mallory/enclave" },
+		"issuer":                     func(c *kt.Claims) { c.Issuer = "https://token.example" },
+	} {
+		c := kt.Workflow("refs/tags/v1.2.0")
+		edit(&c)
+		if _, err := release.Verify(w.publish(t, c, sign.Options{Sequence: 3}), w.rt.Policy, rt.Now); reason(err) != release.BadIdentity {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// What the statement says of its source is what the build service told the CA.
+func TestStatementAgainstCertificate(t *testing.T) {
+	w := newWorld(t)
+	for name, opt := range map[string]sign.Options{
+		"commit":     {Sequence: 1, SourceCommit: strings.Repeat("ab", 20)},
+		"repository": {Sequence: 1, SourceRepository: "https://github.com/acme/other"},
+	} {
+		if _, err := release.Verify(w.publish(t, kt.Workflow("refs/tags/v1"), opt), w.rt.Policy, rt.Now); reason(err) != release.BadIdentity || !strings.Contains(err.Error(), "the statement's "+name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	w := newWorld(t)
+	good := w.publish(t, kt.Workflow("refs/tags/v1.2.0"), sign.Options{Sequence: 1})
+	other, err := kt.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	check := func(name string, bundle []byte, want release.Reason, text string, edit func(*release.Policy)) {
+		t.Helper()
+		p := *w.rt.Policy
+		if edit != nil {
+			edit(&p)
+		}
+		r, err := release.Verify(bundle, &p, rt.Now)
+		if reason(err) != want || !strings.Contains(err.Error(), text) || r.Statement != nil {
+			t.Errorf("%s: %v, want %s with %q", name, err, want, text)
+		}
+	}
+	check("another CA", good, release.BadIdentity, "timestamp", func(p *release.Policy) { p.Identities.TrustedRoot = other.Root })
+	check("no verifier", good, release.BadIdentity, "verifies keys only", func(p *release.Policy) { p.Identities.Verifier = nil })
+	check("no identities", good, release.BadIdentity, "names no identities", func(p *release.Policy) {
+		p.Identities.List, p.Signers = nil, []release.Signer{{Key: w.rt.Key.Public()}}
+	})
+	check("no root", good, release.PolicyEmpty, "trusted root", func(p *release.Policy) { p.Identities.TrustedRoot = nil })
+	check("bad root", good, release.BadIdentity, "trusted root", func(p *release.Policy) { p.Identities.TrustedRoot = []byte("{") })
+	check("a key", w.rt.Bundle, release.BadIdentity, "signing key", nil)
+	w.NoSCT = true
+	check("certificate in no log", w.publish(t, kt.Workflow("refs/tags/v1"), sign.Options{Sequence: 4}), release.BadIdentity, "certificate log", nil)
+	w.NoSCT = false
+	unlogged, _, err := oidc.Sign(t.Context(), w.rt.Statement(t, sign.Options{Sequence: 5}), w.options(t, kt.Workflow("refs/tags/v1")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("unlogged", rt.Marshal(t, unlogged), release.NotLogged, "", nil)
+
+	tampered := func(edit func(b *release.Bundle)) []byte {
+		b, err := release.ParseBundle(good)
+		if err != nil {
+			t.Fatal(err)
+		}
+		edit(b)
+		return rt.Marshal(t, b)
+	}
+	check("another payload", tampered(func(b *release.Bundle) { b.Envelope.Payload = append(b.Envelope.Payload, ' ') }), release.BadSignature, "", nil)
+	check("another's timestamp", tampered(func(b *release.Bundle) { b.Timestamps = unlogged.Timestamps }), release.BadIdentity, "timestamp", nil)
+	check("another's certificate", tampered(func(b *release.Bundle) { b.Certificate = unlogged.Certificate }), release.BadSignature, "", nil)
+	check("no certificate", tampered(func(b *release.Bundle) { b.Certificate = []byte("x") }), release.BadIdentity, "certificate", nil)
+	check("timestamp of nothing", tampered(func(b *release.Bundle) { b.Timestamps = [][]byte{[]byte("x")} }), release.BadIdentity, "timestamp", nil)
+}
+
+// A certificate that was over when its key signed signs nothing; a signature of the future is none yet.
+func TestTimes(t *testing.T) {
+	w := newWorld(t)
+	w.Late = 11 * time.Minute
+	if _, _, err := oidc.Sign(t.Context(), w.rt.Statement(t, sign.Options{Sequence: 1}), w.options(t, kt.Workflow("refs/tags/v1"))); err == nil || !strings.Contains(err.Error(), "at signing time") {
+		t.Errorf("after the certificate's time: %v", err)
+	}
+	w.Late = 9 * time.Minute
+	bundle := w.publish(t, kt.Workflow("refs/tags/v1"), sign.Options{Sequence: 1})
+	if _, err := release.Verify(bundle, w.rt.Policy, rt.Now); reason(err) != release.NotYetValid {
+		t.Errorf("signed in nine minutes: %v", err)
+	}
+	if _, err := release.Verify(bundle, w.rt.Policy, rt.Now.AddDate(20, 0, 0)); err != nil {
+		t.Errorf("twenty years later: %v", err)
+	}
+}
+
+func TestSignRefuses(t *testing.T) {
+	w := newWorld(t)
+	s := w.rt.Statement(t, sign.Options{Sequence: 1})
+	other, err := kt.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	wrong := kt.Workflow("refs/tags/v1")
+	wrong.Audience = "someone"
+	for name, c := range map[string]struct {
+		edit func(o *oidc.Options)
+		want string
+	}{
+		"token":        {func(o *oidc.Options) { o.Token = "secret" }, "want a JWT"},
+		"forged token": {func(o *oidc.Options) { o.Token = o.Token[:len(o.Token)-8] + "AAAAAAAA" }, "the issuer did not sign"},
+		"audience":     {func(o *oidc.Options) { o.Token = w.options(t, wrong).Token }, "audience"},
+		"no root":      {func(o *oidc.Options) { o.TrustedRoot = nil }, "trusted root"},
+		"another root": {func(o *oidc.Options) { o.TrustedRoot = other.Root }, "does not verify"},
+		"no CA":        {func(o *oidc.Options) { o.FulcioURL = "" }, "CA: "},
+		"scheme":       {func(o *oidc.Options) { o.TSAURL = "file:///etc/passwd" }, "timestamp authority: "},
+		"nobody there": {func(o *oidc.Options) { o.FulcioURL = "http://127.0.0.1:1" }, "refused"},
+		"no TSA there": {func(o *oidc.Options) { o.TSAURL = w.URL + "/nothing" }, "404"},
+	} {
+		o := w.options(t, kt.Workflow("refs/tags/v1"))
+		c.edit(&o)
+		if b, _, err := oidc.Sign(t.Context(), s, o); err == nil || b != nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+func TestAmbient(t *testing.T) {
+	w := newWorld(t)
+	t.Setenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "")
+	if _, err := oidc.Ambient(t.Context()); !errors.Is(err, oidc.ErrNoIdentity) {
+		t.Errorf("outside a job: %v", err)
+	}
+	t.Setenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN", kt.GitHubToken)
+	t.Setenv("ACTIONS_ID_TOKEN_REQUEST_URL", w.URL+"/github-token?")
+	token, err := oidc.Ambient(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := w.options(t, kt.Workflow("refs/heads/x"))
+	o.Token = token
+	_, c, err := oidc.Sign(t.Context(), w.rt.Statement(t, sign.Options{Sequence: 1}), o)
+	if err != nil || w.id.Match(c) != nil {
+		t.Errorf("%v, %v", err, c)
+	}
+}
+
+// A channel statement may come from the same identity.
+func TestChannel(t *testing.T) {
+	w := newWorld(t)
+	bundle := w.publish(t, kt.Workflow("refs/tags/v1"), sign.Options{Sequence: 1})
+	b, c, err := oidc.Channel(t.Context(), release.NewChannel(w.rt.Predicate(t, 1, bundle)), w.options(t, kt.Workflow("refs/tags/v1")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := release.CertifiedKey(b.Certificate, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	both := append(bundle, w.rt.PublishChannel(t, rt.Marshal(t, b), signer)...)
+	w.rt.Policy.Channel = release.ChannelPolicy{Name: "stable", MaxAge: time.Hour}
+	if _, err := release.Verify(both, w.rt.Policy, rt.Now); err != nil {
+		t.Error(err)
+	}
+	w.rt.Policy.Channel.Signers = []release.Signer{{Key: w.rt.Key.Public()}}
+	if _, err := release.Verify(both, w.rt.Policy, rt.Now); reason(err) != release.BadIdentity {
+		t.Errorf("a policy that wants another signer of channels: %v", err)
+	}
+}
