@@ -39,13 +39,13 @@ func logMonitorCommand(e *env) *cli.Command {
 			"(cosignatures, or a signer whose time is over), not-yet, damaged (tiles or entries are not what the checkpoint promises), no-bundle (a leaf that\n" +
 			"nobody can read: said in every round until it has its bundle), bundle, identity, signature, not-logged, inclusion, statement (of a leaf's bundle),\n" +
 			"unexpected (a version released twice, or a sequence that does not grow), revoked (new revocations), rollback (a channel statement that goes\n" +
-			"back), command (COMMAND failed). What is about one leaf is said once.\n\n" +
+			"back), mismatch (a rebuilder's statement that a release did not come out again), command (COMMAND failed). What is about one leaf is said once.\n\n" +
 			"COMMAND gets TALLY_BUNDLE (a file with the release's bundle, gone afterwards), TALLY_LOG (LOG), TALLY_NAME, TALLY_VERSION, TALLY_SEQUENCE,\n" +
 			"TALLY_LOG_INDEX, TALLY_PAYLOAD_SHA256. Its output goes to stderr. It runs once for each release, again only after a kill.\n" +
-			"Exit with --once: 0 no alert; 5 only expired, not-yet, revoked, rollback, unexpected or command; 4 any other alert; 1 the log could not be read.\n" +
+			"Exit with --once: 0 no alert; 5 only expired, not-yet, revoked, rollback, mismatch, unexpected or command; 4 any other alert; 1 the log could not be read.\n" +
 			"Without --once every round is printed as it ends, a log that cannot be read is a line on stderr, and Ctrl-C ends with 0.\n" +
 			"--json prints one tally.log-audit/v1 a round: origin, size, audited, fresh (leaves of this round), bare (leaves without bundle), cosigned_at, releases (name, version, sequence,\n" +
-			"payload_sha256, key_id, leaf_hash, log_index), channels (name, sequence, payload_sha256, log_index), alerts (reason, log_index, text, evidence),\n" +
+			"payload_sha256, key_id, leaf_hash, log_index), channels (name, sequence, payload_sha256, log_index), rebuilds (name, version, result, statement, key_id, log_index), alerts (reason, log_index, text, evidence),\n" +
 			"not_checked.\n\n" +
 			"   tally log monitor https://releases.example/ --policy policy.yaml --state ~/.local/state/tally --every 1h \\\n" +
 			"      --exec 'tally rebuild \"$TALLY_BUNDLE\" --from \"$TALLY_LOG\"' --metrics 127.0.0.1:9105",
@@ -64,6 +64,7 @@ type monitorAnswer struct {
 	CosignedAt string            `json:"cosigned_at,omitempty"`
 	Releases   []monitor.Release `json:"releases"`
 	Channels   []monitor.Channel `json:"channels"`
+	Rebuilds   []monitor.Rebuild `json:"rebuilds"`
 	Alerts     []monitor.Alert   `json:"alerts"`
 	NotChecked []string          `json:"not_checked"`
 }
@@ -199,7 +200,7 @@ func mild(r release.Reason) bool {
 func (w *watcher) print(rep *monitor.Report) error {
 	a := monitorAnswer{
 		"tally.log-audit/v1", w.key.Origin(), rep.Size, rep.Audited, rep.Fresh, rep.Bare, "",
-		append([]monitor.Release{}, rep.Releases...), append([]monitor.Channel{}, rep.Channels...),
+		append([]monitor.Release{}, rep.Releases...), append([]monitor.Channel{}, rep.Channels...), append([]monitor.Rebuild{}, rep.Rebuilds...),
 		append([]monitor.Alert{}, rep.Alerts...), append([]string{}, w.notChecked...),
 	}
 	if !rep.Cosigned.IsZero() {
@@ -213,6 +214,9 @@ func (w *watcher) print(rep *monitor.Report) error {
 	}
 	for _, ch := range a.Channels {
 		w.e.printf("channel %s sequence %d index %d\n", ch.Name, ch.Sequence, ch.Index)
+	}
+	for _, r := range a.Rebuilds {
+		w.e.printf("rebuild %s %s %s by key %s index %d\n", r.Name, r.Version, r.Result, r.Signer, r.Index)
 	}
 	for _, al := range a.Alerts {
 		at := ""

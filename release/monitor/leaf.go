@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,8 +25,9 @@ type leaf struct {
 	bundle  []byte           // the release's, if a command wants it
 	tree    release.SeenTree // that the bundle's proof is for
 	payload release.Digest
-	release *Release         // one of these two, or an alert
+	release *Release         // one of these three, or an alert
 	channel *release.Channel //
+	rebuild *Rebuild         //
 	alerts  []Alert
 }
 
@@ -84,12 +86,21 @@ func (m *Monitor) leaf(ctx context.Context, index int64, body []byte) (*leaf, er
 // signers are the keys that may sign what b holds: the policy's, or, when it names nobody, the leaf's own.
 func (m *Monitor) signers(b *release.Bundle, body []byte) ([]release.Signer, error) {
 	p := m.o.Policy
-	if release.IsChannel(b.Envelope.Payload) && len(p.Channel.Signers) > 0 {
-		return p.Channel.Signers, nil
+	switch payload := b.Envelope.Payload; {
+	case len(p.Signers) == 0:
+		return leafKey(body)
+	case release.IsRebuild(payload):
+		return p.Rebuilders.Keys, nil
+	case release.IsChannel(payload) && len(p.Channel.Signers) > 0:
+		return slices.Concat(p.Channel.Signers, p.Revokers), nil
+	case release.IsChannel(payload):
+		return slices.Concat(p.Signers, p.Revokers), nil
 	}
-	if len(p.Signers) > 0 {
-		return p.Signers, nil
-	}
+	return p.Signers, nil
+}
+
+// leafKey is the key that stands in a leaf.
+func leafKey(body []byte) ([]release.Signer, error) {
 	var rec struct {
 		Spec struct {
 			V2 struct {
@@ -130,19 +141,31 @@ func (m *Monitor) check(l *leaf, b *release.Bundle, signers []release.Signer) {
 			m.checkWindow(l, s, r.Cosigned)
 		}
 	}
-	if release.IsChannel(b.Envelope.Payload) {
-		if l.channel, err = release.ParseChannel(b.Envelope.Payload); err != nil {
-			l.alert(release.BadStatement, "%v", err)
-		}
-		return
-	}
-	s, err := release.ParseStatement(b.Envelope.Payload)
-	if err != nil {
+	if err := l.parse(b.Envelope.Payload, r.Signer.ID()); err != nil {
 		l.alert(release.BadStatement, "%v", err)
-		return
 	}
-	rel := s.Predicate.Release
-	l.release = &Release{Name: rel.Name, Version: rel.Version, Sequence: rel.Sequence, Payload: l.payload, Signer: r.Signer.ID(), Leaf: l.hash, Index: l.index}
+}
+
+// parse reads what was signed.
+func (l *leaf) parse(payload []byte, signer release.Digest) (err error) {
+	switch {
+	case release.IsChannel(payload):
+		l.channel, err = release.ParseChannel(payload)
+		return err
+	case release.IsRebuild(payload):
+		s, err := release.ParseRebuild(payload)
+		if err == nil {
+			r := s.Predicate.Release
+			l.rebuild = &Rebuild{r.Name, r.Version, s.Predicate.Result, r.Statement, signer, l.index}
+		}
+		return err
+	}
+	s, err := release.ParseStatement(payload)
+	if err == nil {
+		r := s.Predicate.Release
+		l.release = &Release{r.Name, r.Version, r.Sequence, l.payload, signer, l.hash, l.index}
+	}
+	return err
 }
 
 // checkWindow weighs the signer's time. When the leaf was signed nobody knows; that it was logged by a moment is

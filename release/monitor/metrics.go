@@ -13,13 +13,13 @@ import (
 // Metrics count rounds and say what the last one saw. Nothing that comes from the log is a label: the names and
 // the reasons are all known beforehand.
 type Metrics struct {
-	mu                       sync.Mutex
-	ok, alerted, failed      int64 // rounds
-	alerts                   map[release.Reason]int64
-	releases, statements     int64
-	size, audited, bare      int64
-	last, lastGood, cosigned time.Time
-	lastSeconds              float64
+	mu                             sync.Mutex
+	ok, alerted, failed            int64 // rounds
+	alerts                         map[release.Reason]int64
+	releases, statements, rebuilds int64
+	size, audited, bare            int64
+	last, lastGood, cosigned       time.Time
+	lastSeconds                    float64
 }
 
 // Add counts a round that began at start; rep is nil when it failed.
@@ -44,6 +44,7 @@ func (m *Metrics) Add(rep *Report, start, end time.Time) {
 	}
 	m.releases += int64(len(rep.Releases))
 	m.statements += int64(len(rep.Channels))
+	m.rebuilds += int64(len(rep.Rebuilds))
 	m.audited, m.bare = rep.Audited, int64(rep.Bare)
 	if rep.Size > 0 {
 		m.size = rep.Size
@@ -77,6 +78,7 @@ func (m *Metrics) String() string {
 	}
 	metric("tally_monitor_releases_total", "counter", "New releases found in the log.", m.releases)
 	metric("tally_monitor_channel_statements_total", "counter", "New channel statements found in the log.", m.statements)
+	metric("tally_monitor_rebuild_statements_total", "counter", "New rebuild statements found in the log.", m.rebuilds)
 	metric("tally_monitor_log_leaves", "gauge", "Leaves of the log, by its latest checkpoint that held.", m.size)
 	metric("tally_monitor_audited_leaves", "gauge", "Leaves whose bundles have been looked at.", m.audited)
 	metric("tally_monitor_bare_leaves", "gauge", "Leaves without bundle.", m.bare)

@@ -32,7 +32,7 @@ func TestMetrics(t *testing.T) {
 	text := m.String()
 	for _, want := range []string{
 		`rounds_total{outcome="ok"} 1`, `rounds_total{outcome="alert"} 1`, `rounds_total{outcome="failed"} 1`,
-		`alerts_total{reason="log-fork"} 2`, `alerts_total{reason="no-bundle"} 0`, "releases_total 2", "channel_statements_total 1",
+		`alerts_total{reason="log-fork"} 2`, `alerts_total{reason="no-bundle"} 0`, "releases_total 2", "channel_statements_total 1", "rebuild_statements_total 0",
 		"log_leaves 7", "audited_leaves 7", "bare_leaves 3", "last_round_timestamp_seconds 1800000002", "last_round_seconds 2",
 		"last_ok_timestamp_seconds 1800000000", "cosigned_timestamp_seconds 0",
 	} {

@@ -38,7 +38,7 @@ func Reasons() []release.Reason {
 	return []release.Reason{
 		NoBundle, Damaged, Unexpected, Command, release.BadBundle, release.BadIdentity, release.BadSignature, release.NotLogged,
 		release.BadLog, release.BadWitness, release.BadInclusion, release.LogFork, release.LogStale, release.NoProof,
-		release.BadStatement, release.Expired, release.NotYetValid, release.Revoked, release.Rollback, release.PolicyEmpty,
+		release.BadStatement, release.Expired, release.NotYetValid, release.Revoked, release.Rollback, release.PolicyEmpty, release.Mismatch,
 	}
 }
 
@@ -74,6 +74,16 @@ type Channel struct {
 	Index    int64          `json:"log_index"`
 }
 
+// A Rebuild is a statement by somebody who built a release again.
+type Rebuild struct {
+	Name      string         `json:"name"`
+	Version   string         `json:"version"`
+	Result    string         `json:"result"`    // release.Reproduced or release.Differs
+	Statement release.Digest `json:"statement"` // of the release: SHA-256 of its payload
+	Signer    release.Digest `json:"key_id"`
+	Index     int64          `json:"log_index"`
+}
+
 // An Alert is what somebody should look at.
 type Alert struct {
 	Reason   release.Reason `json:"reason"`
@@ -91,6 +101,7 @@ type Report struct {
 	Bare     int       // leaves without bundle
 	Releases []Release
 	Channels []Channel
+	Rebuilds []Rebuild
 	Alerts   []Alert
 }
 

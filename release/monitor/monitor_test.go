@@ -426,3 +426,27 @@ func TestRefuses(t *testing.T) {
 		}
 	}
 }
+
+// Rebuild statements are signed by whom the policy names as rebuilders, and by nobody else.
+func TestRebuilds(t *testing.T) {
+	t.Parallel()
+	w := rt.New(t)
+	v := newWatch(t, w)
+	rebuilder := rt.Key(t)
+	p := *w.Policy
+	p.Rebuilders = release.RebuilderPolicy{Keys: []release.Signer{{Key: rebuilder.Public()}}}
+	v.o.Policy = &p
+	v.round(t)
+	w.Rebuild(t, rebuilder, w.Bundle, nil)
+	if r := v.round(t); len(r.Rebuilds) != 1 || r.Rebuilds[0].Result != release.Reproduced || r.Rebuilds[0].Signer != rebuilder.Public().ID() {
+		t.Errorf("%+v", r)
+	}
+	w.Rebuild(t, rebuilder, w.Bundle, func(r *release.Rebuild) {
+		r.Predicate.Result, r.Predicate.Differences = release.Differs, []release.Difference{{Name: "extra", Status: "EXTRA", Got: &release.Digest{1}}}
+	})
+	if r := v.round(t, release.Mismatch); len(r.Rebuilds) != 1 {
+		t.Errorf("%+v", r)
+	}
+	w.Rebuild(t, w.Key, w.Bundle, nil)
+	v.round(t, release.BadIdentity)
+}

@@ -209,6 +209,11 @@ func (w *walk) remember() error {
 		case l.channel != nil:
 			channels[l.payload] = l.channel
 			w.channel(l)
+		case l.rebuild != nil:
+			w.rep.Rebuilds = append(w.rep.Rebuilds, *l.rebuild)
+			if r := l.rebuild; r.Result != release.Reproduced {
+				w.rep.Alerts = append(w.rep.Alerts, Alert{Reason: release.Mismatch, Index: &l.index, Text: fmt.Sprintf("%s %s was built again by key %s and differs", r.Name, r.Version, r.Signer)})
+			}
 		}
 	}
 	for _, index := range slices.Sorted(maps.Keys(w.bare)) {
@@ -272,7 +277,7 @@ func (w *walk) channel(l *leaf) {
 	for _, r := range c.Predicate.Revoked {
 		if _, ok := mem.Revoked[r.Statement]; !ok {
 			mem.Revoked[r.Statement] = struct{}{}
-			add(release.Revoked, "channel %s revokes statement %s: %q", c.Key(), r.Statement, r.Reason)
+			add(release.Revoked, "channel %s revokes the statement or key %s: %q", c.Key(), r.Statement, r.Reason)
 		}
 	}
 	for _, r := range c.Predicate.Current {
