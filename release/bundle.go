@@ -18,6 +18,7 @@ const (
 	// with its proof.
 	MaxBundle = MaxStatement/3*4 + 256<<10
 
+	maxEntries    = 4        // logs
 	maxProof      = 64       // hashes: a tree of 2^63 leaves needs no more
 	maxCheckpoint = 64 << 10 // bytes, room for many cosignatures
 	maxSignature  = 128      // bytes; P-256 in DER has at most 72
@@ -34,6 +35,26 @@ type Bundle struct {
 	Certificate []byte   // DER; nil: a key
 	Timestamps  [][]byte // RFC 3161 responses about the signature; beside a certificate only
 	Entry       *Entry   // nil until the bundle is logged
+
+	// Others are entries in further logs, such as Rekor, for who looks there. Each entry is in another log.
+	Others []*Entry
+}
+
+// EntryIn is the entry in the log with that identity (see LogKey.ID), or nil.
+func (b *Bundle) EntryIn(id [32]byte) *Entry {
+	for _, e := range b.entries() {
+		if e.LogID == id {
+			return e
+		}
+	}
+	return nil
+}
+
+func (b *Bundle) entries() []*Entry {
+	if b.Entry == nil {
+		return b.Others
+	}
+	return append([]*Entry{b.Entry}, b.Others...)
 }
 
 // An Envelope is a DSSE envelope (github.com/secure-systems-lab/dsse) of PayloadType with its one signature.
@@ -59,7 +80,7 @@ type Entry struct {
 }
 
 // The JSON form, field by field in protobuf's names. Fields of other modes (certificate chains, inclusion
-// promises, two logs) are not known here and so refused.
+// promises) are not known here and so refused.
 type bundleJSON struct {
 	MediaType            string       `json:"mediaType"`
 	VerificationMaterial materialJSON `json:"verificationMaterial"`
@@ -195,19 +216,27 @@ func (j *bundleJSON) bundle() (*Bundle, error) {
 		return nil, fmt.Errorf("dsseEnvelope.payload has %d bytes, want 1 to %d", len(env.Payload), MaxStatement)
 	case len(env.Signatures[0].Sig) == 0 || len(env.Signatures[0].Sig) > maxSignature:
 		return nil, fmt.Errorf("dsseEnvelope signature has %d bytes, want 1 to %d", len(env.Signatures[0].Sig), maxSignature)
-	case len(j.VerificationMaterial.TlogEntries) > 1:
-		return nil, fmt.Errorf("%d log entries, want one", len(j.VerificationMaterial.TlogEntries))
+	case len(j.VerificationMaterial.TlogEntries) > maxEntries:
+		return nil, fmt.Errorf("%d log entries, want at most %d", len(j.VerificationMaterial.TlogEntries), maxEntries)
 	}
 	b := &Bundle{Envelope: Envelope{env.Payload, env.Signatures[0].Sig}}
 	if err := j.VerificationMaterial.signer(b); err != nil {
 		return nil, err
 	}
-	if len(j.VerificationMaterial.TlogEntries) == 0 {
-		return b, nil
+	for i := range j.VerificationMaterial.TlogEntries {
+		e, err := j.VerificationMaterial.TlogEntries[i].entry()
+		switch {
+		case err != nil:
+			return nil, err
+		case b.EntryIn(e.LogID) != nil:
+			return nil, fmt.Errorf("two entries in log %x", e.LogID)
+		case i == 0:
+			b.Entry = e
+		default:
+			b.Others = append(b.Others, e)
+		}
 	}
-	var err error
-	b.Entry, err = j.VerificationMaterial.TlogEntries[0].entry()
-	return b, err
+	return b, nil
 }
 
 // signer fills in who signed: a key's name, or a certificate with timestamps.
@@ -270,6 +299,19 @@ func (j *entryJSON) entry() (*Entry, error) {
 	return e, nil
 }
 
+// ParseEntry reads one log entry in the form in which it stands in a bundle and in which Rekor v2 answers, where
+// fields that a bundle does not have are left aside. It proves nothing; see Entry.Check.
+func ParseEntry(data []byte) (*Entry, error) {
+	if len(data) > MaxBundle {
+		return nil, fmt.Errorf("log entry: %d bytes, want at most %d", len(data), MaxBundle)
+	}
+	var j entryJSON
+	if err := json.Unmarshal(data, &j); err != nil {
+		return nil, fmt.Errorf("log entry: %w", err)
+	}
+	return j.entry()
+}
+
 // Marshal returns the bundle as compact JSON with a trailing newline.
 func (b *Bundle) Marshal() ([]byte, error) {
 	j := bundleJSON{MediaType: MediaType, DSSEEnvelope: envelopeJSON{
@@ -283,7 +325,7 @@ func (b *Bundle) Marshal() ([]byte, error) {
 			m.Timestamps.RFC3161 = append(m.Timestamps.RFC3161, timestampJSON{t})
 		}
 	}
-	if e := b.Entry; e != nil {
+	for _, e := range b.entries() {
 		p := proofJSON{
 			LogIndex: decimal(e.Index), RootHash: e.RootHash[:], TreeSize: decimal(e.TreeSize), Hashes: []base64Bytes{},
 			Checkpoint: checkpointJSON{e.Checkpoint},
@@ -291,9 +333,9 @@ func (b *Bundle) Marshal() ([]byte, error) {
 		for _, h := range e.Proof {
 			p.Hashes = append(p.Hashes, h[:])
 		}
-		j.VerificationMaterial.TlogEntries = []entryJSON{{
+		j.VerificationMaterial.TlogEntries = append(j.VerificationMaterial.TlogEntries, entryJSON{
 			LogIndex: decimal(e.Index), LogID: logIDJSON{e.LogID[:]}, KindVersion: leafKind, InclusionProof: p, CanonicalizedBody: e.Body,
-		}}
+		})
 	}
 	out, err := marshalCompact(j)
 	if err != nil {

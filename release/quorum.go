@@ -67,9 +67,9 @@ func (r *Result) verifyRebuild(b *Bundle, p *Policy) (*rebuildResult, *Error) {
 		return nil, nil
 	}
 	log := &p.Log
-	if b.Entry != nil {
+	if b.EntryIn(p.Log.Key.ID()) == nil {
 		for i := range rp.Logs {
-			if rp.Logs[i].Key.ID() == b.Entry.LogID && rp.Logs[i].Key.ID() != p.Log.Key.ID() {
+			if b.EntryIn(rp.Logs[i].Key.ID()) != nil {
 				log = &rp.Logs[i]
 			}
 		}

@@ -206,12 +206,12 @@ func (r *Result) verifySignature(b *Bundle, signers []Signer, ids *IdentityPolic
 // verifyEntry checks that what was signed is in the policy's log. The leaf is rebuilt from the verified
 // envelope, the tree from the signed checkpoint; the bundle's copies of both must agree.
 func (r *Result) verifyEntry(b *Bundle, p *LogPolicy) *Error {
-	e := b.Entry
-	if e == nil {
+	if b.Entry == nil {
 		return refuse(NotLogged, "the bundle has no log entry")
 	}
-	if e.LogID != p.Key.ID() {
-		return refuse(BadLog, "the entry is in log %x, want %x (%s)", e.LogID, p.Key.ID(), p.Key.Origin())
+	e := b.EntryIn(p.Key.ID())
+	if e == nil {
+		return refuse(BadLog, "the entry is in log %x, want %x (%s)", b.Entry.LogID, p.Key.ID(), p.Key.Origin())
 	}
 	tree, err := p.Key.OpenCheckpoint([]byte(e.Checkpoint))
 	if err != nil {
@@ -222,23 +222,45 @@ func (r *Result) verifyEntry(b *Bundle, p *LogPolicy) *Error {
 		return refusal
 	}
 	body := LeafBody(&b.Envelope, r.Signer)
+	if err := e.included(body, tree); err != nil {
+		return &Error{Reason: BadInclusion, Err: err}
+	}
+	r.Leaf, r.Index, r.Tree = LeafHash(body), e.Index, tree
+	r.ok("inclusion", "leaf "+r.Leaf.String(), fmt.Sprintf("index %d of %d", e.Index, tree.N), "checkpoint")
+	if n := len(b.entries()) - 1; n > 0 {
+		r.unchecked("other logs", fmt.Sprintf("%d more entries: the policy names one log", n))
+	}
+	return r.verifySeen(SeenTree{Tree: tree, Note: e.Checkpoint}, p.Seen)
+}
+
+// included checks that e is the entry of a leaf and that its proof leads to the tree.
+func (e *Entry) included(body []byte, tree tlog.Tree) error {
 	if !bytes.Equal(body, e.Body) {
-		return refuse(BadInclusion, "the log entry is not the one of this envelope and key")
+		return errors.New("the log entry is not the one of this envelope and key")
 	}
 	if tree.N != e.TreeSize || tree.Hash != tlog.Hash(e.RootHash) {
-		return refuse(BadInclusion, "the proof is for a tree of %d leaves, the checkpoint for one of %d, or their roots differ", e.TreeSize, tree.N)
+		return fmt.Errorf("the proof is for a tree of %d leaves, the checkpoint for one of %d, or their roots differ", e.TreeSize, tree.N)
 	}
 	proof := make(tlog.RecordProof, len(e.Proof))
 	for i, h := range e.Proof {
 		proof[i] = h
 	}
-	leaf := LeafHash(body)
-	if err := tlog.CheckRecord(proof, tree.N, tree.Hash, e.Index, tlog.Hash(leaf)); err != nil {
-		return refuse(BadInclusion, "leaf %s at index %d: %w", leaf, e.Index, err)
+	if err := tlog.CheckRecord(proof, tree.N, tree.Hash, e.Index, tlog.RecordHash(body)); err != nil {
+		return fmt.Errorf("leaf %s at index %d: %w", LeafHash(body), e.Index, err)
 	}
-	r.Leaf, r.Index, r.Tree = leaf, e.Index, tree
-	r.ok("inclusion", "leaf "+leaf.String(), fmt.Sprintf("index %d of %d", e.Index, tree.N), "checkpoint")
-	return r.verifySeen(SeenTree{Tree: tree, Note: e.Checkpoint}, p.Seen)
+	return nil
+}
+
+// Check verifies that the entry is of that leaf in the log with that key.
+func (e *Entry) Check(body []byte, key LogKey) error {
+	if e.LogID != key.ID() {
+		return fmt.Errorf("the entry is in log %x, want %x (%s)", e.LogID, key.ID(), key.Origin())
+	}
+	tree, err := key.OpenCheckpoint([]byte(e.Checkpoint))
+	if err != nil {
+		return err
+	}
+	return e.included(body, tree)
 }
 
 func (r *Result) verifyTimes(s *Statement, by Signer, now time.Time) *Error {

@@ -26,10 +26,14 @@ func releasePublishCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "signer", Usage: "public key `FILE` of who signed BUNDLE"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the complete bundle to `FILE` (default: BUNDLE itself)"},
 			&cli.StringFlag{Name: "registry", Usage: "also push files and bundle to the container registry's repository `HOST/PATH`"},
+			&cli.StringFlag{Name: "rekor", Usage: "first log the same entry in the Rekor v2 log at `URL`"},
+			&cli.StringFlag{Name: "rekor-key", Usage: "that log's verifier key, or a `FILE` that holds it"},
 			tlogProofFlag(),
 		},
 		Description: "OUT is the directory that was signed; its files are stored by digest, so that 'tally rebuild' finds spec, lock and\n" +
 			"sources beside the bundle. Publishing the same payload by the same signer again gives the first publication.\n" +
+			"With --rekor the bundle gets a second log entry, checked against --rekor-key; our log is not written to unless Rekor took it. Stock Sigstore verifiers\n" +
+			"count both, our own the one of their policy's log.\n" +
 			"With --registry the files go to HOST/PATH as the OCI artifact that the statement names (release sign --oci), tagged with the version, and the bundle\n" +
 			"as its referrer, where stock cosign finds it; without --log the bundle must have been logged before. Credentials are docker's.\n" +
 			"--json prints tally.release/v1 as 'release sign' does, with log: origin, index, tree_size, leaf_hash, path (of the bundle in DIR),\n" +
@@ -54,6 +58,9 @@ func releasePublish(c *cli.Context, e *env) error {
 	if err != nil {
 		return err
 	}
+	if req.Rekor, err = rekorFlags(c); err != nil {
+		return err
+	}
 	a := published{req: req}
 	if c.IsSet("log") {
 		if err := a.toLog(c, e, path); err != nil {
@@ -71,6 +78,22 @@ func releasePublish(c *cli.Context, e *env) error {
 		return err
 	}
 	return a.print(e, path)
+}
+
+// rekorFlags reads --rekor and --rekor-key.
+func rekorFlags(c *cli.Context) (*tlog.Rekor, error) {
+	place := c.String("rekor")
+	switch {
+	case place == "" && !c.IsSet("rekor-key"):
+		return nil, nil
+	case place == "" || !c.IsSet("rekor-key") || !c.IsSet("log"):
+		return nil, usagef("--rekor, --rekor-key and --log go together")
+	}
+	key, err := logKeyArg(c.String("rekor-key"))
+	if err != nil {
+		return nil, err
+	}
+	return tlog.OpenRekor(place, key, http.DefaultClient)
 }
 
 // published is what became of a release.

@@ -21,7 +21,7 @@ func Channel(ctx context.Context, l *log.Log, bundle []byte, signer release.Publ
 	if err != nil {
 		return nil, err
 	}
-	b.Entry = nil
+	b.Entry, b.Others = nil, nil
 	c, err := release.VerifyUnloggedChannel(b, signer)
 	if err != nil {
 		return nil, err
@@ -50,7 +50,7 @@ func Channel(ctx context.Context, l *log.Log, bundle []byte, signer release.Publ
 func makeLatest(ctx context.Context, l *log.Log, b *release.Bundle, signer release.PublicKey, c, old *release.Channel, p *Published) (*Published, error) {
 	err := follows(c, old)
 	if err == nil && p == nil {
-		p, err = logBundle(ctx, l, b, signer)
+		p, err = logBundle(ctx, l, b, signer, nil)
 	}
 	if err != nil {
 		return nil, err

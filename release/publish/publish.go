@@ -61,6 +61,7 @@ type Request struct {
 	Signer release.PublicKey // who must have signed it
 	OutDir string            // where the files are
 	Files  []sign.File       // the subjects
+	Rekor  *log.Rekor        // another log that gets the same leaf, before ours; nil: none
 }
 
 // Publish logs the release and stores bundle and files. The signature is checked first: nothing enters
@@ -70,7 +71,7 @@ func Publish(ctx context.Context, l *log.Log, r Request) (*Published, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.Entry = nil
+	b.Entry, b.Others = nil, nil
 	s, err := release.VerifyUnlogged(b, r.Signer)
 	if err != nil {
 		return nil, err
@@ -83,8 +84,12 @@ func Publish(ctx context.Context, l *log.Log, r Request) (*Published, error) {
 	}
 	name := release.PayloadDigest(b).String() + "-" + r.Signer.ID().String()
 	p, err := lookup(l.Dir(), name)
-	if p == nil && err == nil {
+	switch {
+	case err != nil:
+	case p == nil:
 		p, err = publishNew(ctx, l, r, b, s)
+	case r.Rekor != nil:
+		err = addRekor(ctx, l.Dir(), r, p)
 	}
 	if err != nil {
 		return nil, err
@@ -104,7 +109,24 @@ func publishNew(ctx context.Context, l *log.Log, r Request, b *release.Bundle, s
 			return nil, err
 		}
 	}
-	return logBundle(ctx, l, b, r.Signer)
+	return logBundle(ctx, l, b, r.Signer, r.Rekor)
+}
+
+// addRekor logs a release that was published before in Rekor too.
+func addRekor(ctx context.Context, dir string, r Request, p *Published) error {
+	b, err := release.ParseBundle(p.Bundle)
+	if err != nil || b.EntryIn(r.Rekor.Key().ID()) != nil {
+		return err
+	}
+	e, err := r.Rekor.Add(ctx, &b.Envelope, r.Signer)
+	if err != nil {
+		return err
+	}
+	b.Others = append(b.Others, e)
+	if p.Bundle, err = b.Marshal(); err != nil {
+		return err
+	}
+	return atomicfile.WriteFile(filepath.Join(dir, p.Path), p.Bundle, 0o644)
 }
 
 // begin makes the directories. After a publisher that was killed it sweeps out what that was still writing:
@@ -152,14 +174,15 @@ func Covers(s *release.Statement, files []sign.File) error {
 }
 
 // logBundle appends the leaf and stores the complete bundle. A signature that was on its way into the log
-// when an earlier run died is finished, not signed over.
-func logBundle(ctx context.Context, l *log.Log, b *release.Bundle, signer release.PublicKey) (*Published, error) {
+// when an earlier run died is finished, not signed over. With a Rekor its entry comes first: what is in our log is
+// published, and should be complete.
+func logBundle(ctx context.Context, l *log.Log, b *release.Bundle, signer release.PublicKey, rekor *log.Rekor) (*Published, error) {
 	name := release.PayloadDigest(b).String() + "-" + signer.ID().String()
 	pending := filepath.Join(l.Dir(), pendingDir, name)
 	if old, err := os.ReadFile(pending); err == nil {
 		if earlier, err := release.ParseBundle(old); err == nil {
 			if release.VerifyEnvelope(earlier, signer) == nil && release.PayloadDigest(earlier) == release.PayloadDigest(b) {
-				b = earlier
+				b = &release.Bundle{Envelope: earlier.Envelope, Hint: earlier.Hint}
 			}
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -171,6 +194,13 @@ func logBundle(ctx context.Context, l *log.Log, b *release.Bundle, signer releas
 	}
 	if err := atomicfile.WriteFile(pending, data, 0o644); err != nil {
 		return nil, err
+	}
+	if rekor != nil {
+		e, err := rekor.Add(ctx, &b.Envelope, signer)
+		if err != nil {
+			return nil, err
+		}
+		b.Others = append(b.Others, e)
 	}
 	body := release.LeafBody(&b.Envelope, signer)
 	if b.Entry, err = l.Append(ctx, body); err != nil {

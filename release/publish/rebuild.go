@@ -32,7 +32,7 @@ func Rebuild(ctx context.Context, l *log.Log, bundle []byte, signer release.Publ
 	if err != nil {
 		return nil, err
 	}
-	b.Entry = nil
+	b.Entry, b.Others = nil, nil
 	s, err := release.VerifyUnloggedRebuild(b, signer)
 	if err != nil {
 		return nil, err
@@ -43,7 +43,7 @@ func Rebuild(ctx context.Context, l *log.Log, bundle []byte, signer release.Publ
 	name := release.PayloadDigest(b).String() + "-" + signer.ID().String()
 	p, err := lookup(l.Dir(), name)
 	if err == nil && p == nil {
-		p, err = logBundle(ctx, l, b, signer)
+		p, err = logBundle(ctx, l, b, signer, nil)
 	}
 	if err != nil {
 		return nil, err
