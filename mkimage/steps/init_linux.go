@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"runtime"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,13 +21,28 @@ func Main(args []string) {
 	prepared = true
 }
 
+// heedSignals sees to it that no signal is ignored here, and so none in the command.
+func heedSignals() error {
+	signal.Notify(make(chan os.Signal, 1))
+	// The C library keeps signals 32 and 33 for itself, and its posix_spawn, which make uses, leaves them
+	// ignored. Go has a handler of its own for 33 and does not touch 32.
+	var byDefault [4]uint64 // struct sigaction of x86-64: handler (SIG_DFL), flags, restorer, mask
+	if _, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, 32, uintptr(unsafe.Pointer(&byDefault)), 0, 8, 0, 0); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
 // initMain is process 1 of the step's namespaces.
 func initMain() int {
 	if os.Getpid() != 1 {
 		fmt.Fprintln(os.Stderr, "tally-step: started by hand")
 		return 1
 	}
-	signal.Notify(make(chan os.Signal, 1)) // none is ignored, so none is in the command
+	if err := heedSignals(); err != nil {
+		fmt.Fprintln(os.Stderr, "tally-step: sigaction:", err)
+		return 1
+	}
 	// Nothing that the caller of tally left open is for the step, and nobody looks into this process.
 	if err := unix.CloseRange(requestFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		fmt.Fprintln(os.Stderr, "tally-step: close_range:", err)
