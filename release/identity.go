@@ -161,8 +161,22 @@ func CertifiedKey(cert []byte, c *Certified) (PublicKey, error) {
 	if c.Repository != "" {
 		who = strings.TrimSuffix(c.Subject, "@"+c.Ref)
 	}
-	k.id = sha256.Sum256([]byte("tally.identity/v1\n" + c.Issuer + "\n" + who))
+	k.id = signerID(c.Issuer, who)
 	return k, nil
+}
+
+func signerID(issuer, who string) Digest {
+	return sha256.Sum256([]byte("tally.identity/v1\n" + issuer + "\n" + who))
+}
+
+// Signer names the signer that the rule is about, so that its publications can be found; it verifies nothing. It
+// is false for a rule about many: one with "*" in subject, repository or workflow.
+func (i Identity) Signer() (PublicKey, bool) {
+	who := i.Subject
+	if who == "" {
+		who = i.Repository + "/" + i.Workflow
+	}
+	return PublicKey{id: signerID(i.Issuer, who)}, i.Check() == nil && !strings.Contains(who, "*")
 }
 
 // certificateKey reads the key and believes nothing else.

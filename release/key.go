@@ -18,7 +18,7 @@ type PublicKey struct {
 	key  *ecdsa.PublicKey
 	der  []byte // SubjectPublicKeyInfo
 	cert []byte // the certificate that the key comes from; nil for a key that is trusted itself
-	id   Digest // of the certified signer; unused without cert
+	id   Digest // of the certified signer; zero for a key that is trusted itself
 }
 
 // NewPublicKey wraps an ECDSA key, which must be on P-256.
@@ -64,7 +64,7 @@ func (k PublicKey) PEM() []byte {
 
 // ID is the SHA-256 of the key's SubjectPublicKeyInfo, or names the signer of a certified key (see CertifiedKey).
 func (k PublicKey) ID() Digest {
-	if k.cert != nil {
+	if k.id != (Digest{}) {
 		return k.id
 	}
 	return sha256.Sum256(k.der)

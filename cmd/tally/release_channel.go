@@ -14,16 +14,15 @@ import (
 	"tally/release"
 	tlog "tally/release/log"
 	"tally/release/publish"
-	"tally/release/sign"
 )
 
 func releaseChannelCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name: "channel", Usage: "say, signed and logged, which releases are current and which are revoked", ArgsUsage: "NAME@CHANNEL",
-		Flags: append(passwordFlags(),
+		Flags: append(append(passwordFlags(), keylessFlags()...),
 			&cli.StringFlag{Name: "log", Usage: "the log's `DIR`, where the releases were published"},
 			&cli.StringFlag{Name: "log-key", Usage: "the log's private key `FILE` (default: DIR.key)"},
-			&cli.StringFlag{Name: "key", Usage: "signing key `FILE`"},
+			&cli.StringFlag{Name: "key", Usage: "signing key: a `FILE` or NAME://ID"},
 			&cli.StringSliceFlag{Name: "current", Usage: "`BUNDLE` of a release that is current from now on; those before are not any more (several times)"},
 			&cli.StringSliceFlag{Name: "revoke", Usage: "`BUNDLE` of a release, or its payload's SHA-256, that is taken back for ever (several times)"},
 			&cli.StringFlag{Name: "reason", Usage: "why it is revoked, as `TEXT` for people"},
@@ -33,6 +32,7 @@ func releaseChannelCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "also write the statement's bundle to `FILE`"}),
 		Description: "The statement follows the last one in DIR: its sequence is one higher, and what no flag changes is taken over. Without --current and --revoke it\n" +
 			"says the same again with a new date, which a channel needs before it expires. A revocation is never taken back.\n" + passwordHelp +
+			"\n" + keyRefHelp + "\n" + keylessHelp +
 			"\n--json prints tally.channel/v1: name, channel, sequence, minimum_sequence, issued_at, valid_until, current (list of statement, version,\n" +
 			"sequence), revoked (list of statement, kind, reason, since), payload_sha256, key_id, log_index, path (in DIR).\n\n" +
 			"   tally release channel minimal@stable --log pub --key cosign.key --current minimal.sigstore.json",
@@ -61,7 +61,7 @@ func releaseChannel(c *cli.Context, e *env) error {
 	if err := wantArgs(c, "NAME@CHANNEL"); err != nil {
 		return err
 	}
-	if err := requireFlags(c, "log", "key"); err != nil {
+	if err := checkSigner(c, "log"); err != nil {
 		return err
 	}
 	dir := strings.TrimRight(c.String("log"), "/")
@@ -74,11 +74,15 @@ func releaseChannel(c *cli.Context, e *env) error {
 
 // publishChannel signs the statement, logs it and prints what it says.
 func publishChannel(c *cli.Context, e *env, dir string, statement *release.Channel) error {
-	key, err := loadKey(c, e)
+	seal, err := newSealer(c, e)
 	if err != nil {
 		return err
 	}
-	b, err := sign.Channel(statement, key)
+	payload, err := statement.Marshal()
+	if err != nil {
+		return err
+	}
+	b, who, err := seal(payload)
 	if err != nil {
 		return err
 	}
@@ -90,7 +94,7 @@ func publishChannel(c *cli.Context, e *env, dir string, statement *release.Chann
 	if err != nil {
 		return err
 	}
-	p, err := publish.Channel(c.Context, l, data, key.Public())
+	p, err := publish.Channel(c.Context, l, data, who.key)
 	if cerr := l.Close(); err == nil {
 		err = cerr
 	}
@@ -100,7 +104,7 @@ func publishChannel(c *cli.Context, e *env, dir string, statement *release.Chann
 	if err != nil {
 		return err
 	}
-	return printChannel(e, dir, statement, b, key.Public(), p)
+	return printChannel(e, dir, statement, b, who.key, p)
 }
 
 // nextChannel makes the statement that follows the last one.

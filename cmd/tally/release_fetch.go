@@ -121,6 +121,11 @@ func fetchWant(c *cli.Context, p *policy.Policy, src tlog.Source) (publish.Want,
 	for _, s := range p.Release.Signers {
 		w.Signers = append(w.Signers, s.Key)
 	}
+	for _, id := range p.Release.Identities.List {
+		if k, one := id.Signer(); one {
+			w.Signers = append(w.Signers, k)
+		}
+	}
 	if !release.ValidLabel(name) || strings.Contains(c.Args().First(), "@") && !release.ValidLabel(word) {
 		return w, usagef("%.256q: want NAME, NAME@VERSION or NAME@CHANNEL", c.Args().First())
 	}

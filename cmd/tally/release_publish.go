@@ -2,7 +2,6 @@ package main
 
 import (
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -24,6 +23,7 @@ func releasePublishCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "log", Usage: "the log's `DIR` (tally log create)"},
 			&cli.StringFlag{Name: "log-key", Usage: "the log's private key `FILE` (default: DIR.key)"},
 			&cli.StringFlag{Name: "signer", Usage: "public key `FILE` of who signed BUNDLE"},
+			&cli.StringFlag{Name: "policy", Usage: "in place of --signer: `FILE` (tally.policy/v1) that names who signed, by key or identity"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the complete bundle to `FILE` (default: BUNDLE itself)"},
 			&cli.StringFlag{Name: "registry", Usage: "also push files and bundle to the container registry's repository `HOST/PATH`"},
 			&cli.StringFlag{Name: "rekor", Usage: "first log the same entry in the Rekor v2 log at `URL`"},
@@ -31,7 +31,8 @@ func releasePublishCommand(e *env) *cli.Command {
 			tlogProofFlag(),
 		},
 		Description: "OUT is the directory that was signed; its files are stored by digest, so that 'tally rebuild' finds spec, lock and\n" +
-			"sources beside the bundle. Publishing the same payload by the same signer again gives the first publication.\n" +
+			"sources beside the bundle. Publishing the same payload by the same signer again gives the first publication; a certificate's\n" +
+			"signer is the workflow in its repository, or the account.\n" +
 			"With --rekor the bundle gets a second log entry, checked against --rekor-key; our log is not written to unless Rekor took it. Stock Sigstore verifiers\n" +
 			"count both, our own the one of their policy's log.\n" +
 			"With --registry the files go to HOST/PATH as the OCI artifact that the statement names (release sign --oci), tagged with the version, and the bundle\n" +
@@ -46,11 +47,11 @@ func releasePublish(c *cli.Context, e *env) error {
 	if err := wantArgs(c, "BUNDLE", "OUT"); err != nil {
 		return err
 	}
-	need := []string{"log", "signer"}
+	need := "log"
 	if c.IsSet("registry") {
-		need = []string{"registry", "signer"}
+		need = "registry"
 	}
-	if err := requireFlags(c, need...); err != nil {
+	if err := requireFlags(c, need); err != nil {
 		return err
 	}
 	path := c.Args().Get(0)
@@ -138,14 +139,14 @@ func (a *published) toLog(c *cli.Context, e *env, path string) error {
 
 func publishRequest(c *cli.Context, e *env, path string) (publish.Request, error) {
 	r := publish.Request{OutDir: c.Args().Get(1)}
-	text, err := os.ReadFile(c.String("signer"))
-	if err != nil {
-		return r, err
+	if c.IsSet("signer") == c.IsSet("policy") {
+		return r, usagef("release publish wants either --signer or --policy")
 	}
-	if r.Signer, err = release.ParsePublicKey(text); err != nil {
-		return r, err
-	}
+	var err error
 	if r.Bundle, err = readBundle(e, path); err != nil {
+		return r, err
+	}
+	if r.Signer, err = publishSigner(c, r.Bundle); err != nil {
 		return r, err
 	}
 	out, err := sign.ReadOut(c.Context, r.OutDir)
@@ -154,6 +155,27 @@ func publishRequest(c *cli.Context, e *env, path string) (publish.Request, error
 	}
 	r.Files = out.Files()
 	return r, nil
+}
+
+// publishSigner says who must have signed: the key of --signer, or whoever of --policy's did.
+func publishSigner(c *cli.Context, bundle []byte) (release.PublicKey, error) {
+	if !c.IsSet("policy") {
+		text, err := readSmall(c.String("signer"), 64<<10)
+		if err != nil {
+			return release.PublicKey{}, err
+		}
+		return release.ParsePublicKey(text)
+	}
+	p, err := loadPolicy(c)
+	if err != nil {
+		return release.PublicKey{}, err
+	}
+	b, err := release.ParseBundle(bundle)
+	if err != nil {
+		return release.PublicKey{}, err
+	}
+	k, _, err := release.Identify(b, &p.Release)
+	return k, err
 }
 
 func (a *published) print(e *env, path string) error {

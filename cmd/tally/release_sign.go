@@ -17,7 +17,7 @@ import (
 func releaseSignCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name: "sign", Usage: "sign the statement about a built and measured image", ArgsUsage: "OUT",
-		Flags: append(passwordFlags(),
+		Flags: append(append(passwordFlags(), keylessFlags()...),
 			&cli.StringFlag{Name: "key", Usage: "signing key: a `FILE` (tally release keygen, cosign generate-key-pair) or NAME://ID"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the bundle to `BUNDLE`"},
 			&cli.BoolFlag{Name: "oci", Usage: "also name the manifest under which a container registry gets the files (OUT/oci-manifest.json)"},
@@ -35,24 +35,28 @@ func releaseSignCommand(e *env) *cli.Command {
 			"bundle. The bundle is not logged yet: 'tally release publish' does that.\n" + passwordHelp +
 			"\nFILE of --claims is strict YAML: schema: tally.claims/v1; floors: {snp: {bootloader, tee, snp, microcode, fmc}, tdx: {tee-tcb-svn}};\n" +
 			"gpu-rims: a list of name and either file or sha256.\n" +
-			"\n" + keyRefHelp +
-			"\n--json prints tally.release/v1: bundle, payload_sha256, key_id, name, version, sequence, subjects (list of name, sha256).\n\n" +
-			"   tally release sign OUT --key cosign.key -o minimal.sigstore.json",
+			"\n" + keyRefHelp + "\n" + keylessHelp +
+			"\n--json prints tally.release/v1: bundle, payload_sha256, key_id, identity (with --keyless: issuer, subject, repository, ref, commit,\n" +
+			"build_config, signed, certificate_logged), name, version, sequence, subjects (list of name, sha256).\n\n" +
+			"   tally release sign OUT --key cosign.key -o minimal.sigstore.json\n" +
+			"   tally release sign OUT --keyless --fulcio-url https://fulcio.sigstore.dev --tsa-url https://timestamp.sigstore.dev/api/v1/timestamp \\\n" +
+			"      --trusted-root trusted_root.json -o minimal.sigstore.json",
 		Action: func(c *cli.Context) error { return releaseSign(c, e) },
 	}
 }
 
 // A releaseAnswer is tally.release/v1, what sign and publish print.
 type releaseAnswer struct {
-	Schema   string          `json:"schema"`
-	Bundle   string          `json:"bundle"`
-	Payload  release.Digest  `json:"payload_sha256"`
-	KeyID    release.Digest  `json:"key_id"`
-	Name     string          `json:"name"`
-	Version  string          `json:"version"`
-	Sequence uint64          `json:"sequence"`
-	Subjects []subjectAnswer `json:"subjects"`
-	Log      *loggedAnswer   `json:"log,omitempty"`
+	Schema   string             `json:"schema"`
+	Bundle   string             `json:"bundle"`
+	Payload  release.Digest     `json:"payload_sha256"`
+	KeyID    release.Digest     `json:"key_id"`
+	Identity *release.Certified `json:"identity,omitempty"`
+	Name     string             `json:"name"`
+	Version  string             `json:"version"`
+	Sequence uint64             `json:"sequence"`
+	Subjects []subjectAnswer    `json:"subjects"`
+	Log      *loggedAnswer      `json:"log,omitempty"`
 
 	Registry *oci.Pushed `json:"registry,omitempty"`
 }
@@ -87,7 +91,7 @@ func releaseSign(c *cli.Context, e *env) error {
 	if err := wantArgs(c, "OUT"); err != nil {
 		return err
 	}
-	if err := requireFlags(c, "key", "output"); err != nil {
+	if err := checkSigner(c, "output"); err != nil {
 		return err
 	}
 	opt, err := signOptions(c, e)
@@ -107,11 +111,15 @@ func releaseSign(c *cli.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	key, err := loadKey(c, e)
+	seal, err := newSealer(c, e)
 	if err != nil {
 		return err
 	}
-	b, err := sign.Sign(s, key)
+	payload, err := s.Marshal()
+	if err != nil {
+		return err
+	}
+	b, who, err := seal(payload)
 	if err != nil {
 		return err
 	}
@@ -122,25 +130,34 @@ func releaseSign(c *cli.Context, e *env) error {
 	if s, err = release.ParseStatement(b.Envelope.Payload); err != nil { // what was signed, in its one form
 		return err
 	}
-	if err := signProvenance(c, out, s, key); err != nil {
+	if err := signProvenance(c, out, s, seal); err != nil {
 		return err
 	}
 	if err := atomicfile.WriteFile(c.String("output"), data, 0o644); err != nil {
 		return err
 	}
-	a := newReleaseAnswer(c.String("output"), b, key.Public(), s)
+	a := newReleaseAnswer(c.String("output"), b, who.key, s)
+	a.Identity = who.identity
+	return printSigned(e, a)
+}
+
+func printSigned(e *env, a releaseAnswer) error {
 	if e.json {
 		return e.printJSON(a)
 	}
 	for _, sub := range a.Subjects {
 		e.printf("%s  %s\n", sub.SHA256, sub.Name)
 	}
-	e.printf("signed %s %s (sequence %d) with key %s\nbundle %s (not logged yet)\n", a.Name, a.Version, a.Sequence, a.KeyID, a.Bundle)
+	by := "key " + a.KeyID.String()
+	if a.Identity != nil {
+		by = a.Identity.String()
+	}
+	e.printf("signed %s %s (sequence %d) with %s\nbundle %s (not logged yet)\n", a.Name, a.Version, a.Sequence, by, a.Bundle)
 	return nil
 }
 
 // signProvenance writes the bundle of --provenance.
-func signProvenance(c *cli.Context, out *sign.Out, s *release.Statement, key sign.Signer) error {
+func signProvenance(c *cli.Context, out *sign.Out, s *release.Statement, seal sealer) error {
 	if !c.IsSet("provenance") {
 		return nil
 	}
@@ -148,7 +165,7 @@ func signProvenance(c *cli.Context, out *sign.Out, s *release.Statement, key sig
 	if err != nil {
 		return err
 	}
-	b, err := sign.Provenance(payload, key)
+	b, _, err := seal(payload)
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,8 @@ func releaseVerifyCommand(e *env) *cli.Command {
 			"A FILE is compared with the subject of its own base name; in a directory every subject must be there.\n" +
 			"Exit 0: verified. Exit 4, " + verifyReasons + "\n" +
 			"--json prints tally.release-verification/v1: verified, reason, checks (list of name, status ok|failed|not-checked, want, got, from) and, only\n" +
-			"when verified, payload_sha256, key_id, leaf_hash, log_index, tree_size, rebuilders (key ids), the statement and the channel statement.\n\n" +
+			"when verified, payload_sha256, key_id, identity (of a certificate: issuer, subject, repository, ref,\n" +
+			"commit, build_config, signed, certificate_logged), leaf_hash, log_index, tree_size, rebuilders (key ids), the statement and the channel statement.\n\n" +
 			"   tally release verify minimal.sigstore.json --policy policy.yaml --artifact OUT",
 		Action: func(c *cli.Context) error { return releaseVerify(c, e) },
 	}
@@ -42,6 +43,7 @@ type verifyAnswer struct {
 	Checks     []release.Check    `json:"checks"`
 	Payload    *release.Digest    `json:"payload_sha256,omitempty"`
 	KeyID      *release.Digest    `json:"key_id,omitempty"`
+	Identity   *release.Certified `json:"identity,omitempty"`
 	Leaf       *release.Digest    `json:"leaf_hash,omitempty"`
 	Index      *int64             `json:"log_index,omitempty"`
 	TreeSize   *int64             `json:"tree_size,omitempty"`
@@ -159,7 +161,7 @@ func newVerifyAnswer(r *release.Result, refusal *release.Error) verifyAnswer {
 	}
 	id := r.Signer.ID()
 	a.Verified, a.Statement, a.Channel = true, r.Statement, r.Channel
-	a.Rebuilders = r.Rebuilders
+	a.Rebuilders, a.Identity = r.Rebuilders, r.Identity
 	a.Payload, a.KeyID, a.Leaf, a.Index, a.TreeSize = &r.Payload, &id, &r.Leaf, &r.Index, &r.Tree.N
 	return a
 }

@@ -8,7 +8,10 @@ import (
 	"errors"
 	"os"
 
+	"github.com/rogpeppe/go-internal/testscript"
+
 	"tally/internal/kmsplugin"
+	kt "tally/release/keyless/keylesstest"
 )
 
 // fileStore is the program sigstore-kms-test of the scripts: it stands for a key service. A key is a file.
@@ -58,4 +61,26 @@ func (s fileStore) Create(ref string) (*ecdsa.PublicKey, error) {
 		return nil, err
 	}
 	return &k.PublicKey, os.WriteFile(ref, der, 0o600)
+}
+
+// sigstoreCmd is `sigstore`: a Sigstore at $SIGSTORE until the script ends, its clock at 2026-01-01T01:00:00Z, with
+// root.json, root-without-logs.json and the tokens tag.jwt, branch.jwt and account.jwt.
+func sigstoreCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: sigstore")
+	}
+	w, err := kt.Start()
+	ts.Check(err)
+	ts.Defer(w.Close)
+	ts.Setenv("SIGSTORE", w.URL)
+	ts.Setenv("GITHUB_REQUEST_TOKEN", kt.GitHubToken)
+	ts.Check(os.WriteFile(ts.MkAbs("root.json"), w.Root, 0o644))
+	ts.Check(os.WriteFile(ts.MkAbs("root-without-logs.json"), w.RootWithoutLogs, 0o644))
+	for name, c := range map[string]kt.Claims{
+		"tag.jwt": kt.Workflow("refs/tags/v1.2.0"), "branch.jwt": kt.Workflow("refs/heads/main"), "account.jwt": kt.Account("release@acme.example"),
+	} {
+		token, err := w.Token(c)
+		ts.Check(err)
+		ts.Check(os.WriteFile(ts.MkAbs(name), []byte(token+"\n"), 0o644))
+	}
 }

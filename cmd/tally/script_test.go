@@ -62,6 +62,7 @@ func TestScript(t *testing.T) {
 			"payload":  payloadCmd,
 			"mkoci":    mkociCmd,
 			"registry": registryCmd,
+			"sigstore": sigstoreCmd,
 		},
 		Setup: func(env *testscript.Env) error {
 			repo, err := filepath.Abs("../..")

@@ -46,10 +46,19 @@ func (w *world) options(t *testing.T, c kt.Claims) oidc.Options {
 	return oidc.Options{Token: token, FulcioURL: w.URL, TSAURL: w.URL + "/tsa", TrustedRoot: w.RootWithoutLogs}
 }
 
+func payload(t *testing.T, s interface{ Marshal() ([]byte, error) }) []byte {
+	t.Helper()
+	data, err := s.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
 // publish signs and logs a release.
 func (w *world) publish(t *testing.T, c kt.Claims, opt sign.Options) []byte {
 	t.Helper()
-	b, certified, err := oidc.Sign(t.Context(), w.rt.Statement(t, opt), w.options(t, c))
+	b, certified, err := oidc.Seal(t.Context(), payload(t, w.rt.Statement(t, opt)), w.options(t, c))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +227,7 @@ func TestRefusals(t *testing.T) {
 	w.NoSCT = true
 	check("certificate in no log", w.publish(t, kt.Workflow("refs/tags/v1"), sign.Options{Sequence: 4}), release.BadIdentity, "certificate log", nil)
 	w.NoSCT = false
-	unlogged, _, err := oidc.Sign(t.Context(), w.rt.Statement(t, sign.Options{Sequence: 5}), w.options(t, kt.Workflow("refs/tags/v1")))
+	unlogged, _, err := oidc.Seal(t.Context(), payload(t, w.rt.Statement(t, sign.Options{Sequence: 5})), w.options(t, kt.Workflow("refs/tags/v1")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +252,7 @@ func TestRefusals(t *testing.T) {
 func TestTimes(t *testing.T) {
 	w := newWorld(t)
 	w.Late = 11 * time.Minute
-	if _, _, err := oidc.Sign(t.Context(), w.rt.Statement(t, sign.Options{Sequence: 1}), w.options(t, kt.Workflow("refs/tags/v1"))); err == nil || !strings.Contains(err.Error(), "at signing time") {
+	if _, _, err := oidc.Seal(t.Context(), payload(t, w.rt.Statement(t, sign.Options{Sequence: 1})), w.options(t, kt.Workflow("refs/tags/v1"))); err == nil || !strings.Contains(err.Error(), "at signing time") {
 		t.Errorf("after the certificate's time: %v", err)
 	}
 	w.Late = 9 * time.Minute
@@ -282,7 +291,7 @@ func TestSignRefuses(t *testing.T) {
 	} {
 		o := w.options(t, kt.Workflow("refs/tags/v1"))
 		c.edit(&o)
-		if b, _, err := oidc.Sign(t.Context(), s, o); err == nil || b != nil || !strings.Contains(err.Error(), c.want) {
+		if b, _, err := oidc.Seal(t.Context(), payload(t, s), o); err == nil || b != nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
@@ -302,7 +311,7 @@ func TestAmbient(t *testing.T) {
 	}
 	o := w.options(t, kt.Workflow("refs/heads/x"))
 	o.Token = token
-	_, c, err := oidc.Sign(t.Context(), w.rt.Statement(t, sign.Options{Sequence: 1}), o)
+	_, c, err := oidc.Seal(t.Context(), payload(t, w.rt.Statement(t, sign.Options{Sequence: 1})), o)
 	if err != nil || w.id.Match(c) != nil {
 		t.Errorf("%v, %v", err, c)
 	}
@@ -312,7 +321,7 @@ func TestAmbient(t *testing.T) {
 func TestChannel(t *testing.T) {
 	w := newWorld(t)
 	bundle := w.publish(t, kt.Workflow("refs/tags/v1"), sign.Options{Sequence: 1})
-	b, c, err := oidc.Channel(t.Context(), release.NewChannel(w.rt.Predicate(t, 1, bundle)), w.options(t, kt.Workflow("refs/tags/v1")))
+	b, c, err := oidc.Seal(t.Context(), payload(t, release.NewChannel(w.rt.Predicate(t, 1, bundle))), w.options(t, kt.Workflow("refs/tags/v1")))
 	if err != nil {
 		t.Fatal(err)
 	}

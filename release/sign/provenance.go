@@ -94,4 +94,4 @@ func digestName(kind string) string {
 }
 
 // Provenance returns the unlogged bundle of a payload that Out.Provenance made.
-func Provenance(payload []byte, k Signer) (*release.Bundle, error) { return seal(k, payload) }
+func Provenance(payload []byte, k Signer) (*release.Bundle, error) { return Seal(k, payload) }

@@ -30,7 +30,7 @@ func Sign(s *release.Statement, k Signer) (*release.Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	return seal(k, payload)
+	return Seal(k, payload)
 }
 
 // Channel returns the unlogged bundle of a channel statement.
@@ -39,7 +39,7 @@ func Channel(c *release.Channel, k Signer) (*release.Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	return seal(k, payload)
+	return Seal(k, payload)
 }
 
 // Rebuild returns the unlogged bundle of a rebuild statement.
@@ -48,11 +48,12 @@ func Rebuild(s *release.Rebuild, k Signer) (*release.Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	return seal(k, payload)
+	return Seal(k, payload)
 }
 
-// seal signs and then checks what came back: a device or a plug-in is outside this program.
-func seal(k Signer, payload []byte) (*release.Bundle, error) {
+// Seal returns the unlogged bundle of a payload, an in-toto statement. What the signer gives back is checked: a
+// device or a plug-in is outside this program.
+func Seal(k Signer, payload []byte) (*release.Bundle, error) {
 	b := &release.Bundle{Envelope: release.Envelope{Payload: payload}, Hint: k.Public().Hint()}
 	var err error
 	if b.Envelope.Signature, err = k.SignPAE(b.Envelope.PAE()); err != nil {

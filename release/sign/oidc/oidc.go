@@ -50,26 +50,9 @@ func (o *Options) check() error {
 	return nil
 }
 
-// Sign returns the unlogged bundle of a statement. It is checked as a client would check it before it is given
-// out, and the certified identity returned beside it.
-func Sign(ctx context.Context, s *release.Statement, o Options) (*release.Bundle, *release.Certified, error) {
-	payload, err := s.Marshal()
-	if err != nil {
-		return nil, nil, err
-	}
-	return seal(ctx, payload, o)
-}
-
-// Channel is Sign for a channel statement.
-func Channel(ctx context.Context, c *release.Channel, o Options) (*release.Bundle, *release.Certified, error) {
-	payload, err := c.Marshal()
-	if err != nil {
-		return nil, nil, err
-	}
-	return seal(ctx, payload, o)
-}
-
-func seal(ctx context.Context, payload []byte, o Options) (*release.Bundle, *release.Certified, error) {
+// Seal returns the unlogged bundle of a payload, an in-toto statement. It is checked as a client would check it
+// before it is given out, and the certified identity returned beside it.
+func Seal(ctx context.Context, payload []byte, o Options) (*release.Bundle, *release.Certified, error) {
 	if err := o.check(); err != nil {
 		return nil, nil, err
 	}

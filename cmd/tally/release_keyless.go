@@ -1,0 +1,108 @@
+package main
+
+import (
+	"io"
+	"os"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"tally/release"
+	"tally/release/sign"
+	"tally/release/sign/oidc"
+)
+
+const keylessHelp = "With --keyless there is no key to keep: the CA gives a certificate of some minutes for an OpenID Connect identity token, and a timestamp\n" +
+	"authority says that the signature fell into them. The token comes from --identity-token, else from GitHub Actions (permissions:\n" +
+	"id-token: write). What comes back must verify against the trusted root, or nothing is written. Clients name the identity in their policy.\n" +
+	"Two signatures differ, and are one release once published."
+
+func keylessFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "keyless", Usage: "sign with a certificate for an identity token instead of a key"},
+		&cli.StringFlag{Name: "identity-token", Usage: "the token, or the `FILE` that holds it (\"-\": stdin), for audience sigstore"},
+		&cli.StringFlag{Name: "fulcio-url", Usage: "`URL` of the CA (Fulcio)"},
+		&cli.StringFlag{Name: "tsa-url", Usage: "`URL` of the timestamp authority (RFC 3161)"},
+		&cli.StringFlag{Name: "trusted-root", Usage: "Sigstore trusted root `FILE` to check the result against"},
+	}
+}
+
+// checkSigner wants either a key or all that signing without one takes, and the other flags that are named.
+func checkSigner(c *cli.Context, others ...string) error {
+	if c.Bool("keyless") {
+		if c.IsSet("key") {
+			return usagef("--keyless and --key exclude each other")
+		}
+		return requireFlags(c, append(others, "fulcio-url", "tsa-url", "trusted-root")...)
+	}
+	for _, name := range []string{"identity-token", "fulcio-url", "tsa-url", "trusted-root"} {
+		if c.IsSet(name) {
+			return usagef("--%s goes with --keyless", name)
+		}
+	}
+	return requireFlags(c, append(others, "key")...)
+}
+
+// A sealer signs payloads, by a key or by certificates, and says who did.
+type sealer func(payload []byte) (*release.Bundle, signer, error)
+
+// A signer is a key, or the key of a certificate with its identity.
+type signer struct {
+	key      release.PublicKey
+	identity *release.Certified
+}
+
+// newSealer reads --key, or --keyless with what belongs to it.
+func newSealer(c *cli.Context, e *env) (sealer, error) {
+	if c.Bool("keyless") {
+		return newKeylessSealer(c, e)
+	}
+	key, err := loadKey(c, e)
+	if err != nil {
+		return nil, err
+	}
+	return func(payload []byte) (*release.Bundle, signer, error) {
+		b, err := sign.Seal(key, payload)
+		return b, signer{key: key.Public()}, err
+	}, nil
+}
+
+func newKeylessSealer(c *cli.Context, e *env) (sealer, error) {
+	o := oidc.Options{FulcioURL: c.String("fulcio-url"), TSAURL: c.String("tsa-url")}
+	var err error
+	if o.TrustedRoot, err = readSmall(c.String("trusted-root"), 1<<20); err != nil {
+		return nil, err
+	}
+	if o.Token, err = identityToken(c, e); err != nil {
+		return nil, err
+	}
+	return func(payload []byte) (*release.Bundle, signer, error) {
+		b, id, err := oidc.Seal(c.Context, payload, o)
+		if err != nil {
+			return nil, signer{}, err
+		}
+		k, err := release.CertifiedKey(b.Certificate, id)
+		return b, signer{k, id}, err
+	}, nil
+}
+
+// identityToken finds the token. A JWT begins with the base64 of `{"`, which a file's name hardly does.
+func identityToken(c *cli.Context, e *env) (string, error) {
+	const limit = 64 << 10
+	name := c.String("identity-token")
+	switch {
+	case name == "":
+		token, err := oidc.Ambient(c.Context)
+		return token, withHint(err, "give --identity-token FILE")
+	case strings.HasPrefix(name, "eyJ") && strings.Count(name, ".") == 2:
+		return name, nil
+	case name == "-":
+		data, err := io.ReadAll(io.LimitReader(e.stdin, limit+1))
+		return strings.TrimSpace(string(data)), err
+	}
+	data, err := readSmall(name, limit)
+	if os.IsNotExist(err) {
+		return "", usagef("--identity-token: %w", err)
+	}
+	return strings.TrimSpace(string(data)), err
+}
