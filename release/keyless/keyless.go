@@ -16,6 +16,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sigstore/sigstore-go/pkg/bundle"
@@ -44,47 +45,56 @@ func (Verifier) VerifyCertificate(b *release.Bundle, trustedRoot []byte) (*relea
 	if err != nil {
 		return nil, fmt.Errorf("certificate: %w", err)
 	}
-	signed, chains, err := verifyChain(b, leaf, trusted)
+	times, err := verifyTimestamps(b, trusted)
 	if err != nil {
 		return nil, err
 	}
-	logged := len(trusted.CTLogs()) > 0
-	if logged {
-		if err := verify.VerifySignedCertificateTimestamp(chains, 1, trusted); err != nil {
-			return nil, fmt.Errorf("certificate log: %w", err)
-		}
+	logged, err := verifyLeaf(leaf, times, trusted)
+	if err != nil {
+		return nil, err
 	}
 	c, err := summary(leaf)
 	if err != nil {
 		return nil, fmt.Errorf("certificate: %w", err)
 	}
-	c.Signed, c.Logged = signed, logged
+	c.Signed, c.Logged = slices.MinFunc(times, time.Time.Compare).UTC(), logged
 	return c, nil
 }
 
-// verifyChain checks the certificate at every time that an authority of the root vouches for, and returns the
-// earliest.
-func verifyChain(b *release.Bundle, leaf *x509.Certificate, trusted root.TrustedMaterial) (time.Time, [][]*x509.Certificate, error) {
+// verifyTimestamps returns the times, one or more, that authorities of the root vouch for.
+func verifyTimestamps(b *release.Bundle, trusted root.TrustedMaterial) ([]time.Time, error) {
 	entity, err := sigstoreBundle(b)
 	if err != nil {
-		return time.Time{}, nil, err
+		return nil, err
 	}
-	times, err := verify.VerifySignedTimestampWithThreshold(entity, trusted, 1)
+	stamps, err := verify.VerifySignedTimestampWithThreshold(entity, trusted, 1)
 	if err != nil {
-		return time.Time{}, nil, fmt.Errorf("timestamp: %w", err)
+		return nil, fmt.Errorf("timestamp: %w", err)
 	}
-	var first time.Time
+	var times []time.Time
+	for _, s := range stamps {
+		times = append(times, s.Time)
+	}
+	return times, nil
+}
+
+// verifyLeaf checks the certificate at every one of the times, and reports whether a certificate log of the root
+// promised to show it: always, if the root has one.
+func verifyLeaf(leaf *x509.Certificate, times []time.Time, trusted root.TrustedMaterial) (logged bool, err error) {
 	var chains [][]*x509.Certificate
 	for _, t := range times {
-		if chains, err = verify.VerifyLeafCertificate(t.Time, leaf, trusted); err != nil {
-			return time.Time{}, nil, fmt.Errorf("certificate, %s to %s, at signing time %s: %w", leaf.NotBefore.UTC().Format(time.RFC3339),
-				leaf.NotAfter.UTC().Format(time.RFC3339), t.Time.UTC().Format(time.RFC3339), err)
-		}
-		if first.IsZero() || t.Time.Before(first) {
-			first = t.Time
+		if chains, err = verify.VerifyLeafCertificate(t, leaf, trusted); err != nil {
+			return false, fmt.Errorf("certificate, %s to %s, at signing time %s: %w", leaf.NotBefore.UTC().Format(time.RFC3339),
+				leaf.NotAfter.UTC().Format(time.RFC3339), t.UTC().Format(time.RFC3339), err)
 		}
 	}
-	return first.UTC(), chains, nil
+	if len(trusted.CTLogs()) == 0 {
+		return false, nil
+	}
+	if err := verify.VerifySignedCertificateTimestamp(chains, 1, trusted); err != nil {
+		return false, fmt.Errorf("certificate log: %w", err)
+	}
+	return true, nil
 }
 
 // sigstoreBundle is b without its log entry, which package release checks, as sigstore-go reads it.

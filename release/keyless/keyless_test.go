@@ -3,13 +3,19 @@ package keyless_test
 import (
 	"bytes"
 	"errors"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/sigstore/sigstore-go/pkg/bundle"
+	"github.com/sigstore/sigstore-go/pkg/root"
+	"github.com/sigstore/sigstore-go/pkg/verify"
+
 	"tally/release"
 	"tally/release/keyless"
 	kt "tally/release/keyless/keylesstest"
+	"tally/release/log"
 	rt "tally/release/releasetest"
 	"tally/release/sign"
 	"tally/release/sign/oidc"
@@ -22,7 +28,7 @@ type world struct {
 	id release.Identity
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	k, err := kt.Start()
 	if err != nil {
@@ -37,7 +43,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-func (w *world) options(t *testing.T, c kt.Claims) oidc.Options {
+func (w *world) options(t testing.TB, c kt.Claims) oidc.Options {
 	t.Helper()
 	token, err := w.Token(c)
 	if err != nil {
@@ -46,7 +52,7 @@ func (w *world) options(t *testing.T, c kt.Claims) oidc.Options {
 	return oidc.Options{Token: token, FulcioURL: w.URL, TSAURL: w.URL + "/tsa", TrustedRoot: w.RootWithoutLogs}
 }
 
-func payload(t *testing.T, s interface{ Marshal() ([]byte, error) }) []byte {
+func payload(t testing.TB, s interface{ Marshal() ([]byte, error) }) []byte {
 	t.Helper()
 	data, err := s.Marshal()
 	if err != nil {
@@ -56,7 +62,7 @@ func payload(t *testing.T, s interface{ Marshal() ([]byte, error) }) []byte {
 }
 
 // publish signs and logs a release.
-func (w *world) publish(t *testing.T, c kt.Claims, opt sign.Options) []byte {
+func (w *world) publish(t testing.TB, c kt.Claims, opt sign.Options) []byte {
 	t.Helper()
 	b, certified, err := oidc.Seal(t.Context(), payload(t, w.rt.Statement(t, opt)), w.options(t, c))
 	if err != nil {
@@ -83,8 +89,8 @@ func reason(err error) release.Reason {
 
 func TestWorkflow(t *testing.T) {
 	w := newWorld(t)
-	bundle := w.publish(t, kt.Workflow("refs/tags/v1.2.0"), sign.Options{Sequence: 1, SourceRepository: "https://github.com/acme/enclave.git", SourceCommit: kt.Commit})
-	r, err := release.Verify(bundle, w.rt.Policy, rt.Now)
+	data := w.publish(t, kt.Workflow("refs/tags/v1.2.0"), sign.Options{Sequence: 1, SourceRepository: "https://github.com/acme/enclave.git", SourceCommit: kt.Commit})
+	r, err := release.Verify(data, w.rt.Policy, rt.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +101,7 @@ func TestWorkflow(t *testing.T) {
 	}
 	// Without certificate logs in the trusted root that is said, not passed over.
 	w.rt.Policy.Identities.TrustedRoot = w.RootWithoutLogs
-	if r, err = release.Verify(bundle, w.rt.Policy, rt.Now); err != nil {
+	if r, err = release.Verify(data, w.rt.Policy, rt.Now); err != nil {
 		t.Fatal(err)
 	}
 	said := false
@@ -125,18 +131,18 @@ func TestOneReleaseTwice(t *testing.T) {
 
 func TestAccount(t *testing.T) {
 	w := newWorld(t)
-	bundle := w.publish(t, kt.Account("release@acme.example"), sign.Options{Sequence: 1})
+	data := w.publish(t, kt.Account("release@acme.example"), sign.Options{Sequence: 1})
 	list := &w.rt.Policy.Identities.List
 	for subject, want := range map[string]bool{
 		"release@acme.example": true, "*@acme.example": true, "release@acme.exampl": false, "elease@acme.example": false, "release@acme?example": false, ".*": false,
 	} {
 		*list = []release.Identity{{Issuer: "https://accounts.example", Subject: subject}}
-		if _, err := release.Verify(bundle, w.rt.Policy, rt.Now); (err == nil) != want || !want && reason(err) != release.BadIdentity {
+		if _, err := release.Verify(data, w.rt.Policy, rt.Now); (err == nil) != want || !want && reason(err) != release.BadIdentity {
 			t.Errorf("subject %q: %v", subject, err)
 		}
 	}
 	*list = []release.Identity{w.id, {Issuer: "https://accounts.example", Subject: "a@b.example"}}
-	if _, err := release.Verify(bundle, w.rt.Policy, rt.Now); reason(err) != release.BadIdentity || !strings.Contains(err.Error(), "none of the policy's 2") {
+	if _, err := release.Verify(data, w.rt.Policy, rt.Now); reason(err) != release.BadIdentity || !strings.Contains(err.Error(), "none of the policy's 2") {
 		t.Error(err)
 	}
 }
@@ -256,11 +262,11 @@ func TestTimes(t *testing.T) {
 		t.Errorf("after the certificate's time: %v", err)
 	}
 	w.Late = 9 * time.Minute
-	bundle := w.publish(t, kt.Workflow("refs/tags/v1"), sign.Options{Sequence: 1})
-	if _, err := release.Verify(bundle, w.rt.Policy, rt.Now); reason(err) != release.NotYetValid {
+	data := w.publish(t, kt.Workflow("refs/tags/v1"), sign.Options{Sequence: 1})
+	if _, err := release.Verify(data, w.rt.Policy, rt.Now); reason(err) != release.NotYetValid {
 		t.Errorf("signed in nine minutes: %v", err)
 	}
-	if _, err := release.Verify(bundle, w.rt.Policy, rt.Now.AddDate(20, 0, 0)); err != nil {
+	if _, err := release.Verify(data, w.rt.Policy, rt.Now.AddDate(20, 0, 0)); err != nil {
 		t.Errorf("twenty years later: %v", err)
 	}
 }
@@ -320,8 +326,8 @@ func TestAmbient(t *testing.T) {
 // A channel statement may come from the same identity.
 func TestChannel(t *testing.T) {
 	w := newWorld(t)
-	bundle := w.publish(t, kt.Workflow("refs/tags/v1"), sign.Options{Sequence: 1})
-	b, c, err := oidc.Seal(t.Context(), payload(t, release.NewChannel(w.rt.Predicate(t, 1, bundle))), w.options(t, kt.Workflow("refs/tags/v1")))
+	data := w.publish(t, kt.Workflow("refs/tags/v1"), sign.Options{Sequence: 1})
+	b, c, err := oidc.Seal(t.Context(), payload(t, release.NewChannel(w.rt.Predicate(t, 1, data))), w.options(t, kt.Workflow("refs/tags/v1")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -329,7 +335,7 @@ func TestChannel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	both := append(bundle, w.rt.PublishChannel(t, rt.Marshal(t, b), signer)...)
+	both := append(data, w.rt.PublishChannel(t, rt.Marshal(t, b), signer)...)
 	w.rt.Policy.Channel = release.ChannelPolicy{Name: "stable", MaxAge: time.Hour}
 	if _, err := release.Verify(both, w.rt.Policy, rt.Now); err != nil {
 		t.Error(err)
@@ -337,5 +343,50 @@ func TestChannel(t *testing.T) {
 	w.rt.Policy.Channel.Signers = []release.Signer{{Key: w.rt.Key.Public()}}
 	if _, err := release.Verify(both, w.rt.Policy, rt.Now); reason(err) != release.BadIdentity {
 		t.Errorf("a policy that wants another signer of channels: %v", err)
+	}
+}
+
+// The stock verifier, with a trusted root that has our log beside the CA, accepts what we publish: certificate,
+// timestamp, certificate log, the leaf with the certificate in it, inclusion, identity.
+func TestStockVerifier(t *testing.T) {
+	w := newWorld(t)
+	data := w.publish(t, kt.Workflow("refs/tags/v1.2.0"), sign.Options{Sequence: 1})
+	ours, err := root.NewTrustedRootFromPath(filepath.Join(w.rt.LogDir, log.TrustedRootFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := root.NewTrustedRootFromJSON(w.Root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := verify.NewVerifier(root.TrustedMaterialCollection{ours, theirs}, verify.WithTransparencyLog(1), verify.WithSignedTimestamps(1), verify.WithSignedCertificateTimestamps(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bundle.Bundle
+	if err := b.UnmarshalJSON(data); err != nil {
+		t.Fatal(err)
+	}
+	_, s := rt.Payload(t, data)
+	digest := s.Subject[0].Digest.SHA256
+	for san, want := range map[string]bool{`^https://github\.com/acme/enclave/`: true, `^https://github\.com/acme/other/`: false} {
+		id, err := verify.NewShortCertificateIdentity(kt.Issuer, "", "", san)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := v.Verify(&b, verify.NewPolicy(verify.WithArtifactDigest("sha256", digest[:]), verify.WithCertificateIdentity(id))); (err == nil) != want {
+			t.Errorf("%s: %v", san, err)
+		}
+	}
+}
+
+func BenchmarkVerify(b *testing.B) {
+	w := newWorld(b)
+	data := w.publish(b, kt.Workflow("refs/tags/v1.2.0"), sign.Options{Sequence: 1})
+	b.Logf("bundle: %d bytes", len(data))
+	for b.Loop() {
+		if _, err := release.Verify(data, w.rt.Policy, rt.Now); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
