@@ -179,6 +179,11 @@ func (w *watcher) once(ctx context.Context) error {
 	if err := w.print(rep); err != nil {
 		return err
 	}
+	return alertVerdict(rep)
+}
+
+// alertVerdict is the exit code of a round.
+func alertVerdict(rep *monitor.Report) error {
 	if len(rep.Alerts) == 0 {
 		return nil
 	}

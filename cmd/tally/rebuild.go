@@ -31,12 +31,13 @@ func rebuildCommand(e *env) *cli.Command {
 			"and what differs in the files is explained as 'tally compare' does, for those released files that are at hand. What the\n" +
 			"statement itself says otherwise (input digests first, command line, verity parameters) stands above that.\n" +
 			"With --policy the bundle is verified first (exit 4 or 5); without it only bytes are compared, and the answer says so. What a policy says of\n" +
-			"rebuilders is left aside: this is one.\n\n" + attestHelp +
+			"rebuilders is left aside: this is one.\n\n" + attestHelp + followHelp +
 			"--json prints tally.rebuild/v1: reproduced, reason, subjects (name, status, want, got), inputs (kind, name, was, is),\n" +
 			"stated (field, was, is), explanation (an object tally.compare/v1: a is the release, b the rebuild), notes,\n" +
 			"attestation (result, bundle, payload_sha256, key_id, log, log_index).\n\n" +
 			"   tally rebuild minimal.sigstore.json --from pub -o again\n" +
-			"   tally rebuild minimal.sigstore.json --from pub --policy policy.yaml --attest --key rebuilder.key -o reproduced.sigstore.json --log mine",
+			"   tally rebuild minimal.sigstore.json --from pub --policy policy.yaml --attest --key rebuilder.key -o reproduced.sigstore.json --log mine\n" +
+			"   tally rebuild --follow https://releases.example/ --policy policy.yaml --state st --attest --key rebuilder.key --log mine",
 		Flags: append(append([]cli.Flag{
 			&cli.StringSliceFlag{Name: "from", Usage: "look for files by digest in `DIR` first"},
 			&cli.StringFlag{Name: "o", Usage: "keep the rebuilt image in the directory `OUT`; with --attest: write the statement's bundle to the file OUT"},
@@ -44,12 +45,15 @@ func rebuildCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "lock", Usage: "build with the lock `FILE` in place of the release's, when an input of that is gone; the answer names what differs"},
 			&cli.StringFlag{Name: "inputs", Usage: "take the inputs in `FILE` (tally inputs export) into the cache first"},
 			&cli.IntFlag{Name: "jobs", Value: min(runtime.NumCPU(), 4), Usage: "unpack `N` packages at a time"},
-		}, append(policyFlags(), attestFlags()...)...), fetchFlags()...),
+		}, append(policyFlags(), append(attestFlags(), followFlags()...)...)...), fetchFlags()...),
 		Action: func(c *cli.Context) error { return runRebuild(c, e) },
 	}
 }
 
 func runRebuild(c *cli.Context, e *env) error {
+	if c.IsSet("follow") {
+		return rebuildFollow(c, e)
+	}
 	if err := wantArgs(c, "BUNDLE|OUT"); err != nil {
 		return err
 	}

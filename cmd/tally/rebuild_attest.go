@@ -51,6 +51,9 @@ type attester struct {
 
 // newAttester reads the flags, before anything is built; without --attest it returns nil.
 func newAttester(c *cli.Context, e *env) (*attester, error) {
+	if !c.IsSet("follow") && (c.IsSet("once") || c.IsSet("every")) {
+		return nil, usagef("--once goes with --follow, and so does --every")
+	}
 	if !c.Bool("attest") {
 		for _, name := range []string{"mismatch", "key", "log", "log-key", "tally-commit"} {
 			if c.IsSet(name) {

@@ -127,3 +127,11 @@ func Revocations(ctx context.Context, src log.Source, name string) ([]byte, erro
 	}
 	return bytes.TrimSpace(b), err
 }
+
+// maxFetched bounds a file that ByDigest reads into memory: spec, lock and sources of a release, and its manifest.
+const maxFetched = 1 << 30
+
+// ByDigest gets a published file of at most 1 GiB. Its content is not checked here; see sign.HashCopy.
+func ByDigest(ctx context.Context, src log.Source, d release.Digest) ([]byte, error) {
+	return src.Read(ctx, path.Join(digestDir, d.String()), maxFetched)
+}

@@ -1,0 +1,223 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"tally/internal/atomicfile"
+	"tally/release"
+	tlog "tally/release/log"
+	"tally/release/monitor"
+	"tally/release/publish"
+)
+
+const followHelp = "With --follow LOG (a published directory or its URL) every release in the log is rebuilt and attested, those that are there and each\n" +
+	"new one, until interrupted. The log is watched as 'tally log monitor' does; its alerts stand on stderr. What is still to be rebuilt is in\n" +
+	"the directory of --state, so that a rebuild that failed is tried again in the next round and one that was killed is not forgotten. With -o\n" +
+	"OUT is a directory of bundles, PAYLOAD.sigstore.json each. Every rebuild is printed as it ends (--json: one tally.rebuild/v1 each). With\n" +
+	"--once: exit 4 the log's worst alert, else 3 a rebuild differs, else 1 one could not be done, else 5 an alert of the policy's, else 0.\n\n"
+
+func followFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "follow", Usage: "rebuild every release in `LOG` and attest it"},
+		&cli.BoolFlag{Name: "once", Usage: "with --follow: look once, rebuild what is there, and end"},
+		&cli.DurationFlag{Name: "every", Value: 5 * time.Minute, Usage: "with --follow: look every `DURATION`"},
+	}
+}
+
+// A follower rebuilds what appears in a log.
+type follower struct {
+	c       *cli.Context
+	e       *env
+	a       *attester
+	src     tlog.Source
+	queue   string // directory with the bundles still to be rebuilt
+	out     string // directory for statements, or empty
+	m       *monitor.Monitor
+	differs bool
+}
+
+func rebuildFollow(c *cli.Context, e *env) error {
+	if err := wantArgs(c); err != nil {
+		return err
+	}
+	if err := requireFlags(c, "policy", "state"); err != nil {
+		return err
+	}
+	if !c.Bool("attest") || c.IsSet("keep") || c.Duration("every") <= 0 {
+		return usagef("--follow wants --attest and a time above 0 for --every, and excludes --keep")
+	}
+	a, err := newAttester(c, e)
+	if err != nil {
+		return err
+	}
+	p, err := loadPolicy(c)
+	if err != nil {
+		return err
+	}
+	p.Release.Rebuilders = release.RebuilderPolicy{}
+	if err := p.Release.Check(); err != nil {
+		return verdict(exitAppraisal, string(release.PolicyEmpty), "%w", err)
+	}
+	f := &follower{c: c, e: e, a: a, queue: filepath.Join(c.String("state"), "rebuild"), out: c.String("o")}
+	if f.src, err = tlog.OpenSource(c.String("follow"), http.DefaultClient); err != nil {
+		return err
+	}
+	for _, dir := range []string{f.queue, f.out} {
+		if dir == "" {
+			continue
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	f.m, err = monitor.Open(monitor.Options{Source: f.src, Dir: c.String("state"), Policy: &p.Release, Now: time.Now, Wait: 5 * time.Second, Run: f.enqueue})
+	if err != nil {
+		return err
+	}
+	if c.Bool("once") {
+		return f.once()
+	}
+	return f.loop(c.Duration("every"))
+}
+
+// enqueue keeps a new release's bundle until it was rebuilt.
+func (f *follower) enqueue(_ context.Context, r monitor.Release, bundle string) error {
+	data, err := readSmall(bundle, release.MaxBundle)
+	if err != nil {
+		return err
+	}
+	return atomicfile.WriteFile(filepath.Join(f.queue, r.Payload.String()), data, 0o644)
+}
+
+func (f *follower) once() error {
+	rep, err := f.m.Round(f.c.Context)
+	if rep != nil {
+		f.say(rep)
+	}
+	if err != nil {
+		return err
+	}
+	failed := f.work()
+	alert := alertVerdict(rep)
+	switch {
+	case alert != nil && exitCode(alert) == exitUnverified:
+		return errors.Join(alert, failed)
+	case f.differs:
+		return verdict(exitDiffers, "bytes", "a rebuild differs from its release")
+	case failed != nil:
+		return failed
+	}
+	return alert
+}
+
+func (f *follower) loop(every time.Duration) error {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		rep, err := f.m.Round(f.c.Context)
+		if rep != nil {
+			f.say(rep)
+		}
+		if err = errors.Join(err, f.work()); f.c.Context.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			f.e.logf("%v", err)
+		}
+		select {
+		case <-f.c.Context.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (f *follower) say(rep *monitor.Report) {
+	for _, a := range rep.Alerts {
+		f.e.logf("ALERT %s: %s", a.Reason, a.Text)
+	}
+}
+
+// work rebuilds what waits; what fails waits on.
+func (f *follower) work() error {
+	files, err := os.ReadDir(f.queue)
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, file := range files {
+		if _, err := release.ParseDigest(file.Name()); err != nil {
+			continue // being written
+		}
+		path := filepath.Join(f.queue, file.Name())
+		if err := f.rebuild(path); err != nil {
+			f.e.logf("release %s is tried again later: %v", file.Name(), err)
+			failed = append(failed, err)
+			if f.c.Context.Err() != nil {
+				break
+			}
+			continue
+		}
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+	}
+	return errors.Join(failed...)
+}
+
+func (f *follower) rebuild(path string) error {
+	data, err := readSmall(path, release.MaxBundle)
+	if err != nil {
+		return err
+	}
+	s, payload, err := parseStatement(data, path)
+	if err != nil {
+		return err
+	}
+	t := newTarget(s, payload, f.open)
+	t.verified = true // by the monitor, before it came into the queue
+	a := *f.a
+	if f.out != "" {
+		a.file = filepath.Join(f.out, payload.String()+".sigstore.json")
+	}
+	r, err := t.rebuild(f.c, f.e, &a)
+	if err != nil {
+		return err
+	}
+	f.differs = f.differs || !r.Reproduced
+	if !f.e.json {
+		rel := s.Predicate.Release
+		f.e.printf("%s %s, sequence %d, payload %s\n", rel.Name, rel.Version, rel.Sequence, payload)
+	}
+	var answer *exitError
+	if err := printRebuild(f.e, t, r); err != nil && (!errors.As(err, &answer) || answer.code != exitDiffers) {
+		return err
+	}
+	_, err = f.e.out.WriteTo(f.e.stdout) // due now, not when following ends
+	return err
+}
+
+// open finds a released file: in --from, else where the log is published.
+func (f *follower) open(d release.Digest) (io.ReadCloser, error) {
+	dirs := f.c.StringSlice("from")
+	if st, err := os.Stat(f.c.String("follow")); err == nil && st.IsDir() {
+		dirs = append(dirs, f.c.String("follow"))
+	}
+	if len(dirs) > 0 {
+		file, err := publish.OpenByDigest(d, dirs...)
+		if err == nil || !errors.Is(err, os.ErrNotExist) {
+			return file, err
+		}
+	}
+	data, err := publish.ByDigest(f.c.Context, f.src, d)
+	return io.NopCloser(bytes.NewReader(data)), err
+}
