@@ -65,6 +65,9 @@ func runRebuild(c *cli.Context, e *env) error {
 	if err != nil {
 		return err
 	}
+	if a != nil && t.statement == nil {
+		return usagef("--attest wants a release's BUNDLE: %s is an output directory", c.Args().First())
+	}
 	r, err := t.rebuild(c, e, a)
 	if err != nil {
 		return err
