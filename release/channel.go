@@ -37,8 +37,9 @@ type ChannelPredicate struct {
 	MinimumSequence uint64           `json:"minimumSequence"` // releases below it are not to be run
 	IssuedAt        time.Time        `json:"issuedAt"`
 	ValidUntil      time.Time        `json:"validUntil"`
-	Current         []CurrentRelease `json:"current"` // sorted by statement
-	Revoked         []Revocation     `json:"revoked"` // sorted by statement; for ever
+	Current         []CurrentRelease `json:"current"`           // sorted by statement
+	Revoked         []Revocation     `json:"revoked"`           // sorted by statement; for ever
+	Signers         []NamedSigner    `json:"signers,omitempty"` // of releases, beside the policy's; sorted by key ID
 }
 
 // A CurrentRelease is one that may be run.
@@ -65,6 +66,7 @@ func NewChannel(p ChannelPredicate) *Channel {
 	p.Revoked = append([]Revocation{}, p.Revoked...)
 	sort.Slice(p.Current, func(i, j int) bool { return less(p.Current[i].Statement, p.Current[j].Statement) })
 	sort.Slice(p.Revoked, func(i, j int) bool { return less(p.Revoked[i].Statement, p.Revoked[j].Statement) })
+	p.Signers = sortNamed(p.Signers)
 	return &Channel{Type: StatementType, Subject: p.subjects(), PredicateType: ChannelType, Predicate: p}
 }
 
@@ -79,6 +81,12 @@ func (p *ChannelPredicate) subjects() []Subject {
 	}
 	for _, r := range p.Revoked {
 		add(r.Statement)
+	}
+	named, _ := p.NamedSigners() // what cannot be read, check refuses
+	for _, s := range named {
+		if !slices.ContainsFunc(p.Revoked, func(r Revocation) bool { return r.Statement == s.Key.ID() }) {
+			add(s.Key.ID())
+		}
 	}
 	sort.Slice(s, func(i, j int) bool { return s[i].Name < s[j].Name })
 	return s
@@ -144,6 +152,9 @@ func (c *Channel) check() error {
 		return errors.New("validUntil: ends before it begins")
 	case !slices.Equal(c.Subject, p.subjects()):
 		return errors.New("subjects are not the statements that the predicate names")
+	}
+	if _, err := p.NamedSigners(); err != nil {
+		return err
 	}
 	return p.checkLists()
 }

@@ -114,6 +114,8 @@ func (r *Result) verifyRebuilders(s *Statement, f *further, p *Policy) *Error {
 				what.Release.Name, what.Release.Version, what.Differences[0].Name, len(what.Differences))
 		} else if d, _, ok := f.revoked(p, b.payload, id); ok {
 			why = "is revoked, or its key is, as " + d.String()
+		} else if id == r.Signer.ID() {
+			why = "it signed the release itself"
 		} else if !b.covers(s) {
 			why = "has other subjects than the release"
 		} else if e := within("the rebuilder", b.by.NotBefore, b.by.NotAfter, f.now); e != nil {

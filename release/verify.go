@@ -90,7 +90,7 @@ func (r *Result) verify(data []byte, p *Policy, now time.Time) (*Statement, *Cha
 	if err != nil {
 		return nil, nil, &Error{Reason: BadBundle, Err: err}
 	}
-	signer, refusal := r.verifySignature(b, p.Signers, &p.Identities)
+	signer, refusal := r.verifySignature(b, r.releaseSigners(b, parts[1:], p), &p.Identities)
 	if refusal != nil {
 		return nil, nil, refusal
 	}

@@ -26,15 +26,17 @@ func releaseChannelCommand(e *env) *cli.Command {
 			&cli.StringSliceFlag{Name: "current", Usage: "`BUNDLE` of a release that is current from now on; those before are not any more (several times)"},
 			&cli.StringSliceFlag{Name: "revoke", Usage: "`BUNDLE` of a release, or its payload's SHA-256, that is taken back for ever (several times)"},
 			&cli.StringFlag{Name: "reason", Usage: "why it is revoked, as `TEXT` for people"},
+			&cli.StringSliceFlag{Name: "signer", Usage: "public key `FILE[,UNTIL]` that may sign releases from now on beside those the policies name, until a TIME (RFC 3339); those named before are not any more (several times)"},
 			&cli.Uint64Flag{Name: "minimum-sequence", Usage: "releases below `NUMBER` are not to be run (default: as before)"},
 			&cli.DurationFlag{Name: "valid-for", Value: 30 * 24 * time.Hour, Usage: "the statement expires after `TIME`"},
 			&cli.StringFlag{Name: "at", Usage: "issue as of `TIME` (RFC 3339; default: now)"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "also write the statement's bundle to `FILE`"}),
 		Description: "The statement follows the last one in DIR: its sequence is one higher, and what no flag changes is taken over. Without --current and --revoke it\n" +
-			"says the same again with a new date, which a channel needs before it expires. A revocation is never taken back.\n" + passwordHelp +
+			"says the same again with a new date, which a channel needs before it expires. A revocation is never taken back. Keys change by --signer: a client\n" +
+			"whose policy names this channel takes a release by a key that the statement names, as long as the statement is the one in force.\n" + passwordHelp +
 			"\n" + keyRefHelp + "\n" + keylessHelp +
 			"\n--json prints tally.channel/v1: name, channel, sequence, minimum_sequence, issued_at, valid_until, current (list of statement, version,\n" +
-			"sequence), revoked (list of statement, kind, reason, since), payload_sha256, key_id, log_index, path (in DIR).\n\n" +
+			"sequence), revoked (list of statement, kind, reason, since), signers (list of key, notBefore, notAfter), payload_sha256, key_id, log_index, path (in DIR).\n\n" +
 			"   tally release channel minimal@stable --log pub --key cosign.key --current minimal.sigstore.json",
 		Action: func(c *cli.Context) error { return releaseChannel(c, e) },
 	}
@@ -51,6 +53,7 @@ type channelAnswer struct {
 	Until    time.Time                `json:"valid_until"`
 	Current  []release.CurrentRelease `json:"current"`
 	Revoked  []release.Revocation     `json:"revoked"`
+	Signers  []release.NamedSigner    `json:"signers,omitempty"`
 	Payload  release.Digest           `json:"payload_sha256"`
 	KeyID    release.Digest           `json:"key_id"`
 	Index    int64                    `json:"log_index"`
@@ -134,6 +137,9 @@ func nextChannel(c *cli.Context, e *env, dir string) (*release.Channel, error) {
 	if err := setCurrent(c, e, dir, &p); err != nil {
 		return nil, err
 	}
+	if err := setSigners(c, &p); err != nil {
+		return nil, err
+	}
 	if err := setRevoked(c, e, &p); err != nil {
 		return nil, err
 	}
@@ -160,6 +166,31 @@ func setCurrent(c *cli.Context, e *env, dir string, p *release.ChannelPredicate)
 			return errors.Join(usagef("%s is not published in %s: 'tally release publish' comes first", path, dir), err)
 		}
 		p.Current = append(p.Current, release.CurrentRelease{Statement: payload, Version: rel.Version, Sequence: rel.Sequence})
+	}
+	return nil
+}
+
+// setSigners replaces the named signers by those of --signer.
+func setSigners(c *cli.Context, p *release.ChannelPredicate) error {
+	if c.IsSet("signer") {
+		p.Signers = nil
+	}
+	for _, arg := range c.StringSlice("signer") {
+		file, until, timed := strings.Cut(arg, ",")
+		text, err := readSmall(file, 1<<20)
+		if err != nil {
+			return err
+		}
+		var s release.Signer
+		if s.Key, err = release.ParsePublicKey(text); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		if timed {
+			if s.NotAfter, err = time.Parse(time.RFC3339, until); err != nil {
+				return usagef("--signer %q: want RFC 3339 after the comma, such as 2027-01-01T00:00:00Z", arg)
+			}
+		}
+		p.Signers = append(p.Signers, release.NameSigner(s))
 	}
 	return nil
 }
@@ -206,7 +237,7 @@ func parseStatement(data []byte, path string) (*release.Statement, release.Diges
 func printChannel(e *env, dir string, c *release.Channel, b *release.Bundle, k release.PublicKey, p *publish.Published) error {
 	q := &c.Predicate
 	a := channelAnswer{
-		"tally.channel/v1", q.Name, q.Channel, q.Sequence, q.MinimumSequence, q.IssuedAt, q.ValidUntil, q.Current, q.Revoked,
+		"tally.channel/v1", q.Name, q.Channel, q.Sequence, q.MinimumSequence, q.IssuedAt, q.ValidUntil, q.Current, q.Revoked, q.Signers,
 		release.PayloadDigest(b), k.ID(), p.Index, filepath.Join(dir, publish.ChannelPath(c.Key())),
 	}
 	if e.json {
@@ -215,6 +246,13 @@ func printChannel(e *env, dir string, c *release.Channel, b *release.Bundle, k r
 	e.printf("channel %s, statement %d, valid until %s\n", c.Key(), a.Sequence, a.Until.Format(time.RFC3339))
 	for _, r := range a.Current {
 		e.printf("current  %s %s (sequence %d)\n", r.Statement, r.Version, r.Sequence)
+	}
+	named, err := q.NamedSigners()
+	if err != nil {
+		return err
+	}
+	for _, s := range named {
+		e.printf("signer   %s\n", s.Key.ID())
 	}
 	for _, r := range a.Revoked {
 		e.printf("revoked  %s%s %q\n", strings.TrimLeft(r.Kind+" ", " "), r.Statement, r.Reason)

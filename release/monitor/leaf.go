@@ -71,7 +71,7 @@ func (m *Monitor) leaf(ctx context.Context, index int64, body []byte) (*leaf, er
 		l.alert(release.BadBundle, "%v", err)
 		return l, nil
 	}
-	signers, err := m.signers(b, body)
+	signers, err := m.signers(ctx, b, body)
 	if err != nil {
 		l.alert(release.BadIdentity, "%v", err)
 		return l, nil
@@ -83,11 +83,11 @@ func (m *Monitor) leaf(ctx context.Context, index int64, body []byte) (*leaf, er
 	return l, nil
 }
 
-// signers are the keys that may sign what b holds: the policy's, or, when it names nobody, the leaf's own.
-func (m *Monitor) signers(b *release.Bundle, body []byte) ([]release.Signer, error) {
+// signers are the keys that may sign what b holds: the policy's, or, when it names nobody for that, the leaf's own.
+func (m *Monitor) signers(ctx context.Context, b *release.Bundle, body []byte) ([]release.Signer, error) {
 	p := m.o.Policy
 	switch payload := b.Envelope.Payload; {
-	case len(p.Signers) == 0:
+	case len(p.Signers) == 0 || release.IsRebuild(payload) && len(p.Rebuilders.Keys) == 0:
 		return leafKey(body)
 	case release.IsRebuild(payload):
 		return p.Rebuilders.Keys, nil
@@ -96,7 +96,7 @@ func (m *Monitor) signers(b *release.Bundle, body []byte) ([]release.Signer, err
 	case release.IsChannel(payload):
 		return slices.Concat(p.Signers, p.Revokers), nil
 	}
-	return p.Signers, nil
+	return append(m.named(ctx, b), p.Signers...), nil
 }
 
 // leafKey is the key that stands in a leaf.
@@ -120,6 +120,45 @@ func leafKey(body []byte) ([]release.Signer, error) {
 	der := rec.Spec.V2.Signature.Verifier.PublicKey.RawBytes
 	k, err := release.ParsePublicKey(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
 	return []release.Signer{{Key: k}}, err
+}
+
+// named are the signers of b's release that the latest statement of the policy's channel names, if b is by none of
+// the policy's. A statement that cannot be had or does not hold names nobody.
+func (m *Monitor) named(ctx context.Context, b *release.Bundle) []release.Signer {
+	p := m.o.Policy
+	for _, s := range p.Signers {
+		if s.Key.Hint() == b.Hint {
+			return nil
+		}
+	}
+	s, err := release.ParseStatement(b.Envelope.Payload)
+	if err != nil || p.Channel.Name == "" || !release.ValidLabel(s.Predicate.Release.Name) {
+		return nil
+	}
+	key := s.Predicate.Release.Name + "@" + p.Channel.Name
+	data, err := m.o.Source.Read(ctx, publish.ChannelPath(key), release.MaxChannelBundle)
+	if err != nil {
+		return nil
+	}
+	channel, err := release.ParseBundle(data)
+	if err != nil {
+		return nil
+	}
+	by := p.Channel.Signers
+	if len(by) == 0 {
+		by = p.Signers
+	}
+	logged := p.Log
+	logged.Seen, logged.View = nil, nil
+	if _, err := release.VerifyLogged(channel, by, &logged); err != nil {
+		return nil
+	}
+	c, err := release.ParseChannel(channel.Envelope.Payload)
+	if err != nil || c.Key() != key {
+		return nil
+	}
+	list, _ := c.Predicate.NamedSigners() // held since ParseChannel
+	return list
 }
 
 func (m *Monitor) check(l *leaf, b *release.Bundle, signers []release.Signer) {

@@ -7,9 +7,9 @@ import (
 	rt "tally/release/releasetest"
 )
 
-// Whoever rebuilt may say so; that somebody got other bytes is an alert, whoever it is. A revocation key of the
-// policy is no stranger.
-func TestRebuildStatements(t *testing.T) {
+// Where the policy names no rebuilder whoever rebuilt may say so, and that somebody got other bytes is an alert. A
+// revocation key of the policy is no stranger.
+func TestUnnamedRebuilders(t *testing.T) {
 	w, rebuilder, revoker := rt.New(t), rt.Key(t), rt.Key(t)
 	w.Policy.Revokers = []release.Signer{{Key: revoker.Public()}}
 	v := newWatch(t, w)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"tally/release"
@@ -39,11 +40,28 @@ func Fetch(ctx context.Context, src log.Source, w Want) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	bundle, err := fetchBundle(ctx, src, payload, w.Signers)
+	bundle, err := fetchBundle(ctx, src, payload, append(slices.Clone(w.Signers), named(channel)...))
 	if err != nil {
 		return nil, err
 	}
 	return append(append(bundle, '\n'), channel...), nil
+}
+
+// named are the signers of releases that a channel statement names: where else to look.
+func named(channel []byte) (keys []release.PublicKey) {
+	b, err := release.ParseBundle(channel)
+	if err != nil {
+		return nil
+	}
+	c, err := release.ParseChannel(b.Envelope.Payload)
+	if err != nil {
+		return nil
+	}
+	list, _ := c.Predicate.NamedSigners() // held since ParseChannel
+	for _, s := range list {
+		keys = append(keys, s.Key)
+	}
+	return keys
 }
 
 // BundlePath is where the bundle of a leaf lies, below the directory.
@@ -101,5 +119,5 @@ func fetchBundle(ctx context.Context, src log.Source, payload release.Digest, si
 		}
 		return src.Read(ctx, BundlePath(leaf), release.MaxBundle)
 	}
-	return nil, fmt.Errorf("statement %s: not published by any of the policy's %d signers: %w", payload, len(signers), fs.ErrNotExist)
+	return nil, fmt.Errorf("statement %s: not published by any of the %d signers that policy and channel name: %w", payload, len(signers), fs.ErrNotExist)
 }
