@@ -1,6 +1,7 @@
 package release_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"crypto/x509"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,6 +21,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"tally/internal/testtool"
+	"tally/release"
 	rt "tally/release/releasetest"
 	"tally/release/sign"
 )
@@ -100,6 +103,70 @@ func TestSecondVerifier(t *testing.T) {
 	}
 	if err := plainVerify(w.Bundle, rt.Key(t).Public().PEM(), policy); err == nil {
 		t.Error("the oracle accepts any key")
+	}
+}
+
+// plainQuorum counts the keys under which some bundle of rebuilds verifies and says, by plain JSON, that exactly the
+// subjects of the release were reproduced.
+func plainQuorum(bundle []byte, rebuilds [][]byte, keys [][]byte, policy []byte) (n int, err error) {
+	type statement struct {
+		Subject   any
+		Predicate struct{ Result string }
+	}
+	payload := func(bundle []byte) (s statement, err error) {
+		var b struct{ DsseEnvelope struct{ Payload []byte } }
+		if err := json.Unmarshal(bundle, &b); err != nil {
+			return s, err
+		}
+		return s, json.Unmarshal(b.DsseEnvelope.Payload, &s)
+	}
+	want, err := payload(bundle)
+	if err != nil {
+		return 0, err
+	}
+	for _, key := range keys {
+		for _, r := range rebuilds {
+			got, err := payload(r)
+			if err != nil {
+				return 0, err
+			}
+			if plainVerify(r, key, policy) == nil && got.Predicate.Result == "reproduced" && reflect.DeepEqual(got.Subject, want.Subject) {
+				n++
+				break
+			}
+		}
+	}
+	return n, nil
+}
+
+// The second verifier and ours come to the same count, whoever said what.
+func TestSecondVerifierOfRebuilds(t *testing.T) {
+	w := rt.New(t)
+	policy, err := os.ReadFile(filepath.Join(w.LogDir, "policy.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fewer := func(r *release.Rebuild) { r.Subject = r.Subject[1:] }
+	changes := []func(*release.Rebuild){nil, fewer, nil, fewer, nil}
+	var rebuilds, keys [][]byte
+	for i, change := range changes {
+		k := rt.Key(t)
+		rebuilds = append(rebuilds, w.Rebuild(t, k, w.Bundle, change))
+		if i != 2 { // a stranger
+			keys = append(keys, k.Public().PEM())
+			w.Policy.Rebuilders.Keys = append(w.Policy.Rebuilders.Keys, release.Signer{Key: k.Public()})
+		}
+		n, err := plainQuorum(w.Bundle, rebuilds, keys, policy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := release.Verify(bytes.Join(append([][]byte{w.Bundle}, rebuilds...), nil), w.Policy, rt.Now)
+		if err != nil || len(r.Rebuilders) != n {
+			t.Errorf("after %d statements: %d counted, the second verifier counts %d, %v", i+1, len(r.Rebuilders), n, err)
+		}
+	}
+	if len(keys) != 4 {
+		t.Fatal("a case is missing")
 	}
 }
 

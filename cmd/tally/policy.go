@@ -18,13 +18,18 @@ func policyFlags() []cli.Flag {
 	}
 }
 
+// policyHelp is what the man page of release verify says of the file.
+const policyHelp = "The policy is strict YAML (schema: tally.policy/v1). Under release: signers (a list of file or pem, not-before, not-after); log (file or vkey;\n" +
+	"witness-policy or witnesses: none; cosignature-max-age; from); channel (name, max-age, signers); rebuilders (need: k, keys: as signers, none of\n" +
+	"them a signer; logs: a list as log, where rebuilders log beside the releases' log); revocation-keys (as signers). Files are taken relative to it.\n"
+
 // loadPolicy reads the file of --policy. Having none is an answer (exit 5), not a mistake: nobody is
 // trusted by default.
 func loadPolicy(c *cli.Context) (*policy.Policy, error) {
 	path := c.String("policy")
 	if path == "" {
 		return nil, withHint(verdict(exitAppraisal, "policy", "no policy: nobody is trusted by default"),
-			"write one (see 'tally man', tally.policy/v1) and give it as --policy FILE")
+			"write one (see 'tally release verify --help', tally.policy/v1) and give it as --policy FILE")
 	}
 	p, err := policy.Load(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -22,6 +22,7 @@ func releaseVerifyCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "at", Usage: "verify as of `TIME` (RFC 3339; default: now)"}),
 		Description: "Checks signature, log entry, inclusion, statement and times in that order and prints each; what was not checked is said.\n" +
 			"A policy with rebuilders wants so many statements of theirs; one mismatch refuses. Revocations by the policy's revocation keys count too.\n" +
+			policyHelp +
 			"BUNDLE may hold a channel statement after the release ('tally release fetch' writes it so); a policy that names a channel wants one. With --state\n" +
 			"it is remembered what was accepted; what is older is refused from then on. With --log everything seen must be a prefix of the log as it stands;\n" +
 			"of a fork both checkpoints are kept in DIR/evidence.\n" +
