@@ -214,10 +214,13 @@ func chown(t *testing.T, dir string) {
 func TestRebuildFromBundle(t *testing.T) {
 	l := built(t)
 	l.publish(t)
-	out := l.tallyMust(t, "rebuild", "b.sigstore.json", "--from", "pub", "--policy", "policy.yaml", "--cache", l.cache)
+	l.tallyMust(t, "release", "keygen", "-o", "rebuilder")
+	out := l.tallyMust(t, "rebuild", "b.sigstore.json", "--from", "pub", "--policy", "policy.yaml", "--cache", l.cache,
+		"--attest", "--key", "rebuilder.key", "--log", "pub", "-o", "r.sigstore.json", "--tally-commit", strings.Repeat("ab", 20))
 	if n := strings.Count(out, "MATCH "); n < 12 || !strings.Contains(out, "REPRODUCED") {
 		t.Errorf("%d files match:\n%s", n, out)
 	}
+	l.checkAttested(t)
 	// What was changed behind the manifest's back cannot be signed.
 	bad := filepath.Join(l.dir, "tampered")
 	copyDir(t, l.out, bad)
