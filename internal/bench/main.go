@@ -89,6 +89,7 @@ func run(ctx context.Context, tally, dir string, runs int) error {
 		{"compare", b.compare},
 		{"measure snp", b.measure}, // on the kernel that build left
 		{"initrd", b.initrd},
+		{"release", b.release},
 	} {
 		if err := section.run(); ctx.Err() != nil {
 			return ctx.Err()
