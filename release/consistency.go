@@ -94,11 +94,11 @@ func VerifyLog(p *LogPolicy, now time.Time) (*Result, error) {
 	return r, nil
 }
 
-// VerifyLogged checks the signature of a bundle by one of the signers, and its log entry: everything that does
-// not depend on what the statement says. A refusal is an *Error.
-func VerifyLogged(b *Bundle, signers []Signer, p *LogPolicy) (*Result, error) {
+// VerifyLogged checks the signature of a bundle by one of the signers or, unless ids is nil, by one of those
+// identities, and its log entry: everything that does not depend on what the statement says. A refusal is an *Error.
+func VerifyLogged(b *Bundle, signers []Signer, ids *IdentityPolicy, p *LogPolicy) (*Result, error) {
 	r := new(Result)
-	if _, refusal := r.verifySignature(b, signers, nil); refusal != nil {
+	if _, refusal := r.verifySignature(b, signers, ids); refusal != nil {
 		return r, refusal
 	}
 	if refusal := r.verifyEntry(b, p); refusal != nil {

@@ -16,7 +16,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"tally/internal/atomicfile"
-	"tally/policy"
 	"tally/release"
 	tlog "tally/release/log"
 	"tally/release/monitor"
@@ -121,10 +120,7 @@ func logMonitor(c *cli.Context, e *env) error {
 // policy is what the log is held against.
 func (w *watcher) policy(c *cli.Context, src tlog.Source) (*release.Policy, error) {
 	if c.IsSet("policy") {
-		file, err := policy.Load(c.String("policy"))
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, usagef("--policy: %w", err)
-		}
+		file, err := loadPolicy(c)
 		if err != nil {
 			return nil, err
 		}

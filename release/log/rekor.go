@@ -87,10 +87,7 @@ func (r *Rekor) post(ctx context.Context, body []byte) (*http.Response, error) {
 				Data      struct{ Digest json.RawMessage }
 				Signature struct {
 					Content  json.RawMessage
-					Verifier struct {
-						KeyDetails json.RawMessage
-						PublicKey  json.RawMessage
-					}
+					Verifier json.RawMessage // key or certificate
 				}
 			} `json:"hashedRekordV002"`
 		}
@@ -100,10 +97,8 @@ func (r *Rekor) post(ctx context.Context, body []byte) (*http.Response, error) {
 	}
 	v := &leaf.Spec.V002
 	req, err := json.Marshal(map[string]any{"hashedRekordRequestV002": map[string]any{
-		"digest": v.Data.Digest,
-		"signature": map[string]any{"content": v.Signature.Content, "verifier": map[string]any{
-			"publicKey": v.Signature.Verifier.PublicKey, "keyDetails": v.Signature.Verifier.KeyDetails,
-		}},
+		"digest":    v.Data.Digest,
+		"signature": map[string]any{"content": v.Signature.Content, "verifier": v.Signature.Verifier},
 	}})
 	if err != nil {
 		return nil, err

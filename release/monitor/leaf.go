@@ -71,32 +71,34 @@ func (m *Monitor) leaf(ctx context.Context, index int64, body []byte) (*leaf, er
 		l.alert(release.BadBundle, "%v", err)
 		return l, nil
 	}
-	signers, err := m.signers(ctx, b, body)
+	signers, ids, err := m.signers(ctx, b, body)
 	if err != nil {
 		l.alert(release.BadIdentity, "%v", err)
 		return l, nil
 	}
-	m.check(l, b, signers)
+	m.check(l, b, signers, ids)
 	if m.o.Run != nil && l.release != nil {
 		l.bundle = data
 	}
 	return l, nil
 }
 
-// signers are the keys that may sign what b holds: the policy's, or, when it names nobody for that, the leaf's own.
-func (m *Monitor) signers(ctx context.Context, b *release.Bundle, body []byte) ([]release.Signer, error) {
+// signers are the keys and identities that may sign what b holds: the policy's, or, when it names nobody for that, the
+// leaf's own key.
+func (m *Monitor) signers(ctx context.Context, b *release.Bundle, body []byte) ([]release.Signer, *release.IdentityPolicy, error) {
 	p := m.o.Policy
 	switch payload := b.Envelope.Payload; {
-	case len(p.Signers) == 0 || release.IsRebuild(payload) && len(p.Rebuilders.Keys) == 0:
-		return leafKey(body)
+	case len(p.Signers)+len(p.Identities.List) == 0 || release.IsRebuild(payload) && len(p.Rebuilders.Keys) == 0:
+		k, err := leafKey(body)
+		return k, nil, err
 	case release.IsRebuild(payload):
-		return p.Rebuilders.Keys, nil
+		return p.Rebuilders.Keys, nil, nil
 	case release.IsChannel(payload) && len(p.Channel.Signers) > 0:
-		return slices.Concat(p.Channel.Signers, p.Revokers), nil
+		return slices.Concat(p.Channel.Signers, p.Revokers), nil, nil
 	case release.IsChannel(payload):
-		return slices.Concat(p.Signers, p.Revokers), nil
+		return slices.Concat(p.Signers, p.Revokers), &p.Identities, nil
 	}
-	return append(m.named(ctx, b), p.Signers...), nil
+	return append(m.named(ctx, b), p.Signers...), &p.Identities, nil
 }
 
 // leafKey is the key that stands in a leaf.
@@ -116,6 +118,9 @@ func leafKey(body []byte) ([]release.Signer, error) {
 	}
 	if err := json.Unmarshal(body, &rec); err != nil {
 		return nil, fmt.Errorf("the leaf is no hashedrekord 0.0.2: %w", err)
+	}
+	if len(rec.Spec.V2.Signature.Verifier.PublicKey.RawBytes) == 0 {
+		return nil, errors.New("the leaf names no key; a certificate is checked against a policy's identities alone")
 	}
 	der := rec.Spec.V2.Signature.Verifier.PublicKey.RawBytes
 	k, err := release.ParsePublicKey(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
@@ -144,13 +149,13 @@ func (m *Monitor) named(ctx context.Context, b *release.Bundle) []release.Signer
 	if err != nil {
 		return nil
 	}
-	by := p.Channel.Signers
+	by, ids := p.Channel.Signers, (*release.IdentityPolicy)(nil)
 	if len(by) == 0 {
-		by = p.Signers
+		by, ids = p.Signers, &p.Identities
 	}
 	logged := p.Log
 	logged.Seen, logged.View = nil, nil
-	if _, err := release.VerifyLogged(channel, by, &logged); err != nil {
+	if _, err := release.VerifyLogged(channel, by, ids, &logged); err != nil {
 		return nil
 	}
 	c, err := release.ParseChannel(channel.Envelope.Payload)
@@ -161,10 +166,10 @@ func (m *Monitor) named(ctx context.Context, b *release.Bundle) []release.Signer
 	return list
 }
 
-func (m *Monitor) check(l *leaf, b *release.Bundle, signers []release.Signer) {
+func (m *Monitor) check(l *leaf, b *release.Bundle, signers []release.Signer, ids *release.IdentityPolicy) {
 	logged := m.o.Policy.Log
 	logged.Seen, logged.View = nil, nil // forks are looked for by who walks the tree
-	r, err := release.VerifyLogged(b, signers, &logged)
+	r, err := release.VerifyLogged(b, signers, ids, &logged)
 	var refusal *release.Error
 	switch {
 	case errors.As(err, &refusal):
