@@ -35,6 +35,9 @@ func (rp *RebuilderPolicy) check(others ...[]Signer) error {
 		if l.Key.IsZero() || l.Unwitnessed != l.Quorum.IsZero() {
 			return fmt.Errorf("policy: log %d of the rebuilders: wants a key and a word on witnesses", i+1)
 		}
+		if l.MaxAge != 0 {
+			return fmt.Errorf("policy: log %d of the rebuilders: an age of cosignatures is weighed for the releases' log alone", i+1)
+		}
 	}
 	return nil
 }

@@ -102,6 +102,9 @@ func TestRebuilderPolicy(t *testing.T) {
 		"a word on witnesses": func(p *release.Policy) {
 			p.Rebuilders = release.RebuilderPolicy{Keys: signers(a), Logs: []release.LogPolicy{{Key: w.Log}}}
 		},
+		"for the releases' log alone": func(p *release.Policy) {
+			p.Rebuilders = release.RebuilderPolicy{Keys: signers(a), Logs: []release.LogPolicy{{Key: w.Log, Unwitnessed: true, MaxAge: 1}}}
+		},
 		"signs releases or channels too":      func(p *release.Policy) { p.Revokers = signers(w.Key) },
 		"signs releases, channels or revocat": func(p *release.Policy) { p.Revokers = signers(a); p.Rebuilders.Keys = signers(a) },
 	} {
