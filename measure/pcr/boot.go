@@ -18,6 +18,7 @@ type Input struct {
 	Disk       io.ReaderAt    // with the GPT the firmware boots from; nil: PCR 5 is left out
 	SecureBoot SecureBootForm // how the firmware writes Secure Boot off; "": PCR 7 is left out, unless Variables switch it on
 	Variables  []byte         // the firmware's variable store, alone or at the head of a firmware; nil: one without keys
+	Firmware   []byte         // OVMF, whole, for PCR 0; nil: PCR 0 is left out
 	Phases     []string       // words systemd-pcrextend adds to PCR 11, e.g. enter-initrd; none without systemd
 }
 
@@ -38,6 +39,10 @@ func Boot(in Input, bank Bank) (*Result, error) {
 		return nil, err
 	}
 	l := &eventLog{bank: bank}
+	open, err := l.firmware(in.Firmware)
+	if err != nil {
+		return nil, err
+	}
 	if err := l.secureBoot(keys, in.SecureBoot); err != nil {
 		return nil, err
 	}
@@ -62,16 +67,43 @@ func Boot(in Input, bank Bank) (*Result, error) {
 	}
 	l.measure(5, `"Exit Boot Services Invocation"`, []byte("Exit Boot Services Invocation"))
 	l.measure(5, `"Exit Boot Services Returned with Success"`, []byte("Exit Boot Services Returned with Success"))
-	r := l.replay(in.registers(keys))
+	r := l.replay(in.registers(keys, open))
+	r.Undecided = append(open, never...)
 	r.Cmdline, r.Assumes = string(u.sections[".cmdline"]), assumptions(in.Phases)
 	return r, nil
 }
 
-// registers lists what can be computed: 0, 1 and 10 never, others when their inputs are there.
-func (in Input) registers(keys *keyStore) []int {
-	all := []int{2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15}
+// firmware adds the events of PCR 0, or says why there are none.
+func (l *eventLog) firmware(image []byte) ([]Undecided, error) {
+	if image == nil {
+		return []Undecided{{Register: eventlog.PCR(0), Reason: "no firmware is named", Events: []Event{}}}, nil
+	}
+	f, err := ReadFirmware(image, l.bank)
+	if err != nil {
+		return nil, err
+	}
+	events, err := f.Events(l.bank)
+	if err != nil {
+		return nil, err
+	}
+	if f.reason != "" {
+		return []Undecided{{Register: eventlog.PCR(0), Reason: f.reason, Events: events}}, nil
+	}
+	l.events = append(l.events, events...)
+	return nil, nil
+}
+
+// never are the registers that files do not decide.
+var never = []Undecided{
+	{Register: eventlog.PCR(1), Reason: "the machine's configuration is measured: ACPI tables, boot entries, devices", Events: []Event{}},
+	{Register: eventlog.PCR(10), Reason: "IMA measures what the guest's policy names, after PCR 0 to 9", Events: []Event{}},
+}
+
+// registers lists what can be computed: 1 and 10 never, others when their inputs are there.
+func (in Input) registers(keys *keyStore, open []Undecided) []int {
+	all := []int{0, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15}
 	return slices.DeleteFunc(all, func(n int) bool {
-		return n == 5 && in.Disk == nil || n == 7 && in.SecureBoot == "" && !keys.on
+		return n == 0 && len(open) > 0 || n == 5 && in.Disk == nil || n == 7 && in.SecureBoot == "" && !keys.on
 	})
 }
 

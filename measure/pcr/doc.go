@@ -1,5 +1,6 @@
 // Package pcr computes the TPM PCRs of a UKI boot from the files alone: no TPM, no machine.
 //
+//	PCR 0         of an OVMF that leaves its PEI modules alone: its release, two volumes, separator (Firmware)
 //	PCR 2, 3, 6   a separator; option ROMs would add to 2
 //	PCR 4         "Calling EFI Application from Boot Option", separator, the UKI, and, with stubs before 258,
 //	              its .linux (Authenticode each)
@@ -10,6 +11,6 @@
 //	PCR 8, 12-15  nothing
 //
 // An event extends a PCR: new = H(old ‖ digest of the event), from zero (TCG PC Client Platform Firmware
-// Profile 1.06, section 2.4; systemd docs/TPM2_PCR_MEASUREMENTS.md). PCR 0, 1 and 10 depend on firmware code that
-// changes itself, on the machine's configuration and on IMA, and are not computed.
+// Profile 1.06, section 2.4; systemd docs/TPM2_PCR_MEASUREMENTS.md). PCR 0 of other firmware depends
+// on code that changes itself, PCR 1 on the machine's configuration and PCR 10 on IMA: they are not computed.
 package pcr

@@ -65,7 +65,17 @@ type Result struct {
 	// are masked or absent. An image without systemd has none.
 	Assumes []string `json:"assumes"`
 
+	// Undecided are registers that the files given do not decide, ascending.
+	Undecided []Undecided `json:"undecided"`
+
 	Cmdline string `json:"-"` // the UKI's own
+}
+
+// An Undecided is a register without a value.
+type Undecided struct {
+	Register string  `json:"register"`
+	Reason   string  `json:"reason"` // a sentence without a stop
+	Events   []Event `json:"events"` // those of its events that are known, in order; none is also good
 }
 
 // Registers lists the names of the registers that were computed, ascending.

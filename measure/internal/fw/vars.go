@@ -13,6 +13,12 @@ type GUID [16]byte
 // ParseGUID reads the text form of a constant; it panics on anything else.
 func ParseGUID(s string) GUID { return GUID(parseGUID(s)) }
 
+// String returns the text form.
+func (g GUID) String() string {
+	le := binary.LittleEndian
+	return fmt.Sprintf("%08x-%04x-%04x-%x-%x", le.Uint32(g[:]), le.Uint16(g[4:]), le.Uint16(g[6:]), g[8:10], g[10:])
+}
+
 // GUIDs of a variable store (edk2 MdeModulePkg/Include/Guid/VariableFormat.h and
 // MdePkg/Include/Guid/SystemNvDataGuid.h).
 const (
