@@ -19,20 +19,22 @@ func measurePCRCommand(e *env) *cli.Command {
 		Usage: "compute the TPM PCRs of a UKI boot",
 		Description: "Prints `pcrN BANK HEX`, one register a line: 2, 3, 4, 6, 8, 9, 11 to 15 from the UKI; 5 when --disk names the disk it boots\n" +
 			"from (its GPT is measured); 7 from the variable store of --ovmf or --vars (without either: one without keys), with Secure Boot off\n" +
-			"in the form of --secure-boot, or on when keys are enrolled and db is the one certificate that vouches for the UKI. PCR 0, 1 and\n" +
-			"10 depend on more than files and are not computed. Releases 252 to 262 of systemd's stub are known; others are refused.\n\n" +
+			"in the form of --secure-boot, or on when keys are enrolled and db is the one certificate that vouches for the UKI; 0 from --ovmf, when\n" +
+			"that firmware is measured as its file is: edk2 2026.08 without SMM. Of others (2022.11, 2025.02, builds with SMM) the PEI volume changes itself\n" +
+			"before it is measured. PCR 1 and 10 depend on the machine and on IMA and are never computed. --explain says of each register\n" +
+			"without a value why, and which of its events are known. Releases 252 to 262 of systemd's stub are known; others are refused.\n\n" +
 			"--policy adds `policy11 BANK HEX`: the digest that systemd-measure signs (pol in .pcrsig) for the boot phases given.\n\n" +
 			"--log FILE is the event log of a real boot (/sys/kernel/security/tpm0/binary_bios_measurements): each register's events are laid beside\n" +
 			"the predicted ones, and the first that differs is named with its likely cause. Exit 3, reason measurement: some differ.\n\n" +
 			"--json prints tally.pcr/v1: bank, pcrs (by number), events (register, what, digest, covers) in boot order, assumes (what must not happen in the guest: which\n" +
-			"units are masked), policy; with --log also\n" +
+			"units are masked), undecided (register, reason, events: those that are known), policy; with --log also\n" +
 			"differences (register, position, kind changed|missing|extra, predicted, predicted_digest, logged, logged_digest, event, cause), and reason\n" +
 			"when there are some.\n\n" +
 			"Example: tally measure pcr --uki OUT/uki.efi --disk OUT/disk.raw",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "uki", Usage: "unified kernel image `FILE`"},
 			&cli.StringFlag{Name: "disk", Usage: "raw disk `FILE` with the GPT it boots from"},
-			&cli.StringFlag{Name: "ovmf", Usage: "firmware `FILE` that starts with the variable store"},
+			&cli.StringFlag{Name: "ovmf", Usage: "firmware `FILE`: for PCR 0, and for the variable store that it starts with"},
 			&cli.StringFlag{Name: "vars", Usage: "variable store `FILE`, in place of that in --ovmf"},
 			&cli.StringFlag{Name: "bank", Value: "sha256", Usage: "sha1, sha256, sha384 or sha512"},
 			&cli.StringFlag{Name: "secure-boot", Value: "empty", Usage: "how the firmware measures SecureBoot=off: empty (OVMF 2025.02 and later), zero (2022.11), or unknown to leave PCR 7 out"},
@@ -73,7 +75,7 @@ func measurePCR(c *cli.Context, e *env) error {
 	if in.UKI, err = readAtMost(c.String("uki"), maxUKI); err != nil {
 		return err
 	}
-	if in.Variables, err = variableStore(c); err != nil {
+	if err := readPCRFirmware(c, &in); err != nil {
 		return err
 	}
 	if name := c.String("disk"); name != "" {
@@ -101,14 +103,18 @@ func measurePCR(c *cli.Context, e *env) error {
 	return printPCRs(c, e, a, diffs)
 }
 
-// variableStore reads the variable store that --vars or --ovmf names; nil when neither does.
-func variableStore(c *cli.Context) ([]byte, error) {
-	for _, flag := range []string{"vars", "ovmf"} {
-		if name := c.String(flag); name != "" {
-			return readAtMost(name, maxTDXFirmware)
+// readPCRFirmware reads --ovmf, which starts with a variable store, and --vars, which takes that one's place.
+func readPCRFirmware(c *cli.Context, in *pcr.Input) (err error) {
+	if name := c.String("ovmf"); name != "" {
+		if in.Firmware, err = readAtMost(name, maxTDXFirmware); err != nil {
+			return err
 		}
+		in.Variables = in.Firmware
 	}
-	return nil, nil
+	if name := c.String("vars"); name != "" {
+		in.Variables, err = readAtMost(name, maxTDXFirmware)
+	}
+	return err
 }
 
 func readAtMost(name string, limit int64) ([]byte, error) {
@@ -159,13 +165,24 @@ func printPCRs(c *cli.Context, e *env, a pcrAnswer, diffs []eventlog.Difference)
 			}
 		}
 	}
-	for _, text := range r.Assumes {
-		if c.Bool("explain") {
-			e.printf("assumes %s\n", text)
-		}
+	if c.Bool("explain") {
+		explainPCRs(e, r)
 	}
 	if a.Policy != nil {
 		e.printf("policy11 %s %s\n", r.Bank, a.Policy)
 	}
 	return printEventDifferences(e, diffs)
+}
+
+// explainPCRs prints what the values assume, and why other registers have none.
+func explainPCRs(e *env, r *pcr.Result) {
+	for _, text := range r.Assumes {
+		e.printf("assumes %s\n", text)
+	}
+	for _, u := range r.Undecided {
+		e.printf("no %s: %s\n", u.Register, u.Reason)
+		for _, ev := range u.Events {
+			e.printf("  %s\n", explainEvent(ev))
+		}
+	}
 }

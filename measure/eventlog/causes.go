@@ -45,6 +45,7 @@ var causes = []known{
 	{Changed, "kernel", "", "another kernel, or QEMU patched its header (before 10.2, or an edk2 before 202502)"},
 	{Changed, "CRTM version", "", "the firmware is of another release"},
 	{Changed, "DXE firmware volume", "", "the firmware is another build"},
+	{Changed, "PEI firmware volume", "", "the firmware is another build, or a module of it changed its own data before it was measured"},
 	{Changed, "TD HOB", "", "the machine has another memory size"},
 	{Changed, "configuration firmware volume", "", "the firmware's variable store is another"},
 	{Changed, "ACPI", "", "the ACPI tables are others: vCPUs, devices, memory, or the QEMU release"},
