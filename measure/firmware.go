@@ -8,17 +8,18 @@ import (
 	"io/fs"
 	"strings"
 
+	"tally/measure/pcr"
 	"tally/measure/snp"
 	"tally/measure/tdx"
 )
 
-// firmware measures the firmware called name for a TEE, once, and returns its bytes.
-func (im *image) firmware(ctx context.Context, s *Static, name, tee string) ([]byte, error) {
+// firmware measures the firmware that p names, once for each TEE and bank, and returns its bytes.
+func (im *image) firmware(ctx context.Context, s *Static, p Platform) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	for _, f := range im.m.Firmware {
-		if f.Name != name {
+		if f.Name != p.Firmware {
 			continue
 		}
 		if !fs.ValidPath(f.File) {
@@ -32,29 +33,52 @@ func (im *image) firmware(ctx context.Context, s *Static, name, tee string) ([]b
 		if err := im.checkDigest(f.File, sum); err != nil {
 			return nil, err
 		}
-		if err := s.measureFirmware(Firmware{Name: name, SHA256: sum}, data, tee); err != nil {
+		if err := s.measureFirmware(Firmware{Name: f.Name, SHA256: sum}, data, p); err != nil {
 			return nil, fmt.Errorf("%s: %w", f.File, err)
 		}
 		return data, nil
 	}
-	return nil, fmt.Errorf("firmware %q is not in the image: its manifest lists %s", name, im.firmwareNames())
+	return nil, fmt.Errorf("firmware %q is not in the image: its manifest lists %s", p.Firmware, im.firmwareNames())
 }
 
-// measureFirmware adds what a TEE takes from a firmware, if it is not there.
-func (s *Static) measureFirmware(f Firmware, data []byte, tee string) (err error) {
+// measureFirmware adds what a platform takes from a firmware, if it is not there.
+func (s *Static) measureFirmware(f Firmware, data []byte, p Platform) (err error) {
 	at := s.firmware(f.Name)
 	if at == nil {
 		at = &f
 	}
-	if tee == "snp" && at.SNP == nil {
+	switch {
+	case p.TEE == "snp" && at.SNP == nil:
 		at.SNP, err = snp.ReadFirmware(bytes.NewReader(data), int64(len(data)))
-	} else if tee == "tdx" && at.TDX == nil {
+	case p.TEE == "tdx" && at.TDX == nil:
 		at.TDX, err = tdx.ReadFirmware(data)
+	case p.TEE == "vtpm":
+		err = at.measureVTPM(data, p.Bank)
 	}
 	if at == &f && err == nil {
 		s.Firmware = append(s.Firmware, f)
 	}
 	return err
+}
+
+// measureVTPM adds what the firmware measures of itself in one bank. A firmware that does not decide PCR 0 is an
+// error: the platform names it to have that register.
+func (f *Firmware) measureVTPM(data []byte, bank pcr.Bank) error {
+	if f.VTPM != nil && f.VTPM.Digests[bank].PEI != nil {
+		return nil
+	}
+	read, err := pcr.ReadFirmware(data, bank)
+	if err != nil {
+		return err
+	}
+	if reason := read.Reason(); reason != "" {
+		return fmt.Errorf("PCR 0 cannot be computed: %s (leave firmware out of the platform)", reason)
+	}
+	if f.VTPM == nil {
+		f.VTPM = read
+	}
+	f.VTPM.Digests[bank] = read.Digests[bank]
+	return nil
 }
 
 func (im *image) firmwareNames() string {

@@ -90,8 +90,8 @@ func (im *image) platform(ctx context.Context, a *Artifacts, p Platform) (*Refer
 	if err != nil {
 		return nil, fmt.Errorf("platform %q: %w", p.Name, err)
 	}
-	if p.TEE != "vtpm" {
-		if a.FirmwareBytes, err = im.firmware(ctx, &a.Static, p.Firmware, p.TEE); err != nil {
+	if p.TEE != "vtpm" || p.Firmware != "" {
+		if a.FirmwareBytes, err = im.firmware(ctx, &a.Static, p); err != nil {
 			return nil, err
 		}
 	}

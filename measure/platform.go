@@ -26,7 +26,7 @@ type Platform struct {
 	VCPUs         []int   `json:"vcpus"`               // each number is one shape
 	GuestFeatures uint64  `json:"guest-features"`      // SEV_FEATURES; Boot, below, is uki when the kernel handed over is the UKI, alone
 
-	// Of vtpm: a machine whose firmware loads the UKI from the disk, with a TPM.
+	// Of vtpm: a machine whose firmware loads the UKI from the disk, with a TPM. Firmware, above, may name it, for PCR 0.
 	Bank       pcr.Bank           `json:"bank"`
 	SecureBoot pcr.SecureBootForm `json:"secure-boot"`      // how the firmware writes Secure Boot off
 	Phases     []string           `json:"phases,omitempty"` // of the boot, see pcr.Input
@@ -47,8 +47,9 @@ func (p Platform) MarshalJSON() ([]byte, error) {
 			TEE        string             `json:"tee"`
 			Bank       pcr.Bank           `json:"bank"`
 			SecureBoot pcr.SecureBootForm `json:"secure-boot"`
+			Firmware   string             `json:"firmware,omitempty"`
 			Phases     []string           `json:"phases,omitempty"`
-		}{p.Name, p.TEE, p.Bank, p.SecureBoot, p.Phases})
+		}{p.Name, p.TEE, p.Bank, p.SecureBoot, p.Firmware, p.Phases})
 	}
 	if p.TEE == "tdx" {
 		return json.Marshal(struct {
@@ -125,7 +126,7 @@ func ParsePlatforms(data []byte) ([]Platform, error) {
 // keys are those of each TEE, and of them those whose zero value would silently measure less.
 var keys = map[string]struct{ all, wanted []string }{
 	"snp":  {[]string{"name", "tee", "vmm", "firmware", "kernel-hashes", "vcpu-type", "vcpus", "guest-features", "boot"}, []string{"kernel-hashes", "guest-features"}},
-	"vtpm": {[]string{"name", "tee", "bank", "secure-boot", "phases"}, []string{"bank", "secure-boot"}},
+	"vtpm": {[]string{"name", "tee", "bank", "secure-boot", "firmware", "phases"}, []string{"bank", "secure-boot"}},
 	"tdx":  {[]string{"name", "tee", "profile", "firmware", "boot", "disk-slot", "shapes", "rtmr3"}, []string{"profile", "boot", "shapes"}},
 }
 

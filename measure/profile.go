@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"tally/measure/eventlog"
 	"tally/measure/snp"
 	"tally/measure/tdx"
 )
@@ -52,8 +53,12 @@ func Profiles() []Profile {
 	for _, f := range tdx.Firmwares() {
 		all = append(all, tdxProfile("firmware-"+f.Name, Backing(f.Backing), f.Source))
 	}
-	return append(all, Profile{Name: "vtpm-uki", Version: 1, TEE: "vtpm", Registers: vtpmRegisters(), Covers: []Part{PartKernel, PartInitrd, PartCmdline, PartRoot}, Backing: RealBoot,
-		Source: "boots of OVMF with a software TPM, event by event; systemd-measure for PCR 11"})
+	uki := Profile{Name: "vtpm-uki", Version: 1, TEE: "vtpm", Registers: vtpmRegisters(), Covers: []Part{PartKernel, PartInitrd, PartCmdline, PartRoot}, Backing: RealBoot,
+		Source: "boots of OVMF with a software TPM, event by event; systemd-measure for PCR 11"}
+	firmware := uki
+	firmware.Name, firmware.Registers, firmware.Covers = "vtpm-uki-firmware", append([]string{eventlog.PCR(0)}, uki.Registers...), allParts()
+	firmware.Source = "as vtpm-uki; PCR 0 by boots of OVMF 2026.08 in three machines, event by event"
+	return append(all, uki, firmware)
 }
 
 // tdxProfile is the row of one half of a TDX guest's rules.
@@ -119,6 +124,8 @@ func (p Platform) Profile() (Profile, error) {
 		name = firmwareProfile(p.VMM)
 	case p.TEE == "tdx":
 		name = p.tdxProfile()
+	case p.Firmware != "":
+		name = "vtpm-uki-firmware"
 	}
 	all := Profiles()
 	i := slices.IndexFunc(all, func(q Profile) bool { return q.Name == name })

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"tally/measure/eventlog"
+	"tally/measure/pcr"
 	"tally/measure/snp"
 	"tally/measure/tdx"
 )
@@ -65,8 +66,9 @@ type Static struct {
 type Firmware struct {
 	Name   string        `json:"name"`
 	SHA256 Hash          `json:"sha256"`
-	SNP    *snp.Firmware `json:"snp,omitempty"` // when a platform of snp uses it
-	TDX    *tdx.Measured `json:"tdx,omitempty"` // when a platform of tdx does
+	SNP    *snp.Firmware `json:"snp,omitempty"`  // when a platform of snp uses it
+	TDX    *tdx.Measured `json:"tdx,omitempty"`  // when a platform of tdx does
+	VTPM   *pcr.Firmware `json:"vtpm,omitempty"` // when a platform of vtpm does
 }
 
 // A Part is something that a reference value covers. A client wants all five proven together.
@@ -221,8 +223,11 @@ func (s *Static) check() error {
 	}
 	seen := map[string]bool{}
 	for _, f := range s.Firmware {
-		if f.SNP == nil && f.TDX == nil || seen[f.Name] {
+		if f.SNP == nil && f.TDX == nil && f.VTPM == nil || seen[f.Name] {
 			return fmt.Errorf("firmware %.40q: twice, or without its measurement", f.Name)
+		}
+		if err := f.VTPM.Check(); err != nil {
+			return fmt.Errorf("firmware %.40q: vtpm: %w", f.Name, err)
 		}
 		seen[f.Name] = true
 	}

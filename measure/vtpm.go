@@ -9,8 +9,8 @@ import (
 	"tally/measure/pcr"
 )
 
-// vtpmRegisters lists the PCRs that the reference values of a UKI boot hold, ascending. 0 and 1 belong to the
-// firmware and the machine, 10 to IMA; 2, 3, 6, 8, 14 and 15 hold nothing of an image.
+// vtpmRegisters lists the PCRs that the reference values of a UKI boot hold, ascending. 0 stands before them where
+// the firmware is named; 1 belongs to the machine, 10 to IMA; 2, 3, 6, 8, 14 and 15 hold nothing of an image.
 func vtpmRegisters() []string {
 	var all []string
 	for _, n := range []int{4, 5, 7, 9, 11, 12, 13} {
@@ -34,6 +34,11 @@ func (a *Artifacts) vtpm(p Profile) ([]Value, error) {
 	if _, err := rootHash(a.Cmdline); err != nil {
 		return nil, err
 	}
+	own, err := a.Static.firmwareEvents(p.Platform)
+	if err != nil {
+		return nil, err
+	}
+	r.Events = append(own, r.Events...)
 	var values []Value
 	for _, reg := range p.Registers {
 		v := Value{Platform: p.Platform, Profile: p.ID(), Register: reg}
@@ -100,12 +105,33 @@ func (s *Static) recomputeVTPM(p Profile, values []Value) error {
 		if err := s.checkCmdlineEvent(v); err != nil {
 			return err
 		}
+		if v.Register == eventlog.PCR(0) {
+			own, err := s.firmwareEvents(v.Platform)
+			if err != nil {
+				return err
+			}
+			if !reflect.DeepEqual(v.Events, own) {
+				return fmt.Errorf("%s: events are not those of firmware %.40q", v.Register, v.Platform.Firmware)
+			}
+		}
 		again.Register, again.Profile, again.Mark = p.Registers[i], p.ID(), p.Mark
 		if !reflect.DeepEqual(v, again) {
 			return &MismatchError{v, again}
 		}
 	}
 	return nil
+}
+
+// firmwareEvents are those of PCR 0; none for a platform that names no firmware.
+func (s *Static) firmwareEvents(p Platform) ([]eventlog.Event, error) {
+	if p.Firmware == "" {
+		return nil, nil
+	}
+	f := s.firmware(p.Firmware)
+	if f == nil || f.VTPM == nil {
+		return nil, fmt.Errorf("firmware %q: not measured", p.Firmware)
+	}
+	return f.VTPM.Events(p.Bank)
 }
 
 // checkCmdlineEvent holds the event that names the UKI's command line to the static part.

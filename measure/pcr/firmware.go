@@ -1,6 +1,7 @@
 package pcr
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -124,10 +125,25 @@ func (f *Firmware) Events(bank Bank) ([]Event, error) {
 	return l.events, nil
 }
 
-// CheckVersion wants what firmware measures as its release: printable ASCII, which becomes UTF-16.
-func (f *Firmware) CheckVersion() error {
+// Check holds what was read from a file to what ReadFirmware gives: a release of printable ASCII, which becomes
+// UTF-16, and digests of known banks. A nil Firmware is good.
+func (f *Firmware) Check() error {
+	if f == nil {
+		return nil
+	}
 	if f.Version == "" || len(f.Version) > 128 || strings.ContainsFunc(f.Version, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
 		return fmt.Errorf("crtm_version %.140q: want 1 to 128 characters of printable ASCII", f.Version)
+	}
+	if len(f.Digests) == 0 {
+		return errors.New("digests: want those of a bank")
+	}
+	for bank := range f.Digests {
+		if _, err := ParseBank(string(bank)); err != nil {
+			return err
+		}
+		if _, err := f.Events(bank); err != nil {
+			return err
+		}
 	}
 	return nil
 }

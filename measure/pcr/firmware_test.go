@@ -204,9 +204,14 @@ func TestReadFirmwareRefuses(t *testing.T) {
 			t.Errorf("%+v: no error", f)
 		}
 	}
-	for _, v := range []string{"", "a\n", "\u00e9", strings.Repeat("v", 129)} {
-		if (&Firmware{Version: v}).CheckVersion() == nil {
-			t.Errorf("%q: no error", v)
+	ok := map[Bank]FirmwareDigests{SHA256: {PEI: make(Value, 32), DXE: make(Value, 32)}}
+	if err := (&Firmware{Version: "v", Digests: ok}).Check(); err != nil {
+		t.Error(err)
+	}
+	for _, f := range []Firmware{{Version: "", Digests: ok}, {Version: "a\n", Digests: ok}, {Version: "\u00e9", Digests: ok}, {Version: strings.Repeat("v", 129), Digests: ok},
+		{Version: "v"}, {Version: "v", Digests: map[Bank]FirmwareDigests{"md5": {}}}, {Version: "v", Digests: map[Bank]FirmwareDigests{SHA384: ok[SHA256]}}} {
+		if f.Check() == nil {
+			t.Errorf("%+v: no error", f)
 		}
 	}
 }

@@ -1,0 +1,161 @@
+package measure
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+
+	"tally/internal/xz"
+	"tally/measure/eventlog"
+	"tally/measure/pcr"
+)
+
+// unpacked reads a file of package pcr's or snp's vectors, once.
+var unpacked = func() func(string) ([]byte, error) {
+	var mu sync.Mutex
+	all := map[string][]byte{}
+	return func(name string) ([]byte, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if all[name] != nil {
+			return all[name], nil
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		r, err := xz.NewReader(f, xz.MaxDict)
+		if err != nil {
+			return nil, err
+		}
+		all[name], err = io.ReadAll(r)
+		return all[name], err
+	}
+}()
+
+// withFirmware is bootable with the firmware of a file under the name ovmf.
+func withFirmware(t testing.TB, file string) fstest.MapFS {
+	t.Helper()
+	data, err := unpacked(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fsys := bootable(t, "roothash="+root)
+	add(t, fsys, "firmware/ovmf.fd", "firmware", data)
+	var m map[string]any
+	if err := json.Unmarshal(fsys["manifest.json"].Data, &m); err != nil {
+		t.Fatal(err)
+	}
+	m["firmware"] = append(m["firmware"].([]any), map[string]any{"name": "ovmf", "file": "firmware/ovmf.fd"})
+	b, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fsys["manifest.json"] = &fstest.MapFile{Data: b}
+	return fsys
+}
+
+const (
+	ovmf2026 = "pcr/testdata/vectors/OVMF-2026.08.fd.xz"
+	ovmf2025 = "snp/testdata/vectors/ovmf/OVMF.fd.xz"
+)
+
+// withPCR0 measures for two banks with the firmware named, and for a machine without.
+func withPCR0(t testing.TB) *ReferenceValues {
+	t.Helper()
+	ps, err := ParsePlatforms([]byte(`[{"name":"v","tee":"vtpm","bank":"sha256","secure-boot":"empty","firmware":"ovmf"},
+		{"name":"w","tee":"vtpm","bank":"sha384","secure-boot":"empty","firmware":"ovmf"},{"name":"x","tee":"vtpm","bank":"sha1","secure-boot":"empty"}]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rv, err := Image(t.Context(), withFirmware(t, ovmf2026), ps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rv
+}
+
+// TestPCR0IsAValue where the firmware is named and decides it: the one that a guest's TPM held, through the file.
+func TestPCR0IsAValue(t *testing.T) {
+	rv := withPCR0(t)
+	data, err := rv.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rv, err = Parse(data); err != nil {
+		t.Fatal(err)
+	}
+	if len(rv.Static.Firmware) != 1 || len(rv.Static.Firmware[0].VTPM.Digests) != 2 || rv.Static.Firmware[0].VTPM.Version != "2026.08+ds-2" {
+		t.Errorf("static firmware %+v", rv.Static.Firmware)
+	}
+	// measure/pcr/testdata/vectors/pcr0-debian.json
+	v := rv.Values[0]
+	if v.Register != "pcr0" || v.Digest.String() != "c52ccebcb2f9e66ae492acf8a1d80ff26df1176c9fc52cb53bf08ffbb838069b" || fmt.Sprint(v.Covers) != "[firmware]" || v.Profile != "vtpm-uki-firmware/1" {
+		t.Errorf("%+v", v)
+	}
+	var at []string
+	for _, v := range rv.Values {
+		if v.Register == "pcr0" || v.Register == "pcr4" {
+			at = append(at, v.Platform.Name+" "+v.Register)
+		}
+	}
+	if want := []string{"v pcr0", "v pcr4", "w pcr0", "w pcr4", "x pcr4"}; !slices.Equal(at, want) {
+		t.Errorf("values %v, want %v", at, want)
+	}
+}
+
+func TestPCR0EditsAreRefused(t *testing.T) {
+	first := withPCR0(t)
+	data, err := first.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*ReferenceValues){
+		"digest":              func(rv *ReferenceValues) { rv.Values[0].Digest[0] ^= 1 },
+		"event and its value": func(rv *ReferenceValues) { rv.Values[0].Events[1].Digest[0] ^= 1; rv.Values[0].replay() },
+		"no events":           func(rv *ReferenceValues) { rv.Values[0].Events = nil; rv.Values[0].replay() },
+		"volume":              func(rv *ReferenceValues) { rv.Static.Firmware[0].VTPM.Digests[pcr.SHA256].PEI[0] ^= 1 },
+		"release":             func(rv *ReferenceValues) { rv.Static.Firmware[0].VTPM.Version = "2026.09" },
+		"control character":   func(rv *ReferenceValues) { rv.Static.Firmware[0].VTPM.Version = "\n" },
+		"no digests":          func(rv *ReferenceValues) { rv.Static.Firmware[0].VTPM.Digests = nil },
+		"short digest": func(rv *ReferenceValues) {
+			rv.Static.Firmware[0].VTPM.Digests[pcr.SHA1] = pcr.FirmwareDigests{PEI: eventlog.Digest{1}, DXE: eventlog.Digest{2}}
+		},
+		"no measurement":  func(rv *ReferenceValues) { rv.Static.Firmware[0].VTPM = nil },
+		"no firmware":     func(rv *ReferenceValues) { rv.Static.Firmware = []Firmware{} },
+		"without PCR 0":   func(rv *ReferenceValues) { rv.Values = rv.Values[1:] },
+		"coverage":        func(rv *ReferenceValues) { rv.Values[0].Covers = allParts() },
+		"firmware's name": func(rv *ReferenceValues) { rv.Values[0].Platform.Firmware = "other" },
+	} {
+		rv, err := Parse(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(rv)
+		if err := rv.Recompute(); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestPCR0Refusals(t *testing.T) {
+	for name, c := range map[string]struct{ file, firmware, says string }{
+		"changes itself": {ovmf2025, "ovmf", `firmware/ovmf.fd: PCR 0 cannot be computed: release "2025.02-8+deb13u1"`},
+		"not there":      {ovmf2026, "other", `firmware "other" is not in the image: its manifest lists amdsev, ovmf`},
+	} {
+		ps, err := ParsePlatforms([]byte(`[{"name":"v","tee":"vtpm","bank":"sha256","secure-boot":"empty","firmware":"` + c.firmware + `"}]`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rv, err := Image(t.Context(), withFirmware(t, c.file), ps); err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v, %v; want %q", name, rv, err, c.says)
+		}
+	}
+}
