@@ -6,10 +6,12 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"slices"
 
+	"tally/measure/pcr"
 	"tally/measure/tdx"
 )
 
@@ -51,7 +53,7 @@ func (im *image) starts(ctx context.Context, a *Artifacts, p Platform) (done fun
 		if a.UKI, err = im.whole("uki"); err != nil {
 			return nil, err
 		}
-		sum := Hash(sha256.Sum256(a.UKI))
+		sum := Hash(im.sha256(a.UKI))
 		a.Static.UKI = &sum
 	}
 	if p.TEE != "tdx" {
@@ -84,11 +86,17 @@ func (im *image) whole(role string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := im.checkDigest(name, sha256.Sum256(data)); err != nil {
+	if err := im.checkDigest(name, im.sha256(data)); err != nil {
 		return nil, err
 	}
 	im.kept[role] = data
 	return data, nil
+}
+
+// sha256 is the SHA-256 of what is held whole.
+func (im *image) sha256(data []byte) (d [32]byte) {
+	im.hashes.Feed(sha256.New(), string(pcr.SHA256), "", data, func(h hash.Hash) { h.Write(data) }).Sum(d[:0])
+	return d
 }
 
 // wantsWhole says whether a platform measures more of kernel and initrd than their SHA-256.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 
+	"tally/measure/internal/once"
 	"tally/measure/pcr"
 	"tally/measure/snp"
 	"tally/measure/tdx"
@@ -20,6 +21,8 @@ type Artifacts struct {
 	FirmwareBytes []byte // of the platform's firmware
 	Kernel        []byte
 	InitrdFile    *tdx.Initrd
+
+	hashes *once.Hashes // of what is held in memory above
 }
 
 // Compute returns the reference values that a machine of the profile's platform reports for a, one for each

@@ -17,6 +17,8 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+
+	"tally/measure/internal/once"
 )
 
 // Limits on what is read whole, in bytes.
@@ -52,12 +54,18 @@ type image struct {
 	diskChecked bool              // against the manifest's digest
 	kept        map[string][]byte // artefacts read whole, by role
 	keep        bool              // kernel and initrd are wanted whole
+	hashes      *once.Hashes      // of those
 }
 
 // Image measures the image in fsys (the directory that `tally build` wrote) for platforms, or for those
 // of its manifest when platforms is nil. Every file read is checked against the manifest's SHA-256.
 func Image(ctx context.Context, fsys fs.FS, platforms []Platform) (*ReferenceValues, error) {
-	im := &image{fsys: fsys, kept: map[string][]byte{}}
+	return measureImage(ctx, fsys, platforms, new(once.Hashes))
+}
+
+// measureImage is Image; hashes counts what is passed over.
+func measureImage(ctx context.Context, fsys fs.FS, platforms []Platform, hashes *once.Hashes) (*ReferenceValues, error) {
+	im := &image{fsys: fsys, kept: map[string][]byte{}, hashes: hashes}
 	if err := im.readManifest(); err != nil {
 		return nil, err
 	}
@@ -68,7 +76,7 @@ func Image(ctx context.Context, fsys fs.FS, platforms []Platform) (*ReferenceVal
 		}
 	}
 	im.keep = wantsWhole(platforms)
-	a := &Artifacts{Name: im.m.Name, Version: im.m.Version}
+	a := &Artifacts{Name: im.m.Name, Version: im.m.Version, hashes: hashes}
 	if err := im.static(ctx, &a.Static); err != nil {
 		return nil, err
 	}
@@ -189,7 +197,10 @@ func (im *image) roleName(role string) (string, error) {
 func (im *image) hashRole(ctx context.Context, role string) (d Hash, err error) {
 	if im.keep {
 		data, err := im.whole(role)
-		return sha256.Sum256(data), err
+		if err != nil {
+			return d, err
+		}
+		return im.sha256(data), nil
 	}
 	name, err := im.roleName(role)
 	if err != nil {

@@ -41,7 +41,7 @@ func (a *Artifacts) tdx(p Profile) ([]Value, error) {
 	if _, err := rootHash(a.Cmdline); err != nil {
 		return nil, err
 	}
-	in := tdx.Input{Firmware: a.FirmwareBytes, Events: p.Platform.Events}
+	in := tdx.Input{Firmware: a.FirmwareBytes, Events: p.Platform.Events, Hashes: a.hashes}
 	if in.BootDevice, err = p.Platform.diskSlot(); err != nil {
 		return nil, err
 	}

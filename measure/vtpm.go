@@ -24,7 +24,7 @@ func (a *Artifacts) vtpm(p Profile) ([]Value, error) {
 	if a.UKI == nil || a.Disk == nil {
 		return nil, fmt.Errorf("tee vtpm: the image has no UKI and disk")
 	}
-	r, err := pcr.Boot(pcr.Input{UKI: a.UKI, Disk: a.Disk, SecureBoot: p.Platform.SecureBoot, Phases: p.Platform.Phases}, p.Platform.Bank)
+	r, err := pcr.Boot(pcr.Input{UKI: a.UKI, Disk: a.Disk, SecureBoot: p.Platform.SecureBoot, Phases: p.Platform.Phases, Hashes: a.hashes}, p.Platform.Bank)
 	if err != nil {
 		return nil, err
 	}

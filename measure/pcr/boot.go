@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"tally/measure/eventlog"
+	"tally/measure/internal/once"
 	"tally/measure/internal/pe"
 )
 
@@ -20,6 +21,7 @@ type Input struct {
 	Variables  []byte         // the firmware's variable store, alone or at the head of a firmware; nil: one without keys
 	Firmware   []byte         // OVMF, whole, for PCR 0; nil: PCR 0 is left out
 	Phases     []string       // words systemd-pcrextend adds to PCR 11, e.g. enter-initrd; none without systemd
+	Hashes     *once.Hashes   // what other calls know of the same bytes; nil: nothing
 }
 
 // Boot computes the registers of one bank.
@@ -38,7 +40,7 @@ func Boot(in Input, bank Bank) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &eventLog{bank: bank}
+	l := newLog(bank, in.Hashes)
 	open, err := l.firmware(in.Firmware)
 	if err != nil {
 		return nil, err
@@ -109,9 +111,12 @@ func (in Input) registers(keys *keyStore, open []Undecided) []int {
 
 // image measures a PE image by its Authenticode digest.
 func (l *eventLog) image(pcr int, what string, im *pe.Image) *Event {
-	h := newHash(l.bank)
-	im.Authenticode(h)
-	return l.add(pcr, what+" (Authenticode)", h.Sum(nil))
+	return l.add(pcr, what+" (Authenticode)", Authenticode(im, l.bank, l.hashes))
+}
+
+// Authenticode is the digest of a PE image in a bank that there is.
+func Authenticode(im *pe.Image, bank Bank, hashes *once.Hashes) Value {
+	return hashes.Feed(newHash(bank), string(bank), "Authenticode", im.Bytes(), im.Authenticode).Sum(nil)
 }
 
 // gptEvent is a UEFI_GPT_DATA (TCG PFP 10.2.7): header, number of used entries, the used entries.

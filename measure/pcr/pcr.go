@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"tally/measure/eventlog"
+	"tally/measure/internal/once"
 )
 
 // A Bank names the hash of a set of PCRs.
@@ -93,6 +94,14 @@ func (r *Result) Registers() []string {
 type eventLog struct {
 	bank   Bank
 	events []Event
+	hashes *once.Hashes
+}
+
+func newLog(bank Bank, hashes *once.Hashes) *eventLog {
+	if hashes == nil {
+		hashes = new(once.Hashes)
+	}
+	return &eventLog{bank: bank, hashes: hashes}
 }
 
 // measure adds an event whose digest is that of the data.
@@ -105,9 +114,11 @@ func (l *eventLog) add(pcr int, what string, digest Value) *Event {
 	return &l.events[len(l.events)-1]
 }
 
+// digest hashes parts that follow each other. Over a large first part it passes once.
 func (l *eventLog) digest(data ...[]byte) Value {
-	h := newHash(l.bank)
-	for _, d := range data {
+	first := data[0]
+	h := l.hashes.Feed(newHash(l.bank), string(l.bank), "", first, func(h hash.Hash) { h.Write(first) })
+	for _, d := range data[1:] {
 		h.Write(d)
 	}
 	return h.Sum(nil)

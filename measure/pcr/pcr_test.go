@@ -208,14 +208,14 @@ func TestInitrd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := plain.initrd(252); string(got) != "odd" {
+	if got := plain.initrd(252); string(bytes.Join(got, nil)) != "odd" {
 		t.Errorf("alone: %q", got)
 	}
 	full, err := readUKI(fakeUKI("257", map[string][]byte{".ucode": []byte("micro"), ".initrd": []byte("odd"), ".pcrpkey": []byte("key"), ".pcrsig": []byte("{}")}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := string(full.initrd(257))
+	got := string(bytes.Join(full.initrd(257), nil))
 	for _, want := range []string{"micro\x00\x00\x00odd\x00070701", ".extra/tpm2-pcr-signature.json", ".extra/tpm2-pcr-public-key.pem", ".extra/os-release"} {
 		i := strings.Index(got, want)
 		if i < 0 {

@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"tally/measure/eventlog"
+	"tally/measure/internal/once"
 )
 
 // A UKIBoot is what a UKI measures after the firmware has started it, whatever the register: package tdx
@@ -16,8 +17,9 @@ type UKIBoot struct {
 	Kernel   []Event // load options and initrd, PCR 9
 }
 
-// ReadBoot computes the digests of a UKI's own events in one bank.
-func ReadBoot(image []byte, bank Bank) (*UKIBoot, error) {
+// ReadBoot computes the digests of a UKI's own events in one bank. hashes is what other calls know of the same
+// bytes, or nil.
+func ReadBoot(image []byte, bank Bank, hashes *once.Hashes) (*UKIBoot, error) {
 	if newHash(bank) == nil {
 		return nil, fmt.Errorf("bank %.20q: want sha1, sha256, sha384 or sha512", bank)
 	}
@@ -25,7 +27,7 @@ func ReadBoot(image []byte, bank Bank) (*UKIBoot, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &eventLog{bank: bank}
+	l := newLog(bank, hashes)
 	l.sections(u, nil)
 	if err := l.kernel(u, false); err != nil {
 		return nil, err

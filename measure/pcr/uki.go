@@ -159,19 +159,19 @@ func (l *eventLog) kernel(u *uki, secureBoot bool) error {
 		{Cause: "started by -kernel through OVMF before 202508, which appends initrd=initrd", Digest: l.digest(utf16z(text + " initrd=initrd"))},
 		{Cause: "started by -kernel through OVMF 202508 or later, which puts initrd=initrd in front", Digest: l.digest(utf16z("initrd=initrd " + text))},
 	}
-	e = l.measure(9, "initrd", u.initrd(u.stub))
+	e = l.measure(9, "initrd", u.initrd(u.stub)...)
 	e.Covers = []eventlog.Part{eventlog.PartInitrd}
 	e.Others = []eventlog.Other{
-		{Cause: "systemd's stub before 257 built the initrd, without /.extra/os-release", Digest: l.digest(u.initrd(256))},
-		{Cause: "systemd's stub 257 or later built the initrd, with /.extra/os-release", Digest: l.digest(u.initrd(257))},
+		{Cause: "systemd's stub before 257 built the initrd, without /.extra/os-release", Digest: l.digest(u.initrd(256)...)},
+		{Cause: "systemd's stub 257 or later built the initrd, with /.extra/os-release", Digest: l.digest(u.initrd(257)...)},
 		{Cause: "the kernel got the plain initrd, without what systemd's stub adds", Digest: l.digest(u.sections[".initrd"])},
 	}
 	return nil
 }
 
 // initrd is what a stub of the given release hands to the kernel: microcode, the UKI's initrd and what it
-// makes of other sections, each padded to four bytes; the initrd alone as it is.
-func (u *uki) initrd(stub int) []byte {
+// makes of other sections, each padded to four bytes; the initrd alone as it is. The parts follow each other.
+func (u *uki) initrd(stub int) [][]byte {
 	parts := [][]byte{u.sections[".initrd"]}
 	if ucode := u.sections[".ucode"]; ucode != nil {
 		parts = [][]byte{ucode, u.sections[".initrd"]}
@@ -182,13 +182,13 @@ func (u *uki) initrd(stub int) []byte {
 		}
 	}
 	if len(parts) == 1 {
-		return parts[0]
+		return parts
 	}
-	var b []byte
+	var padded [][]byte
 	for _, p := range parts {
-		b = append(append(b, p...), make([]byte, (4-len(p)%4)%4)...)
+		padded = append(padded, p, make([]byte, (4-len(p)%4)%4))
 	}
-	return b
+	return padded
 }
 
 // utf16z is s as UEFI passes load options: UTF-16LE with a NUL.

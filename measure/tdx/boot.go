@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"tally/measure/eventlog"
+	"tally/measure/internal/once"
 	"tally/measure/internal/pe"
 	"tally/measure/pcr"
 )
@@ -55,7 +56,7 @@ func (b *boot) read(in Input, forms []bool) (err error) {
 	image := in.Kernel
 	if in.UKI != nil {
 		image, b.what, forms = in.UKI, "UKI", []bool{false}
-		if b.uki, err = pcr.ReadBoot(in.UKI, pcr.SHA384); err != nil {
+		if b.uki, err = pcr.ReadBoot(in.UKI, pcr.SHA384, in.Hashes); err != nil {
 			return err
 		}
 	}
@@ -72,7 +73,7 @@ func (b *boot) read(in Input, forms []bool) (err error) {
 	}
 	for _, patched := range forms {
 		var lacks errLacks
-		d, signed, err := imageDigest(image, patched, load)
+		d, signed, err := imageDigest(image, patched, load, in.Hashes)
 		if err != nil && !errors.As(err, &lacks) {
 			return fmt.Errorf("%s: %w", b.what, err)
 		}
@@ -96,12 +97,12 @@ func checkCmdline(in Input) error {
 
 // imageDigest is the Authenticode digest of a kernel or UKI, and whether it is signed; errLacks when it needs
 // the memory size and that was not given.
-func imageDigest(image []byte, patched bool, l kernelLoad) (d eventlog.Digest, signed bool, err error) {
+func imageDigest(image []byte, patched bool, l kernelLoad, hashes *once.Hashes) (d eventlog.Digest, signed bool, err error) {
 	if patched {
 		if l.memory == 0 && l.initrdSize > 0 {
 			return nil, false, errLacks("the memory size")
 		}
-		image = bytes.Clone(image)
+		image, hashes = bytes.Clone(image), nil
 		if err := patchKernel(image, l); err != nil {
 			return nil, false, err
 		}
@@ -110,9 +111,7 @@ func imageDigest(image []byte, patched bool, l kernelLoad) (d eventlog.Digest, s
 	if err != nil {
 		return nil, false, err
 	}
-	h := sha512.New384()
-	im.Authenticode(h)
-	return h.Sum(nil), im.Signed(), nil
+	return pcr.Authenticode(im, pcr.SHA384, hashes), im.Signed(), nil
 }
 
 // An Initrd is an initrd being hashed.

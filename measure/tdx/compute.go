@@ -9,6 +9,7 @@ import (
 
 	"tally/measure/eventlog"
 	"tally/measure/internal/fw"
+	"tally/measure/internal/once"
 )
 
 // An Input is what the registers of a trust domain are computed from. What is not given leaves out the
@@ -30,6 +31,8 @@ type Input struct {
 	BootDevice *PCIAddress // of the virtio block device with Disk; nil: not given
 
 	Events []Digest // what applications extend RTMR3 with, in order
+
+	Hashes *once.Hashes // what other calls know of the same bytes; nil: nothing
 }
 
 // A Register is a value of one register, under the rules of all profiles that Hosts, Firmwares and Notes name.

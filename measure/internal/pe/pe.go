@@ -117,6 +117,9 @@ func (im *Image) Data(name string) ([]byte, error) {
 	return im.b[found.RawOffset:][:found.VirtualSize], nil
 }
 
+// Bytes is the file.
+func (im *Image) Bytes() []byte { return im.b }
+
 // Signed says whether the image carries certificates, of whatever worth.
 func (im *Image) Signed() bool { return im.certSize > 0 }
 
