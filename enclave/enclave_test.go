@@ -162,10 +162,14 @@ func TestClientRefuses(t *testing.T) {
 		{"no policy", insecure.Attester{}, func(c *client.Config) { c.Policy = appraise.Policy{} }, appraise.PolicyEmpty},
 		{"insecure is not named", insecure.Attester{}, func(c *client.Config) { c.Policy.Platforms = []string{"snp", "tdx"} }, appraise.BadPlatform},
 		{"no reference values", insecure.Attester{}, func(c *client.Config) { c.Reference = nil }, appraise.BadMeasurement},
-		{"snp is not supported yet", attacker{"snp", same}, func(c *client.Config) { c.Policy.Platforms = []string{"snp"} }, appraise.Unsupported},
-		{"tdx is not supported yet", attacker{"tdx", same}, func(c *client.Config) { c.Policy.Platforms = []string{"tdx"} }, appraise.Unsupported},
-		{"vtpm is not supported yet", attacker{"vtpm", same}, func(c *client.Config) { c.Policy.Platforms = []string{"vtpm"} }, appraise.Unsupported},
-		{"a platform nobody knows", attacker{"sgx", same}, func(c *client.Config) { c.Policy.Platforms = []string{"sgx"} }, appraise.Unsupported},
+		{"snp without a word on it", attacker{"snp", same}, func(c *client.Config) { c.Policy.Platforms = []string{"snp"} }, appraise.PolicyEmpty},
+		{"tdx without a word on it", attacker{"tdx", same}, func(c *client.Config) { c.Policy.Platforms = []string{"tdx"} }, appraise.PolicyEmpty},
+		{"vtpm is not supported yet", attacker{"vtpm", same}, func(c *client.Config) {
+			c.Policy = appraise.Policy{Platforms: []string{"vtpm"}, Freshness: appraise.FreshNone}
+		}, appraise.Unsupported},
+		{"a platform nobody knows", attacker{"sgx", same}, func(c *client.Config) {
+			c.Policy = appraise.Policy{Platforms: []string{"sgx"}, Freshness: appraise.FreshNone}
+		}, appraise.Unsupported},
 		{"report about something else", attacker{"insecure", func(rd [64]byte) []byte { rd[0] ^= 1; return rd[:] }}, nil, appraise.BadReportData},
 		{"short report", attacker{"insecure", func(rd [64]byte) []byte { return rd[:63] }}, nil, appraise.BadReportData},
 		{"empty report", attacker{"insecure", func(rd [64]byte) []byte { return nil }}, nil, appraise.BadReportData},

@@ -2,14 +2,15 @@
 // × reference values × policy → a [Result] that lists every check, what was expected, what was found and
 // where the expectation came from.
 //
-// It fails closed: a zero [Policy] rejects everything, a platform that the policy does not name is refused,
-// and a platform that this version cannot verify is refused although it is named. Only the platform
-// "insecure" can be verified so far, which proves that the channel's key is the one in the evidence and
-// nothing about the machine; every line of such a Result carries [InsecureNote].
+// It fails closed: a zero [Policy] rejects everything, a platform that the policy does not name or says
+// nothing about is refused, and so is one that this version cannot verify. Platforms "snp" and "tdx" are
+// hardware. "vtpm-unendorsed" shows how a machine booted if its host is honest, and "insecure" only that the
+// channel's key is the one in the evidence; every line of a Result about these two carries [InsecureNote].
+//
+// Nothing here reads a clock, a file or the network: collateral comes with the evidence or in the Input.
 package appraise
 
 import (
-	"bytes"
 	"crypto/mlkem"
 	"fmt"
 	"slices"
@@ -23,11 +24,6 @@ import (
 // InsecureNote stands on every line of a Result about evidence that no hardware signed.
 const InsecureNote = "insecure: the host can forge this"
 
-// A Policy says which evidence is accepted.
-type Policy struct {
-	Platforms []string // names such as "snp" or "insecure"; empty: none
-}
-
 // An Input is everything that an appraisal looks at.
 type Input struct {
 	Document  []byte   // key evidence as received (evidence.Parse)
@@ -35,6 +31,17 @@ type Input struct {
 	Authority string   // the service that the client selected
 	Reference *measure.ReferenceValues
 	Now       time.Time
+
+	Collateral []byte   // of the vendor, in place of the evidence's own endorsements; nil: those
+	Session    *Session // session evidence, or nil
+	Rebuilders []string // names of the distinct rebuilders that verified statements say reproduced the release
+}
+
+// A Session is session evidence with what it must be about.
+type Session struct {
+	Document      []byte   // as received (evidence.ParseSession)
+	HandshakeHash [32]byte // of this session, by our own handshake
+	Nonce         [32]byte // that we sent
 }
 
 // A Reason is a stable word for why evidence is refused; scripts rely on it.
@@ -50,6 +57,17 @@ const (
 	BadReportData  Reason = "report-data" // the report is not about these claims
 	BadMeasurement Reason = "measurement" // there is nothing to compare with, or it differs
 	Unsupported    Reason = "unsupported" // this version cannot verify it, so it is refused
+
+	BadSignature     Reason = "signature"     // not signed by the vendor's hardware, or not so that it can be verified
+	BadRevocation    Reason = "revocation"    // revoked, or nobody can tell
+	BadTCB           Reason = "tcb"           // firmware or module below the floor, or not up to date
+	BadGuestPolicy   Reason = "guest-policy"  // debugging, migration, or other properties that the policy does not allow
+	BadVMPL          Reason = "vmpl"          // reported from another privilege level
+	BadAliasCheck    Reason = "alias-check"   // memory was not checked for aliases
+	BadMachine       Reason = "machine"       // not one of the machines allowed
+	BadConfiguration Reason = "configuration" // the host handed the guest something past its measurement
+	BadFreshness     Reason = "freshness"     // nothing shows that the evidence is new
+	BadRebuilders    Reason = "rebuilders"    // fewer rebuilders than wanted reproduced the release
 )
 
 // Status is the outcome of one check.
@@ -77,7 +95,7 @@ type Result struct {
 	Accepted bool    `json:"accepted"`
 	Reason   Reason  `json:"reason,omitempty"` // of a refusal
 	Platform string  `json:"platform,omitempty"`
-	Insecure bool    `json:"insecure"` // nothing signed the evidence
+	Insecure bool    `json:"insecure"` // nothing that the host cannot forge signed the evidence
 	Checks   []Check `json:"checks"`
 }
 
@@ -102,7 +120,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // and an *Error otherwise.
 func Appraise(in Input, p Policy) (*Result, error) {
 	a := &appraisal{in: in, policy: p, result: &Result{Checks: []Check{}}}
-	for _, step := range []func() *refusal{a.acceptsAny, a.parse, a.platform, a.key, a.authority, a.extras, a.report, a.measurement, a.times} {
+	for _, step := range []func() *refusal{a.acceptsAny, a.parse, a.platform, a.complete, a.key, a.authority, a.extras, a.referenceAtHand, a.report, a.freshness, a.rebuilders} {
 		if r := step(); r != nil {
 			a.add(Check{Name: string(r.reason), Status: Failed, Want: r.want, Got: r.got, From: r.from})
 			a.result.Reason = r.reason
@@ -131,6 +149,8 @@ type appraisal struct {
 	policy Policy
 	doc    *evidence.Document
 	result *Result
+	prefix string  // of the names of checks: "session " while session evidence is looked at
+	first  *proven // what the key evidence proved
 }
 
 // add appends a check, marked when nothing signed the evidence.
@@ -142,11 +162,20 @@ func (a *appraisal) add(c Check) {
 }
 
 func (a *appraisal) ok(name, want, got, from string) {
-	a.add(Check{Name: name, Status: OK, Want: want, Got: got, From: from})
+	a.add(Check{Name: a.prefix + name, Status: OK, Want: want, Got: got, From: from})
 }
 
 func (a *appraisal) unchecked(name, why string) {
-	a.add(Check{Name: name, Status: NotChecked, Got: why})
+	a.add(Check{Name: a.prefix + name, Status: NotChecked, Got: why})
+}
+
+// expect adds a check that passed, or returns the refusal.
+func (a *appraisal) expect(reason Reason, good bool, want, got, from string) *refusal {
+	if !good {
+		return &refusal{reason, want, got, from}
+	}
+	a.add(Check{Name: a.prefix + string(reason), Status: OK, Want: want, Got: got, From: from})
+	return nil
 }
 
 func (a *appraisal) acceptsAny() *refusal {
@@ -161,7 +190,7 @@ func (a *appraisal) parse() *refusal {
 	if err != nil {
 		return &refusal{reason: BadEvidence, got: err.Error()}
 	}
-	a.doc, a.result.Platform, a.result.Insecure = d, d.Platform, d.Platform == "insecure"
+	a.doc, a.result.Platform, a.result.Insecure = d, d.Platform, d.Platform == insecure || d.Platform == vtpmPlatform
 	return nil
 }
 
@@ -171,6 +200,14 @@ func (a *appraisal) platform() *refusal {
 		return &refusal{BadPlatform, named, a.doc.Platform, "policy"}
 	}
 	a.ok("platform", named, a.doc.Platform, "policy")
+	return nil
+}
+
+// complete wants the policy to say all that this platform's evidence is held to.
+func (a *appraisal) complete() *refusal {
+	if err := a.policy.Check(a.doc.Platform); err != nil {
+		return &refusal{reason: PolicyEmpty, got: err.Error()}
+	}
 	return nil
 }
 
@@ -209,41 +246,3 @@ func (a *appraisal) extras() *refusal {
 	}
 	return nil
 }
-
-// report verifies who says so, and that it is said about these claims.
-func (a *appraisal) report() *refusal {
-	if !a.result.Insecure {
-		return &refusal{reason: Unsupported, got: fmt.Sprintf("evidence of platform %q is not supported yet: it is not accepted unverified", a.doc.Platform)}
-	}
-	if len(a.doc.Endorsements) != 0 {
-		return &refusal{reason: BadEvidence, got: "insecure evidence with endorsements"}
-	}
-	a.unchecked("signature", "nothing signed this evidence")
-	want := a.doc.Claims.ReportData()
-	if !bytes.Equal(a.doc.Report, want[:]) {
-		return &refusal{BadReportData, fmt.Sprintf("%x", want), fmt.Sprintf("%.64x", a.doc.Report), "claims"}
-	}
-	a.ok("report-data", fmt.Sprintf("%x", want), fmt.Sprintf("%x", a.doc.Report), "claims")
-	return nil
-}
-
-// measurement wants reference values at hand even where there is no measurement to compare, so that no
-// caller can forget them.
-func (a *appraisal) measurement() *refusal {
-	rv := a.in.Reference
-	if rv == nil || len(rv.Values) == 0 {
-		return &refusal{reason: BadMeasurement, got: "no reference values to compare with"}
-	}
-	a.unchecked("measurement", fmt.Sprintf("insecure evidence holds none; the release %s %s has %d reference values", rv.Name, rv.Version, len(rv.Values)))
-	return nil
-}
-
-// times reports the window in the evidence. It comes from the host's clock: it informs and decides
-// nothing. Key evidence is the same for every session of its key.
-func (a *appraisal) times() *refusal {
-	c := &a.doc.Claims
-	a.unchecked("freshness", fmt.Sprintf("key %d says it is valid from %s to %s; now %s; the evidence is about the key, not about this session", c.Epoch, unix(c.NotBefore), unix(c.NotAfter), a.in.Now.UTC().Format(time.RFC3339)))
-	return nil
-}
-
-func unix(sec int64) string { return time.Unix(sec, 0).UTC().Format(time.RFC3339) }

@@ -1,0 +1,204 @@
+package appraise
+
+import (
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"tally/enclave/appraise/amd"
+)
+
+// A Policy says which evidence is accepted. The zero Policy accepts none; so does the zero SNP, TDX or VTPM:
+// what a policy does not say is refused, never taken as "any".
+type Policy struct {
+	Platforms  []string  // names such as "snp" or "insecure"; empty: none
+	Freshness  Freshness // must be said for every platform but "insecure"
+	Rebuilders int       // how many named rebuilders must have reproduced the release; 0: none
+	SNP        *SNP      // must be there for platform snp
+	TDX        *TDX      // for tdx
+	VTPM       *VTPM     // for vtpm-unendorsed
+}
+
+// Freshness says what must show that evidence was not made long ago.
+type Freshness string
+
+// What a policy may want.
+const (
+	FreshSession Freshness = "session" // the hardware signed this session's handshake
+	FreshKey     Freshness = "key"     // the key is no older than a cosigned checkpoint; not supported yet, so refused
+	FreshNone    Freshness = "none"    // nothing: whoever once stole the key can use it for ever
+)
+
+// Any, alone in a list of machines or keys, accepts every one.
+const Any = "any"
+
+// An SNP says which SEV-SNP reports are accepted. Debugging and migration agents never are.
+type SNP struct {
+	TCB              map[string]SNPTCB // lowest by product line (Milan, Genoa); a product that is not named is refused
+	Firmware         [2]uint8          // lowest API version of the AMD-SP firmware: major, minor
+	Signers          []string          // vcek, vlek
+	VMPL             uint32
+	GuestSVN         uint32   // lowest
+	AllowSMT         bool     // the machine may have hyper-threads on
+	IgnoreAliasCheck bool     // ALIAS_CHECK_COMPLETE need not be set (BadRAM)
+	IgnoreCRL        bool     // AMD's revocation list need not be at hand; one that is, is checked
+	Chips            []string // CHIP_IDs, 128 hex digits; or Any
+	HostData         [32]byte
+	IDKeys           []string   // SHA-384 of keys that may have signed an ID block, 96 hex digits; or Any. Empty: there must be no ID block
+	Roots            *amd.Roots // in place of AMD's, for tests; every check that rests on them says so
+}
+
+// An SNPTCB is a floor: each component on its own.
+type SNPTCB struct{ BootLoader, TEE, SNP, Microcode uint8 }
+
+// A TDX says which TDX quotes are accepted. Debugging never is; SEPT_VE_DISABLE must be set; Intel's collateral
+// must be at hand and say UpToDate.
+type TDX struct {
+	EvaluationNumber int               // lowest tcbEvaluationDataNumber of the collateral, at least 1
+	TeeTCBSVN        []byte            // lowest TEE_TCB_SVN, 16 bytes, each on its own
+	PCESVN           uint16            // lowest, of the platform's certificate
+	MRSEAM           []string          // TDX modules, 96 hex digits; or Any (collateral still holds the module to Intel's list)
+	Attributes       []string          // TD_ATTRIBUTES, 16 hex digits each, in the order of the bytes
+	XFAM             []string          // likewise
+	PPIDs            []string          // platforms, 32 hex digits; or Any
+	MRConfigID       [48]byte          // these four must be equal; zero unless the policy names a value
+	MROwner          [48]byte          //
+	MROwnerConfig    [48]byte          //
+	MRServiceTD      [48]byte          // quotes that have none count as zero
+	Root             *x509.Certificate // in place of Intel's, for tests; every check that rests on it says so
+}
+
+// A VTPM says which quotes of a TPM are accepted that no vendor's certificate stands behind.
+type VTPM struct {
+	PCR0, PCR2 []string // SHA-256 PCRs of the firmwares allowed, 64 hex digits
+}
+
+// The platforms.
+const (
+	snpPlatform  = "snp"
+	tdxPlatform  = "tdx"
+	vtpmPlatform = "vtpm-unendorsed"
+	insecure     = "insecure"
+)
+
+// Products are the SNP product lines that this version can verify. Turin lays its TCB out otherwise.
+func Products() []string { return []string{"Genoa", "Milan"} }
+
+// Check returns an error unless the policy says all that platform needs.
+func (p *Policy) Check(platform string) error {
+	if platform != insecure {
+		switch p.Freshness {
+		case FreshSession, FreshKey, FreshNone:
+		default:
+			return fmt.Errorf("freshness %.20q: want session, key or none", p.Freshness)
+		}
+	}
+	if p.Rebuilders < 0 {
+		return fmt.Errorf("rebuilders %d: want 0 or more", p.Rebuilders)
+	}
+	switch platform {
+	case insecure:
+		return nil
+	case snpPlatform:
+		return p.SNP.check()
+	case tdxPlatform:
+		return p.TDX.check()
+	case vtpmPlatform:
+		return p.VTPM.check()
+	}
+	return nil // refused later: unsupported
+}
+
+func (s *SNP) check() error {
+	if s == nil {
+		return fmt.Errorf("snp: the policy does not say which reports it accepts")
+	}
+	if len(s.TCB) == 0 {
+		return fmt.Errorf("snp: tcb: want the lowest TCB of at least one product")
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.TCB)) {
+		if !slices.Contains(Products(), name) {
+			return fmt.Errorf("snp: tcb: product %.20q: want one of %s", name, strings.Join(Products(), ", "))
+		}
+	}
+	for _, name := range s.Signers {
+		if name != "vcek" && name != "vlek" {
+			return fmt.Errorf("snp: signers: %.20q: want vcek or vlek", name)
+		}
+	}
+	switch {
+	case len(s.Signers) == 0:
+		return fmt.Errorf("snp: signers: want vcek, vlek or both")
+	case s.Firmware == [2]uint8{}:
+		return fmt.Errorf("snp: firmware: want the lowest version")
+	case s.VMPL > 3:
+		return fmt.Errorf("snp: vmpl %d: want 0 to 3", s.VMPL)
+	}
+	if err := checkList("snp: chips", s.Chips, 64, true); err != nil {
+		return err
+	}
+	return checkList("snp: id-keys", s.IDKeys, 48, false)
+}
+
+func (t *TDX) check() error {
+	if t == nil {
+		return fmt.Errorf("tdx: the policy does not say which quotes it accepts")
+	}
+	if t.EvaluationNumber < 1 || len(t.TeeTCBSVN) != 16 {
+		return fmt.Errorf("tdx: want tcb-evaluation-number from 1 and tee-tcb-svn of 16 bytes")
+	}
+	for _, l := range []struct {
+		name string
+		list []string
+		size int
+	}{{"mrseam", t.MRSEAM, 48}, {"attributes", t.Attributes, 8}, {"xfam", t.XFAM, 8}, {"ppids", t.PPIDs, 16}} {
+		if l.size == 8 && slices.Contains(l.list, Any) {
+			return fmt.Errorf("tdx: %s: want values, not %q", l.name, Any)
+		}
+		if err := checkList("tdx: "+l.name, l.list, l.size, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *VTPM) check() error {
+	if v == nil {
+		return fmt.Errorf("vtpm: the policy does not say which firmware it accepts")
+	}
+	if slices.Contains(v.PCR0, Any) || slices.Contains(v.PCR2, Any) {
+		return fmt.Errorf("vtpm: pcr0, pcr2: want values, not %q", Any)
+	}
+	if err := checkList("vtpm: pcr0", v.PCR0, 32, true); err != nil {
+		return err
+	}
+	return checkList("vtpm: pcr2", v.PCR2, 32, true)
+}
+
+// checkList wants lower-case hex of size bytes each, or Any alone.
+func checkList(name string, list []string, size int, wanted bool) error {
+	if wanted && len(list) == 0 {
+		return fmt.Errorf("%s: want at least one", name)
+	}
+	for i, s := range list {
+		if s == Any && len(list) == 1 {
+			continue
+		}
+		b, err := hex.DecodeString(s)
+		if err != nil || len(b) != size || hex.EncodeToString(b) != s {
+			return fmt.Errorf("%s: %d: %.40q: want %d lower-case hex digits, or %q alone", name, i, s, 2*size, Any)
+		}
+		if slices.Contains(list[:i], s) {
+			return fmt.Errorf("%s: %d: twice", name, i)
+		}
+	}
+	return nil
+}
+
+// allows reports whether list has s or accepts any.
+func allows(list []string, s string) bool {
+	return slices.Contains(list, s) || len(list) == 1 && list[0] == Any
+}
