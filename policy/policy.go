@@ -31,7 +31,35 @@
 //	    logs: […]                    # optional: each as log; where rebuilders log, beside the releases' log
 //	  revocation-keys: […]           # optional: as signers; keys that revoke and do nothing else
 //	evidence:
-//	  platforms: [insecure]          # which evidence a client accepts; no default
+//	  platforms: [snp, tdx]          # which evidence a client accepts; no default: insecure, vtpm-unendorsed, snp, tdx
+//	  freshness: session             # unless only insecure: session, or none; what must show that evidence is new
+//	  rebuilders: 1                  # optional: how many rebuilders must have reproduced the release
+//	  snp:                           # with platform snp; debugging and migration are never accepted
+//	    tcb: [{product: Milan, boot-loader: 4, tee: 0, snp: 24, microcode: 219}]   # floors; Milan and Genoa
+//	    firmware: "1.55"             # lowest version of the AMD-SP's firmware
+//	    signers: [vcek]              # vcek, vlek or both
+//	    vmpl: 0
+//	    smt: allow                   # or refuse: hyper-threads of the machine
+//	    alias-check: require         # or ignore: ALIAS_CHECK_COMPLETE
+//	    revocation-list: require     # or ignore: AMD's list beside the report
+//	    chips: [any]                 # or CHIP_IDs
+//	    guest-svn: 0                 # optional: lowest
+//	    host-data: 00…               # optional: HOST_DATA; zero by default
+//	    id-keys: [any]               # optional: keys of ID blocks; by default there must be no ID block
+//	    roots: fake.pem              # for tests: ARK, ASK and ASVK in place of AMD's
+//	  tdx:                           # with platform tdx; debugging is never accepted, SEPT_VE_DISABLE is wanted
+//	    tcb-evaluation-number: 18    # lowest of Intel's collateral, which must say UpToDate
+//	    tee-tcb-svn: 07010600…       # floor, each byte on its own
+//	    pce-svn: 11                  # floor
+//	    mrseam: [any]                # or TDX modules
+//	    attributes: ["0000001000000000"]
+//	    xfam: [e702060000000000]
+//	    ppids: [any]                 # or platforms
+//	    mrconfigid: 00…              # optional, zero by default; so are mrowner, mrownerconfig, mrservicetd
+//	    root: fake.pem               # for tests: in place of Intel's
+//	  vtpm:                          # with platform vtpm-unendorsed: SHA-256 PCRs of the firmwares allowed
+//	    pcr0: [3d45…]
+//	    pcr2: [3d45…]
 //
 // The reader is strict: an unknown key, a key twice, a second document, an anchor or a value of another
 // kind is an error with its file, line and column. Files are taken relative to the policy's directory. What is
@@ -67,16 +95,6 @@ type Policy struct {
 	RebuildsFrom []string // where the rebuilders' own logs are published
 
 	Evidence Evidence
-}
-
-// Evidence says which evidence of an enclave is accepted.
-type Evidence struct {
-	Platforms []string // names such as "insecure"; empty: none
-}
-
-// Accepts reports whether the policy names the platform.
-func (e Evidence) Accepts(platform string) bool {
-	return slices.Contains(e.Platforms, platform)
 }
 
 // Load reads the policy file at path.
@@ -146,10 +164,6 @@ type logYAML struct {
 	From      string `yaml:"from"`
 }
 
-type evidenceYAML struct {
-	Platforms []string `yaml:"platforms"`
-}
-
 // Parse reads a policy; name stands in error messages, read opens the key files that the policy names.
 func Parse(data []byte, name string, read func(name string) ([]byte, error)) (*Policy, error) {
 	var f fileYAML
@@ -181,7 +195,7 @@ func Parse(data []byte, name string, read func(name string) ([]byte, error)) (*P
 		}
 	}
 	if f.Evidence != nil {
-		p.Evidence.Platforms = r.platforms(f.Evidence.Platforms, "evidence.platforms")
+		p.Evidence = r.evidence(f.Evidence)
 	}
 	if r.err != nil {
 		return nil, r.err

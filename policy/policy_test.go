@@ -20,7 +20,7 @@ func TestLoad(t *testing.T) {
 	for name, text := range map[string]string{
 		"a.pub": string(key.PEM()), "log.vkey": vkey + "\n",
 		"policy.yaml": "schema: tally.policy/v1\nrelease:\n  signers:\n    - file: a.pub\n      not-after: \"2027-01-01T00:00:00Z\"\n" +
-			"  log: {file: log.vkey, witnesses: none}\nevidence: {platforms: [insecure, snp]}\n",
+			"  log: {file: log.vkey, witnesses: none}\nevidence: {platforms: [insecure, sgx]}\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
@@ -40,7 +40,7 @@ func TestLoad(t *testing.T) {
 	if p.Release.Log.Key.String() != vkey || !p.Release.Log.Unwitnessed {
 		t.Errorf("log %+v", p.Release.Log)
 	}
-	if !p.Evidence.Accepts("snp") || !p.Evidence.Accepts("insecure") || p.Evidence.Accepts("tdx") || p.Evidence.Accepts("") {
+	if !p.Evidence.Accepts("sgx") || !p.Evidence.Accepts("insecure") || p.Evidence.Accepts("tdx") || p.Evidence.Accepts("") {
 		t.Errorf("evidence %+v", p.Evidence)
 	}
 }

@@ -30,7 +30,7 @@ func connectCommand(e *env) *cli.Command {
 			"reference values in it. Only then is the message sent. Each check is printed, then the answer. Evidence that no hardware signed is accepted only\n" +
 			"when the policy's evidence.platforms names \"insecure\", and then every line says \"" + appraise.InsecureNote + "\".\n" +
 			"Exit 0: accepted, and the answer came back whole. Exit 1: no connection, or it broke. Exit 4: the bundle is not verified. Exit 5: the enclave is\n" +
-			"not accepted, reason policy, evidence, platform, key, authority, report-data, measurement or unsupported; or the release is not valid now.\n" +
+			"not accepted, reason " + appraisalReasons + "; or the release is not valid now.\n" +
 			"--json prints tally.connection/v1: accepted, reason, platform, insecure, note (insecure only), release (name, version, sequence, payload_sha256),\n" +
 			"warnings (what the release check left open), checks (list of name, status ok|failed|not-checked, want, got, from, note), key, handshake, reply.\n\n" +
 			"   tally connect enclave.example:8443 --policy policy.yaml --bundle minimal.sigstore.json --message hello",
@@ -86,7 +86,7 @@ func connect(c *cli.Context, e *env) error {
 		return verdict(exitUnverified, string(release.BadStatement), "%w", err)
 	}
 	return converse(ctx, c, e, newConnectAnswer(r), client.Config{
-		Authority: c.String("authority"), Policy: appraise.Policy{Platforms: p.Evidence.Platforms}, Reference: rv, Rand: rand.Reader, Now: time.Now,
+		Authority: c.String("authority"), Policy: p.Evidence.Policy, Reference: rv, Rand: rand.Reader, Now: time.Now,
 	})
 }
 

@@ -1,0 +1,118 @@
+package policy_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"tally/enclave/appraise"
+	"tally/enclave/attesttest"
+	"tally/policy"
+)
+
+var (
+	chip = strings.Repeat("c7", 64)
+	seam = strings.Repeat("5e", 48)
+	pcr  = strings.Repeat("3d", 32)
+)
+
+const evidenceHead = "schema: tally.policy/v1\nevidence:\n"
+
+func snpText() string {
+	return "  snp:\n    tcb: [{product: Milan, boot-loader: 4, tee: 0, snp: 24, microcode: 219}, {product: Genoa, boot-loader: 9, tee: 0, snp: 23, microcode: 72}]\n" +
+		"    firmware: \"1.55\"\n    signers: [vcek]\n    vmpl: 0\n    smt: allow\n    alias-check: require\n    revocation-list: ignore\n    chips: [" + chip + "]\n    host-data: " + pcr + "\n    roots: amd.pem\n"
+}
+
+func tdxText() string {
+	return "  tdx:\n    tcb-evaluation-number: 18\n    tee-tcb-svn: \"07010600000000000000000000000000\"\n    pce-svn: 11\n    mrseam: [" + seam + "]\n" +
+		"    attributes: [\"0000001000000000\"]\n    xfam: [e702060000000000]\n    ppids: [any]\n    mrowner: " + seam + "\n    root: intel.pem\n"
+}
+
+func TestEvidence(t *testing.T) {
+	amd, err := attesttest.NewAMD(time.Unix(1767225600, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	intel, err := attesttest.NewIntel(time.Unix(1767225600, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func(name string) ([]byte, error) {
+		switch name {
+		case "amd.pem":
+			return amd.RootsPEM(), nil
+		case "intel.pem":
+			return intel.RootPEM(), nil
+		}
+		return nil, errors.New("no such file")
+	}
+	text := evidenceHead + "  platforms: [snp, tdx, vtpm-unendorsed]\n  freshness: session\n  rebuilders: 2\n" + snpText() + tdxText() + "  vtpm: {pcr0: [" + pcr + "], pcr2: [" + pcr + "]}\n"
+	p, err := policy.Parse([]byte(text), "p", read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := p.Evidence
+	if e.SNP.Roots == nil || !e.SNP.Roots.ASVK.Equal(amd.Roots().ASVK) || !e.TDX.Root.Equal(intel.Root()) {
+		t.Error("roots are not those of the files")
+	}
+	e.SNP.Roots, e.TDX.Root = nil, nil
+	want := appraise.Policy{Platforms: []string{"snp", "tdx", "vtpm-unendorsed"}, Freshness: "session", Rebuilders: 2,
+		SNP: &appraise.SNP{TCB: map[string]appraise.SNPTCB{"Milan": {BootLoader: 4, SNP: 24, Microcode: 219}, "Genoa": {BootLoader: 9, SNP: 23, Microcode: 72}},
+			Firmware: [2]uint8{1, 55}, Signers: []string{"vcek"}, AllowSMT: true, IgnoreCRL: true, Chips: []string{chip}},
+		TDX: &appraise.TDX{EvaluationNumber: 18, TeeTCBSVN: []byte{7, 1, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, PCESVN: 11, MRSEAM: []string{seam},
+			Attributes: []string{"0000001000000000"}, XFAM: []string{"e702060000000000"}, PPIDs: []string{"any"}},
+		VTPM: &appraise.VTPM{PCR0: []string{pcr}, PCR2: []string{pcr}}}
+	copy(want.SNP.HostData[:], strings.Repeat("\x3d", 32))
+	copy(want.TDX.MROwner[:], strings.Repeat("\x5e", 48))
+	if diff := cmp.Diff(want, e.Policy); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestEvidenceErrors(t *testing.T) {
+	read := func(string) ([]byte, error) { return []byte("hello"), nil }
+	snp, tdx := "  platforms: [snp]\n  freshness: none\n"+snpText(), "  platforms: [tdx]\n  freshness: none\n"+tdxText()
+	for name, c := range map[string]struct{ text, from, to, want string }{
+		"no freshness":         {snp, "  freshness: none\n", "", "freshness"},
+		"other freshness":      {snp, "freshness: none", "freshness: never", `p:4:14: "never": want session or key or none`},
+		"negative rebuilders":  {snp, "freshness: none", "freshness: none\n  rebuilders: -1", "-1: want 0 to 1000"},
+		"not a platform":       {snp, "[snp]", "[insecure]", `snp: stands here, but "snp" is not among the platforms`},
+		"no section":           {"  platforms: [snp]\n  freshness: none\n", "", "", "snp: the policy does not say"},
+		"no section of tdx":    {"  platforms: [tdx]\n  freshness: none\n", "", "", "tdx: the policy does not say"},
+		"no section of vtpm":   {"  platforms: [vtpm-unendorsed]\n  freshness: none\n", "", "", "vtpm: the policy does not say"},
+		"no chips":             {snp, "    chips: [" + chip + "]\n", "", `key "chips" is missing`},
+		"no tcb":               {snp, "    vmpl: 0\n", "", `key "vmpl" is missing`},
+		"unknown key":          {snp, "vmpl", "vmpls", `unknown key "vmpls"`},
+		"unknown product":      {snp, "product: Genoa", "product: Turin", `product "Turin": want one of Genoa, Milan`},
+		"product twice":        {snp, "product: Genoa", "product: Milan", `product "Milan" twice`},
+		"microcode of 9 bits":  {snp, "microcode: 219", "microcode: 256", "256: want 0 to 255"},
+		"firmware":             {snp, "\"1.55\"", "\"1\"", `firmware "1"`},
+		"signer":               {snp, "[vcek]", "[vcak]", `"vcak": want vcek or vlek`},
+		"vmpl":                 {snp, "vmpl: 0", "vmpl: 4", "4: want 0 to 3"},
+		"smt":                  {snp, "smt: allow", "smt: yes", `p:10:10: "yes": want allow or refuse`},
+		"chip":                 {snp, chip, chip[2:], "chips: 0:"},
+		"any and a chip":       {snp, chip, "any, " + chip, "any"},
+		"host data":            {snp, "host-data: " + pcr, "host-data: \"00\"", "want 64 lower-case hex digits"},
+		"roots":                {snp, "", "", "amd.pem: want PEM certificates"},
+		"root":                 {tdx, "", "", "intel.pem: want PEM certificates"},
+		"evaluation number":    {tdx, "number: 18", "number: 0", "tcb-evaluation-number from 1"},
+		"svn":                  {tdx, "\"0701", "\"01", "want 32 lower-case hex digits"},
+		"any attributes":       {tdx, "\"0000001000000000\"", "any", `attributes: want values, not "any"`},
+		"any firmware by vTPM": {"  platforms: [vtpm-unendorsed]\n  freshness: none\n  vtpm: {pcr0: [any], pcr2: [any]}\n", "", "", "want values"},
+	} {
+		text := strings.Replace(c.text, c.from, c.to, 1)
+		if c.from != "" && text == c.text {
+			t.Errorf("%s: nothing changed", name)
+		}
+		if name != "roots" && name != "root" {
+			text = strings.NewReplacer("    roots: amd.pem\n", "", "    root: intel.pem\n", "").Replace(text)
+		}
+		_, err := policy.Parse([]byte(evidenceHead+text), "p", read)
+		if err == nil || !strings.HasPrefix(err.Error(), "p:") || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
