@@ -75,7 +75,8 @@ type vtpmYAML struct {
 	PCR2 []string `yaml:"pcr2,required"`
 }
 
-// evidence reads the section, and holds what it says of each platform to what an appraisal will want.
+// evidence reads the section, and holds what it says of each platform to what an appraisal will want. A
+// platform that is named and left undescribed is no mistake: its evidence is refused.
 func (r *reader) evidence(y *evidenceYAML) (e Evidence) {
 	const path = "evidence"
 	e.Platforms = r.platforms(y.Platforms, path+".platforms")
@@ -96,7 +97,7 @@ func (r *reader) evidence(y *evidenceYAML) (e Evidence) {
 	}{{"snp", y.SNP != nil}, {"tdx", y.TDX != nil}, {"vtpm-unendorsed", y.VTPM != nil}} {
 		name, section := s.name, strings.TrimSuffix(s.name, "-unendorsed")
 		switch named := e.Accepts(name); {
-		case r.err != nil || !named && !s.there:
+		case r.err != nil || !s.there:
 		case !named:
 			r.fail(path+"."+section, "%s: stands here, but %q is not among the platforms", section, name)
 		default:

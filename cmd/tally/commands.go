@@ -16,6 +16,8 @@ func commands(e *env) []*cli.Command {
 		rebuildCommand(e),
 		compareCommand(e),
 		runCommand(e),
+		quoteCommand(e),
+		verifyCommand(e),
 		connectCommand(e),
 		chatCommand(e),
 		proxyCommand(e),

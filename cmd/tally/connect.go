@@ -12,7 +12,9 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"tally/enclave/appraise"
+	"tally/enclave/channel"
 	"tally/enclave/client"
+	"tally/internal/atomicfile"
 	"tally/measure"
 	"tally/policy"
 	"tally/release"
@@ -24,6 +26,7 @@ func connectCommand(e *env) *cli.Command {
 		Flags: append(verifyFlags(),
 			&cli.StringFlag{Name: "bundle", Usage: "`FILE` with the release that the enclave should be (- for stdin)"},
 			&cli.StringFlag{Name: "message", Usage: "`TEXT` to send once the enclave is accepted; without it nothing is sent"},
+			&cli.StringFlag{Name: "evidence", Usage: "save the enclave's evidence in `FILE`, for 'tally verify' and 'tally quote'"},
 			&cli.StringFlag{Name: "authority", Value: "default", Usage: "`NAME` of the service that the enclave must be"},
 			&cli.DurationFlag{Name: "timeout", Value: time.Minute, Usage: "give up after `TIME`"}),
 		Description: "First the bundle is verified under the policy (as by 'tally release verify'), then the enclave's evidence is appraised against the\n" +
@@ -151,6 +154,10 @@ func converse(ctx context.Context, c *cli.Context, e *env, a *connectAnswer, cfg
 		return err
 	}
 	a.describe(s)
+	if err := saveEvidence(c, s.Peer()); err != nil {
+		_ = s.Close(ctx) // err says why there is no answer
+		return err
+	}
 	if c.IsSet("message") {
 		reply, err := s.Do(ctx, []byte(c.String("message")))
 		if err != nil {
@@ -164,6 +171,15 @@ func converse(ctx context.Context, c *cli.Context, e *env, a *connectAnswer, cfg
 		e.logf("the enclave may not have seen the session end: %v", err)
 	}
 	return printConnection(e, a)
+}
+
+// saveEvidence keeps what an accepted enclave showed.
+func saveEvidence(c *cli.Context, peer channel.Peer) error {
+	if !c.IsSet("evidence") {
+		return nil
+	}
+	// The appraisal has accepted the document, so that it stands there inline.
+	return atomicfile.WriteFile(c.String("evidence"), peer.Payload[1:], 0o644)
 }
 
 // printConnection prints the answer. On insecure evidence every line carries the note, the reply's too.

@@ -236,7 +236,7 @@ func TestConnectRefuses(t *testing.T) {
 		{"policy accepts no evidence", honest, with("--policy", "{}/nothing.yaml"), 5, "reason: policy"},
 		{"policy accepts snp only", honest, with("--policy", "{}/snp.yaml"), 5, "reason: platform"},
 		{"report about something else", forged, good, 5, "reason: report-data"},
-		{"snp is not supported yet", snp, with("--policy", "{}/snp.yaml"), 5, "not supported yet"},
+		{"snp without a word on it", snp, with("--policy", "{}/snp.yaml"), 5, "reason: policy"},
 		{"flipped bundle", honest, with("--bundle", "{}/flipped.json"), 4, "NOT VERIFIED  reason: "},
 		{"odd reference values", honest, with("--bundle", "{}/odd.json"), 4, "reference values"},
 		{"no bundle", honest, []string{"--policy", "{}/policy.yaml"}, 2, "wants --bundle"},

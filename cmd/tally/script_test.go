@@ -54,6 +54,7 @@ func TestScript(t *testing.T) {
 			"digest":   digestCmd,
 			"mkquote":  mkquoteCmd,
 			"mktcg":    mktcgCmd,
+			"mkquotes": mkquotesCmd,
 			"ports":    portsCmd,
 			"dial":     dialCmd,
 			"serve":    serveCmd,

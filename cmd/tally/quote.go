@@ -1,0 +1,265 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"tally/enclave/appraise/amd"
+	"tally/enclave/appraise/intel"
+	"tally/enclave/appraise/tpm"
+	"tally/enclave/evidence"
+)
+
+func quoteCommand(e *env) *cli.Command {
+	return &cli.Command{
+		Name: "quote", Usage: "attestation reports and quotes: what they say, and who signed them",
+		Subcommands: []*cli.Command{quoteShowCommand(e), quoteVerifyCommand(e)},
+	}
+}
+
+const quoteFiles = "FILE is an SNP attestation report (1184 bytes), a TDX quote (version 4 or 5), a TPM quote in the form of tally/enclave/appraise/tpm, or an\n" +
+	"enclave's evidence, as 'tally connect --evidence FILE' saves it: then the report in it is meant.\n"
+
+// The kinds of report.
+const (
+	kindSNP      = "snp"
+	kindTDX      = "tdx"
+	kindTPM      = "vtpm-unendorsed"
+	kindInsecure = "insecure"
+)
+
+// A quoteFile is a report or quote, with what came with it.
+type quoteFile struct {
+	kind                 string
+	report, endorsements []byte
+	claims               *evidence.Claims // of an evidence document
+}
+
+// readQuote reads FILE and finds out what it is.
+func readQuote(path string) (*quoteFile, error) {
+	data, err := readAtMost(path, intel.MaxQuote)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case len(data) == amd.ReportSize && data[1] == 0:
+		return &quoteFile{kind: kindSNP, report: data}, nil
+	case isQuote(data):
+		return &quoteFile{kind: kindTDX, report: data}, nil
+	}
+	if d, err := evidence.Parse(data); err == nil {
+		switch d.Platform {
+		case kindSNP, kindTDX, kindTPM, kindInsecure:
+			return &quoteFile{kind: d.Platform, report: d.Report, endorsements: d.Endorsements, claims: &d.Claims}, nil
+		}
+		return nil, fmt.Errorf("%s: evidence of platform %q: want snp, tdx, vtpm-unendorsed or insecure", path, d.Platform)
+	}
+	if _, err := tpm.Verify(data); err == nil {
+		return &quoteFile{kind: kindTPM, report: data}, nil
+	}
+	return nil, fmt.Errorf("%s: neither an SNP report nor a TDX quote, a TPM quote that its key signed, or an enclave's evidence", path)
+}
+
+// A quoteAnswer is tally.quote/v1.
+type quoteAnswer struct {
+	Schema   string       `json:"schema"`
+	Kind     string       `json:"kind"`
+	Verified *bool        `json:"verified,omitempty"` // of quote verify
+	Reason   string       `json:"reason,omitempty"`
+	Note     string       `json:"note,omitempty"`
+	Fields   []quoteField `json:"fields"`
+}
+
+// A quoteField is one field, by its vendor's name; bytes are in hex, in the order of the report.
+type quoteField struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+func (a *quoteAnswer) add(name string, value any) {
+	if b, ok := value.([]byte); ok {
+		value = hex.EncodeToString(b)
+	}
+	a.Fields = append(a.Fields, quoteField{name, fmt.Sprint(value)})
+}
+
+func printQuote(e *env, a *quoteAnswer) error {
+	if e.json {
+		return e.printJSON(a)
+	}
+	w := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0)
+	row := func(name, value string) {
+		if a.Note != "" {
+			value += "  [" + a.Note + "]"
+		}
+		fmt.Fprintf(w, "%s\t%s\n", name, value)
+	}
+	row("kind", a.Kind)
+	for _, f := range a.Fields {
+		row(f.Name, f.Value)
+	}
+	switch {
+	case a.Verified == nil:
+		row("not verified", "this is what the file says; 'tally quote verify' checks who says so")
+	case *a.Verified:
+		row("VERIFIED", a.Kind)
+	default:
+		row("NOT VERIFIED", "reason: "+a.Reason)
+	}
+	return w.Flush()
+}
+
+// describe lists what a report says. It verifies nothing.
+func (q *quoteFile) describe(a *quoteAnswer) error {
+	if c := q.claims; c != nil {
+		a.add("authority", c.Authority)
+		a.add("key", c.Static[:])
+		a.add("key epoch", c.Epoch)
+		rd := c.ReportData()
+		a.add("claims give REPORTDATA", rd[:])
+	}
+	switch q.kind {
+	case kindSNP:
+		return describeSNP(a, q.report)
+	case kindTDX:
+		return describeTDX(a, q.report)
+	case kindTPM:
+		return describeTPM(a, q.report)
+	}
+	a.add("REPORTDATA", q.report)
+	return nil
+}
+
+func describeSNP(a *quoteAnswer, raw []byte) error {
+	r, err := amd.Parse(raw)
+	if err != nil {
+		return err
+	}
+	for _, f := range []struct {
+		name  string
+		value any
+	}{
+		{"version", r.GetVersion()}, {"GUEST_SVN", r.GetGuestSvn()}, {"POLICY", fmt.Sprintf("%#x", r.GetPolicy())}, {"FAMILY_ID", r.GetFamilyId()}, {"IMAGE_ID", r.GetImageId()},
+		{"VMPL", r.GetVmpl()}, {"CURRENT_TCB", fmt.Sprintf("%#x", r.GetCurrentTcb())}, {"PLATFORM_INFO", fmt.Sprintf("%#x", r.GetPlatformInfo())},
+		{"SIGNER_INFO", fmt.Sprintf("%#x", r.GetSignerInfo())}, {"REPORT_DATA", r.GetReportData()}, {"MEASUREMENT", r.GetMeasurement()}, {"HOST_DATA", r.GetHostData()},
+		{"ID_KEY_DIGEST", r.GetIdKeyDigest()}, {"AUTHOR_KEY_DIGEST", r.GetAuthorKeyDigest()}, {"REPORT_ID", r.GetReportId()}, {"REPORT_ID_MA", r.GetReportIdMa()},
+		{"REPORTED_TCB", fmt.Sprintf("%#x", r.GetReportedTcb())}, {"CPUID", fmt.Sprintf("%#x", r.GetCpuid1EaxFms())}, {"CHIP_ID", r.GetChipId()},
+		{"COMMITTED_TCB", fmt.Sprintf("%#x", r.GetCommittedTcb())}, {"LAUNCH_TCB", fmt.Sprintf("%#x", r.GetLaunchTcb())},
+		{"CURRENT firmware", fmt.Sprintf("%d.%d.%d", r.GetCurrentMajor(), r.GetCurrentMinor(), r.GetCurrentBuild())},
+		{"COMMITTED firmware", fmt.Sprintf("%d.%d.%d", r.GetCommittedMajor(), r.GetCommittedMinor(), r.GetCommittedBuild())},
+	} {
+		a.add(f.name, f.value)
+	}
+	return nil
+}
+
+func describeTDX(a *quoteAnswer, raw []byte) error {
+	b, _, err := intel.Parse(raw)
+	if err != nil {
+		return err
+	}
+	for _, f := range []struct {
+		name  string
+		value any
+	}{
+		{"version", b.Version}, {"QE_VENDOR_ID", b.QEVendor}, {"TEE_TCB_SVN", b.TeeTCBSVN}, {"MRSEAM", b.MRSEAM}, {"MRSIGNERSEAM", b.MRSignerSEAM},
+		{"SEAMATTRIBUTES", b.SEAMAttributes}, {"TDATTRIBUTES", b.TDAttributes}, {"XFAM", b.XFAM}, {"MRTD", b.MRTD}, {"MRCONFIGID", b.MRConfigID}, {"MROWNER", b.MROwner},
+		{"MROWNERCONFIG", b.MROwnerConf}, {"RTMR0", b.RTMR[0]}, {"RTMR1", b.RTMR[1]}, {"RTMR2", b.RTMR[2]}, {"RTMR3", b.RTMR[3]}, {"REPORTDATA", b.ReportData},
+	} {
+		a.add(f.name, f.value)
+	}
+	if b.MRServiceTD != nil {
+		a.add("TEE_TCB_SVN_2", b.TeeTCBSVN2)
+		a.add("MRSERVICETD", b.MRServiceTD)
+	}
+	return nil
+}
+
+func describeTPM(a *quoteAnswer, raw []byte) error {
+	t, err := tpm.Verify(raw)
+	if err != nil {
+		return err
+	}
+	a.add("key name", t.KeyName)
+	a.add("qualifying data", t.Qualifying)
+	a.add("firmware", fmt.Sprintf("%#x", t.Firmware))
+	for i := range uint(24) {
+		if v, ok := t.PCR[i]; ok {
+			a.add(fmt.Sprintf("pcr%d", i), v[:])
+		}
+	}
+	return nil
+}
+
+// verify checks who signed the report, and adds what that shows.
+func (q *quoteFile) verify(ctx context.Context, a *quoteAnswer, roots []*x509.Certificate, now time.Time) error {
+	switch q.kind {
+	case kindSNP:
+		var own *amd.Roots
+		if roots != nil {
+			if len(roots) < 2 || len(roots) > 3 {
+				return fmt.Errorf("SNP roots: %d certificates, want ARK, ASK and perhaps ASVK", len(roots))
+			}
+			own = &amd.Roots{ARK: roots[0], ASK: roots[1]}
+			if len(roots) == 3 {
+				own.ASVK = roots[2]
+			}
+		}
+		r, err := amd.Verify(q.report, q.endorsements, own, now)
+		if err != nil {
+			return err
+		}
+		a.add("signed by", fmt.Sprintf("%s of a %s, for TCB %#x", r.Signer, r.Product, uint64(r.Certificate)))
+		a.add("root", r.Root)
+		a.add("revocation", firstOf(r.Revocation, "not checked: no list at hand"))
+		return nil
+	case kindTDX:
+		var own *x509.Certificate
+		if roots != nil {
+			own = roots[0]
+		}
+		r, err := intel.Verify(ctx, q.report, q.endorsements, own, now)
+		if err != nil {
+			return err
+		}
+		a.add("signed by", fmt.Sprintf("platform of FMSPC %s, PPID %s, PCESVN %d", r.PCK.FMSPC, r.PCK.PPID, r.PCK.TCB.PCESvn))
+		a.add("root", r.Root)
+		if c := r.Collateral; c != nil {
+			a.add("TCB status", fmt.Sprintf("%s by data number %d of %s, next update %s", c.Status, c.EvaluationNumber, c.Issued.UTC().Format(time.RFC3339), c.NextUpdate.UTC().Format(time.RFC3339)))
+			return nil
+		}
+		a.add("TCB status", "not checked: no collateral at hand")
+		return nil
+	case kindTPM:
+		_, err := tpm.Verify(q.report)
+		return err
+	}
+	return errors.New("insecure evidence: nothing signed it")
+}
+
+// readRoots reads a PEM file.
+func readRoots(path string) (all []*x509.Certificate, err error) {
+	data, err := readAtMost(path, 1<<20)
+	if err != nil {
+		return nil, err
+	}
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		all = append(all, c)
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("%s: want certificates in PEM", path)
+	}
+	return all, nil
+}
