@@ -7,7 +7,7 @@
 //
 //	lp16 TPMS_ATTEST      of type TPM_ST_ATTEST_QUOTE, as signed
 //	lp16 TPMT_SIGNATURE   ECDSA with SHA-256
-//	lp16 TPMT_PUBLIC      of the attestation key: ECC NIST P-256, restricted, signing, not to be duplicated
+//	lp16 TPMT_PUBLIC      of the attestation key: that of Template, and no other kind
 //	u8   number of PCRs   ascending, of the bank SHA-256; each: u8 index, 32 bytes
 //
 // qualifyingData is the SHA-256 of the 64 bytes of REPORTDATA: 64 bytes do not fit a TPM without SHA-512.
@@ -39,6 +39,16 @@ type Evidence struct {
 	PCR        map[uint][32]byte // bank SHA-256
 	KeyName    string            // TPM2B_NAME of the key, hex
 	Firmware   uint64            // firmwareVersion, by the TPM's word
+}
+
+// Template is what an attestation key is made by: ECC NIST P-256, ECDSA with SHA-256; restricted, so that it signs
+// nothing but what the TPM says itself; not to be duplicated.
+func Template() tpm2.TPMTPublic {
+	return tpm2.TPMTPublic{Type: tpm2.TPMAlgECC, NameAlg: tpm2.TPMAlgSHA256,
+		ObjectAttributes: tpm2.TPMAObject{FixedTPM: true, FixedParent: true, SensitiveDataOrigin: true, UserWithAuth: true, NoDA: true, Restricted: true, SignEncrypt: true},
+		Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{CurveID: tpm2.TPMECCNistP256,
+			Scheme: tpm2.TPMTECCScheme{Scheme: tpm2.TPMAlgECDSA, Details: tpm2.NewTPMUAsymScheme(tpm2.TPMAlgECDSA, &tpm2.TPMSSigSchemeECDSA{HashAlg: tpm2.TPMAlgSHA256})}}),
+	}
 }
 
 // Qualifying returns the qualifyingData for reportData.
@@ -131,20 +141,14 @@ func readKey(b []byte) (*ecdsa.PublicKey, string, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("key: %w", err)
 	}
-	a := p.ObjectAttributes
-	if p.Type != tpm2.TPMAlgECC || p.NameAlg != tpm2.TPMAlgSHA256 || !a.Restricted || !a.SignEncrypt || a.Decrypt || !a.FixedTPM || !a.FixedParent || !a.SensitiveDataOrigin {
-		return nil, "", errors.New("key: want an ECC key that is restricted, for signing, and fixed to its TPM")
-	}
-	params, err := p.Parameters.ECCDetail()
-	if err != nil {
-		return nil, "", fmt.Errorf("key: %w", err)
-	}
 	point, err := p.Unique.ECC()
-	if err != nil {
-		return nil, "", fmt.Errorf("key: %w", err)
+	if err != nil || len(point.X.Buffer) > 32 || len(point.Y.Buffer) > 32 {
+		return nil, "", errors.New("key: want a point of P-256")
 	}
-	if params.CurveID != tpm2.TPMECCNistP256 || len(point.X.Buffer) > 32 || len(point.Y.Buffer) > 32 {
-		return nil, "", errors.New("key: want curve P-256")
+	want := Template()
+	want.Unique = p.Unique
+	if !bytes.Equal(tpm2.Marshal(want), b) {
+		return nil, "", errors.New("key: want an ECC key of P-256 for ECDSA with SHA-256 that is restricted, for signing, and fixed to its TPM")
 	}
 	raw := make([]byte, 65)
 	raw[0] = 4

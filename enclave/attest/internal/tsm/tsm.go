@@ -1,0 +1,111 @@
+// Package tsm asks the kernel for attestation reports through configfs-tsm
+// (/sys/kernel/config/tsm/report, Documentation/ABI/testing/configfs-tsm-report).
+package tsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/google/go-configfs-tsm/configfs/configfsi"
+	"github.com/google/go-configfs-tsm/report"
+)
+
+// MaxBlob is the size in bytes of the largest report or certificate table taken.
+const MaxBlob = 32 << 10
+
+// The host may throttle requests, and others may ask at the same time: a busy answer is asked for again.
+const (
+	tries = 6
+	pause = 50 * time.Millisecond
+)
+
+// A Source asks one provider. The TSM takes one request at a time, and so does a Source.
+type Source struct {
+	client   configfsi.Client
+	provider string
+	aux      bool // ask for what the host adds, such as certificates
+
+	mu sync.Mutex
+}
+
+// New returns a source of the provider that the kernel names so: sev_guest or tdx_guest.
+func New(client configfsi.Client, provider string, aux bool) *Source {
+	return &Source{client: client, provider: provider, aux: aux}
+}
+
+// Get returns a report that carries reportData, and what the host added to it, or nothing.
+func (s *Source) Get(ctx context.Context, reportData [64]byte) (out, aux []byte, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range tries {
+		if out, aux, err = s.once(reportData); err == nil || !busy(err) {
+			break
+		}
+		t := time.NewTimer(pause << i)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return nil, nil, context.Cause(ctx)
+		case <-t.C:
+		}
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("configfs-tsm: %w", err)
+	}
+	return out, aux, nil
+}
+
+func busy(err error) bool {
+	return errors.Is(err, syscall.EBUSY) || errors.Is(err, syscall.EINTR) || errors.Is(err, syscall.EAGAIN) || report.GetGenerationErr(err) != nil ||
+		strings.Contains(err.Error(), syscall.EBUSY.Error()) // the library does not always wrap
+}
+
+func (s *Source) once(reportData [64]byte) (out, aux []byte, err error) {
+	r, err := report.Create(s.client, &report.Request{InBlob: reportData[:]})
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if derr := r.Destroy(); err == nil {
+			err = derr
+		}
+	}()
+	resp, err := r.Get()
+	if err != nil {
+		return nil, nil, err
+	}
+	if p := strings.TrimSpace(resp.Provider); p != s.provider {
+		return nil, nil, fmt.Errorf("provider %.40q, want %q", p, s.provider)
+	}
+	if s.aux {
+		if aux, err = r.ReadOption("auxblob"); errors.Is(err, fs.ErrNotExist) || err != nil && report.GetGenerationErr(err) == nil {
+			aux, err = nil, nil // a host need not add certificates; clients may have them
+		}
+	}
+	if len(resp.OutBlob) == 0 || len(resp.OutBlob) > MaxBlob || len(aux) > MaxBlob {
+		return nil, nil, fmt.Errorf("report of %d bytes with %d added, want 1 to %d", len(resp.OutBlob), len(aux), MaxBlob)
+	}
+	return resp.OutBlob, aux, err
+}
+
+// Provider returns the name of the kernel's provider, or an error when there is none.
+func Provider(client configfsi.Client) (string, error) {
+	r, err := report.CreateOpenReport(client)
+	if err != nil {
+		return "", fmt.Errorf("configfs-tsm: %w", err)
+	}
+	name, err := r.ReadOption("provider")
+	if derr := r.Destroy(); err == nil {
+		err = derr
+	}
+	if err != nil {
+		return "", fmt.Errorf("configfs-tsm: %w", err)
+	}
+	return strings.TrimSpace(string(name)), nil
+}
