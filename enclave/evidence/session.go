@@ -28,6 +28,11 @@ func (d *SessionDocument) check() error {
 	if err := checkPlatform(d.Platform); err != nil {
 		return err
 	}
+	return d.checkPath()
+}
+
+// checkPath wants the one path that a leaf of such a tree has.
+func (d *SessionDocument) checkPath() error {
 	if d.Size == 0 || d.Size > MaxSessions || d.Index >= d.Size {
 		return fmt.Errorf("leaf %d of %d: want one of 1 to %d", d.Index, d.Size, MaxSessions)
 	}
@@ -102,7 +107,7 @@ func (r *reader) u32(what string) uint32 {
 
 // Root returns the root of the tree in which leaf stands where d says.
 func (d *SessionDocument) Root(leaf [32]byte) ([32]byte, error) {
-	if err := d.check(); err != nil {
+	if err := d.checkPath(); err != nil {
 		return leaf, fmt.Errorf("session evidence: %w", err)
 	}
 	node, at, last, path := leaf, d.Index, d.Size-1, d.Path
