@@ -24,12 +24,11 @@ func (e Evidence) Accepts(platform string) bool {
 }
 
 type evidenceYAML struct {
-	Platforms  []string  `yaml:"platforms"`
-	Freshness  string    `yaml:"freshness"`
-	Rebuilders int       `yaml:"rebuilders"`
-	SNP        *snpYAML  `yaml:"snp"`
-	TDX        *tdxYAML  `yaml:"tdx"`
-	VTPM       *vtpmYAML `yaml:"vtpm"`
+	Platforms []string  `yaml:"platforms"`
+	Freshness string    `yaml:"freshness"`
+	SNP       *snpYAML  `yaml:"snp"`
+	TDX       *tdxYAML  `yaml:"tdx"`
+	VTPM      *vtpmYAML `yaml:"vtpm"`
 }
 
 type snpYAML struct {
@@ -81,7 +80,6 @@ func (r *reader) evidence(y *evidenceYAML) (e Evidence) {
 	const path = "evidence"
 	e.Platforms = r.platforms(y.Platforms, path+".platforms")
 	e.Freshness = appraise.Freshness(r.word(y.Freshness, path+".freshness", "", "session", "key", "none"))
-	e.Rebuilders = r.number(y.Rebuilders, path+".rebuilders", 1000)
 	if y.SNP != nil {
 		e.SNP = r.snp(y.SNP, path+".snp")
 	}

@@ -49,7 +49,7 @@ func TestEvidence(t *testing.T) {
 		}
 		return nil, errors.New("no such file")
 	}
-	text := evidenceHead + "  platforms: [snp, tdx, vtpm-unendorsed]\n  freshness: session\n  rebuilders: 2\n" + snpText() + tdxText() + "  vtpm: {pcr0: [" + pcr + "], pcr2: [" + pcr + "]}\n"
+	text := evidenceHead + "  platforms: [snp, tdx, vtpm-unendorsed]\n  freshness: session\n" + snpText() + tdxText() + "  vtpm: {pcr0: [" + pcr + "], pcr2: [" + pcr + "]}\n"
 	p, err := policy.Parse([]byte(text), "p", read)
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +59,7 @@ func TestEvidence(t *testing.T) {
 		t.Error("roots are not those of the files")
 	}
 	e.SNP.Roots, e.TDX.Root = nil, nil
-	want := appraise.Policy{Platforms: []string{"snp", "tdx", "vtpm-unendorsed"}, Freshness: "session", Rebuilders: 2,
+	want := appraise.Policy{Platforms: []string{"snp", "tdx", "vtpm-unendorsed"}, Freshness: "session",
 		SNP: &appraise.SNP{TCB: map[string]appraise.SNPTCB{"Milan": {BootLoader: 4, SNP: 24, Microcode: 219}, "Genoa": {BootLoader: 9, SNP: 23, Microcode: 72}},
 			Firmware: [2]uint8{1, 55}, Signers: []string{"vcek"}, AllowSMT: true, IgnoreCRL: true, Chips: []string{chip}},
 		TDX: &appraise.TDX{EvaluationNumber: 18, TeeTCBSVN: []byte{7, 1, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, PCESVN: 11, MRSEAM: []string{seam},
@@ -78,7 +78,6 @@ func TestEvidenceErrors(t *testing.T) {
 	for name, c := range map[string]struct{ text, from, to, want string }{
 		"no freshness":         {snp, "  freshness: none\n", "", "freshness"},
 		"other freshness":      {snp, "freshness: none", "freshness: never", `p:4:14: "never": want session or key or none`},
-		"negative rebuilders":  {snp, "freshness: none", "freshness: none\n  rebuilders: -1", "-1: want 0 to 1000"},
 		"not a platform":       {snp, "[snp]", "[insecure]", `snp: stands here, but "snp" is not among the platforms`},
 		"no chips":             {snp, "    chips: [" + chip + "]\n", "", `key "chips" is missing`},
 		"no tcb":               {snp, "    vmpl: 0\n", "", `key "vmpl" is missing`},

@@ -33,7 +33,6 @@
 //	evidence:
 //	  platforms: [snp, tdx]          # which evidence a client accepts; no default: insecure, vtpm-unendorsed, snp, tdx
 //	  freshness: session             # unless only insecure: session, or none; what must show that evidence is new
-//	  rebuilders: 1                  # optional: how many rebuilders must have reproduced the release
 //	  snp:                           # with platform snp; debugging and migration are never accepted
 //	    tcb: [{product: Milan, boot-loader: 4, tee: 0, snp: 24, microcode: 219}]   # floors; Milan and Genoa
 //	    firmware: "1.55"             # lowest version of the AMD-SP's firmware

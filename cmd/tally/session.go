@@ -93,7 +93,7 @@ func (a *attested) verify(now time.Time) (*release.Result, error) {
 		return nil, verdict(exitUnverified, string(release.BadStatement), "%w", err)
 	}
 	a.verified, a.result = now, r
-	a.cfg = client.Config{Authority: a.c.String("authority"), Policy: appraise.Policy{Platforms: p.Evidence.Platforms}, Reference: rv,
+	a.cfg = client.Config{Authority: a.c.String("authority"), Policy: p.Evidence.Policy, Reference: rv,
 		Rand: rand.Reader, Now: time.Now, Timeout: a.c.Duration("timeout")}
 	return r, nil
 }

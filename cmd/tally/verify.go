@@ -34,7 +34,7 @@ func verifyCommand(e *env) *cli.Command {
 			"Exit 0: accepted. Exit 1: a file is not readable. Exit 4: the bundle is not verified. Exit 5: not accepted, reason\n" + appraisalReasons + ";\n" +
 			"or the release is not valid now.\n" +
 			"--json prints tally.verification/v1: accepted, reason, platform, insecure, note (insecure only), release (name, version, sequence, payload_sha256),\n" +
-			"warnings (what the release check left open), checks (list of name, status ok|failed|not-checked, want, got, from, note).\n\n" +
+			"release_checks (list of name, status, want, got, from) and checks (list of name, status ok|failed|not-checked, want, got, from, note).\n\n" +
 			"   tally verify evidence.bin --bundle minimal.sigstore.json --policy policy.yaml",
 		Action: func(c *cli.Context) error { return verifyEvidence(c, e) },
 	}
@@ -44,9 +44,9 @@ func verifyCommand(e *env) *cli.Command {
 type verifyEvidenceAnswer struct {
 	Schema string `json:"schema"`
 	*appraise.Result
-	Note     string          `json:"note,omitempty"`
-	Release  connectRelease  `json:"release"`
-	Warnings []release.Check `json:"warnings"`
+	Note          string          `json:"note,omitempty"`
+	Release       connectRelease  `json:"release"`
+	ReleaseChecks []release.Check `json:"release_checks"`
 }
 
 func verifyEvidence(c *cli.Context, e *env) error {
@@ -79,10 +79,13 @@ func verifyEvidence(c *cli.Context, e *env) error {
 		return verdict(exitUnverified, string(release.BadStatement), "%w", err)
 	}
 	result, err := appraise.Appraise(*in, p.Evidence.Policy)
-	base := newConnectAnswer(r)
-	a := &verifyEvidenceAnswer{Schema: "tally.verification/v1", Result: result, Release: base.Release, Warnings: base.Warnings}
+	a := &verifyEvidenceAnswer{Schema: "tally.verification/v1", Result: result, Release: newConnectAnswer(r).Release, ReleaseChecks: r.Checks}
 	if !c.IsSet("key") {
-		a.Warnings = append(a.Warnings, release.Check{Name: "channel", Status: release.NotChecked, Got: "no --key: the key of the evidence is not held to a channel's"})
+		open := appraise.Check{Name: "channel", Status: appraise.NotChecked, Got: "no --key: the key of the evidence is not held to a channel's"}
+		if a.Insecure {
+			open.Note = appraise.InsecureNote
+		}
+		a.Checks = append([]appraise.Check{open}, a.Checks...)
 	}
 	if perr := printVerifiedEvidence(e, a); perr != nil {
 		return perr
@@ -169,16 +172,19 @@ func printVerifiedEvidence(e *env, a *verifyEvidenceAnswer) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\n", mark, name, text)
 	}
 	row("ok", "release", fmt.Sprintf("%s %s, sequence %d, payload %s", a.Release.Name, a.Release.Version, a.Release.Sequence, a.Release.Payload))
-	for _, c := range a.Warnings {
-		row("not checked", c.Name, c.Got)
+	step := func(name, status, want, got, from string) {
+		mark := map[string]string{"ok": "ok", "failed": "FAILED", "not-checked": "not checked"}[status]
+		text := "got " + got
+		if want != "" {
+			text += "; want " + want + " (" + from + ")"
+		}
+		row(mark, name, text)
+	}
+	for _, c := range a.ReleaseChecks {
+		step("release "+c.Name, string(c.Status), c.Want, c.Got, c.From)
 	}
 	for _, c := range a.Checks {
-		mark := map[appraise.Status]string{appraise.OK: "ok", appraise.Failed: "FAILED", appraise.NotChecked: "not checked"}[c.Status]
-		text := "got " + c.Got
-		if c.Want != "" {
-			text += "; want " + c.Want + " (" + c.From + ")"
-		}
-		row(mark, c.Name, text)
+		step(c.Name, string(c.Status), c.Want, c.Got, c.From)
 	}
 	if a.Accepted {
 		row("ACCEPTED", "", a.Platform+" evidence")

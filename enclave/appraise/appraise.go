@@ -34,7 +34,6 @@ type Input struct {
 
 	Collateral []byte   // of the vendor, in place of the evidence's own endorsements; nil: those
 	Session    *Session // session evidence, or nil
-	Rebuilders []string // names of the distinct rebuilders that verified statements say reproduced the release
 }
 
 // A Session is session evidence with what it must be about.
@@ -67,7 +66,6 @@ const (
 	BadMachine       Reason = "machine"       // not one of the machines allowed
 	BadConfiguration Reason = "configuration" // the host handed the guest something past its measurement
 	BadFreshness     Reason = "freshness"     // nothing shows that the evidence is new
-	BadRebuilders    Reason = "rebuilders"    // fewer rebuilders than wanted reproduced the release
 )
 
 // Status is the outcome of one check.
@@ -120,7 +118,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // and an *Error otherwise.
 func Appraise(in Input, p Policy) (*Result, error) {
 	a := &appraisal{in: in, policy: p, result: &Result{Checks: []Check{}}}
-	for _, step := range []func() *refusal{a.acceptsAny, a.parse, a.platform, a.complete, a.key, a.authority, a.extras, a.referenceAtHand, a.report, a.freshness, a.rebuilders} {
+	for _, step := range []func() *refusal{a.acceptsAny, a.parse, a.platform, a.complete, a.key, a.authority, a.extras, a.referenceAtHand, a.report, a.freshness} {
 		if r := step(); r != nil {
 			a.add(Check{Name: string(r.reason), Status: Failed, Want: r.want, Got: r.got, From: r.from})
 			a.result.Reason = r.reason

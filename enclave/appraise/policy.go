@@ -14,12 +14,11 @@ import (
 // A Policy says which evidence is accepted. The zero Policy accepts none; so does the zero SNP, TDX or VTPM:
 // what a policy does not say is refused, never taken as "any".
 type Policy struct {
-	Platforms  []string  // names such as "snp" or "insecure"; empty: none
-	Freshness  Freshness // must be said for every platform but "insecure"
-	Rebuilders int       // how many named rebuilders must have reproduced the release; 0: none
-	SNP        *SNP      // must be there for platform snp
-	TDX        *TDX      // for tdx
-	VTPM       *VTPM     // for vtpm-unendorsed
+	Platforms []string  // names such as "snp" or "insecure"; empty: none
+	Freshness Freshness // must be said for every platform but "insecure"
+	SNP       *SNP      // must be there for platform snp
+	TDX       *TDX      // for tdx
+	VTPM      *VTPM     // for vtpm-unendorsed
 }
 
 // Freshness says what must show that evidence was not made long ago.
@@ -95,9 +94,6 @@ func (p *Policy) Check(platform string) error {
 		default:
 			return fmt.Errorf("freshness %.20q: want session, key or none", p.Freshness)
 		}
-	}
-	if p.Rebuilders < 0 {
-		return fmt.Errorf("rebuilders %d: want 0 or more", p.Rebuilders)
 	}
 	switch platform {
 	case insecure:

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -139,17 +138,6 @@ func (a *appraisal) session() *refusal {
 	a.prefix = ""
 	a.ok("freshness", "evidence about this session", fmt.Sprintf("leaf %d of %d under one report", d.Index, d.Size), "handshake")
 	return nil
-}
-
-// rebuilders counts who reproduced the release. Whose statements count is the release's policy's business.
-func (a *appraisal) rebuilders() *refusal {
-	want := a.policy.Rebuilders
-	names := slices.Compact(slices.Sorted(slices.Values(a.in.Rebuilders)))
-	if want == 0 {
-		a.unchecked("rebuilders", fmt.Sprintf("the policy wants none; %d reproduced the release", len(names)))
-		return nil
-	}
-	return a.expect(BadRebuilders, len(names) >= want, fmt.Sprintf("reproduced by %d", want), fmt.Sprintf("%d: %s", len(names), orNone(strings.Join(names, ", "))), "policy")
 }
 
 func unix(sec int64) string { return time.Unix(sec, 0).UTC().Format(time.RFC3339) }
