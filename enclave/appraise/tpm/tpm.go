@@ -7,7 +7,8 @@
 //
 //	lp16 TPMS_ATTEST      of type TPM_ST_ATTEST_QUOTE, as signed
 //	lp16 TPMT_SIGNATURE   ECDSA with SHA-256
-//	lp16 TPMT_PUBLIC      of the attestation key: that of Template, and no other kind
+//	lp16 TPMT_PUBLIC      of the attestation key, of one kind: ECC NIST P-256, ECDSA with SHA-256; restricted, so that it signs
+//	                      nothing but what the TPM says itself; fixed to its TPM
 //	u8   number of PCRs   ascending, of the bank SHA-256; each: u8 index, 32 bytes
 //
 // qualifyingData is the SHA-256 of the 64 bytes of REPORTDATA: 64 bytes do not fit a TPM without SHA-512.
@@ -23,8 +24,6 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
-
-	"github.com/google/go-tpm/tpm2"
 )
 
 // MaxEvidence is the size in bytes of the largest evidence read.
@@ -39,16 +38,6 @@ type Evidence struct {
 	PCR        map[uint][32]byte // bank SHA-256
 	KeyName    string            // TPM2B_NAME of the key, hex
 	Firmware   uint64            // firmwareVersion, by the TPM's word
-}
-
-// Template is what an attestation key is made by: ECC NIST P-256, ECDSA with SHA-256; restricted, so that it signs
-// nothing but what the TPM says itself; not to be duplicated.
-func Template() tpm2.TPMTPublic {
-	return tpm2.TPMTPublic{Type: tpm2.TPMAlgECC, NameAlg: tpm2.TPMAlgSHA256,
-		ObjectAttributes: tpm2.TPMAObject{FixedTPM: true, FixedParent: true, SensitiveDataOrigin: true, UserWithAuth: true, NoDA: true, Restricted: true, SignEncrypt: true},
-		Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{CurveID: tpm2.TPMECCNistP256,
-			Scheme: tpm2.TPMTECCScheme{Scheme: tpm2.TPMAlgECDSA, Details: tpm2.NewTPMUAsymScheme(tpm2.TPMAlgECDSA, &tpm2.TPMSSigSchemeECDSA{HashAlg: tpm2.TPMAlgSHA256})}}),
-	}
 }
 
 // Qualifying returns the qualifyingData for reportData.
@@ -135,25 +124,24 @@ func readPCRs(b []byte) (map[uint][32]byte, error) {
 	return out, nil
 }
 
-// readKey wants a key that a TPM made for nothing but signing its own statements.
+// keyHead is a TPMT_PUBLIC up to its point (Part 2, 12.2.4): TPM_ALG_ECC, name by SHA-256, the attributes fixedTPM,
+// fixedParent, sensitiveDataOrigin, userWithAuth, noDA, restricted and sign, no policy, no symmetric algorithm,
+// ECDSA with SHA-256, NIST P-256, no KDF.
+var keyHead = []byte{0, 0x23, 0, 0x0b, 0, 5, 4, 0x72, 0, 0, 0, 0x10, 0, 0x18, 0, 0x0b, 0, 3, 0, 0x10}
+
 func readKey(b []byte) (*ecdsa.PublicKey, string, error) {
-	p, err := unmarshal[tpm2.TPMTPublic](b)
-	if err != nil {
-		return nil, "", fmt.Errorf("key: %w", err)
-	}
-	point, err := p.Unique.ECC()
-	if err != nil || len(point.X.Buffer) > 32 || len(point.Y.Buffer) > 32 {
-		return nil, "", errors.New("key: want a point of P-256")
-	}
-	want := Template()
-	want.Unique = p.Unique
-	if !bytes.Equal(tpm2.Marshal(want), b) {
+	r := &reader{rest: b}
+	if head := r.take(len(keyHead)); r.err != nil || !bytes.Equal(head, keyHead) {
 		return nil, "", errors.New("key: want an ECC key of P-256 for ECDSA with SHA-256 that is restricted, for signing, and fixed to its TPM")
+	}
+	x, y := r.sized(), r.sized()
+	if err := r.end(); err != nil || len(x) > 32 || len(y) > 32 {
+		return nil, "", errors.New("key: want a point of P-256")
 	}
 	raw := make([]byte, 65)
 	raw[0] = 4
-	copy(raw[33-len(point.X.Buffer):], point.X.Buffer)
-	copy(raw[65-len(point.Y.Buffer):], point.Y.Buffer)
+	copy(raw[33-len(x):], x)
+	copy(raw[65-len(y):], y)
 	pub, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), raw)
 	if err != nil {
 		return nil, "", fmt.Errorf("key: %w", err)
@@ -162,70 +150,87 @@ func readKey(b []byte) (*ecdsa.PublicKey, string, error) {
 	return pub, fmt.Sprintf("000b%x", sum), nil // TPM_ALG_SHA256, Part 1, 16
 }
 
+// checkSignature reads a TPMT_SIGNATURE: TPM_ALG_ECDSA, TPM_ALG_SHA256, r, s.
 func checkSignature(pub *ecdsa.PublicKey, attest, signature []byte) error {
-	s, err := unmarshal[tpm2.TPMTSignature](signature)
-	if err != nil {
-		return fmt.Errorf("signature: %w", err)
-	}
-	if s.SigAlg != tpm2.TPMAlgECDSA {
-		return fmt.Errorf("signature: algorithm %#x, want ECDSA", uint16(s.SigAlg))
-	}
-	sig, err := s.Signature.ECDSA()
-	if err != nil || sig.Hash != tpm2.TPMAlgSHA256 {
+	r := &reader{rest: signature}
+	if head := r.take(4); r.err != nil || !bytes.Equal(head, []byte{0, 0x18, 0, 0x0b}) {
 		return errors.New("signature: want ECDSA with SHA-256")
 	}
+	sigR, sigS := r.sized(), r.sized()
+	if err := r.end(); err != nil || len(sigR) > 32 || len(sigS) > 32 {
+		return errors.New("signature: not in the TPM's form")
+	}
 	sum := sha256.Sum256(attest)
-	if !ecdsa.Verify(pub, sum[:], new(big.Int).SetBytes(sig.SignatureR.Buffer), new(big.Int).SetBytes(sig.SignatureS.Buffer)) {
+	if !ecdsa.Verify(pub, sum[:], new(big.Int).SetBytes(sigR), new(big.Int).SetBytes(sigS)) {
 		return errors.New("signature: not the key's over this quote")
 	}
 	return nil
 }
 
+// readQuote reads a TPMS_ATTEST of a quote (Part 2, 10.12.8): magic, type, signer, extra data, clock (17 bytes),
+// firmware version, one selection of PCRs, their digest.
 func readQuote(attest []byte, pcrs map[uint][32]byte, name string) (*Evidence, error) {
-	q, err := unmarshal[tpm2.TPMSAttest](attest)
-	if err != nil {
+	r := &reader{rest: attest}
+	if head := r.take(6); r.err != nil || !bytes.Equal(head, []byte{0xff, 'T', 'C', 'G', 0x80, 0x18}) {
+		return nil, errors.New("quote: not a TPM's")
+	}
+	r.sized()
+	extra := r.sized()
+	r.take(17)
+	firmware := r.take(8)
+	selection := r.take(10) // one of: count (4), bank (2), size (1), bits (3)
+	digest := r.sized()
+	if err := r.end(); err != nil {
 		return nil, fmt.Errorf("quote: %w", err)
 	}
-	if q.Magic != tpm2.TPMGeneratedValue || q.Type != tpm2.TPMSTAttestQuote {
-		return nil, fmt.Errorf("quote: magic %#x, type %#x: not a TPM's quote", uint32(q.Magic), uint16(q.Type))
-	}
-	info, err := q.Attested.Quote()
-	if err != nil {
-		return nil, fmt.Errorf("quote: %w", err)
-	}
-	sel := info.PCRSelect.PCRSelections
-	if len(sel) != 1 || sel[0].Hash != tpm2.TPMAlgSHA256 || len(sel[0].PCRSelect) != 3 {
+	if !bytes.Equal(selection[:7], []byte{0, 0, 0, 1, 0, 0x0b, 3}) {
 		return nil, errors.New("quote: want PCRs of the bank SHA-256 and no other")
 	}
 	h := sha256.New()
 	for i := range uint(24) {
 		v, have := pcrs[i]
-		if quoted := sel[0].PCRSelect[i/8]>>(i%8)&1 == 1; quoted != have {
+		if quoted := selection[7+i/8]>>(i%8)&1 == 1; quoted != have {
 			return nil, fmt.Errorf("PCR %d: in the quote %v, beside it %v", i, quoted, have)
 		}
 		if have {
 			h.Write(v[:])
 		}
 	}
-	if !bytes.Equal(h.Sum(nil), info.PCRDigest.Buffer) {
+	if !bytes.Equal(h.Sum(nil), digest) {
 		return nil, errors.New("PCRs: not those of the quote")
 	}
-	return &Evidence{Qualifying: q.ExtraData.Buffer, PCR: pcrs, KeyName: name, Firmware: q.FirmwareVersion}, nil
+	return &Evidence{Qualifying: extra, PCR: pcrs, KeyName: name, Firmware: binary.BigEndian.Uint64(firmware)}, nil
 }
 
-// unmarshal reads exactly one structure; what it panics on is an error, too.
-func unmarshal[T tpm2.Marshallable, P interface {
-	*T
-	tpm2.Unmarshallable
-}](b []byte) (v *T, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			v, err = nil, fmt.Errorf("not in the TPM's form: %v", r)
-		}
-	}()
-	v, err = tpm2.Unmarshal[T, P](b)
-	if err != nil {
-		return nil, err
+// A reader takes fields off the front; the first error stays.
+type reader struct {
+	rest []byte
+	err  error
+}
+
+func (r *reader) take(n int) []byte {
+	if r.err == nil && len(r.rest) < n {
+		r.err = fmt.Errorf("%d bytes left, want %d", len(r.rest), n)
 	}
-	return v, nil
+	if r.err != nil {
+		return nil
+	}
+	b := r.rest[:n]
+	r.rest = r.rest[n:]
+	return b
+}
+
+// sized takes a TPM2B: a length of two bytes, and so many.
+func (r *reader) sized() []byte {
+	if n := r.take(2); n != nil {
+		return r.take(int(binary.BigEndian.Uint16(n)))
+	}
+	return nil
+}
+
+func (r *reader) end() error {
+	if r.err == nil && len(r.rest) != 0 {
+		r.err = fmt.Errorf("%d bytes after the last field", len(r.rest))
+	}
+	return r.err
 }

@@ -26,14 +26,23 @@ type Attester struct {
 	pub []byte // TPMT_PUBLIC
 }
 
-// New makes an attestation key in t: a primary key of the owner's hierarchy, by tpm.Template. It is made anew
+// New makes an attestation key in t: a primary key of the owner's hierarchy, by template. It is made anew
 // at each start and never stored.
 func New(t transport.TPM) (*Attester, error) {
-	rsp, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHOwner, InPublic: tpm2.New2B(tpm.Template())}.Execute(t)
+	rsp, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHOwner, InPublic: tpm2.New2B(template())}.Execute(t)
 	if err != nil {
 		return nil, fmt.Errorf("vtpm: attestation key: %w", err)
 	}
 	return &Attester{tpm: t, key: tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, pub: rsp.OutPublic.Bytes()}, nil
+}
+
+// template is what the key is made by; package tpm accepts no other kind.
+func template() tpm2.TPMTPublic {
+	return tpm2.TPMTPublic{Type: tpm2.TPMAlgECC, NameAlg: tpm2.TPMAlgSHA256,
+		ObjectAttributes: tpm2.TPMAObject{FixedTPM: true, FixedParent: true, SensitiveDataOrigin: true, UserWithAuth: true, NoDA: true, Restricted: true, SignEncrypt: true},
+		Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{CurveID: tpm2.TPMECCNistP256,
+			Scheme: tpm2.TPMTECCScheme{Scheme: tpm2.TPMAlgECDSA, Details: tpm2.NewTPMUAsymScheme(tpm2.TPMAlgECDSA, &tpm2.TPMSSigSchemeECDSA{HashAlg: tpm2.TPMAlgSHA256})}}),
+	}
 }
 
 // Close forgets the key.
