@@ -14,7 +14,8 @@ import (
 	"time"
 
 	"tally/enclave"
-	"tally/enclave/attest/insecure"
+	"tally/enclave/attest/snp"
+	"tally/enclave/attest/tdx"
 	"tally/enclave/evidence"
 )
 
@@ -24,15 +25,28 @@ const authorityFile = "/etc/tally/authority"
 
 const defaultAuthority = "default"
 
-// runServer answers attested sessions on ln until ctx ends. There is no attester for real hardware yet:
-// the evidence is marked insecure, and clients refuse it unless their policy names that.
+// runServer answers attested sessions on ln until ctx ends, with the evidence that attesterFile asks for.
+// Evidence that the host can forge is marked, and clients refuse it unless their policy names it.
 func runServer(ctx context.Context, ln net.Listener, log *slog.Logger) error {
 	authority, err := readAuthority(authorityFile)
 	if err != nil {
 		return err
 	}
-	log.Warn("evidence is insecure: the host can forge this", "authority", authority)
-	return enclave.Serve(ctx, ln, insecure.Attester{}, enclave.Echo{}, enclave.Options{
+	want, err := readAttester(attesterFile)
+	if err != nil {
+		return err
+	}
+	a, err := thisMachine().attester(want)
+	if err != nil {
+		return err
+	}
+	switch a.Platform() {
+	case snp.Platform, tdx.Platform:
+		log.Info("evidence is signed by hardware", "platform", a.Platform(), "authority", authority)
+	default:
+		log.Warn("evidence is insecure: the host can forge this", "platform", a.Platform(), "authority", authority)
+	}
+	return enclave.Serve(ctx, ln, a, enclave.Echo{}, enclave.Options{
 		Authority: authority, Rand: rand.Reader, Now: time.Now, Logger: log,
 	})
 }

@@ -7,7 +7,7 @@ import (
 
 	"github.com/google/go-configfs-tsm/configfs/configfsi"
 
-	"tally/enclave/attest/internal/tsm"
+	"tally/enclave/attest/tsm"
 )
 
 // Platform is the name of this kind of evidence; Provider is the kernel's name of the device.
