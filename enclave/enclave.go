@@ -4,7 +4,7 @@
 //	err := enclave.Serve(ctx, ln, insecure.Attester{}, enclave.Echo{}, enclave.Options{…})
 //
 // The wire is tally/enclave/channel/SPEC.md; a request is a stream of records that ends with END, the
-// answer comes back on the same stream, one exchange at a time. Clients are tally/enclave/client.
+// answer comes back on the same stream, up to 16 exchanges at a time. Clients are tally/enclave/client.
 package enclave
 
 import (
@@ -64,9 +64,14 @@ type Options struct {
 	MaxSessions      int           // open at a time; 0: 1000
 	MaxHandshakes    int           // in progress at a time; 0: 256
 	HandshakeTimeout time.Duration // 0: 10 s
-	IdleTimeout      time.Duration // between a peer's records; 0: 5 min
+	IdleTimeout      time.Duration // of a session without exchanges, and between parts of a request; 0: 5 min
+	StallTimeout     time.Duration // for a client to take what it asked for; 0: 30 s
 	SessionLifetime  time.Duration // 0: 24 h
 	MaxRequest       int64         // bytes; 0: 8 MiB
+
+	// Tick is the grid in time on which answers are sent, so that tokens show neither their lengths nor
+	// their times; 0: 50 ms. Below 0 each write of the engine is sent at once.
+	Tick time.Duration
 
 	KeyLifetime time.Duration // after which a key takes no new session; 0: 24 h
 	KeySessions int           // after so many sessions likewise; 0: 1000
@@ -86,9 +91,11 @@ func (o Options) withDefaults() (Options, error) {
 	setInt(&o.MaxRequest, 8<<20)
 	setInt(&o.HandshakeTimeout, channel.HandshakeTimeout)
 	setInt(&o.IdleTimeout, 5*time.Minute)
+	setInt(&o.StallTimeout, channel.DefaultStall)
+	setInt(&o.Tick, channel.DefaultTick)
 	setInt(&o.SessionLifetime, 24*time.Hour)
 	setInt(&o.KeyLifetime, 24*time.Hour)
-	if o.MaxSessions < 1 || o.MaxHandshakes < 1 || o.KeySessions < 1 || o.MaxRequest < 1 || o.HandshakeTimeout < 1 || o.IdleTimeout < 1 || o.SessionLifetime < 1 || o.KeyLifetime < time.Second {
+	if o.MaxSessions < 1 || o.MaxHandshakes < 1 || o.KeySessions < 1 || o.MaxRequest < 1 || o.HandshakeTimeout < 1 || o.IdleTimeout < 1 || o.StallTimeout < 1 || o.SessionLifetime < 1 || o.KeyLifetime < time.Second {
 		return o, errors.New("enclave: options: a limit below its minimum")
 	}
 	return o, nil

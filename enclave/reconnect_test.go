@@ -1,8 +1,13 @@
 package enclave_test
 
 import (
+	"bytes"
+	"context"
 	"errors"
+	"io"
 	"net"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -61,4 +66,64 @@ func TestReconnect(t *testing.T) {
 		}
 		visit("without a pin", one, full)
 	}
+}
+
+// A patient engine answers with one word and then waits for its context to end.
+type patient struct{ ended chan error }
+
+func (p patient) Exchange(ctx context.Context, r io.Reader, w io.Writer) error {
+	if b, err := io.ReadAll(r); err != nil || string(b) == "quick" {
+		return err
+	}
+	io.WriteString(w, "word")
+	<-ctx.Done()
+	p.ended <- context.Cause(ctx)
+	return ctx.Err()
+}
+
+// TestCancelReachesTheEngine: what a client no longer wants ends at the engine, and nothing else does.
+func TestCancelReachesTheEngine(t *testing.T) {
+	engine := patient{make(chan error, 1)}
+	addr, _ := start(t, insecure.Attester{}, engine, options(t))
+	s := dial(t, addr, config())
+	ctx, cancel := context.WithCancel(t.Context())
+	words, w := io.Pipe()
+	done := make(chan error, 1)
+	go func() { done <- s.Exchange(ctx, strings.NewReader("slow"), w) }()
+	if _, err := io.ReadFull(words, make([]byte, 4)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Do(t.Context(), []byte("quick")); err != nil {
+		t.Errorf("an exchange beside it: %v", err)
+	}
+	at := time.Now()
+	cancel()
+	if err := <-engine.ended; !errors.Is(err, channel.ErrReset) {
+		t.Errorf("the engine's context: %v", err)
+	}
+	t.Logf("the engine learned of it after %v", time.Since(at))
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("the client: %v", err)
+	}
+	if _, err := s.Do(t.Context(), []byte("quick")); err != nil {
+		t.Errorf("an exchange after it: %v", err)
+	}
+}
+
+// TestManyExchangesAtOnce runs more exchanges over one session than it has streams.
+func TestManyExchangesAtOnce(t *testing.T) {
+	addr, _ := start(t, insecure.Attester{}, enclave.Echo{}, options(t))
+	s := dial(t, addr, config())
+	var wg sync.WaitGroup
+	for i := range 50 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			msg := bytes.Repeat([]byte{byte(i)}, 1+i*7001)
+			if got, err := s.Do(t.Context(), msg); err != nil || !bytes.Equal(got, msg) {
+				t.Errorf("exchange %d: %d bytes, %v", i, len(got), err)
+			}
+		}()
+	}
+	wg.Wait()
 }

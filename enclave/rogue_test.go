@@ -52,8 +52,8 @@ func TestUnfinishedRequests(t *testing.T) {
 		asked   bool // the engine is asked, and must see an error
 	}{
 		"another stream first": {[]channel.Record{{Type: channel.Data, Stream: 2, Payload: []byte("x")}}, false, false},
-		"another stream later": {[]channel.Record{half, {Type: channel.Data, Stream: 2, Payload: []byte("x")}}, false, true},
-		"end of another":       {[]channel.Record{half, {Type: channel.End, Stream: 2}}, false, true},
+		"a stream left out":    {[]channel.Record{half, {Type: channel.Data, Stream: 3, Payload: []byte("x")}}, false, true},
+		"end of another":       {[]channel.Record{half, {Type: channel.End, Stream: 3}}, false, true},
 		"CLOSE in the middle":  {[]channel.Record{half, {Type: channel.Close}}, false, true},
 		"status failed":        {[]channel.Record{half, {Type: channel.End, Stream: 1, Status: channel.StatusFailed}}, false, true},
 		"status unknown":       {[]channel.Record{half, {Type: channel.End, Stream: 1, Status: 99}}, false, true},

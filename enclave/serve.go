@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"sync"
 	"time"
@@ -106,13 +105,14 @@ func (s *server) serve(ctx context.Context, conn net.Conn) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.opt.SessionLifetime)
 	defer cancel()
-	err = s.session(ctx, c)
+	m := channel.NewMux(c, channel.MuxOptions{Server: true, Idle: s.opt.IdleTimeout, ReadStall: s.opt.IdleTimeout, Stall: s.opt.StallTimeout, Tick: s.opt.Tick})
+	err = s.session(ctx, m)
 	// CLOSE goes out even when ctx has ended: shutting down is no truncation.
 	bye, cancelBye := context.WithTimeout(context.WithoutCancel(ctx), farewell)
 	defer cancelBye()
 	if fatal(err) {
-		c.Abort()
-	} else if cerr := c.Close(bye); err == nil {
+		m.Abort()
+	} else if cerr := m.Close(bye); err == nil {
 		err = cerr
 	}
 	s.opt.Logger.Info("session ended", "reason", class(err))
@@ -138,85 +138,10 @@ func (s *server) handshake(ctx context.Context, conn net.Conn) (*channel.Conn, e
 	return channel.Accept(hctx, conn, cfg, k.identity)
 }
 
-// session answers exchanges until the peer closes. One exchange follows another on streams 1, 2, …; a
-// record of any other stream is an error, so that nothing of one request can end up in the next.
-func (s *server) session(ctx context.Context, c *channel.Conn) error {
-	engine, err := s.sessionEngine()
-	if err != nil {
-		return err
-	}
-	var next *early
-	for id := uint32(1); ; id++ {
-		req := &request{ctx: ctx, conn: c, id: id, idle: s.opt.IdleTimeout, left: s.opt.MaxRequest, early: next}
-		switch err := req.first(); {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return err
-		}
-		if err := s.exchange(ctx, engine, req); err != nil {
-			return err
-		}
-		next = req.after
-	}
-}
-
-// sessionEngine is the engine for one session.
-func (s *server) sessionEngine() (Engine, error) {
-	p, ok := s.engine.(PerSession)
-	if !ok {
-		return s.engine, nil
-	}
-	var secret [32]byte
-	if _, err := io.ReadFull(s.opt.Rand, secret[:]); err != nil {
-		return nil, fmt.Errorf("enclave: %w", err)
-	}
-	return p.Session(secret), nil
-}
-
-// exchange has req answered. While the engine works the session is read on, so that the engine hears at
-// once of a client that has gone.
-func (s *server) exchange(ctx context.Context, engine Engine, req *request) error {
-	ectx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	req.ended = func() {
-		s.wait.Add(1)
-		req.after = readEarly(ctx, req.conn, cancel, s.wait.Done)
-	}
-	if errors.Is(req.err, io.EOF) {
-		req.ended() // an empty request
-	}
-	resp := &response{ctx: ctx, conn: req.conn, id: req.id, idle: s.opt.IdleTimeout}
-	status := channel.StatusOK
-	// The error's text may quote what the engine read: only the fact of it is used.
-	if engine.Exchange(ectx, req, resp) != nil {
-		status = channel.StatusFailed
-	}
-	if req.err == nil {
-		_, _ = io.Copy(io.Discard, req) // what the engine left unread; its end decides
-	}
-	switch {
-	case errors.Is(req.err, errTooLong):
-		status = channel.StatusTooLong
-	case !errors.Is(req.err, io.EOF):
-		return req.err
-	}
-	if resp.err != nil {
-		return resp.err
-	}
-	if err := resp.end(status); err != nil {
-		return err
-	}
-	if status == channel.StatusTooLong {
-		return errTooLong // the rest of the request is not read: the session cannot go on
-	}
-	return nil
-}
-
-// fatal reports whether the channel or the request on it broke. A CLOSE would then vouch for an exchange
-// that did not end; the peer is left with a truncated session instead.
+// fatal reports whether the channel broke. A CLOSE would then vouch for exchanges that did not end; the
+// peer is left with a truncated session instead.
 func fatal(err error) bool {
-	return err != nil && !errors.Is(err, errTooLong) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+	return err != nil && !errors.Is(err, channel.ErrIdle) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }
 
 // class is the log's word for an error: a constant, whatever the peer sent.
@@ -225,8 +150,12 @@ func class(err error) string {
 	switch {
 	case err == nil:
 		return "closed"
-	case errors.Is(err, errTooLong):
-		return "request too long"
+	case errors.Is(err, channel.ErrIdle):
+		return "idle"
+	case errors.Is(err, channel.ErrStalled):
+		return "stalled"
+	case errors.Is(err, channel.ErrReplay):
+		return "replay"
 	case errors.Is(err, context.Canceled):
 		return "shutdown"
 	case errors.Is(err, context.DeadlineExceeded):

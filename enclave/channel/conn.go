@@ -114,7 +114,7 @@ func (c *Conn) seal(ctx context.Context, r *Record) error {
 	return err
 }
 
-// Receive returns the next Data or End record. Its Payload is valid until the next call. The end of a
+// Receive returns the next Data, End, Reset or Window record. Its Payload is valid until the next call. The end of a
 // session that the peer closed is io.EOF; any other end is ErrTruncated or the reason of the failure, and
 // final.
 func (c *Conn) Receive(ctx context.Context) (Record, error) {

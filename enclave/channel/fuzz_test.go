@@ -29,7 +29,7 @@ func FuzzHeader(f *testing.F) {
 
 // FuzzRecord wants that an accepted record is written back as it was read.
 func FuzzRecord(f *testing.F) {
-	for _, r := range []Record{{Type: Data, Stream: 1, Payload: []byte("hello")}, {Type: End, Stream: 7, Status: StatusFailed}, {Type: Close}, {Type: rekey}, {Type: Pad, Payload: make([]byte, 300)}} {
+	for _, r := range []Record{{Type: Data, Stream: 1, Payload: []byte("hello")}, {Type: End, Stream: 7, Status: StatusFailed}, {Type: Close}, {Type: rekey}, {Type: Pad, Payload: make([]byte, 300)}, {Type: Reset, Stream: 3, Status: StatusCancelled}, {Type: Window, Stream: 1, Credit: 65536}} {
 		b, err := appendRecord(nil, &r)
 		if err != nil {
 			f.Fatal(err)

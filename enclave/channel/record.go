@@ -16,6 +16,13 @@ const (
 	Close Type = 3 // the session ends here: nothing follows in this direction
 	rekey Type = 4 // the last record under its key
 	Pad   Type = 5 // cover traffic; the payload is dropped
+
+	// Reset ends the sender's half of a stream, whatever it lacks, and asks the peer to end its own;
+	// payload: Status (u16).
+	Reset Type = 6
+
+	// Window lets the peer send more Data, on a stream or, with stream 0, in all; payload: bytes (u32).
+	Window Type = 7
 )
 
 // A Status is how the sender ended a stream.
@@ -26,14 +33,18 @@ const (
 	StatusOK      Status = 0
 	StatusFailed  Status = 1 // the sender could not finish: what came before is incomplete
 	StatusTooLong Status = 2 // the receiver's request exceeds a limit
+
+	StatusCancelled Status = 3 // of Reset: nobody wants the rest
+	StatusStalled   Status = 4 // of Reset: the peer took too long
 )
 
 // A Record is one typed message in a session.
 type Record struct {
 	Type    Type
-	Stream  uint32 // of Data and End: from 1; otherwise 0
+	Stream  uint32 // of Data, End and Reset: from 1; of Window: any; otherwise 0
 	Payload []byte // Data: 1 to MaxData bytes
-	Status  Status // of End
+	Status  Status // of End and Reset
+	Credit  uint32 // of Window: bytes, from 1
 }
 
 // The plaintext of a record is padded to a multiple of bucket, so that its length tells little. See
@@ -51,8 +62,11 @@ func plainSize(n int) int { return (recordHeader + n + bucket - 1) / bucket * bu
 // appendRecord adds the padded plaintext of r to b.
 func appendRecord(b []byte, r *Record) ([]byte, error) {
 	payload := r.Payload
-	if r.Type == End {
+	switch r.Type {
+	case End, Reset:
 		payload = []byte{byte(r.Status >> 8), byte(r.Status)}
+	case Window:
+		payload = binary.BigEndian.AppendUint32(nil, r.Credit)
 	}
 	if err := checkRecord(r.Type, r.Stream, payload); err != nil {
 		return nil, err
@@ -89,8 +103,11 @@ func parseRecord(b []byte) (Record, error) {
 	if err := checkRecord(r.Type, r.Stream, r.Payload); err != nil {
 		return Record{}, err
 	}
-	if r.Type == End {
+	switch r.Type {
+	case End, Reset:
 		r.Status, r.Payload = Status(binary.BigEndian.Uint16(r.Payload)), nil
+	case Window:
+		r.Credit, r.Payload = binary.BigEndian.Uint32(r.Payload), nil
 	}
 	if n == 0 {
 		r.Payload = nil
@@ -104,8 +121,10 @@ func checkRecord(t Type, stream uint32, payload []byte) error {
 	switch t {
 	case Data:
 		ok = stream != 0 && len(payload) >= 1 && len(payload) <= MaxData
-	case End:
+	case End, Reset:
 		ok = stream != 0 && len(payload) == 2
+	case Window:
+		ok = len(payload) == 4 && binary.BigEndian.Uint32(payload) != 0
 	case Close, rekey:
 		ok = stream == 0 && len(payload) == 0
 	case Pad:

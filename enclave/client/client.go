@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"sync"
 	"time"
 
 	"tally/enclave/appraise"
@@ -45,14 +44,10 @@ type Dialer interface {
 }
 
 // A Session is an open, appraised session with an enclave. Its methods may be called from several
-// goroutines; exchanges take turns.
+// goroutines; up to 16 exchanges run at once, others wait.
 type Session struct {
-	conn   *channel.Conn
+	mux    *channel.Mux
 	result *appraise.Result
-
-	mu   sync.Mutex
-	next uint32 // stream of the next exchange
-	err  error  // why the session cannot go on
 }
 
 // Dial connects to address (HOST:PORT over TCP) and opens a session. See New.
@@ -67,17 +62,16 @@ func Dial(ctx context.Context, d Dialer, address string, cfg Config) (*Session, 
 // New opens a session over conn, which it owns from now on and closes on error. An enclave that is not
 // accepted is an *appraise.Error.
 func New(ctx context.Context, conn net.Conn, cfg Config) (*Session, error) {
-	s := &Session{next: 1}
+	s := new(Session)
 	verify := func(_ context.Context, p channel.Peer) (err error) {
 		s.result, err = judge(p, cfg)
 		return err
 	}
-	var err error
 	if cfg.Now == nil {
 		conn.Close()
 		return nil, errors.New("client: no clock")
 	}
-	s.conn, err = channel.Client(ctx, conn, channel.Config{
+	c, err := channel.Client(ctx, conn, channel.Config{
 		Authority: cfg.Authority, Kinds: cfg.Kinds, Rand: cfg.Rand, Now: cfg.Now, Timeout: cfg.Timeout,
 		Pin: cfg.Pins.get(cfg.Authority, cfg.Now()),
 	}, verify)
@@ -88,7 +82,8 @@ func New(ctx context.Context, conn net.Conn, cfg Config) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.Pins.keep(cfg.Authority, s.conn.Peer())
+	cfg.Pins.keep(cfg.Authority, c.Peer())
+	s.mux = channel.NewMux(c, channel.MuxOptions{})
 	return s, nil
 }
 
@@ -106,7 +101,7 @@ func judge(p channel.Peer, cfg Config) (*appraise.Result, error) {
 func (s *Session) Result() *appraise.Result { return s.result }
 
 // Peer says who is at the other end.
-func (s *Session) Peer() channel.Peer { return s.conn.Peer() }
+func (s *Session) Peer() channel.Peer { return s.mux.Peer() }
 
 // Do sends one request and returns the whole answer, at most MaxResponse bytes. On error there is no
 // answer: what was received of an incomplete one is dropped.
@@ -137,83 +132,84 @@ var ErrIncomplete = errors.New("client: the enclave could not finish the answer"
 var ErrTooLong = errors.New("client: the enclave refuses a request of this length")
 
 // Exchange sends request to its end while it writes the answer to response as it comes. It returns nil
-// only after an authenticated END that says the answer is whole; after any error but ErrIncomplete the
-// session cannot be used again.
+// only after an authenticated END that says the answer is whole. When ctx ends, or either side of the
+// exchange fails here, the enclave is told to stop; the session and its other exchanges go on.
 func (s *Session) Exchange(ctx context.Context, request io.Reader, response io.Writer) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.err != nil {
-		return s.err
+	st, err := s.mux.Open(ctx)
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("client: session ended by an earlier error: %w", err)
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	id := s.next
-	s.next++
+	if err != nil {
+		return err
+	}
+	defer st.Close()
 	sent := make(chan error, 1)
 	go func() {
-		err := s.send(ctx, id, request)
+		err := send(st, request)
 		if err != nil {
-			cancel() // no answer comes to a request that did not end
+			st.Close() // no answer comes to a request that did not end
 		}
 		sent <- err
 	}()
-	err := s.receive(ctx, id, response)
-	if err != nil && !errors.Is(err, ErrIncomplete) {
-		cancel()
-		s.err = fmt.Errorf("client: session ended by an earlier error: %w", err)
+	if err = receive(st, response); err == nil {
+		return nil // an answer may be whole before its request is read
 	}
-	if serr := <-sent; serr != nil && (err == nil || errors.Is(err, context.Canceled)) {
-		err, s.err = serr, fmt.Errorf("client: session ended by an earlier error: %w", serr)
+	var status *channel.StatusError
+	if errors.As(err, &status) {
+		return outcome(status.Status)
+	}
+	if errors.Is(err, channel.ErrPeerClosed) {
+		err = fmt.Errorf("client: the enclave closed the session before the answer was whole: %w", err)
+	}
+	st.Close() // whatever the sender waits for
+	if serr := <-sent; serr != nil && errors.Is(err, channel.ErrClosed) {
+		return serr
 	}
 	return err
 }
 
-func (s *Session) send(ctx context.Context, id uint32, request io.Reader) error {
+func send(st *channel.Stream, request io.Reader) error {
 	buf := make([]byte, channel.MaxData)
 	for {
 		n, err := request.Read(buf)
 		if n > 0 {
-			if serr := s.conn.Send(ctx, channel.Record{Type: channel.Data, Stream: id, Payload: buf[:n]}); serr != nil {
-				return serr
+			if _, werr := st.Write(buf[:n]); werr != nil {
+				return werr
 			}
 		}
 		switch {
 		case errors.Is(err, io.EOF):
-			return s.conn.Send(ctx, channel.Record{Type: channel.End, Stream: id})
+			return st.End(channel.StatusOK)
 		case err != nil:
 			return fmt.Errorf("client: reading the request: %w", err)
 		}
 	}
 }
 
-func (s *Session) receive(ctx context.Context, id uint32, response io.Writer) error {
+func receive(st *channel.Stream, response io.Writer) error {
+	buf := make([]byte, channel.MaxData)
 	for {
-		r, err := s.conn.Receive(ctx)
+		n, err := st.Read(buf)
+		if n > 0 {
+			if _, werr := response.Write(buf[:n]); werr != nil {
+				return fmt.Errorf("client: writing the answer: %w", werr)
+			}
+		}
 		switch {
 		case errors.Is(err, io.EOF):
-			return fmt.Errorf("client: the enclave closed the session before the answer was whole: %w", channel.ErrTruncated)
+			return nil
 		case err != nil:
 			return err
-		case r.Stream != id:
-			return fmt.Errorf("client: record of stream %d, want %d", r.Stream, id)
-		case r.Type == channel.End:
-			return outcome(r.Status)
-		}
-		if _, err := response.Write(r.Payload); err != nil {
-			return fmt.Errorf("client: writing the answer: %w", err)
 		}
 	}
 }
 
 func outcome(s channel.Status) error {
-	switch s {
-	case channel.StatusOK:
-		return nil
-	case channel.StatusTooLong:
+	if s == channel.StatusTooLong {
 		return ErrTooLong
 	}
 	return ErrIncomplete
 }
 
 // Close ends the session with an authenticated CLOSE.
-func (s *Session) Close(ctx context.Context) error { return s.conn.Close(ctx) }
+func (s *Session) Close(ctx context.Context) error { return s.mux.Close(ctx) }
