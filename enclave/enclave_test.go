@@ -291,7 +291,7 @@ func TestBusy(t *testing.T) {
 // TestSlowPeers open connections and say little or nothing; the server lets go of each.
 func TestSlowPeers(t *testing.T) {
 	opt := options(t)
-	opt.HandshakeTimeout, opt.IdleTimeout = 50*time.Millisecond, 50*time.Millisecond
+	opt.HandshakeTimeout, opt.IdleTimeout = 200*time.Millisecond, 50*time.Millisecond
 	addr, _ := start(t, insecure.Attester{}, enclave.Echo{}, opt)
 	for name, hello := range map[string]string{"silent": "", "one byte": "\x00", "half a frame": "\x05\x00\x03", "nothing but a length": "\x0f\xff"} {
 		conn, err := net.Dial("tcp", addr)

@@ -82,7 +82,14 @@ func (h *half) start(kind Kind, static *StaticKey, wire []byte, c noise.Config) 
 	h.peer.Kind, h.dh.static = kind, static.priv
 	c.CipherSuite = noise.NewCipherSuite(h.dh, noise.CipherAESGCM, noise.HashSHA256)
 	c.Random, c.Prologue, c.StaticKeypair = h.cfg.Rand, prologue(wire), static.noise()
-	switch kind {
+	kind.pattern(&c)
+	h.hs, err = noise.NewHandshakeState(c)
+	return err
+}
+
+// pattern is the Noise pattern of a kind.
+func (k Kind) pattern(c *noise.Config) {
+	switch k {
 	case ClassicalReconnect:
 		c.Pattern = noise.HandshakeIK
 	case HybridReconnect:
@@ -94,8 +101,6 @@ func (h *half) start(kind Kind, static *StaticKey, wire []byte, c noise.Config) 
 	default:
 		c.Pattern = noise.HandshakeXX
 	}
-	h.hs, err = noise.NewHandshakeState(c)
-	return err
 }
 
 func (h *half) client(ctx context.Context, verify Verify) error {
