@@ -3,7 +3,7 @@
 //
 //	err := enclave.Serve(ctx, ln, insecure.Attester{}, enclave.Echo{}, enclave.Options{…})
 //
-// The wire is tally/enclave/channel/SPEC.md; a request is a stream of records that ends with END, the
+// The wire is tally/enclave/channel/PROTOCOL.md; a request is a stream of records that ends with END, the
 // answer comes back on the same stream, up to 16 exchanges at a time. Clients are tally/enclave/client.
 package enclave
 

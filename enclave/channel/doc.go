@@ -10,7 +10,7 @@
 //	-> [ciphertext], e, es, s, ss, digest   the ciphertext is for the ML-KEM key of the evidence
 //	<- e, ee, se, [psk]                     and the evidence only when it is not the client's
 //
-// The wire format is specified in SPEC.md beside this file. The package treats evidence as bytes: whoever
+// The wire format is specified in PROTOCOL.md beside this file. The package treats evidence as bytes: whoever
 // calls [Client] passes the function that judges it, and until that function has returned nil there is no
 // [Conn] and no way to send anything.
 //

@@ -24,7 +24,7 @@ type header struct {
 	offered   []Kind // ascending, with kind among them
 }
 
-// append writes kind, suite, carrier, lp16(authority), lp16(offered kinds), min_version (SPEC.md, 2).
+// append writes kind, suite, carrier, lp16(authority), lp16(offered kinds), min_version (PROTOCOL.md, 2).
 func (h *header) append(b []byte) []byte {
 	b = append(b, byte(h.kind), suiteAESGCM, carrierStream, 0, byte(len(h.authority)))
 	b = append(b, h.authority...)

@@ -12,7 +12,7 @@ import (
 	"tally/internal/testtool"
 )
 
-// TestInterop has a client of SPEC.md that shares no code with us talk to our server: handshake, records,
+// TestInterop has a client of PROTOCOL.md that shares no code with us talk to our server: handshake, records,
 // padding, both directions' key changes, END and CLOSE.
 func TestInterop(t *testing.T) {
 	const python = "/usr/bin/python3" // where Debian's python3-dissononce is found

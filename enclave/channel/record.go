@@ -48,7 +48,7 @@ type Record struct {
 }
 
 // The plaintext of a record is padded to a multiple of bucket, so that its length tells little. See
-// SPEC.md, section 4.
+// PROTOCOL.md, section 4.
 const (
 	recordHeader = 8
 	bucket       = 256

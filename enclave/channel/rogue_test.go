@@ -12,7 +12,7 @@ import (
 	"github.com/flynn/noise"
 )
 
-// A rogue is a client that follows Noise but not SPEC.md.
+// A rogue is a client that follows Noise but not PROTOCOL.md.
 type rogue struct {
 	header   header
 	payload1 []byte

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""A client of SPEC.md (kind 01) on dissononce, a Noise implementation that is not ours.
+"""A client of PROTOCOL.md (kind 01) on dissononce, a Noise implementation that is not ours.
 
 usage: interop.py PORT EVIDENCE_HEX STATIC_HEX; prints "ok" when everything came out as the page says."""
 import socket, struct, sys
