@@ -39,8 +39,6 @@ require (
 	k8s.io/klog/v2 v2.140.0
 )
 
-require github.com/digitorus/timestamp v0.0.0-20231217203849-220c5c2851b7
-
 require (
 	filippo.io/mldsa v0.0.0-20260215214346-43d0283efc3e // indirect
 	github.com/anchore/go-struct-converter v0.1.0 // indirect
