@@ -257,7 +257,7 @@ func TestTamperedHandshake(t *testing.T) {
 		{"carrier", true, 0, func(b []byte) []byte { b[2]++; return b }},
 		{"authority", true, 0, func(b []byte) []byte { b[5] ^= 0x20; return b }},
 		{"offer without hybrid", true, 0, func([]byte) []byte {
-			return append((&header{kind: Classical, authority: "default", offered: []Kind{Classical}}).append(nil), make([]byte, 32)...)
+			return append((&header{kind: Classical, authority: "default", offered: []Kind{Classical}, carrier: CarrierStream}).append(nil), make([]byte, 32)...)
 		}},
 		{"offer with a kind more", true, 0, func(b []byte) []byte {
 			h, n, _ := parseHeader(b)

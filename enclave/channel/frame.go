@@ -12,7 +12,25 @@ import (
 
 // A frame is a 16-bit big-endian length, at least 1, and so many bytes.
 
-// writeFrame writes one frame; buf has two free bytes in front of the content.
+// A Carrier is what frames travel in. It stands in the header, so that a session cannot be moved from one
+// to another.
+type Carrier byte
+
+// The carriers.
+const (
+	CarrierStream    Carrier = 1 // TCP, TLS, vsock: frames with a 16-bit length
+	CarrierWebSocket Carrier = 2 // a binary message is a frame: tally/enclave/channel/ws
+)
+
+// carrierOf asks a connection for its carrier; one that does not say is a stream.
+func carrierOf(conn net.Conn) Carrier {
+	if c, ok := conn.(interface{ Carrier() Carrier }); ok {
+		return c.Carrier()
+	}
+	return CarrierStream
+}
+
+// writeFrame writes one frame in one Write; buf has two free bytes in front of the content.
 func writeFrame(w io.Writer, buf []byte) error {
 	n := len(buf) - 2
 	if n < 1 || n > 0xffff {

@@ -12,7 +12,7 @@ import (
 
 // FuzzHeader wants that an accepted header is written back as it was read.
 func FuzzHeader(f *testing.F) {
-	for _, h := range []header{{Hybrid, "default", []Kind{Hybrid}}, {Classical, "a.example:443", []Kind{Classical, Hybrid}}} {
+	for _, h := range []header{{Hybrid, "default", []Kind{Hybrid}, CarrierStream}, {Classical, "a.example:443", []Kind{Classical, Hybrid}, CarrierWebSocket}} {
 		f.Add(append(h.append(nil), "Noise"...))
 	}
 	f.Add([]byte{3, 1, 1, 0xff, 0xff})

@@ -130,7 +130,7 @@ func (h *half) client(ctx context.Context, verify Verify) error {
 
 // full is the client's side of XX and XXpsk3.
 func (h *half) full(ctx context.Context, kind Kind, static *StaticKey, verify Verify) (err error) {
-	wire := (&header{kind: kind, authority: h.cfg.Authority, offered: h.cfg.Kinds}).append(nil)
+	wire := (&header{kind: kind, authority: h.cfg.Authority, offered: h.cfg.Kinds, carrier: carrierOf(h.conn)}).append(nil)
 	if err := h.start(kind, static, wire, noise.Config{Initiator: true}); err != nil {
 		return err
 	}
@@ -262,6 +262,9 @@ func (h *half) readHello() (head header, wire, msg []byte, err error) {
 	head, size, err := parseHeader(frame)
 	if err != nil {
 		return head, nil, nil, h.refuse(RefusedHeader, err)
+	}
+	if have := carrierOf(h.conn); head.carrier != have {
+		return head, nil, nil, h.refuse(RefusedHeader, fmt.Errorf("channel: carrier %d, came by %d", head.carrier, have))
 	}
 	if code := h.cfg.judge(&head); code != 0 {
 		return head, nil, nil, h.refuse(code, fmt.Errorf("channel: refused a client: %v", code))

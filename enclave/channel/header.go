@@ -9,11 +9,10 @@ import (
 )
 
 const (
-	prologueTag   = "tally/1\x00"
-	suiteAESGCM   = 1 // 25519, AESGCM, SHA256
-	carrierStream = 1 // TCP, TLS, vsock: frames with a 16-bit length
-	minVersion    = 1
-	refusal       = 0xff // first byte of a refusal
+	prologueTag = "tally/1\x00"
+	suiteAESGCM = 1 // 25519, AESGCM, SHA256
+	minVersion  = 1
+	refusal     = 0xff // first byte of a refusal
 )
 
 // A header is what a client says in clear before message 1. Both sides put the bytes as sent and as read
@@ -22,11 +21,12 @@ type header struct {
 	kind      Kind
 	authority string
 	offered   []Kind // ascending, with kind among them
+	carrier   Carrier
 }
 
 // append writes kind, suite, carrier, lp16(authority), lp16(offered kinds), min_version (PROTOCOL.md, 2).
 func (h *header) append(b []byte) []byte {
-	b = append(b, byte(h.kind), suiteAESGCM, carrierStream, 0, byte(len(h.authority)))
+	b = append(b, byte(h.kind), suiteAESGCM, byte(h.carrier), 0, byte(len(h.authority)))
 	b = append(b, h.authority...)
 	b = append(b, 0, byte(len(h.offered)))
 	for _, k := range h.offered {
@@ -59,8 +59,9 @@ func parseHeader(msg []byte) (h header, size int, err error) {
 	if err != nil {
 		return header{}, 0, err
 	}
-	if fixed[1] != suiteAESGCM || fixed[2] != carrierStream || version != minVersion {
-		return header{}, 0, fmt.Errorf("channel: suite %d, carrier %d, version %d, want 1, 1, 1", fixed[1], fixed[2], version)
+	h.carrier = Carrier(fixed[2])
+	if fixed[1] != suiteAESGCM || h.carrier != CarrierStream && h.carrier != CarrierWebSocket || version != minVersion {
+		return header{}, 0, fmt.Errorf("channel: suite %d, carrier %d, version %d, want 1, 1 or 2, 1", fixed[1], fixed[2], version)
 	}
 	if err := evidence.CheckAuthority(h.authority); err != nil {
 		return header{}, 0, fmt.Errorf("channel: %w", err)

@@ -111,7 +111,7 @@ const (
 // reconnect is the client's side of IK and IKpsk2, and of the XXfallback that IK may turn into.
 func (h *half) reconnect(ctx context.Context, kind Kind, static *StaticKey, verify Verify) error {
 	pin := h.cfg.Pin
-	wire := (&header{kind: kind, authority: h.cfg.Authority, offered: withKind(h.cfg.Kinds, kind)}).append(nil)
+	wire := (&header{kind: kind, authority: h.cfg.Authority, offered: withKind(h.cfg.Kinds, kind), carrier: carrierOf(h.conn)}).append(nil)
 	c := noise.Config{Initiator: true, PeerStatic: append([]byte(nil), pin.Static[:]...)}
 	clear := wire
 	if kind == HybridReconnect {

@@ -63,8 +63,8 @@ func TestRogueClients(t *testing.T) {
 	// Every 12 bits of an encapsulation key are a coefficient below 3329 (FIPS 203, 7.2).
 	badEK := bytes.Repeat([]byte{0xff}, len(ek))
 	both := []Kind{Classical, Hybrid}
-	classical := header{Classical, "default", []Kind{Classical}}
-	hybrid := header{Hybrid, "default", []Kind{Hybrid}}
+	classical := header{Classical, "default", []Kind{Classical}, CarrierStream}
+	hybrid := header{Hybrid, "default", []Kind{Hybrid}, CarrierStream}
 	for name, c := range map[string]struct {
 		rogue rogue
 		want  string // of the server; "" for a session
@@ -72,16 +72,17 @@ func TestRogueClients(t *testing.T) {
 	}{
 		"none, classical":             {rogue{classical, nil, nil, nil}, "", 0},
 		"none, hybrid":                {rogue{hybrid, ek, nil, secret}, "", 0},
-		"downgrade in its own offer":  {rogue{header{Classical, "default", both}, nil, nil, nil}, "kind of handshake", RefusedKind},
-		"reserved kind":               {rogue{header{0x05, "default", []Kind{Hybrid, 0x05}}, nil, nil, nil}, "kind of handshake", RefusedKind},
-		"nothing in common":           {rogue{header{0x05, "default", []Kind{0x05}}, nil, nil, nil}, "kind of handshake", RefusedKind},
-		"offer out of order":          {rogue{header{Hybrid, "default", []Kind{Hybrid, Classical}}, ek, nil, secret}, "ascending", RefusedHeader},
-		"offer twice":                 {rogue{header{Hybrid, "default", []Kind{Hybrid, Hybrid}}, ek, nil, secret}, "ascending", RefusedHeader},
-		"kind not in its offer":       {rogue{header{Hybrid, "default", []Kind{Classical}}, ek, nil, secret}, "do not contain", RefusedHeader},
-		"no offer":                    {rogue{header{Hybrid, "default", nil}, ek, nil, secret}, "do not contain", RefusedHeader},
-		"seventeen kinds":             {rogue{header{Hybrid, "default", []Kind("\x01\x03\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10\x11\x12\x13")}, ek, nil, secret}, "do not contain", RefusedHeader},
-		"authority of odd bytes":      {rogue{header{Hybrid, "de fault", []Kind{Hybrid}}, ek, nil, secret}, "authority", RefusedHeader},
-		"no authority":                {rogue{header{Hybrid, "", []Kind{Hybrid}}, ek, nil, secret}, "authority", RefusedHeader},
+		"downgrade in its own offer":  {rogue{header{Classical, "default", both, CarrierStream}, nil, nil, nil}, "kind of handshake", RefusedKind},
+		"reserved kind":               {rogue{header{0x05, "default", []Kind{Hybrid, 0x05}, CarrierStream}, nil, nil, nil}, "kind of handshake", RefusedKind},
+		"nothing in common":           {rogue{header{0x05, "default", []Kind{0x05}, CarrierStream}, nil, nil, nil}, "kind of handshake", RefusedKind},
+		"offer out of order":          {rogue{header{Hybrid, "default", []Kind{Hybrid, Classical}, CarrierStream}, ek, nil, secret}, "ascending", RefusedHeader},
+		"offer twice":                 {rogue{header{Hybrid, "default", []Kind{Hybrid, Hybrid}, CarrierStream}, ek, nil, secret}, "ascending", RefusedHeader},
+		"kind not in its offer":       {rogue{header{Hybrid, "default", []Kind{Classical}, CarrierStream}, ek, nil, secret}, "do not contain", RefusedHeader},
+		"another carrier":             {rogue{header{Hybrid, "default", []Kind{Hybrid}, CarrierWebSocket}, ek, nil, secret}, "came by 1", RefusedHeader},
+		"no offer":                    {rogue{header{Hybrid, "default", nil, CarrierStream}, ek, nil, secret}, "do not contain", RefusedHeader},
+		"seventeen kinds":             {rogue{header{Hybrid, "default", []Kind("\x01\x03\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10\x11\x12\x13"), CarrierStream}, ek, nil, secret}, "do not contain", RefusedHeader},
+		"authority of odd bytes":      {rogue{header{Hybrid, "de fault", []Kind{Hybrid}, CarrierStream}, ek, nil, secret}, "authority", RefusedHeader},
+		"no authority":                {rogue{header{Hybrid, "", []Kind{Hybrid}, CarrierStream}, ek, nil, secret}, "authority", RefusedHeader},
 		"payload in classical hello":  {rogue{classical, []byte("x"), nil, nil}, "payload of 1 bytes, want 0", 0},
 		"hybrid without its key":      {rogue{hybrid, nil, nil, secret}, "payload of 0 bytes, want 1184", 0},
 		"hybrid with a long key":      {rogue{hybrid, append(bytes.Clone(ek), 0), nil, secret}, "payload of 1185 bytes", 0},
@@ -119,7 +120,7 @@ func TestWrongPSK(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := rogue{header{Hybrid, "default", []Kind{Hybrid}}, secret.EncapsulationKey().Bytes(), nil, other}
+	r := rogue{header{Hybrid, "default", []Kind{Hybrid}, CarrierStream}, secret.EncapsulationKey().Bytes(), nil, other}
 	if _, server := r.play(t, config()); !errors.Is(server, ErrDecrypt) {
 		t.Errorf("%v", server)
 	}
