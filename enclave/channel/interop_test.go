@@ -19,6 +19,12 @@ func TestInterop(t *testing.T) {
 	if err := exec.Command(python, "-c", "import dissononce").Run(); err != nil {
 		testtool.Missing(t, "Debian package python3-dissononce is not installed")
 	}
+	for _, mode := range []string{"xx", "ik", "fallback"} {
+		t.Run(mode, func(t *testing.T) { interop(t, python, mode) })
+	}
+}
+
+func interop(t *testing.T, python, mode string) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -28,7 +34,7 @@ func TestInterop(t *testing.T) {
 	server := make(chan error, 1)
 	go func() { server <- echoServer(t, ln, static, evidence) }()
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
-	cmd := exec.CommandContext(t.Context(), python, "testdata/interop.py", port, fmt.Sprintf("%x", evidence), fmt.Sprintf("%x", static.Public()))
+	cmd := exec.CommandContext(t.Context(), python, "testdata/interop.py", port, fmt.Sprintf("%x", evidence), fmt.Sprintf("%x", static.Public()), mode)
 	out, err := cmd.CombinedOutput()
 	if err != nil || strings.TrimSpace(string(out)) != "ok" {
 		ln.Close()
