@@ -41,6 +41,7 @@ type attested struct {
 	verified time.Time
 	result   *release.Result
 	cfg      client.Config
+	pins     client.Pins // of the enclaves accepted so far
 }
 
 // newAttested verifies the release. A refusal of it is printed.
@@ -94,7 +95,7 @@ func (a *attested) verify(now time.Time) (*release.Result, error) {
 	}
 	a.verified, a.result = now, r
 	a.cfg = client.Config{Authority: a.c.String("authority"), Policy: p.Evidence.Policy, Reference: rv,
-		Rand: rand.Reader, Now: time.Now, Timeout: a.c.Duration("timeout")}
+		Rand: rand.Reader, Now: time.Now, Timeout: a.c.Duration("timeout"), Pins: &a.pins}
 	return r, nil
 }
 

@@ -27,6 +27,22 @@ func BenchmarkHandshake(b *testing.B) {
 			}
 		})
 	}
+	for _, kind := range []Kind{Classical, Hybrid} {
+		b.Run(map[Kind]string{Classical: "classical-reconnect", Hybrid: "hybrid-reconnect"}[kind], func(b *testing.B) {
+			id := newIdentity(b, string(payload))
+			cfg := config(kind)
+			cfg.Pin = pinOf(id)
+			b.ReportAllocs()
+			for b.Loop() {
+				a, c := net.Pipe()
+				cl, sv := shakeAs(b, a, c, cfg, config(kind), id, accept)
+				if cl.err != nil || sv.err != nil || !cl.conn.Peer().Kind.reconnects() {
+					b.Fatal(cl.err, sv.err)
+				}
+				a.Close()
+			}
+		})
+	}
 	b.Run("bare-XX", func(b *testing.B) {
 		suite := noise.NewCipherSuite(noise.DH25519, noise.CipherAESGCM, noise.HashSHA256)
 		si, _ := suite.GenerateKeypair(rand.Reader)

@@ -78,8 +78,18 @@ func FuzzServer(f *testing.F) {
 		f.Add(firstFrame(f, kind))
 		f.Add(append(firstFrame(f, kind), append([]byte{0, 64}, make([]byte, 64)...)...))
 	}
+	id := &Identity{Static: static, Payload: []byte("evidence")}
+	if id.Decap, err = GenerateDecap(bytes.NewReader(make([]byte, 64))); err != nil {
+		f.Fatal(err)
+	}
+	for _, kind := range []Kind{Classical, Hybrid} { // a reconnect that opens, one that does not, and what may follow
+		pin := pinOf(id)
+		f.Add(append(reconnectFrame(f, kind, pin), 1, 16))
+		pin.Static[0] ^= 1
+		f.Add(append(reconnectFrame(f, kind, pin), firstFrame(f, kind)...))
+	}
 	f.Fuzz(func(t *testing.T, in []byte) {
-		c, err := Server(t.Context(), script{bytes.NewReader(in), nil}, config(Classical, Hybrid), static, []byte("evidence"))
+		c, err := Accept(t.Context(), script{bytes.NewReader(in), nil}, config(Classical, Hybrid), id)
 		if c != nil || err == nil {
 			t.Fatal("a session out of nothing")
 		}
@@ -87,9 +97,13 @@ func FuzzServer(f *testing.F) {
 }
 
 // firstFrame is what a client says first.
-func firstFrame(f *testing.F, kind Kind) []byte {
+func firstFrame(f *testing.F, kind Kind) []byte { return reconnectFrame(f, kind, nil) }
+
+func reconnectFrame(f *testing.F, kind Kind, pin *Pin) []byte {
 	var out bytes.Buffer
-	_, err := Client(f.Context(), script{new(bytes.Buffer), &out}, config(kind), accept)
+	cfg := config(kind)
+	cfg.Pin = pin
+	_, err := Client(f.Context(), script{new(bytes.Buffer), &out}, cfg, accept)
 	if !errors.Is(err, ErrTruncated) || int(binary.BigEndian.Uint16(out.Bytes())) != out.Len()-2 {
 		f.Fatalf("%v, %d bytes", err, out.Len())
 	}
@@ -101,10 +115,27 @@ func FuzzClient(f *testing.F) {
 	f.Add([]byte{0, 2, refusal, 2})
 	f.Add(append([]byte{0, 200, Hybrid.reply()}, make([]byte, 199)...))
 	f.Add([]byte{0xff, 0xff})
+	f.Add([]byte{0, 2, refusal, byte(RefusedKey), 0, 2, refusal, byte(RefusedKey)})
+	f.Add(append([]byte{0, 200, ClassicalFallback.reply()}, make([]byte, 199)...))
+	id := &Identity{Payload: []byte("evidence")}
+	var err error
+	if id.Static, err = GenerateStatic(bytes.NewReader(make([]byte, 32))); err != nil {
+		f.Fatal(err)
+	}
+	if id.Decap, err = GenerateDecap(bytes.NewReader(make([]byte, 64))); err != nil {
+		f.Fatal(err)
+	}
+	pin := pinOf(id)
 	f.Fuzz(func(t *testing.T, in []byte) {
-		c, err := Client(t.Context(), script{bytes.NewReader(in), nil}, config(Hybrid), accept)
-		if c != nil || err == nil {
-			t.Fatal("a session out of nothing")
+		for _, kind := range []Kind{Classical, Hybrid} {
+			for _, p := range []*Pin{nil, pin} {
+				cfg := config(kind)
+				cfg.Pin = p
+				c, err := Client(t.Context(), script{bytes.NewReader(in), nil}, cfg, accept)
+				if c != nil || err == nil {
+					t.Fatal("a session out of nothing")
+				}
+			}
 		}
 	})
 }
