@@ -3,7 +3,8 @@
 // Command enclave is PID 1 of an image's root file system and the service it exists for. cmd/init has
 // verified the root before this runs; package internal/guest makes the machine fit to serve, and then
 // runServer answers until it fails or the machine is told to stop. There is no shell, no login and
-// no other process. When the server ends, for whatever reason, the machine powers off.
+// no other process but the engine, if the configuration names one: this program starts itself again in
+// fresh namespaces, gives up what it has, and becomes it. When the server ends, for whatever reason, the machine powers off.
 //
 // Lines on the console start with "tally-enclave: "; `tally-enclave: serving on :PORT` says that
 // connections are accepted.
@@ -11,6 +12,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -18,11 +20,18 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
+	"tally/enclave"
+	"tally/enclave/infer"
 	"tally/internal/guest"
 )
 
 func main() {
+	if os.Args[0] == guest.EngineName {
+		_ = guest.ExecEngine(os.Args) // there is nowhere to say why
+		os.Exit(125)
+	}
 	if os.Getpid() != 1 {
 		fmt.Fprintln(os.Stderr, "tally-enclave: this is PID 1 of an enclave image, not a command to run")
 		os.Exit(2)
@@ -56,7 +65,8 @@ func run() (err error) {
 	if err := guest.CtrlAltDelSignals(); err != nil {
 		return err
 	}
-	go guest.Reap(ctx)
+	reaper := new(guest.Reaper)
+	go reaper.Run(ctx)
 	ln, err := net.Listen("tcp", c.Listen.String())
 	if err != nil {
 		return err
@@ -65,7 +75,28 @@ func run() (err error) {
 	printPCRs()
 	printEventLog()
 	fmt.Printf("tally-enclave: serving on :%d\n", c.Listen.Port())
-	return runServer(ctx, ln, log)
+	if c.Engine == nil {
+		return runServer(ctx, ln, enclave.Echo{}, log)
+	}
+	return runInference(ctx, ln, c.Engine, reaper, log)
+}
+
+// runInference serves the engine. When it cannot be started at all, the machine ends.
+func runInference(ctx context.Context, ln net.Listener, e *guest.Engine, r *guest.Reaper, log *slog.Logger) error {
+	engine, err := infer.New(infer.Options{Socket: guest.EngineSocket}, time.Now)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		defer cancel()
+		ended <- guest.RunEngine(ctx, e, r, "/proc/self/exe", log, nil)
+	}()
+	err = runServer(ctx, ln, engine, log)
+	cancel()
+	return errors.Join(err, <-ended)
 }
 
 // consoleAttr leaves out the time: the guest's clock is the host's word.

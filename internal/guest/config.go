@@ -15,8 +15,16 @@
 //	    "interface": "eth0",
 //	    "address": "10.0.2.15/24",           IPv4 with prefix length
 //	    "gateway": "10.0.2.2"                optional, in the same network
+//	  },
+//	  "engine": {                            optional; without it the service echoes
+//	    "command": ["/usr/bin/llama-server", "--host", "/run/engine/engine.sock"],
+//	                                         1 to 64 words, the first an absolute path
+//	    "uid": 990,                          user and group that it runs as, 1 to 65533
+//	    "memory-mib": 2048                   optional, of its cgroup; without it there is no limit
 //	  }
 //	}
+//
+// An engine has to listen on EngineSocket and speak the OpenAI API there. How it is kept apart: Engine.
 package guest
 
 import (
@@ -45,6 +53,7 @@ type Config struct {
 	Hostname string
 	Listen   netip.AddrPort // an unspecified address means all
 	Network  *Network       // nil: loopback only
+	Engine   *Engine        // nil: none
 }
 
 // A Network is one static interface.
@@ -77,7 +86,7 @@ func ParseConfig(b []byte) (*Config, error) {
 	if len(b) > maxConfig {
 		return nil, fmt.Errorf("%d bytes, want at most %d", len(b), maxConfig)
 	}
-	top, err := object(b, "", []string{"schema", "hostname", "listen"}, []string{"network"})
+	top, err := object(b, "", []string{"schema", "hostname", "listen"}, []string{"network", "engine"})
 	if err != nil {
 		return nil, err
 	}
@@ -95,9 +104,16 @@ func ParseConfig(b []byte) (*Config, error) {
 		return nil, err
 	}
 	if raw, ok := top["network"]; ok {
-		c.Network, err = parseNetwork(raw)
+		if c.Network, err = parseNetwork(raw); err != nil {
+			return nil, err
+		}
 	}
-	return c, err
+	if raw, ok := top["engine"]; ok {
+		if c.Engine, err = parseEngine(raw); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
 }
 
 var (

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,21 +40,21 @@ func Setup(c *Config, log *slog.Logger) error {
 	return nil
 }
 
-// Reap collects the orphans that become children of PID 1, until ctx ends. It collects every child of
-// this process, so nothing else here may start one with os/exec while it runs.
-func Reap(ctx context.Context) {
+// A Reaper collects the dead children of PID 1: those it has started itself, whose end it tells, and the
+// orphans that were given to it. It collects every child of this process, so nothing else here may start
+// one with os/exec while it runs.
+type Reaper struct {
+	mu    sync.Mutex // held while a child is started, so that its end is not met before its name
+	known map[int]chan unix.WaitStatus
+}
+
+// Run collects until ctx ends.
+func (r *Reaper) Run(ctx context.Context) {
 	died := make(chan os.Signal, 1)
 	signal.Notify(died, unix.SIGCHLD)
 	defer signal.Stop(died)
 	for {
-		for {
-			pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
-			if errors.Is(err, unix.EINTR) {
-				continue
-			}
-			if err != nil || pid == 0 {
-				break
-			}
+		for r.collect() {
 		}
 		select {
 		case <-ctx.Done():
@@ -61,6 +62,41 @@ func Reap(ctx context.Context) {
 		case <-died:
 		}
 	}
+}
+
+// collect takes one dead child and reports whether there may be more.
+func (r *Reaper) collect() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var status unix.WaitStatus
+	pid, err := unix.Wait4(-1, &status, unix.WNOHANG, nil)
+	if errors.Is(err, unix.EINTR) {
+		return true
+	}
+	if err != nil || pid == 0 {
+		return false
+	}
+	if c, ok := r.known[pid]; ok {
+		delete(r.known, pid)
+		c <- status
+	}
+	return true
+}
+
+// fork calls start, which makes a child, and returns a channel that gets the child's end.
+func (r *Reaper) fork(start func() (pid int, err error)) (int, <-chan unix.WaitStatus, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	pid, err := start()
+	if err != nil {
+		return 0, nil, err
+	}
+	if r.known == nil {
+		r.known = map[int]chan unix.WaitStatus{}
+	}
+	c := make(chan unix.WaitStatus, 1)
+	r.known[pid] = c
+	return pid, c, nil
 }
 
 // PowerOff ends the machine. It returns only when the kernel refuses, with its error.

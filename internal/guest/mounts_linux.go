@@ -29,6 +29,7 @@ var mounts = []mount{
 	{path: "/run", fs: "tmpfs", flags: noExec, data: "mode=0755,size=16m,nr_inodes=4k"},
 	{path: "/tmp", fs: "tmpfs", flags: noExec, data: "mode=1777,size=64m,nr_inodes=16k"},
 	{path: "/sys/kernel/security", fs: "securityfs", flags: noExec, optional: true},
+	{path: "/sys/fs/cgroup", fs: "cgroup2", flags: noExec, optional: true},
 	{path: "/sys/kernel/config", fs: "configfs", flags: noExec, optional: true},
 }
 

@@ -200,7 +200,7 @@ func TestReap(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	go func() { Reap(ctx); close(done) }()
+	go func() { new(Reaper).Run(ctx); close(done) }()
 	// An orphan: its parent ends at once, so that it becomes a child of PID 1.
 	p, err := os.StartProcess("/bin/sh", []string{"sh", "-c", "(sleep 0.05) & exit 0"}, &os.ProcAttr{})
 	if err != nil {

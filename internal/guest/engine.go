@@ -1,0 +1,72 @@
+package guest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"path"
+	"strings"
+)
+
+// EngineSocket is where an engine listens. Its directory is the only place that enclave and engine share.
+const EngineSocket = engineDir + "/engine.sock"
+
+const (
+	engineDir     = "/run/engine"
+	maxWords      = 64
+	maxWord       = 4096    // bytes
+	maxMemoryMiB  = 1 << 24 // 16 TiB
+	maxEngineUser = 65533
+)
+
+// An Engine is the inference server, a process of its own that must not be trusted with more than what is
+// asked of it. It runs as a user of its own without capabilities or new privileges, in mount, network, PID,
+// IPC and UTS namespaces of its own: it sees the root, an empty /sys, a /dev of five harmless devices, and
+// no network interface. A seccomp filter refuses it what the kernel should not be asked (see seccomp). Its
+// input and output are /dev/null. With it ends everything it has started.
+type Engine struct {
+	Command   []string
+	UID       int   // and GID
+	MemoryMiB int64 // 0: no limit
+}
+
+func parseEngine(raw json.RawMessage) (*Engine, error) {
+	o, err := object(raw, "engine.", []string{"command", "uid"}, []string{"memory-mib"})
+	if err != nil {
+		return nil, err
+	}
+	e := new(Engine)
+	if json.Unmarshal(o["command"], &e.Command) != nil || !validCommand(e.Command) {
+		return nil, fmt.Errorf("engine.command: want 1 to %d strings of at most %d bytes without NUL, the first a clean absolute path", maxWords, maxWord)
+	}
+	uid, err := whole(o["uid"], "engine.uid", maxEngineUser)
+	if err != nil {
+		return nil, err
+	}
+	e.UID = int(uid)
+	if raw, ok := o["memory-mib"]; ok {
+		e.MemoryMiB, err = whole(raw, "engine.memory-mib", maxMemoryMiB)
+	}
+	return e, err
+}
+
+func validCommand(words []string) bool {
+	if len(words) < 1 || len(words) > maxWords || !path.IsAbs(words[0]) || path.Clean(words[0]) != words[0] || words[0] == "/" {
+		return false
+	}
+	for _, w := range words {
+		if len(w) > maxWord || strings.ContainsRune(w, 0) {
+			return false
+		}
+	}
+	return true
+}
+
+// whole reads a number from 1 to limit.
+func whole(raw json.RawMessage, key string, limit int64) (int64, error) {
+	var n int64
+	if bytes.Equal(raw, []byte("null")) || json.Unmarshal(raw, &n) != nil || n < 1 || n > limit {
+		return 0, fmt.Errorf("%s: want a whole number from 1 to %d", key, limit)
+	}
+	return n, nil
+}

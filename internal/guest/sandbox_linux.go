@@ -1,0 +1,131 @@
+package guest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// EngineName is the argv[0] by which this program is asked to become the engine: see ExecEngine.
+const EngineName = "tally-engine"
+
+// engineNamespaces are those of a fresh engine process, before ExecEngine furnishes them.
+const engineNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
+
+// engineEnv is all of an engine's environment.
+var engineEnv = []string{"PATH=/usr/bin:/bin", "HOME=/tmp", "LANG=C.UTF-8"}
+
+// ExecEngine is the inside of an engine's fresh namespaces: it takes everything away that an engine does
+// not need and becomes the engine. args are EngineName, the user, and the command. It returns only on
+// error; the exit code is the only thing that says so, since there is nowhere to write.
+func ExecEngine(args []string) error {
+	runtime.LockOSThread() // privileges, filter and exec are this thread's
+	if len(args) < 3 || args[0] != EngineName {
+		return errors.New("engine: want a user and a command")
+	}
+	uid, err := strconv.Atoi(args[1])
+	if err != nil || uid < 1 || uid > maxEngineUser {
+		return fmt.Errorf("engine: user %q: want 1 to %d", args[1], maxEngineUser)
+	}
+	for _, step := range []struct {
+		name string
+		do   func() error
+	}{
+		{"mounts", furnish},
+		{"limits", limitEngine},
+		{"user", func() error { return becomeUser(uid) }},
+		{"no-new-privileges", func() error { return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }},
+		{"seccomp", seccomp},
+	} {
+		if err := step.do(); err != nil {
+			return fmt.Errorf("engine: %s: %w", step.name, err)
+		}
+	}
+	return fmt.Errorf("engine: %w", syscall.Exec(args[2], args[2:], engineEnv))
+}
+
+// furnish gives the mount namespace its own /run, /tmp, /dev, /proc and /sys. What lies below them in the
+// enclave's (TPM devices, configfs with the reports of the platform, other sockets) is gone.
+func furnish() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	shared, err := unix.Open(engineDir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: engineDir, Err: err}
+	}
+	defer unix.Close(shared)
+	for _, m := range []mount{
+		{path: "/run", fs: "tmpfs", flags: noExec, data: "mode=0755,size=64k"},
+		{path: "/tmp", fs: "tmpfs", flags: noExec, data: "mode=1777,size=64m,nr_inodes=16k"},
+		{path: "/dev", fs: "tmpfs", flags: unix.MS_NOSUID | unix.MS_NOEXEC, data: "mode=0755,size=64k"},
+		{path: "/sys", fs: "tmpfs", flags: noExec | unix.MS_RDONLY, data: "size=64k"},
+	} {
+		if err := unix.Mount(m.fs, m.path, m.fs, m.flags, m.data); err != nil {
+			return &os.PathError{Op: "mount", Path: m.path, Err: err}
+		}
+	}
+	if err := os.Mkdir(engineDir, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", shared), engineDir, "", unix.MS_BIND, ""); err != nil {
+		return &os.PathError{Op: "bind", Path: engineDir, Err: err}
+	}
+	if err := makeDevices(); err != nil {
+		return err
+	}
+	// Last, because the way to shared leads through the old one.
+	if err := unix.Mount("proc", "/proc", "proc", noExec|unix.MS_RDONLY, ""); err != nil {
+		return &os.PathError{Op: "mount", Path: "/proc", Err: err}
+	}
+	return nil
+}
+
+// makeDevices makes the character devices of memory and randomness (major 1).
+func makeDevices() error {
+	for name, minor := range map[string]uint32{"null": 3, "zero": 5, "full": 7, "random": 8, "urandom": 9} {
+		if err := unix.Mknod("/dev/"+name, unix.S_IFCHR|0o666, int(unix.Mkdev(1, minor))); err != nil {
+			return &os.PathError{Op: "mknod", Path: "/dev/" + name, Err: err}
+		}
+		if err := os.Chmod("/dev/"+name, 0o666); err != nil { // whatever the umask
+			return err
+		}
+	}
+	return unix.Mount("", "/dev", "", unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NOEXEC, "")
+}
+
+// limitEngine forbids core files and bounds what the cgroup does not.
+func limitEngine() error {
+	return errors.Join(
+		unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}),
+		unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 4096, Max: 4096}))
+}
+
+// becomeUser gives up root and every capability, also those that a program's file could give.
+func becomeUser(uid int) error {
+	last, err := os.ReadFile("/proc/sys/kernel/cap_last_cap")
+	if err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(string(last[:max(0, len(last)-1)]))
+	if err != nil {
+		return err
+	}
+	for c := 0; c <= n; c++ {
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err != nil {
+			return err
+		}
+	}
+	if err := syscall.Setgroups(nil); err != nil {
+		return err
+	}
+	if err := syscall.Setresgid(uid, uid, uid); err != nil {
+		return err
+	}
+	return syscall.Setresuid(uid, uid, uid)
+}

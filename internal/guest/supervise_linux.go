@@ -1,0 +1,138 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// How long an engine's end is waited out before it is started again: from firstWait, doubled each time, to
+// lastWait. One that ran for steady starts over with firstWait.
+const (
+	firstWait = 100 * time.Millisecond
+	lastWait  = 10 * time.Second
+	steady    = time.Minute
+)
+
+// cgroupRoot is where mounts puts the unified hierarchy.
+const cgroupRoot = "/sys/fs/cgroup"
+
+// RunEngine keeps e running until ctx ends, and then kills it. self is the path of a program that calls
+// ExecEngine when its argv[0] is EngineName. ended is told of each end, with the number of ends so far; it
+// may be nil. RunEngine returns an error only when an engine cannot be started at all.
+func RunEngine(ctx context.Context, e *Engine, r *Reaper, self string, log *slog.Logger, ended func(n int)) error {
+	if err := makeEngineDir(e.UID); err != nil {
+		return fmt.Errorf("engine: %w", err)
+	}
+	group, err := makeCgroup(cgroupRoot, e.MemoryMiB)
+	if err != nil {
+		return fmt.Errorf("engine: cgroup: %w", err)
+	}
+	if group != nil {
+		defer group.Close()
+	}
+	log.Info("engine starts", "uid", e.UID, "cgroup", group != nil)
+	wait := firstWait
+	for n := 1; ; n++ {
+		if err := os.Remove(EngineSocket); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("engine: %w", err) // an engine would not bind to it
+		}
+		began := time.Now()
+		pid, died, err := r.start(self, e, group)
+		if err != nil {
+			return fmt.Errorf("engine: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			// Its PID namespace dies with its first process.
+			if err := unix.Kill(pid, unix.SIGKILL); err == nil {
+				<-died
+			}
+			return nil
+		case status := <-died:
+			if time.Since(began) > steady {
+				wait = firstWait
+			}
+			log.Warn("engine ended", "status", ending(status), "ends", n, "starts again in", wait)
+			if ended != nil {
+				ended(n)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, lastWait)
+	}
+}
+
+func ending(s unix.WaitStatus) string {
+	if s.Signaled() {
+		return "signal " + strconv.Itoa(int(s.Signal()))
+	}
+	return "exit " + strconv.Itoa(s.ExitStatus())
+}
+
+// makeEngineDir makes the directory that enclave and engine share, the engine's own.
+func makeEngineDir(uid int) error {
+	if err := os.Mkdir(engineDir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return os.Chown(engineDir, uid, uid)
+}
+
+// makeCgroup makes a cgroup below root with a limit on memory and processes. It is nil when the kernel has
+// no unified hierarchy there; that is no error unless a limit was asked for.
+func makeCgroup(root string, memoryMiB int64) (*os.File, error) {
+	if _, err := os.Stat(filepath.Join(root, "cgroup.controllers")); errors.Is(err, fs.ErrNotExist) {
+		if memoryMiB > 0 {
+			return nil, errors.New("this kernel has none, and memory-mib wants one")
+		}
+		return nil, nil
+	}
+	dir := filepath.Join(root, "engine")
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	write := func(name, value string) error { return os.WriteFile(filepath.Join(root, name), []byte(value), 0) }
+	if err := write("cgroup.subtree_control", "+pids"); err == nil {
+		if err := write("engine/pids.max", "4096"); err != nil {
+			return nil, err
+		}
+	}
+	if memoryMiB > 0 {
+		if err := write("cgroup.subtree_control", "+memory"); err != nil {
+			return nil, err
+		}
+		if err := write("engine/memory.max", strconv.FormatInt(memoryMiB<<20, 10)); err != nil {
+			return nil, err
+		}
+	}
+	return os.Open(dir)
+}
+
+// start starts self as the engine e in namespaces of its own.
+func (r *Reaper) start(self string, e *Engine, group *os.File) (int, <-chan unix.WaitStatus, error) {
+	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer null.Close()
+	attr := &syscall.ProcAttr{Dir: "/", Env: []string{}, Files: []uintptr{null.Fd(), null.Fd(), null.Fd()},
+		Sys: &syscall.SysProcAttr{Cloneflags: engineNamespaces, Setsid: true}}
+	if group != nil {
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(group.Fd())
+	}
+	argv := append([]string{EngineName, strconv.Itoa(e.UID)}, e.Command...)
+	return r.fork(func() (int, error) { return syscall.ForkExec(self, argv, attr) })
+}
