@@ -29,8 +29,7 @@ import (
 
 func main() {
 	if os.Args[0] == guest.EngineName {
-		_ = guest.ExecEngine(os.Args) // there is nowhere to say why
-		os.Exit(125)
+		guest.ExecEngine(os.Args)
 	}
 	if os.Getpid() != 1 {
 		fmt.Fprintln(os.Stderr, "tally-enclave: this is PID 1 of an enclave image, not a command to run")
@@ -83,7 +82,7 @@ func run() (err error) {
 
 // runInference serves the engine. When it cannot be started at all, the machine ends.
 func runInference(ctx context.Context, ln net.Listener, e *guest.Engine, r *guest.Reaper, log *slog.Logger) error {
-	engine, err := infer.New(infer.Options{Socket: guest.EngineSocket}, time.Now)
+	engine, err := infer.New(infer.Options{Socket: guest.EngineSocket, Patience: 30 * time.Second}, time.Now)
 	if err != nil {
 		return err
 	}

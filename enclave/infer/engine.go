@@ -20,6 +20,9 @@ type Options struct {
 	MaxTokens int64  // a request's limit; 0: 32768
 	InFlight  int    // requests at the engine at a time, others wait their turn; 0: 512
 
+	// Patience is how long a request waits for an engine that does not listen yet, or again; 0: not at all.
+	Patience time.Duration
+
 	// Observe is told how each request ended; nil: nobody is. It must not block.
 	Observe func(Event)
 }
@@ -55,7 +58,7 @@ func New(opt Options, now func() time.Time) (*Engine, error) {
 	if opt.InFlight == 0 {
 		opt.InFlight = 512
 	}
-	if opt.MaxTokens < 1 || opt.InFlight < 1 {
+	if opt.MaxTokens < 1 || opt.InFlight < 1 || opt.Patience < 0 {
 		return nil, errors.New("infer: options: a limit below 1")
 	}
 	t := &http.Transport{
@@ -170,23 +173,14 @@ func (e *Engine) forward(ctx context.Context, h RequestHead, body []byte, out io
 	case <-ctx.Done():
 		return 0, nil, ctx.Err()
 	}
-	req, err := http.NewRequestWithContext(ctx, h.Method, "http://engine"+h.Path, bytes.NewReader(body))
-	if err != nil {
-		return 0, nil, err
-	}
-	req.Header = http.Header{"User-Agent": {""}}
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	resp, err := e.http.Do(req)
-	var dial *net.OpError
+	resp, err := e.ask(ctx, h, body)
 	switch {
 	case ctx.Err() != nil:
 		if err == nil {
 			resp.Body.Close()
 		}
 		return 0, nil, ctx.Err()
-	case errors.As(err, &dial) && dial.Op == "dial":
+	case notListening(err):
 		return 0, &refusal{503, CodeUnavailable, "the engine is not running; it is being started, ask again"}, nil
 	case err != nil:
 		return 0, &refusal{502, CodeEngine, "the engine ended before it answered; it is being started again"}, nil
@@ -200,6 +194,36 @@ func (e *Engine) forward(ctx context.Context, h RequestHead, body []byte, out io
 		return resp.StatusCode, nil, err
 	}
 	return resp.StatusCode, nil, pass(out, resp.Body)
+}
+
+// ask sends the request. It waits for an engine that does not listen: such a one has not seen the request.
+func (e *Engine) ask(ctx context.Context, h RequestHead, body []byte) (*http.Response, error) {
+	for until := e.now().Add(e.opt.Patience); ; {
+		req, err := http.NewRequestWithContext(ctx, h.Method, "http://engine"+h.Path, bytes.NewReader(body))
+		if err != nil {
+			return nil, err
+		}
+		req.Header = http.Header{"User-Agent": {""}}
+		if body != nil {
+			req.Header.Set("Content-Type", "application/json")
+		}
+		resp, err := e.http.Do(req)
+		if !notListening(err) || ctx.Err() != nil || !e.now().Before(until) {
+			return resp, err
+		}
+		select {
+		case <-time.After(pollEngine):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// pollEngine is how often a waiting request looks for the engine.
+const pollEngine = 50 * time.Millisecond
+
+func notListening(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
 }
 
 // contentType passes on the types of the OpenAI API alone.

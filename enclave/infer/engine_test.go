@@ -297,6 +297,22 @@ func TestEngineDeath(t *testing.T) {
 	}
 }
 
+// TestPatience: a request waits for an engine that is being started, if it may, and no longer than it may.
+func TestPatience(t *testing.T) {
+	w := newWorld(t, func(o *infer.Options, _ *enclave.Options) { o.Patience = 20 * time.Second })
+	w.fake.Stop()
+	time.AfterFunc(200*time.Millisecond, func() { w.fake.Restart(t) })
+	if code, body, err := w.post(t, infer.PathChat, chat("a")); code != 200 || err != nil {
+		t.Errorf("%d, %s, %v", code, body, err)
+	}
+	short := newWorld(t, func(o *infer.Options, _ *enclave.Options) { o.Patience = 100 * time.Millisecond })
+	short.fake.Stop()
+	began := time.Now()
+	if code, _, err := short.post(t, infer.PathChat, chat("a")); code != 503 || err != nil || time.Since(began) < 100*time.Millisecond {
+		t.Errorf("%d, %v after %v", code, err, time.Since(began))
+	}
+}
+
 // TestSessionLost: a session that the enclave ended while it was idle costs no request.
 func TestSessionLost(t *testing.T) {
 	w := newWorld(t, func(_ *infer.Options, o *enclave.Options) { o.IdleTimeout = 50 * time.Millisecond })

@@ -28,8 +28,7 @@ import (
 // TestMain makes the test binary the engine's program and the engine too.
 func TestMain(m *testing.M) {
 	if os.Args[0] == EngineName {
-		_ = ExecEngine(os.Args)
-		os.Exit(1)
+		ExecEngine(os.Args)
 	}
 	if len(os.Args) > 1 && os.Args[1] == "engine-probe" {
 		probe(os.Args[2:])
@@ -263,10 +262,36 @@ func TestEngineEnds(t *testing.T) {
 	stop()
 }
 
+// TestEngineThatIsNotThere: an engine that does not start is started again, later each time, and the log
+// says what is wrong.
+func TestEngineThatIsNotThere(t *testing.T) {
+	if !asRoot(t) {
+		return
+	}
+	program := engineWorld(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	r := new(Reaper)
+	go r.Run(ctx)
+	var log bytes.Buffer
+	err := RunEngine(ctx, &Engine{Command: []string{"/nonexistent"}, UID: 990}, r, program, slog.New(slog.NewTextHandler(&log, nil)), func(n int) {
+		if n == 3 {
+			cancel()
+		}
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	for _, want := range []string{`status="exit 125 before it began: engine: no such file or directory" ends=1 "starts again in"=100ms`, `ends=3 "starts again in"=400ms`} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("no %s in\n%s", want, log.String())
+		}
+	}
+}
+
 // TestExecEngineRefuses: nothing becomes an engine by mistake, and none as root.
 func TestExecEngineRefuses(t *testing.T) {
 	for _, args := range [][]string{nil, {EngineName}, {EngineName, "990"}, {"sh", "990", "/bin/sh"}, {EngineName, "0", "/bin/sh"}, {EngineName, "-1", "/bin/sh"}, {EngineName, "65534", "/bin/sh"}, {EngineName, "x", "/bin/sh"}} {
-		if err := ExecEngine(args); err == nil {
+		if err := execEngine(args); err == nil {
 			t.Errorf("%q: no error", args)
 		}
 	}

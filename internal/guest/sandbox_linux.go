@@ -21,9 +21,19 @@ const engineNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNE
 var engineEnv = []string{"PATH=/usr/bin:/bin", "HOME=/tmp", "LANG=C.UTF-8"}
 
 // ExecEngine is the inside of an engine's fresh namespaces: it takes everything away that an engine does
-// not need and becomes the engine. args are EngineName, the user, and the command. It returns only on
-// error; the exit code is the only thing that says so, since there is nowhere to write.
-func ExecEngine(args []string) error {
+// not need and becomes the engine. args are EngineName, the user, and the command. It does not return: when
+// it fails, it says why on sayWhy, which the engine itself does not have, and ends the process.
+func ExecEngine(args []string) {
+	unix.CloseOnExec(sayWhy)
+	err := execEngine(args)
+	_, _ = unix.Write(sayWhy, []byte(err.Error())) // the exit code still says that it failed
+	os.Exit(125)
+}
+
+// sayWhy is the file descriptor of RunEngine's pipe.
+const sayWhy = 3
+
+func execEngine(args []string) error {
 	runtime.LockOSThread() // privileges, filter and exec are this thread's
 	if len(args) < 3 || args[0] != EngineName {
 		return errors.New("engine: want a user and a command")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -47,12 +48,13 @@ func RunEngine(ctx context.Context, e *Engine, r *Reaper, self string, log *slog
 			return fmt.Errorf("engine: %w", err) // an engine would not bind to it
 		}
 		began := time.Now()
-		pid, died, err := r.start(self, e, group)
+		pid, died, why, err := r.start(self, e, group)
 		if err != nil {
 			return fmt.Errorf("engine: %w", err)
 		}
 		select {
 		case <-ctx.Done():
+			why.Close()
 			// Its PID namespace dies with its first process.
 			if err := unix.Kill(pid, unix.SIGKILL); err == nil {
 				<-died
@@ -62,7 +64,7 @@ func RunEngine(ctx context.Context, e *Engine, r *Reaper, self string, log *slog
 			if time.Since(began) > steady {
 				wait = firstWait
 			}
-			log.Warn("engine ended", "status", ending(status), "ends", n, "starts again in", wait)
+			log.Warn("engine ended", "status", ending(status)+reason(why), "ends", n, "starts again in", wait)
 			if ended != nil {
 				ended(n)
 			}
@@ -74,6 +76,17 @@ func RunEngine(ctx context.Context, e *Engine, r *Reaper, self string, log *slog
 		}
 		wait = min(2*wait, lastWait)
 	}
+}
+
+// reason reads what the program said before it became the engine, nothing if it did: the engine itself
+// never has this pipe.
+func reason(why *os.File) string {
+	defer why.Close()
+	b, err := io.ReadAll(io.LimitReader(why, 300))
+	if err != nil || len(b) == 0 {
+		return ""
+	}
+	return " before it began: " + string(b)
 }
 
 func ending(s unix.WaitStatus) string {
@@ -121,18 +134,28 @@ func makeCgroup(root string, memoryMiB int64) (*os.File, error) {
 	return os.Open(dir)
 }
 
-// start starts self as the engine e in namespaces of its own.
-func (r *Reaper) start(self string, e *Engine, group *os.File) (int, <-chan unix.WaitStatus, error) {
+// start starts self as the engine e in namespaces of its own. What it says on why it did not become the
+// engine can be read from why.
+func (r *Reaper) start(self string, e *Engine, group *os.File) (pid int, died <-chan unix.WaitStatus, why *os.File, err error) {
 	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, nil, err
 	}
 	defer null.Close()
-	attr := &syscall.ProcAttr{Dir: "/", Env: []string{}, Files: []uintptr{null.Fd(), null.Fd(), null.Fd()},
+	why, say, err := os.Pipe()
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	defer say.Close()
+	attr := &syscall.ProcAttr{Dir: "/", Env: []string{}, Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), say.Fd()},
 		Sys: &syscall.SysProcAttr{Cloneflags: engineNamespaces, Setsid: true}}
 	if group != nil {
 		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(group.Fd())
 	}
 	argv := append([]string{EngineName, strconv.Itoa(e.UID)}, e.Command...)
-	return r.fork(func() (int, error) { return syscall.ForkExec(self, argv, attr) })
+	pid, died, err = r.fork(func() (int, error) { return syscall.ForkExec(self, argv, attr) })
+	if err != nil {
+		why.Close()
+	}
+	return pid, died, why, err
 }
