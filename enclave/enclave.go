@@ -60,6 +60,7 @@ type Options struct {
 	Rand      io.Reader        // crypto/rand.Reader
 	Now       func() time.Time // time.Now
 	Logger    *slog.Logger     // told of starts, ends and refusals; never of what is said
+	Observe   func(Event)      // told of the same, to be counted; nil: nobody is. It must not block
 
 	MaxSessions      int           // open at a time; 0: 1000
 	MaxHandshakes    int           // in progress at a time; 0: 256
@@ -75,6 +76,30 @@ type Options struct {
 
 	KeyLifetime time.Duration // after which a key takes no new session; 0: 24 h
 	KeySessions int           // after so many sessions likewise; 0: 1000
+}
+
+// An Event is something that Serve counts. Its words are constants, whatever a peer sends.
+type Event struct {
+	What   What
+	Reason string // of ends and refusals: the log's word
+}
+
+// A What says what has happened.
+type What string
+
+// What happens. Sessions that are open are those opened less those ended.
+const (
+	NewKey          What = "new key"
+	HandshakeFailed What = "handshake failed"
+	SessionOpened   What = "session opened"
+	SessionEnded    What = "session ended"
+	SessionRefused  What = "session refused"
+)
+
+func (o Options) observe(w What, reason string) {
+	if o.Observe != nil {
+		o.Observe(Event{w, reason})
+	}
 }
 
 // withDefaults checks o and fills in the defaults.

@@ -70,6 +70,7 @@ func (r *keyring) rotate(ctx context.Context) error {
 		}
 		r.cur = m.key
 		r.opt.Logger.Info("new key", "epoch", r.epoch)
+		r.opt.observe(NewKey, "")
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

@@ -92,6 +92,7 @@ func (s *server) turnAway(ctx context.Context, conn net.Conn) {
 	ctx, cancel := context.WithTimeout(ctx, farewell)
 	defer cancel()
 	s.opt.Logger.Warn("session refused", "reason", channel.RefusedBusy.String())
+	s.opt.observe(SessionRefused, channel.RefusedBusy.String())
 	_ = channel.Refuse(ctx, conn, channel.RefusedBusy) // the peer's loss
 }
 
@@ -101,8 +102,10 @@ func (s *server) serve(ctx context.Context, conn net.Conn) {
 	c, err := s.handshake(ctx, conn)
 	if err != nil {
 		s.opt.Logger.Info("handshake ended", "reason", class(err))
+		s.opt.observe(HandshakeFailed, class(err))
 		return
 	}
+	s.opt.observe(SessionOpened, "")
 	ctx, cancel := context.WithTimeout(ctx, s.opt.SessionLifetime)
 	defer cancel()
 	m := channel.NewMux(c, channel.MuxOptions{Server: true, Idle: s.opt.IdleTimeout, ReadStall: s.opt.IdleTimeout, Stall: s.opt.StallTimeout, Tick: s.opt.Tick})
@@ -116,6 +119,7 @@ func (s *server) serve(ctx context.Context, conn net.Conn) {
 		err = cerr
 	}
 	s.opt.Logger.Info("session ended", "reason", class(err))
+	s.opt.observe(SessionEnded, class(err))
 }
 
 // handshake waits for its turn within the same time that the handshake itself has.

@@ -12,7 +12,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -20,10 +19,8 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
-	"time"
 
-	"tally/enclave"
-	"tally/enclave/infer"
+	"tally/enclave/operate"
 	"tally/internal/guest"
 )
 
@@ -51,7 +48,7 @@ func run() (err error) {
 			err = fmt.Errorf("internal error: %v", r)
 		}
 	}()
-	log := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: consoleAttr}))
+	log := slog.New(operate.Handler(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: consoleAttr})))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	c, err := guest.LoadConfig(guest.ConfigPath)
@@ -66,6 +63,8 @@ func run() (err error) {
 	}
 	reaper := new(guest.Reaper)
 	go reaper.Run(ctx)
+	metrics := new(operate.Metrics)
+	bootPhase(metrics, "system")
 	ln, err := net.Listen("tcp", c.Listen.String())
 	if err != nil {
 		return err
@@ -74,28 +73,8 @@ func run() (err error) {
 	printPCRs()
 	printEventLog()
 	fmt.Printf("tally-enclave: serving on :%d\n", c.Listen.Port())
-	if c.Engine == nil {
-		return runServer(ctx, ln, enclave.Echo{}, log)
-	}
-	return runInference(ctx, ln, c.Engine, reaper, log)
-}
-
-// runInference serves the engine. When it cannot be started at all, the machine ends.
-func runInference(ctx context.Context, ln net.Listener, e *guest.Engine, r *guest.Reaper, log *slog.Logger) error {
-	engine, err := infer.New(infer.Options{Socket: guest.EngineSocket, Patience: 30 * time.Second}, time.Now)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	ended := make(chan error, 1)
-	go func() {
-		defer cancel()
-		ended <- guest.RunEngine(ctx, e, r, "/proc/self/exe", log, nil)
-	}()
-	err = runServer(ctx, ln, engine, log)
-	cancel()
-	return errors.Join(err, <-ended)
+	bootPhase(metrics, "serving")
+	return serveAll(ctx, c, ln, reaper, metrics, log)
 }
 
 // consoleAttr leaves out the time: the guest's clock is the host's word.

@@ -27,7 +27,7 @@ const defaultAuthority = "default"
 
 // runServer answers attested sessions on ln until ctx ends, with the evidence that attesterFile asks for.
 // Evidence that the host can forge is marked, and clients refuse it unless their policy names it.
-func runServer(ctx context.Context, ln net.Listener, e enclave.Engine, log *slog.Logger) error {
+func runServer(ctx context.Context, ln net.Listener, e enclave.Engine, observe func(enclave.Event), log *slog.Logger) error {
 	authority, err := readAuthority(authorityFile)
 	if err != nil {
 		return err
@@ -47,7 +47,7 @@ func runServer(ctx context.Context, ln net.Listener, e enclave.Engine, log *slog
 		log.Warn("evidence is insecure: the host can forge this", "platform", a.Platform(), "authority", authority)
 	}
 	return enclave.Serve(ctx, ln, a, e, enclave.Options{
-		Authority: authority, Rand: rand.Reader, Now: time.Now, Logger: log,
+		Authority: authority, Rand: rand.Reader, Now: time.Now, Logger: log, Observe: observe,
 	})
 }
 

@@ -28,7 +28,7 @@ func TestRunServer(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	done := make(chan error, 1)
-	go func() { done <- runServer(ctx, ln, enclave.Echo{}, slog.New(slog.DiscardHandler)) }()
+	go func() { done <- runServer(ctx, ln, enclave.Echo{}, nil, slog.New(slog.DiscardHandler)) }()
 	s, err := client.Dial(t.Context(), new(net.Dialer), ln.Addr().String(), client.Config{
 		Authority: defaultAuthority, Policy: appraise.Policy{Platforms: []string{"insecure"}}, Rand: rand.Reader, Now: time.Now,
 		Reference: &measure.ReferenceValues{Values: []measure.Value{{}}},

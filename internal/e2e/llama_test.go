@@ -32,7 +32,6 @@ func (l *line) builtExample(t *testing.T, name string) (lock, out string) {
 
 // TestLlamaChats builds examples/llama twice to the same bytes, releases it, boots it, and has `tally chat` ask
 // the model behind the enclave: llama.cpp's server in its sandbox, on a verified model volume.
-
 func TestLlamaChats(t *testing.T) {
 	l := built(t)
 	testtool.Need(t, qemu.Binary)

@@ -11,6 +11,7 @@
 //	  "schema": "tally.enclave-config/v1",
 //	  "hostname": "minimal",                 RFC 1123 label
 //	  "listen": ":7443",                     TCP address of the service, [IP]:PORT
+//	  "operator": ":9090",                   optional, [IP]:PORT of metrics and health (tally/enclave/operate)
 //	  "network": {                           optional; without it there is only loopback
 //	    "interface": "eth0",
 //	    "address": "10.0.2.15/24",           IPv4 with prefix length
@@ -54,6 +55,7 @@ type Config struct {
 	Listen   netip.AddrPort // an unspecified address means all
 	Network  *Network       // nil: loopback only
 	Engine   *Engine        // nil: none
+	Operator netip.AddrPort // the zero AddrPort: nobody is told anything
 }
 
 // A Network is one static interface.
@@ -86,7 +88,7 @@ func ParseConfig(b []byte) (*Config, error) {
 	if len(b) > maxConfig {
 		return nil, fmt.Errorf("%d bytes, want at most %d", len(b), maxConfig)
 	}
-	top, err := object(b, "", []string{"schema", "hostname", "listen"}, []string{"network", "engine"})
+	top, err := object(b, "", []string{"schema", "hostname", "listen"}, []string{"network", "engine", "operator"})
 	if err != nil {
 		return nil, err
 	}
@@ -100,8 +102,16 @@ func ParseConfig(b []byte) (*Config, error) {
 	if !hostLabel.MatchString(c.Hostname) {
 		return nil, fmt.Errorf("hostname %.80q: want letters, digits and hyphens, at most 63", c.Hostname)
 	}
-	if c.Listen, err = listenAddr(top); err != nil {
+	if c.Listen, err = listenAddr(top, "listen"); err != nil {
 		return nil, err
+	}
+	if _, ok := top["operator"]; ok {
+		if c.Operator, err = listenAddr(top, "operator"); err != nil {
+			return nil, err
+		}
+		if c.Operator.Port() == c.Listen.Port() {
+			return nil, fmt.Errorf("operator %q: want another port than listen", c.Operator)
+		}
 	}
 	if raw, ok := top["network"]; ok {
 		if c.Network, err = parseNetwork(raw); err != nil {
@@ -121,8 +131,8 @@ var (
 	ifaceName = regexp.MustCompile(`^[a-z][a-z0-9]{0,14}$`) // IFNAMSIZ less the NUL
 )
 
-func listenAddr(top map[string]json.RawMessage) (netip.AddrPort, error) {
-	s, err := text(top, "listen")
+func listenAddr(top map[string]json.RawMessage, key string) (netip.AddrPort, error) {
+	s, err := text(top, key)
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
@@ -132,7 +142,7 @@ func listenAddr(top map[string]json.RawMessage) (netip.AddrPort, error) {
 	}
 	a, err := netip.ParseAddrPort(full)
 	if err != nil || a.Port() == 0 {
-		return a, fmt.Errorf("listen %.80q: want [IP]:PORT with a port from 1 to 65535", s)
+		return a, fmt.Errorf("%s %.80q: want [IP]:PORT with a port from 1 to 65535", key, s)
 	}
 	return a, nil
 }

@@ -24,6 +24,8 @@ func TestParseConfig(t *testing.T) {
 		goodConfig: {Hostname: "minimal", Listen: netip.MustParseAddrPort("0.0.0.0:7443"), Network: &Network{
 			Interface: "eth0", Address: netip.MustParsePrefix("10.0.2.15/24"), Gateway: netip.MustParseAddr("10.0.2.2")}},
 		`{"listen":"127.0.0.1:1","hostname":"a","schema":"tally.enclave-config/v1"}` + "\n": {Hostname: "a", Listen: netip.MustParseAddrPort("127.0.0.1:1")},
+		`{"schema":"tally.enclave-config/v1","hostname":"a","listen":":1","operator":"127.0.0.1:9090"}`: {Hostname: "a",
+			Listen: netip.MustParseAddrPort("0.0.0.0:1"), Operator: netip.MustParseAddrPort("127.0.0.1:9090")},
 		strings.Replace(goodConfig, `, "gateway": "10.0.2.2"`, "", 1): {Hostname: "minimal", Listen: netip.MustParseAddrPort("0.0.0.0:7443"), Network: &Network{
 			Interface: "eth0", Address: netip.MustParsePrefix("10.0.2.15/24")}},
 	} {
@@ -76,6 +78,9 @@ func TestParseConfigRefuses(t *testing.T) {
 		{`"10.0.2.2"`, `"10.0.2.15"`, "network.gateway"},
 		{`"10.0.2.2"`, `""`, "network.gateway"},
 		{`{"interface"`, `[{"interface"`, "network"},
+		{`"network"`, `"operator": ":7443", "network"`, "another port"},
+		{`"network"`, `"operator": "9090", "network"`, "operator"},
+		{`"network"`, `"operator": 9090, "network"`, "operator"},
 	} {
 		in := strings.Replace(goodConfig, c.old, c.new, 1)
 		if in == goodConfig {

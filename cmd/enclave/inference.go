@@ -1,0 +1,95 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"tally/enclave"
+	"tally/enclave/infer"
+	"tally/enclave/operate"
+	"tally/internal/guest"
+)
+
+// engineStart is how long a request waits for an engine that is being started.
+const engineStart = 30 * time.Second
+
+// serveAll runs what the configuration asks for: the service, its engine and the operator's page. When one
+// of them ends, all do.
+func serveAll(ctx context.Context, c *guest.Config, ln net.Listener, r *guest.Reaper, m *operate.Metrics, log *slog.Logger) error {
+	var engine enclave.Engine = enclave.Echo{}
+	ready := func(context.Context) error { return nil }
+	var parts []func(context.Context) error
+	if c.Engine != nil {
+		e, err := infer.New(infer.Options{Socket: guest.EngineSocket, Patience: engineStart, Observe: m.Request}, time.Now)
+		if err != nil {
+			return err
+		}
+		engine, ready = e, e.Ready
+		parts = append(parts, func(ctx context.Context) error {
+			return guest.RunEngine(ctx, c.Engine, r, "/proc/self/exe", log, m.EngineEnded)
+		}, func(ctx context.Context) error {
+			awaitReady(ctx, e.Ready, m)
+			<-ctx.Done()
+			return nil
+		})
+	}
+	if c.Operator.IsValid() {
+		op, err := net.Listen("tcp", c.Operator.String())
+		if err != nil {
+			return err
+		}
+		parts = append(parts, func(ctx context.Context) error { return operate.Serve(ctx, op, m, ready) })
+	}
+	parts = append(parts, func(ctx context.Context) error { return runServer(ctx, ln, engine, m.Session, log) })
+	return together(ctx, parts)
+}
+
+// together runs parts until one ends or ctx does, then waits for all of them.
+func together(ctx context.Context, parts []func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ends := make(chan error, len(parts))
+	for _, p := range parts {
+		go func() {
+			defer cancel()
+			ends <- p(ctx)
+		}()
+	}
+	var err error
+	for range parts {
+		err = errors.Join(err, <-ends)
+	}
+	return err
+}
+
+// awaitReady notes when the engine is healthy for the first time: its model is loaded then.
+func awaitReady(ctx context.Context, ready func(context.Context) error, m *operate.Metrics) {
+	for ready(ctx) != nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	bootPhase(m, "ready")
+}
+
+// bootPhase notes how long after the kernel's start a phase is reached, by the kernel's own count.
+func bootPhase(m *operate.Metrics, phase string) {
+	b, err := os.ReadFile("/proc/uptime")
+	if err != nil {
+		return
+	}
+	word, _, _ := strings.Cut(string(b), " ")
+	if s, err := strconv.ParseFloat(word, 64); err == nil {
+		m.Boot(phase, time.Duration(s*float64(time.Second)))
+	}
+}

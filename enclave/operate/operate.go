@@ -1,0 +1,235 @@
+// Package operate is what an operator may know of an enclave: counters by allow-list, health, and log lines
+// of known keys. Nothing here has seen content; that it stays so does not depend on its callers' care, for
+// every label and key is one of a fixed set and all else is dropped.
+//
+// The metrics, in the Prometheus text format (version 0.0.4):
+//
+//	tally_requests_total{path,status}   requests answered; status is 2xx to 5xx, or none
+//	tally_requests_incomplete_total{path}
+//	tally_request_seconds{path}         histogram, to the end of the answer
+//	tally_sessions_open                 sessions now
+//	tally_sessions_total{end}           sessions ended: closed, timeout, truncated, …
+//	tally_sessions_refused_total        turned away, busy
+//	tally_handshakes_failed_total{reason}
+//	tally_keys_total                    static keys made and attested
+//	tally_engine_ends_total             times that the engine ended and was started again
+//	tally_engine_ready                  1 when the engine says it is healthy
+//	tally_boot_seconds{phase}           seconds since the kernel started: system, serving, ready
+//
+// Nothing is by session, client or time of day.
+package operate
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"tally/enclave"
+	"tally/enclave/infer"
+)
+
+// The values that labels may have; any other counts as "other".
+var (
+	paths    = []string{infer.PathChat, infer.PathCompletions, infer.PathEmbeddings, infer.PathModels}
+	statuses = []string{"none", "2xx", "3xx", "4xx", "5xx"}
+	reasons  = []string{"closed", "shutdown", "timeout", "truncated", "decrypt", "refused", "protocol", "request too long", "busy"}
+	phases   = []string{"system", "serving", "ready"}
+)
+
+// buckets are the upper bounds of tally_request_seconds.
+var buckets = []float64{0.01, 0.1, 1, 10, 100}
+
+// A Metrics counts. Its methods may be called from several goroutines. The zero value is ready.
+type Metrics struct {
+	mu                              sync.Mutex
+	requests                        map[[2]string]int64 // path, status
+	broken                          map[string]int64    // path
+	seconds                         map[string]*histogram
+	ended                           map[string]int64 // reason
+	failed                          map[string]int64 // reason
+	boot                            map[string]float64
+	open, refused, keys, engineEnds int64
+	ready                           bool
+}
+
+type histogram struct {
+	count  int64
+	sum    float64
+	within [5]int64 // by bucket
+}
+
+func known(v string, all []string) string {
+	if slices.Contains(all, v) {
+		return v
+	}
+	return "other"
+}
+
+// inc counts one up in a map that may not be there yet.
+func inc[K comparable](m *map[K]int64, k K) {
+	if *m == nil {
+		*m = map[K]int64{}
+	}
+	(*m)[k]++
+}
+
+// Request is infer.Options' Observe.
+func (m *Metrics) Request(e infer.Event) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	path := known(e.Path, paths)
+	status := "none"
+	if e.Status != 0 {
+		status = known(strconv.Itoa(e.Status/100)+"xx", statuses)
+	}
+	inc(&m.requests, [2]string{path, status})
+	if !e.Complete {
+		inc(&m.broken, path)
+	}
+	if m.seconds == nil {
+		m.seconds = map[string]*histogram{}
+	}
+	h := m.seconds[path]
+	if h == nil {
+		h = new(histogram)
+		m.seconds[path] = h
+	}
+	s := e.Duration.Seconds()
+	h.count, h.sum = h.count+1, h.sum+s
+	for i, b := range buckets {
+		if s <= b {
+			h.within[i]++
+		}
+	}
+}
+
+// Session is enclave.Options' Observe.
+func (m *Metrics) Session(e enclave.Event) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch e.What {
+	case enclave.NewKey:
+		m.keys++
+	case enclave.HandshakeFailed:
+		inc(&m.failed, known(e.Reason, reasons))
+	case enclave.SessionOpened:
+		m.open++
+	case enclave.SessionEnded:
+		m.open--
+		inc(&m.ended, known(e.Reason, reasons))
+	case enclave.SessionRefused:
+		m.refused++
+	}
+}
+
+// EngineEnded counts an engine's end.
+func (m *Metrics) EngineEnded(int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.engineEnds++
+}
+
+// Ready says whether the engine is healthy, as of now.
+func (m *Metrics) Ready(yes bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ready = yes
+}
+
+// Boot says how long after the kernel's start a phase was reached, once.
+func (m *Metrics) Boot(phase string, after time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.boot == nil {
+		m.boot = map[string]float64{}
+	}
+	if _, there := m.boot[phase]; !there && slices.Contains(phases, phase) {
+		m.boot[phase] = after.Seconds()
+	}
+}
+
+// WriteTo writes all metrics, in a fixed order.
+func (m *Metrics) WriteTo(w io.Writer) (int64, error) {
+	m.mu.Lock()
+	p := new(page)
+	m.writeRequests(p)
+	p.head("tally_sessions_open", "gauge", "sessions now")
+	p.line("tally_sessions_open", "", float64(m.open))
+	p.counters("tally_sessions_total", "end", "sessions ended", m.ended)
+	p.head("tally_sessions_refused_total", "counter", "sessions turned away")
+	p.line("tally_sessions_refused_total", "", float64(m.refused))
+	p.counters("tally_handshakes_failed_total", "reason", "handshakes that made no session", m.failed)
+	p.head("tally_keys_total", "counter", "static keys made and attested")
+	p.line("tally_keys_total", "", float64(m.keys))
+	p.head("tally_engine_ends_total", "counter", "ends of the engine")
+	p.line("tally_engine_ends_total", "", float64(m.engineEnds))
+	p.head("tally_engine_ready", "gauge", "1 when the engine is healthy")
+	p.line("tally_engine_ready", "", map[bool]float64{true: 1}[m.ready])
+	p.head("tally_boot_seconds", "gauge", "seconds from the kernel's start to a phase")
+	for _, k := range sorted(m.boot) {
+		p.line("tally_boot_seconds", label("phase", k), m.boot[k])
+	}
+	m.mu.Unlock()
+	n, err := io.WriteString(w, p.String())
+	return int64(n), err
+}
+
+func (m *Metrics) writeRequests(p *page) {
+	p.head("tally_requests_total", "counter", "requests answered")
+	for _, path := range append(slices.Clone(paths), "other") {
+		for _, s := range append(slices.Clone(statuses), "other") {
+			if n, ok := m.requests[[2]string{path, s}]; ok {
+				p.line("tally_requests_total", label("path", path)+","+label("status", s), float64(n))
+			}
+		}
+	}
+	p.counters("tally_requests_incomplete_total", "path", "requests whose answer was not sent to its end", m.broken)
+	p.head("tally_request_seconds", "histogram", "time to the end of the answer")
+	for _, path := range sorted(m.seconds) {
+		h, l := m.seconds[path], label("path", path)
+		for i, b := range buckets {
+			p.line("tally_request_seconds_bucket", l+","+label("le", number(b)), float64(h.within[i]))
+		}
+		p.line("tally_request_seconds_bucket", l+`,le="+Inf"`, float64(h.count))
+		p.line("tally_request_seconds_sum", l, h.sum)
+		p.line("tally_request_seconds_count", l, float64(h.count))
+	}
+}
+
+// A page is text in the exposition format.
+type page struct{ strings.Builder }
+
+func (p *page) head(name, kind, help string) {
+	fmt.Fprintf(p, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
+}
+
+func (p *page) line(name, labels string, v float64) {
+	if labels != "" {
+		labels = "{" + labels + "}"
+	}
+	fmt.Fprintf(p, "%s%s %s\n", name, labels, number(v))
+}
+
+func (p *page) counters(name, key, help string, m map[string]int64) {
+	p.head(name, "counter", help)
+	for _, k := range sorted(m) {
+		p.line(name, label(key, k), float64(m[k]))
+	}
+}
+
+func label(k, v string) string { return k + `="` + v + `"` }
+
+func number(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+
+func sorted[V any](m map[string]V) []string {
+	all := make([]string, 0, len(m))
+	for k := range m {
+		all = append(all, k)
+	}
+	slices.Sort(all)
+	return all
+}

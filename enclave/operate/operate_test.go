@@ -1,0 +1,164 @@
+package operate
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"tally/enclave"
+	"tally/enclave/infer"
+	"tally/internal/testtool"
+)
+
+const canary = "CANARY-91c2"
+
+// filled has seen one of everything, and words that it must not repeat.
+func filled() *Metrics {
+	m := new(Metrics)
+	m.Request(infer.Event{Path: infer.PathChat, Status: 200, Complete: true, Duration: 50 * time.Millisecond})
+	m.Request(infer.Event{Path: infer.PathChat, Status: 200, Duration: 5 * time.Second})
+	m.Request(infer.Event{Path: "/v1/" + canary, Status: 404, Complete: true})
+	m.Request(infer.Event{Path: infer.PathModels})
+	m.Request(infer.Event{Path: infer.PathModels, Status: 987654})
+	for _, e := range []enclave.Event{{What: enclave.NewKey}, {What: enclave.SessionOpened}, {What: enclave.SessionOpened}, {What: enclave.SessionEnded, Reason: "closed"},
+		{What: enclave.SessionRefused, Reason: "busy"}, {What: enclave.HandshakeFailed, Reason: canary}, {What: canary}} {
+		m.Session(e)
+	}
+	m.EngineEnded(1)
+	m.Boot("serving", 12500*time.Millisecond)
+	m.Boot("serving", time.Hour)
+	m.Boot(canary, time.Hour)
+	return m
+}
+
+func page_(t *testing.T, m *Metrics) string {
+	t.Helper()
+	var b bytes.Buffer
+	if n, err := m.WriteTo(&b); err != nil || n != int64(b.Len()) {
+		t.Fatal(n, err)
+	}
+	return b.String()
+}
+
+// TestPage has Prometheus' own reader of the format say what the page means.
+func TestPage(t *testing.T) {
+	text := page_(t, filled())
+	if strings.Contains(text, canary) {
+		t.Errorf("a word from outside:\n%s", text)
+	}
+	python := testtool.Need(t, "python3")
+	if exec.Command(python, "-c", "import prometheus_client").Run() != nil {
+		python = "/usr/bin/python3"
+		if exec.Command(python, "-c", "import prometheus_client").Run() != nil {
+			testtool.Missing(t, "python3-prometheus-client is not installed")
+		}
+	}
+	cmd := exec.Command(python, "-c", `
+import sys
+from prometheus_client.parser import text_string_to_metric_families
+for f in text_string_to_metric_families(sys.stdin.read()):
+    for s in f.samples:
+        print(f.type, s.name, sorted(s.labels.items()), s.value)
+`)
+	cmd.Stdin = strings.NewReader(text)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{
+		"counter tally_requests_total [('path', '/v1/chat/completions'), ('status', '2xx')] 2.0",
+		"counter tally_requests_total [('path', 'other'), ('status', '4xx')] 1.0",
+		"counter tally_requests_total [('path', '/v1/models'), ('status', 'none')] 1.0",
+		"counter tally_requests_total [('path', '/v1/models'), ('status', 'other')] 1.0",
+		"counter tally_requests_incomplete_total [('path', '/v1/chat/completions')] 1.0",
+		"histogram tally_request_seconds_bucket [('le', '0.1'), ('path', '/v1/chat/completions')] 1.0",
+		"histogram tally_request_seconds_bucket [('le', '+Inf'), ('path', '/v1/chat/completions')] 2.0",
+		"histogram tally_request_seconds_sum [('path', '/v1/chat/completions')] 5.05",
+		"gauge tally_sessions_open [] 1.0",
+		"counter tally_sessions_total [('end', 'closed')] 1.0",
+		"counter tally_sessions_refused_total [] 1.0",
+		"counter tally_handshakes_failed_total [('reason', 'other')] 1.0",
+		"counter tally_keys_total [] 1.0",
+		"counter tally_engine_ends_total [] 1.0",
+		"gauge tally_engine_ready [] 0.0",
+		"gauge tally_boot_seconds [('phase', 'serving')] 12.5",
+	} {
+		if !strings.Contains(string(out), want+"\n") {
+			t.Errorf("no %s in\n%s", want, out)
+		}
+	}
+}
+
+func TestServe(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var healthy error
+	done := make(chan error, 1)
+	go func() { done <- Serve(ctx, ln, filled(), func(context.Context) error { return healthy }) }()
+	get := func(path string) (int, string) {
+		t.Helper()
+		resp, err := http.Get("http://" + ln.Addr().String() + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(b)
+	}
+	if code, text := get("/readyz"); code != 200 || text != "ready\n" {
+		t.Errorf("%d %s", code, text)
+	}
+	if code, text := get("/metrics"); code != 200 || !strings.Contains(text, "tally_engine_ready 1\n") {
+		t.Errorf("%d %s", code, text)
+	}
+	healthy = errors.New(canary)
+	if code, text := get("/readyz"); code != 503 || strings.Contains(text, canary) {
+		t.Errorf("%d %s", code, text)
+	}
+	if _, text := get("/metrics"); !strings.Contains(text, "tally_engine_ready 0\n") {
+		t.Errorf("%s", text)
+	}
+	if code, _ := get("/healthz"); code != 200 {
+		t.Error(code)
+	}
+	for _, path := range []string{"/", "/debug/pprof/", "/metrics/" + canary} {
+		if code, text := get(path); code != 404 || strings.Contains(text, canary) {
+			t.Errorf("%s: %d %s", path, code, text)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestHandler(t *testing.T) {
+	var b bytes.Buffer
+	log := slog.New(Handler(slog.NewTextHandler(&b, nil)))
+	log = log.With("prompt", canary, "epoch", 7).WithGroup("g")
+	log.Warn("session\x1b[2J ended", "reason", "closed\nforged line", "key", canary, slog.Group("status", "x", canary), "err", errors.New(canary),
+		"not in this kernel", []string{"/a"}, "status", strings.Repeat("x", 1000))
+	got := b.String()
+	if strings.Contains(got, canary) || strings.Count(got, "\n") != 1 || strings.Contains(got, "\x1b") {
+		t.Errorf("%s", got)
+	}
+	for _, want := range []string{"epoch=7", `reason="closed forged line"`, `"not in this kernel"=[/a]`, "status=" + strings.Repeat("x", maxText) + "\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %s in %s", want, got)
+		}
+	}
+}
