@@ -15,7 +15,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"tally/enclave/appraise"
 	"tally/enclave/client"
 	"tally/enclave/infer"
 )
@@ -255,13 +254,9 @@ func (t *conversation) ask(ctx context.Context, text string, w io.Writer) (finis
 	return finish, nil
 }
 
-// chatError keeps verdicts (an enclave may be refused at any new session) and names the rest.
+// chatError says what an incomplete answer is.
 func chatError(err error) error {
-	var refused *appraise.Error
-	switch {
-	case errors.As(err, &refused):
-		return verdict(exitAppraisal, string(refused.Result.Reason), "%w", refused)
-	case errors.Is(err, client.ErrIncomplete):
+	if errors.Is(err, client.ErrIncomplete) {
 		return fmt.Errorf("the answer is incomplete: the engine ended before it did: %w", err)
 	}
 	return err

@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
-
-	"tally/enclave/appraise"
 )
 
 func proxyCommand(e *env) *cli.Command {
@@ -71,7 +69,9 @@ func serveProxy(ctx context.Context, ln net.Listener, h http.Handler) error {
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog:    log.New(io.Discard, "", 0), // it would quote clients
 		BaseContext: func(net.Listener) context.Context { return ctx }}
+	gone := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
+		defer close(gone)
 		bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()
 		if srv.Shutdown(bye) != nil {
@@ -82,6 +82,7 @@ func serveProxy(ctx context.Context, ln net.Listener, h http.Handler) error {
 	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
+	<-gone // requests that were running have closed their sessions
 	return nil
 }
 
@@ -97,9 +98,8 @@ func proxyHandler(t http.RoundTripper, logf func(string, ...any)) http.Handler {
 			}
 			logf("a request found no enclave: %v", err)
 			code := "enclave_unavailable"
-			var refused *appraise.Error
 			var ee *exitError
-			if errors.As(err, &refused) || errors.As(err, &ee) && ee.code >= exitUnverified {
+			if errors.As(err, &ee) && ee.code >= exitUnverified {
 				code = "enclave_not_accepted"
 			}
 			proxyError(w, http.StatusBadGateway, code, err.Error())

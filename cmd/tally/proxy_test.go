@@ -155,6 +155,46 @@ func TestProxyIsLocal(t *testing.T) {
 	stop()
 }
 
+// TestProxyChecksAgain: trust that ends while the proxy runs ends the proxy's service, also on sessions that
+// are open.
+func TestProxyChecksAgain(t *testing.T) {
+	old := recheck
+	recheck = 0
+	defer func() { recheck = old }()
+	w, _ := newInferWorld(t)
+	base, stop := startProxy(t, w)
+	get := func() (int, string) {
+		t.Helper()
+		resp, err := http.Get(base + "/models")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(b)
+	}
+	if code, text := get(); code != 200 {
+		t.Fatalf("%d %s", code, text)
+	}
+	nobody, err := os.ReadFile(w.path("nobody.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(w.path("policy.yaml"), nobody, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if code, text := get(); code != 502 || !strings.Contains(text, `"code":"enclave_not_accepted"`) {
+		t.Errorf("%d %s", code, text)
+	}
+	_, _, talk := stop()
+	if !strings.Contains(talk, "found no enclave") {
+		t.Errorf("nothing was said: %s", talk)
+	}
+}
+
 // TestChatAndProxyRefuse: the same refusals as connect's, before anything is sent.
 func TestChatAndProxyRefuse(t *testing.T) {
 	w := newConnectWorld(t, insecure.Attester{}, silent{t})

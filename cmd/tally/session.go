@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"net"
+	"net/http"
 	"sync"
 	"time"
 
@@ -15,8 +16,8 @@ import (
 	"tally/release"
 )
 
-// recheck is how old the last verification of the release may be when a session is opened.
-const recheck = time.Minute
+// recheck is how old the last verification of the release may be when something is sent. Tests change it.
+var recheck = time.Minute
 
 // sessionFlags are shared by the commands that talk with an enclave for longer.
 func sessionFlags(more ...cli.Flag) []cli.Flag {
@@ -107,7 +108,23 @@ func (a *attested) open(ctx context.Context) (*client.Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return client.Dial(ctx, new(net.Dialer), a.c.Args().First(), cfg)
+	s, err := client.Dial(ctx, new(net.Dialer), a.c.Args().First(), cfg)
+	return s, verdictOf(err)
+}
+
+// verdictOf gives a refusal of release or enclave its exit code.
+func verdictOf(err error) error {
+	var enclave *appraise.Error
+	var rel *release.Error
+	switch {
+	case errors.As(err, &enclave):
+		return verdict(exitAppraisal, string(enclave.Result.Reason), "%w", err)
+	case errors.As(err, &rel) && rel.Reason.Policy():
+		return verdict(exitAppraisal, string(rel.Reason), "%w", err)
+	case errors.As(err, &rel):
+		return verdict(exitUnverified, string(rel.Reason), "%w", err)
+	}
+	return err
 }
 
 func (a *attested) config(now time.Time) (client.Config, error) {
@@ -115,7 +132,7 @@ func (a *attested) config(now time.Time) (client.Config, error) {
 	defer a.mu.Unlock()
 	if age := now.Sub(a.verified); age < 0 || age > recheck {
 		if _, err := a.verify(now); err != nil {
-			return client.Config{}, err
+			return client.Config{}, verdictOf(err)
 		}
 	}
 	return a.cfg, nil
@@ -140,16 +157,30 @@ func (a *attested) first(ctx context.Context) (*client.Session, *connectAnswer, 
 	return s, answer, nil
 }
 
+// A checked transport verifies the release again before a request, also on a session that is open.
+type checked struct {
+	*client.Transport
+	check func(now time.Time) (client.Config, error)
+}
+
+func (t checked) RoundTrip(r *http.Request) (*http.Response, error) {
+	if _, err := t.check(time.Now()); err != nil {
+		t.CloseIdleConnections()
+		return nil, err
+	}
+	return t.Transport.RoundTrip(r)
+}
+
 // transport gives s, which is open, to the first request, and opens more as they are needed.
-func (a *attested) transport(s *client.Session) *client.Transport {
+func (a *attested) transport(s *client.Session) checked {
 	first := make(chan *client.Session, 1)
 	first <- s
-	return &client.Transport{Now: time.Now, Open: func(ctx context.Context) (*client.Session, error) {
+	return checked{check: a.config, Transport: &client.Transport{Now: time.Now, Open: func(ctx context.Context) (*client.Session, error) {
 		select {
 		case s := <-first:
 			return s, nil
 		default:
 			return a.open(ctx)
 		}
-	}}
+	}}}
 }

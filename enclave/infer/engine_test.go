@@ -341,31 +341,6 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
-// TestManyStreams: none lost, none mixed up.
-func TestManyStreams(t *testing.T) {
-	const clients, rounds = 500, 2
-	w := newWorld(t, nil)
-	var wg sync.WaitGroup
-	for i := range clients {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			for j := range rounds {
-				text := strings.TrimSpace(strings.Repeat(fmt.Sprintf("c%dr%d ", i, j), 20))
-				code, body, err := w.post(t, infer.PathChat, chat(text, `"stream":true`))
-				if got := said(body); err != nil || code != 200 || got != text {
-					t.Errorf("client %d: %d, %v, %q", i, code, err, got)
-					return
-				}
-			}
-		}()
-	}
-	wg.Wait()
-	if len(w.events) != clients*rounds {
-		t.Errorf("%d events", len(w.events))
-	}
-}
-
 // said puts the words of a stream together, and is empty without its end.
 func said(body string) string {
 	var out strings.Builder
