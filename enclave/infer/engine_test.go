@@ -23,12 +23,14 @@ import (
 	"tally/enclave/client"
 	"tally/enclave/infer"
 	"tally/enclave/infer/infertest"
+	"tally/enclave/operate"
 	"tally/measure"
 )
 
 // A world is an engine behind an enclave, and an HTTP client that reaches it by the channel alone.
 type world struct {
 	fake      *infertest.Engine
+	addr      string
 	http      *http.Client
 	transport *client.Transport
 	log       *bytes.Buffer
@@ -67,15 +69,18 @@ func newWorld(t testing.TB, change func(*infer.Options, *enclave.Options)) *worl
 			t.Error(err)
 		}
 	})
-	w.transport = &client.Transport{Now: time.Now, Open: func(ctx context.Context) (*client.Session, error) {
-		return client.Dial(ctx, new(net.Dialer), ln.Addr().String(), client.Config{
-			Authority: "default", Policy: appraise.Policy{Platforms: []string{"insecure"}}, Rand: rand.Reader, Now: time.Now,
-			Reference: &measure.ReferenceValues{Values: []measure.Value{{}}},
-		})
-	}}
+	w.addr = ln.Addr().String()
+	w.transport = &client.Transport{Now: time.Now, Open: func(ctx context.Context) (*client.Session, error) { return dial(ctx, w.addr) }}
 	w.http = &http.Client{Transport: w.transport}
 	t.Cleanup(func() { w.transport.CloseIdleConnections(); w.stop() })
 	return w
+}
+
+func dial(ctx context.Context, addr string) (*client.Session, error) {
+	return client.Dial(ctx, new(net.Dialer), addr, client.Config{
+		Authority: "default", Policy: appraise.Policy{Platforms: []string{"insecure"}}, Rand: rand.Reader, Now: time.Now,
+		Reference: &measure.ReferenceValues{Values: []measure.Value{{}}},
+	})
 }
 
 func (w *world) post(t testing.TB, path, body string) (int, string, error) {
@@ -359,26 +364,48 @@ func said(body string) string {
 	return ""
 }
 
-// TestCanary: a secret is in no log, no event and no refusal, wherever it stands in a request.
+// TestCanary: a secret is in no log, no metric and no refusal, wherever it stands: in prompts, answers, tools,
+// names, headers, paths, content types, or JSON that is none; whether the engine answers, breaks or is not there.
 func TestCanary(t *testing.T) {
 	const canary = "CANARY-7f3a"
-	w := newWorld(t, func(_ *infer.Options, o *enclave.Options) {})
-	for _, body := range []string{
-		chat(canary), chat("break", `"stream":true`, `"tools":[{"`+canary+`":1}]`),
+	m := new(operate.Metrics)
+	w := newWorld(t, func(o *infer.Options, e *enclave.Options) {
+		o.Observe, e.Observe = m.Request, m.Session
+		e.Logger = slog.New(operate.Handler(e.Logger.Handler()))
+	})
+	bodies := []string{
+		chat(canary), chat(canary, `"stream":true`), chat("break", `"stream":true`, `"tools":[{"`+canary+`":1}]`),
 		`{"messages":"` + canary, `{"` + canary + `":1}`, chat("die", `"stop":"`+canary+`"`), chat("a", `"n":"`+canary+`"`),
-	} {
-		code, text, err := w.post(t, infer.PathChat, body)
-		if code != 200 && strings.Contains(text, canary) || err != nil && strings.Contains(err.Error(), canary) {
-			t.Errorf("%s: %s, %v", body, text, err)
+	}
+	try := func(path, kind, body string) {
+		req, _ := http.NewRequest("POST", "http://x"+path, strings.NewReader(body))
+		req.Header = http.Header{"Content-Type": {kind}, "Authorization": {canary}, canary: {canary}}
+		resp, err := w.http.Do(req)
+		if err != nil {
+			t.Errorf("%s: %v", body, err)
+			return
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if resp.StatusCode != 200 && strings.Contains(string(text), canary) || err != nil && strings.Contains(err.Error(), canary) || strings.Contains(fmt.Sprint(resp.Header), canary) {
+			t.Errorf("%s: %v, %s, %v", body, resp.Header, text, err)
 		}
 	}
-	if _, _, err := w.post(t, "/v1/"+canary, `{}`); err != nil {
-		t.Error(err)
+	for _, b := range bodies {
+		try(infer.PathChat, "application/json", b)
 	}
+	try("/v1/"+canary, "application/json", "{}")
+	try(infer.PathChat, "text/"+canary, "{}")
+	w.fake.Stop()
+	try(infer.PathChat, "application/json", chat(canary))
 	w.transport.CloseIdleConnections()
 	w.stop()
-	if s := w.log.String() + fmt.Sprint(w.events); strings.Contains(s, canary) || !strings.Contains(s, "session ended") || len(w.events) != 7 {
-		t.Errorf("log and events:\n%s", s)
+	var page bytes.Buffer
+	if _, err := m.WriteTo(&page); err != nil {
+		t.Fatal(err)
+	}
+	if s := w.log.String() + page.String(); strings.Contains(s, canary) || !strings.Contains(s, "session ended") || !strings.Contains(s, `tally_requests_total{path="other",status="4xx"} 1`) {
+		t.Errorf("log and metrics:\n%s", s)
 	}
 }
 

@@ -39,7 +39,7 @@ func filled() *Metrics {
 	return m
 }
 
-func page_(t *testing.T, m *Metrics) string {
+func pageOf(t *testing.T, m *Metrics) string {
 	t.Helper()
 	var b bytes.Buffer
 	if n, err := m.WriteTo(&b); err != nil || n != int64(b.Len()) {
@@ -50,7 +50,7 @@ func page_(t *testing.T, m *Metrics) string {
 
 // TestPage has Prometheus' own reader of the format say what the page means.
 func TestPage(t *testing.T) {
-	text := page_(t, filled())
+	text := pageOf(t, filled())
 	if strings.Contains(text, canary) {
 		t.Errorf("a word from outside:\n%s", text)
 	}
