@@ -84,3 +84,22 @@ func TestChatFails(t *testing.T) {
 		t.Errorf("no engine: exit %d\n%s%s", code, out, talk)
 	}
 }
+
+// FuzzEvents: an answer is whole only with its end mark, whatever else a stream holds.
+func FuzzEvents(f *testing.F) {
+	f.Add([]byte("data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n"))
+	f.Add([]byte("data: {\"error\":{}}\n\n: comment\nevent: x\n"))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		var out bytes.Buffer
+		w := &answerWriter{w: &out, note: "n"}
+		_, err := readEvents(bytes.NewReader(in), w)
+		if err == nil && !bytes.Contains(in, []byte("data: [DONE]")) {
+			t.Errorf("%q is whole", in)
+		}
+		for _, r := range out.String() {
+			if r < 0x20 && r != '\n' && r != '\t' || r == 0x7f {
+				t.Errorf("%q is written", out.String())
+			}
+		}
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -14,6 +15,9 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"tally/enclave/client"
+	"tally/enclave/infer"
 )
 
 func proxyCommand(e *env) *cli.Command {
@@ -95,6 +99,10 @@ func proxyHandler(t http.RoundTripper, logf func(string, ...any)) http.Handler {
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if r.Context().Err() != nil {
 				panic(http.ErrAbortHandler) // nobody waits
+			}
+			if errors.Is(err, client.ErrTooLong) {
+				proxyError(w, http.StatusRequestEntityTooLarge, string(infer.CodeTooLong), fmt.Sprintf("the body is longer than %d bytes", infer.MaxBody))
+				return
 			}
 			logf("a request found no enclave: %v", err)
 			code := "enclave_unavailable"

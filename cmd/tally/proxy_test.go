@@ -95,6 +95,14 @@ func TestProxy(t *testing.T) {
 	if err == nil {
 		t.Error("a broken answer looks whole")
 	}
+	resp, err = http.Post(base+"/chat/completions", "application/json", bytes.NewReader(make([]byte, infer.MaxBody+1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, _ := io.ReadAll(resp.Body); resp.StatusCode != 413 || !strings.Contains(string(b), "request_too_long") {
+		t.Errorf("a body that is too long: %d, %s", resp.StatusCode, b)
+	}
+	resp.Body.Close()
 	// Whoever hangs up ends the work.
 	resp, err = http.Post(base+"/chat/completions", "application/json", strings.NewReader(`{"messages":[{"role":"user","content":"endless"}],"stream":true}`))
 	if err != nil {

@@ -32,6 +32,9 @@ type Transport struct {
 	Open func(ctx context.Context) (*Session, error)
 	Now  func() time.Time // time.Now
 
+	// MaxIdle is how many sessions wait for their next request at most; 0: 64.
+	MaxIdle int
+
 	mu   sync.Mutex
 	idle []idleSession
 }
@@ -41,7 +44,8 @@ type idleSession struct {
 	since time.Time
 }
 
-// RoundTrip sends req and returns when the head of the answer is there.
+// RoundTrip sends req and returns when the head of the answer is there. A body over infer.MaxBody is
+// ErrTooLong, and nothing is sent of it.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Body != nil {
 		defer req.Body.Close()
@@ -77,7 +81,7 @@ func readBody(r io.Reader) (string, error) {
 	var b strings.Builder
 	n, err := io.Copy(&b, io.LimitReader(r, infer.MaxBody+1))
 	if err == nil && n > infer.MaxBody {
-		err = fmt.Errorf("client: request body of more than %d bytes", infer.MaxBody)
+		err = ErrTooLong
 	}
 	return b.String(), err
 }
@@ -139,11 +143,21 @@ func (t *Transport) exchange(req *http.Request, s *Session, head infer.RequestHe
 	}, nil
 }
 
-// keep puts s among the idle ones.
+// keep puts s among the idle ones, if there is room.
 func (t *Transport) keep(s *Session) {
+	most := t.MaxIdle
+	if most == 0 {
+		most = 64
+	}
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.idle = append(t.idle, idleSession{s, t.Now()})
+	room := len(t.idle) < most
+	if room {
+		t.idle = append(t.idle, idleSession{s, t.Now()})
+	}
+	t.mu.Unlock()
+	if !room {
+		hangUp(s)
+	}
 }
 
 // CloseIdleConnections closes the sessions that no request uses.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -156,7 +157,7 @@ func readBody(r io.Reader) ([]byte, *refusal, error) {
 		return nil, nil, err
 	}
 	if len(b) > MaxBody {
-		return nil, &refusal{413, CodeTooLong, "the body is longer than 8388608 bytes"}, nil
+		return nil, &refusal{413, CodeTooLong, "the body is longer than " + strconv.Itoa(MaxBody) + " bytes"}, nil
 	}
 	return b, nil, nil
 }

@@ -35,10 +35,10 @@ package infer
 
 // Limits.
 const (
-	MaxHead     = 4096     // bytes of JSON in a head
-	MaxBody     = 8 << 20  // bytes of a request's body
-	MaxDepth    = 64       // levels of arrays and objects in it
-	MaxResponse = 64 << 20 // bytes of an answer, after which it is cut off as incomplete
+	MaxHead     = 4096                // bytes of JSON in a head
+	MaxBody     = 8<<20 - MaxHead - 2 // bytes of a request's body, so that head and body are 8 MiB
+	MaxDepth    = 64                  // levels of arrays and objects in it
+	MaxResponse = 64 << 20            // bytes of an answer, after which it is cut off as incomplete
 )
 
 // The paths served.

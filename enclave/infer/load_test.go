@@ -33,6 +33,7 @@ func TestLoad(t *testing.T) {
 		}
 	}
 	w := newWorld(t, func(o *infer.Options, _ *enclave.Options) { o.Observe = nil })
+	w.transport.MaxIdle = clients
 	until := time.Now().Add(d)
 	var streams, wrong atomic.Int64
 	var mu sync.Mutex
