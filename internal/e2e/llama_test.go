@@ -45,15 +45,14 @@ func TestLlamaChats(t *testing.T) {
 	l.publish(t)
 	l.tallyMust(t, "release", "sign", out, "--key", "k.key", "-o", "llama.json")
 	l.tallyMust(t, "release", "publish", "llama.json", out, "--log", "pub", "--signer", "k.pub")
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := ln.Addr().(*net.TCPAddr).Port
-	ln.Close()
-	chat := fmt.Sprintf("%s chat 127.0.0.1:%d --policy policy.yaml --bundle llama.json --message 'And the LORD said' --max-tokens 24 --timeout 3m --quiet", l.tally, port)
+	port, operator := freePort(t), freePort(t)
+	// The operator's page says when the model is loaded, and afterwards what was counted.
+	script := fmt.Sprintf("until curl -sf -m 5 http://127.0.0.1:%d/readyz; do sleep 1; done\n"+
+		"%s chat 127.0.0.1:%d --policy policy.yaml --bundle llama.json --message 'And the LORD said' --max-tokens 24 --timeout 3m --quiet &&\n"+
+		"curl -sf http://127.0.0.1:%d/metrics", operator, l.tally, port, operator)
+	testtool.Need(t, "curl")
 	cmd := exec.Command(l.tally, "run", out, "--boot", "direct", "--accel", "tcg", "--memory", "1024", "--timeout", "3m",
-		"--forward", fmt.Sprintf("%d:7443", port), "--", "sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do "+chat+" && exit 0; sleep 3; done; exit 1")
+		"--forward", fmt.Sprintf("%d:7443", port), "--forward", fmt.Sprintf("%d:9090", operator), "--", "sh", "-c", script)
 	cmd.Dir, cmd.Env = l.dir, os.Environ()
 	said, err := cmd.CombinedOutput()
 	if err != nil {
@@ -68,7 +67,8 @@ func TestLlamaChats(t *testing.T) {
 	if len(strings.Fields(reply)) < 4 {
 		t.Errorf("the model said %q\n%s", reply, said)
 	}
-	for _, want := range []string{"model kjv on /srv/models/kjv", `msg="engine starts" uid=990`} {
+	for _, want := range []string{"model kjv on /srv/models/kjv", `msg="engine starts" uid=990`, "\ntally_engine_ready 1\n",
+		`tally_requests_total{path="/v1/chat/completions",status="2xx"} 1`, `tally_boot_seconds{phase="ready"}`} {
 		if !strings.Contains(string(said), want) {
 			t.Errorf("no %q in\n%s", want, said)
 		}
@@ -76,10 +76,21 @@ func TestLlamaChats(t *testing.T) {
 	if strings.Contains(string(said), "engine ended") {
 		t.Errorf("the engine ended:\n%s", said)
 	}
-	// What was said and answered is on no console.
+	// What was said and answered is on no console and in no metric.
 	for _, line := range strings.Split(string(said), "\n") {
-		if strings.HasPrefix(line, "| ") && (strings.Contains(line, "LORD") || reply != "" && strings.Contains(line, strings.TrimSpace(reply))) {
+		if (strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "tally_")) && (strings.Contains(line, "LORD") || reply != "" && strings.Contains(line, strings.TrimSpace(reply))) {
 			t.Errorf("content on the console: %s", line)
 		}
 	}
+}
+
+// freePort is one that nobody listens on now.
+func freePort(t *testing.T) int {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().(*net.TCPAddr).Port
 }
