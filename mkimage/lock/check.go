@@ -3,10 +3,10 @@ package lock
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"strings"
 	"time"
 
+	"tally/internal/pattern"
 	"tally/mkimage/deb"
 	"tally/mkimage/spec"
 )
@@ -18,11 +18,11 @@ const maxEntries = 1 << 17
 const SnapshotTime = "20060102T150405Z"
 
 var (
-	toolchainForm = regexp.MustCompile(`^go1\.[0-9]{1,3}(\.[0-9]{1,3}|rc[0-9]{1,2})$`)
-	platformForm  = regexp.MustCompile(`^[a-z0-9]{1,16}-[a-z0-9]{1,16}$`)
-	sumForm       = regexp.MustCompile(`^h1:[A-Za-z0-9+/]{43}=$`)
-	suiteForm     = regexp.MustCompile(`^[a-z0-9][a-z0-9.+-]{0,127}(@[0-9]{8}T[0-9]{6}Z)?$`) // as spec names it, or with a date: Update
-	wordForm      = regexp.MustCompile(`^[a-z0-9][a-z0-9.+-]{0,127}$`)
+	toolchainForm = pattern.New(`^go1\.[0-9]{1,3}(\.[0-9]{1,3}|rc[0-9]{1,2})$`)
+	platformForm  = pattern.New(`^[a-z0-9]{1,16}-[a-z0-9]{1,16}$`)
+	sumForm       = pattern.New(`^h1:[A-Za-z0-9+/]{43}=$`)
+	suiteForm     = pattern.New(`^[a-z0-9][a-z0-9.+-]{0,127}(@[0-9]{8}T[0-9]{6}Z)?$`) // as spec names it, or with a date: Update
+	wordForm      = pattern.New(`^[a-z0-9][a-z0-9.+-]{0,127}$`)
 )
 
 // check looks at what later code relies on: what goes into addresses, commands and tables.

@@ -3,8 +3,9 @@ package oci
 import (
 	"encoding/hex"
 	"fmt"
-	"regexp"
 	"strings"
+
+	"tally/internal/pattern"
 )
 
 // A Digest is the SHA-256 of a blob (32 bytes), "sha256:" and lower-case hex in text.
@@ -44,7 +45,7 @@ func (r Reference) String() string { return r.Repository + "@" + r.Digest.String
 
 // repositoryForm is the grammar of the OCI Distribution Specification 1.1 (name) behind a host, which
 // must have a dot or a port or be localhost: a bare name would mean whatever a tool's default registry is.
-var repositoryForm = regexp.MustCompile(`^(localhost|[a-zA-Z0-9]([a-zA-Z0-9.-]{0,251}[a-zA-Z0-9])?|\[[0-9a-fA-F:]{2,39}\])(:[0-9]{1,5})?/` +
+var repositoryForm = pattern.New(`^(localhost|[a-zA-Z0-9]([a-zA-Z0-9.-]{0,251}[a-zA-Z0-9])?|\[[0-9a-fA-F:]{2,39}\])(:[0-9]{1,5})?/` +
 	`[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
 
 // CheckRepository refuses what is not HOST[:PORT]/PATH.

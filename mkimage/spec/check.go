@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"io"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
+	"tally/internal/pattern"
 	"tally/internal/strictyaml"
 	"tally/mkimage/tree"
 )
@@ -34,12 +34,12 @@ type checker struct {
 }
 
 var (
-	nameForm    = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,63}$`)
-	versionForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.+~_-]{0,63}$`)
-	suiteForm   = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,63}$`)
-	pkgForm     = regexp.MustCompile(`^[a-z0-9][a-z0-9.+-]{1,127}$`)
-	moduleForm  = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-	goPkgForm   = regexp.MustCompile(`^\./[A-Za-z0-9_.~-]+(/[A-Za-z0-9_.~-]+)*$`)
+	nameForm    = pattern.New(`^[a-z0-9][a-z0-9.-]{0,63}$`)
+	versionForm = pattern.New(`^[A-Za-z0-9][A-Za-z0-9.+~_-]{0,63}$`)
+	suiteForm   = pattern.New(`^[a-z0-9][a-z0-9-]{0,63}$`)
+	pkgForm     = pattern.New(`^[a-z0-9][a-z0-9.+-]{1,127}$`)
+	moduleForm  = pattern.New(`^[A-Za-z0-9_-]{1,64}$`)
+	goPkgForm   = pattern.New(`^\./[A-Za-z0-9_.~-]+(/[A-Za-z0-9_.~-]+)*$`)
 )
 
 func (c checker) check() error {

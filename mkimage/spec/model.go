@@ -3,10 +3,10 @@ package spec
 import (
 	"fmt"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 
+	"tally/internal/pattern"
 	"tally/mkimage/tree"
 )
 
@@ -33,7 +33,7 @@ const (
 	maxModelFile  = 1 << 40 // bytes
 )
 
-var sha256Form = regexp.MustCompile(`^[0-9a-f]{64}$`)
+var sha256Form = pattern.New(`^[0-9a-f]{64}$`)
 
 // Models lists the models of s, with their places in the list of sources.
 func (s *Spec) Models() map[int]*Model {

@@ -3,10 +3,10 @@ package spec
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
+	"tally/internal/pattern"
 	"tally/mkimage/tree"
 )
 
@@ -44,7 +44,7 @@ const (
 	maxMiB     = 256 << 10
 )
 
-var envForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}=`)
+var envForm = pattern.New(`^[A-Za-z_][A-Za-z0-9_]{0,127}=`)
 
 func (c checker) checkSteps() error {
 	if n := len(c.s.Steps); n > maxSteps {
