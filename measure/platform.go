@@ -149,6 +149,9 @@ func checkKeys(p map[string]json.RawMessage) error {
 	if tee == "tdx" {
 		return checkTDXKeys(p)
 	}
+	if raw, ok := p["firmware"]; ok && tee == "vtpm" && (string(raw) == `""` || string(raw) == "null") {
+		return errors.New("firmware: empty: leave it out, or name one for PCR 0")
+	}
 	return nil
 }
 

@@ -152,6 +152,8 @@ func TestVTPMRefusals(t *testing.T) {
 		strings.Replace(vtpmPlatform, `"secure-boot":"empty"`, `"secure-boot":"on"`, 1):                    `secure-boot "on"`,
 		strings.Replace(vtpmPlatform, `"secure-boot":"empty"`, `"secure-boot":"zero","vmm":"QEMU"`, 1):     `unknown key "vmm"`,
 		strings.Replace(vtpmPlatform, `"secure-boot":"empty"`, `"secure-boot":"zero","phases":["a:b"]`, 1): `phase "a:b"`,
+		strings.Replace(vtpmPlatform, `"secure-boot":"empty"`, `"secure-boot":"zero","firmware":""`, 1):    "firmware: empty",
+		strings.Replace(vtpmPlatform, `"secure-boot":"empty"`, `"secure-boot":"zero","firmware":null`, 1):  "firmware: empty",
 	} {
 		if _, err := ParsePlatforms([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want an error with %q", text, err, want)
