@@ -3,7 +3,10 @@ package amd_test
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
 	"encoding/pem"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -207,4 +210,29 @@ func FuzzVerify(f *testing.F) {
 			t.Fatalf("accepted %x", r)
 		}
 	})
+}
+
+// TestReportWithoutEndorsement: a Milan report that others published has no certificate beside it. What it says
+// is read, its reserved bytes included, and it is not verified.
+func TestReportWithoutEndorsement(t *testing.T) {
+	data, err := os.ReadFile("../../../measure/snp/testdata/vectors/snp-dstack-milan-report.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v struct {
+		Digest string `json:"launch_digest"`
+		Report []byte `json:"report_base64"`
+	}
+	if err := json.Unmarshal(data, &v); err != nil {
+		t.Fatal(err)
+	}
+	r, err := amd.Parse(v.Report)
+	if err != nil || hex.EncodeToString(r.GetMeasurement()) != v.Digest || r.GetPolicy() != 0x30000 {
+		t.Fatalf("%v, %v", r, err)
+	}
+	for name, end := range map[string][]byte{"none": nil, "another chip's": testdata.VcekBytes} {
+		if _, err := amd.Verify(v.Report, end, nil, realTime); err == nil {
+			t.Errorf("%s: verified", name)
+		}
+	}
 }
