@@ -12,6 +12,7 @@ import (
 
 	"tally/enclave"
 	"tally/enclave/attesttest"
+	"tally/enclave/evidence"
 	"tally/measure"
 )
 
@@ -87,6 +88,11 @@ func TestVerify(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &answer); err != nil || code != 0 || answer.Schema != "tally.verification/v1" || !answer.Accepted || len(answer.Checks) < 15 {
 		t.Errorf("exit %d, %v, %+v", code, err, answer)
 	}
+	key, handshake, nonce := writeSession(t, m, w)
+	session := []string{"{}/e.bin", "--policy", "{}/session.yaml", "--bundle", "{}/b.json", "--session", "{}/s.bin", "--key", key, "--handshake", handshake, "--nonce", nonce}
+	if code, out, talk = run(session...); code != 0 || !strings.Contains(out, "leaf 1 of 3 under one report") {
+		t.Errorf("session evidence: exit %d\n%s%s", code, out, talk)
+	}
 	for name, c := range map[string]struct {
 		args []string
 		code int
@@ -97,6 +103,7 @@ func TestVerify(t *testing.T) {
 		"VMPL":              {[]string{"{}/e.bin", "--policy", "{}/vmpl.yaml", "--bundle", "{}/b.json"}, 5, "reason: vmpl"},
 		"TCB":               {[]string{"{}/e.bin", "--policy", "{}/tcb.yaml", "--bundle", "{}/b.json"}, 5, "reason: tcb"},
 		"no session":        {[]string{"{}/e.bin", "--policy", "{}/session.yaml", "--bundle", "{}/b.json"}, 5, "reason: freshness"},
+		"another nonce":     {append(session[:len(session)-1:len(session)-1], handshake), 5, "reason: report-data"},
 		"platform":          {[]string{"{}/e.bin", "--policy", "{}/policy.yaml", "--bundle", "{}/b.json"}, 5, "reason: platform"},
 		"another service":   {[]string{"{}/e.bin", "--policy", "{}/good.yaml", "--bundle", "{}/b.json", "--authority", "x"}, 5, "reason: authority"},
 		"another key":       {[]string{"{}/e.bin", "--policy", "{}/good.yaml", "--bundle", "{}/b.json", "--key", strings.Repeat("ab", 32)}, 5, "reason: key"},
@@ -121,4 +128,38 @@ func TestVerify(t *testing.T) {
 			t.Errorf("%s: exit %d, want %d with %q\n%s%s", name, code, c.code, c.want, out, talk)
 		}
 	}
+}
+
+// writeSession writes s.bin, session evidence beside e.bin, and returns what it is about, in hex.
+func writeSession(t *testing.T, m *attesttest.AMD, w connectWorld) (key, handshake, nonce string) {
+	t.Helper()
+	doc, err := os.ReadFile(w.path("e.bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := evidence.Parse(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, n := [32]byte{7}, [32]byte{8}
+	tree, err := evidence.NewTree([][32]byte{{1}, evidence.SessionLeaf(h, n, d.Claims.Static), {2}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := tree.Prove(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Platform = m.Platform()
+	if s.Report, err = m.Report(evidence.SessionReportData(tree.Root())); err != nil {
+		t.Fatal(err)
+	}
+	b, err := s.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(w.path("s.bin"), b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("%x", d.Claims.Static), fmt.Sprintf("%x", h), fmt.Sprintf("%x", n)
 }
