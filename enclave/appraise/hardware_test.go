@@ -232,4 +232,3 @@ func TestSessionRefused(t *testing.T) {
 		t.Errorf("another measurement: %v", err)
 	}
 }
-
