@@ -179,6 +179,9 @@ func (i Identity) Signer() (PublicKey, bool) {
 	return PublicKey{id: signerID(i.Issuer, who)}, i.Check() == nil && !strings.Contains(who, "*")
 }
 
+// CertificateKey is the key of the bundle's certificate, whoever has it: nothing about the certificate is proved.
+func (b *Bundle) CertificateKey() (PublicKey, error) { return certificateKey(b.Certificate) }
+
 // certificateKey reads the key and believes nothing else.
 func certificateKey(cert []byte) (PublicKey, error) {
 	x, err := x509.ParseCertificate(cert)

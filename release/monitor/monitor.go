@@ -46,7 +46,7 @@ func Reasons() []release.Reason {
 type Options struct {
 	Source log.Source
 	Dir    string          // remembers; made when absent
-	Policy *release.Policy // Log must be filled; without Signers nobody is held against them
+	Policy *release.Policy // Log must be filled; without Signers and Identities anybody may sign
 	Now    func() time.Time
 	Wait   time.Duration // how long a bundle may come after its leaf
 
