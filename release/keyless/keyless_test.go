@@ -3,6 +3,7 @@ package keyless_test
 import (
 	"bytes"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -388,5 +389,38 @@ func BenchmarkVerify(b *testing.B) {
 		if _, err := release.Verify(data, w.rt.Policy, rt.Now); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// A publisher that died while a signature was on its way into the log goes on with that one, not with the one of
+// another certificate that it is given next.
+func TestResume(t *testing.T) {
+	w := newWorld(t)
+	var bundles []*release.Bundle
+	var signer release.PublicKey
+	for range 2 {
+		b, c, err := oidc.Seal(t.Context(), payload(t, w.rt.Statement(t, sign.Options{Sequence: 2})), w.options(t, kt.Workflow("refs/tags/v1")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if signer, err = release.CertifiedKey(b.Certificate, c); err != nil {
+			t.Fatal(err)
+		}
+		bundles = append(bundles, b)
+	}
+	pending := filepath.Join(w.rt.LogDir, ".pending", release.PayloadDigest(bundles[0]).String()+"-"+signer.ID().String())
+	if err := os.WriteFile(pending, rt.Marshal(t, bundles[0]), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p, err := w.rt.TryPublish(t.Context(), t, rt.Marshal(t, bundles[1]), signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := release.ParseBundle(p.Bundle)
+	if err != nil || !bytes.Equal(got.Certificate, bundles[0].Certificate) || len(got.Timestamps) != 1 {
+		t.Errorf("%v: not the one that was pending", err)
+	}
+	if _, err := release.Verify(p.Bundle, w.rt.Policy, rt.Now); err != nil {
+		t.Error(err)
 	}
 }

@@ -124,3 +124,29 @@ func conformance(t *testing.T, dir string) {
 		t.Logf("%v, %v", c, err)
 	}
 }
+
+// Foreign certificates and timestamps end in an error or a result, never in a panic.
+func FuzzVerifyCertificate(f *testing.F) {
+	text, err := os.ReadFile(filepath.Join(vectors, "leaf.pem"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	trusted, err := os.ReadFile(filepath.Join(vectors, "trusted_root.json"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	block, _ := pem.Decode(text)
+	f.Add(block.Bytes, []byte("\x30\x03\x02\x01\x00"), []byte("signature"))
+	f.Add(block.Bytes[:100], []byte("x"), []byte("x"))
+	f.Fuzz(func(t *testing.T, cert, stamp, sig []byte) {
+		b := &release.Bundle{Envelope: release.Envelope{Payload: []byte("{}"), Signature: sig}, Certificate: cert, Timestamps: [][]byte{stamp}}
+		if c, err := (Verifier{}).VerifyCertificate(b, trusted); (c == nil) == (err == nil) {
+			t.Errorf("%v, %v", c, err)
+		}
+		if leaf, err := x509.ParseCertificate(cert); err == nil {
+			if c, err := summary(leaf); (c == nil) == (err == nil) {
+				t.Errorf("%v, %v", c, err)
+			}
+		}
+	})
+}

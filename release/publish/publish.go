@@ -173,6 +173,27 @@ func Covers(s *release.Statement, files []sign.File) error {
 	return nil
 }
 
+// resume returns the bundle that was pending, if it holds the same payload signed by the same key, else b. A certified
+// signer has another key and certificate each time: what is pending under its name was verified before it came
+// there, so its signature by its own certificate's key is enough.
+func resume(pending []byte, b *release.Bundle, signer release.PublicKey) (*release.Bundle, release.PublicKey) {
+	earlier, err := release.ParseBundle(pending)
+	if err != nil || release.PayloadDigest(earlier) != release.PayloadDigest(b) || (earlier.Certificate == nil) != (b.Certificate == nil) {
+		return b, signer
+	}
+	k := signer
+	if earlier.Certificate != nil {
+		if k, err = earlier.CertificateKey(); err != nil {
+			return b, signer
+		}
+	}
+	if release.VerifyEnvelope(earlier, k) != nil {
+		return b, signer
+	}
+	earlier.Entry, earlier.Others = nil, nil
+	return earlier, k
+}
+
 // logBundle appends the leaf and stores the complete bundle. A signature that was on its way into the log
 // when an earlier run died is finished, not signed over. With a Rekor its entry comes first: what is in our log is
 // published, and should be complete.
@@ -180,11 +201,7 @@ func logBundle(ctx context.Context, l *log.Log, b *release.Bundle, signer releas
 	name := release.PayloadDigest(b).String() + "-" + signer.ID().String()
 	pending := filepath.Join(l.Dir(), pendingDir, name)
 	if old, err := os.ReadFile(pending); err == nil {
-		if earlier, err := release.ParseBundle(old); err == nil {
-			if release.VerifyEnvelope(earlier, signer) == nil && release.PayloadDigest(earlier) == release.PayloadDigest(b) {
-				b = &release.Bundle{Envelope: earlier.Envelope, Hint: earlier.Hint}
-			}
-		}
+		b, signer = resume(old, b, signer)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
