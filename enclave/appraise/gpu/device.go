@@ -1,0 +1,272 @@
+package gpu
+
+import (
+	"cmp"
+	"crypto/ecdsa"
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A judged device is one that is being judged.
+type judged struct {
+	DeviceResult
+	v      *verifier
+	dev    Device
+	report *Report
+	certs  []*x509.Certificate
+	pub    *ecdsa.PublicKey
+	golden map[int][]Digest
+}
+
+func (d *judged) ok(name, want, got, from string) {
+	d.Checks = append(d.Checks, Check{name, OK, want, got, from})
+}
+
+func (d *judged) parse() (err error) {
+	if d.report, err = ParseReport(d.dev.Report); err != nil {
+		return &Error{BadReport, err}
+	}
+	if d.certs, err = ParseChain(d.dev.Chain); err != nil {
+		return &Error{BadChain, err}
+	}
+	return nil
+}
+
+func (d *judged) chain() (err error) {
+	if d.v.in.Roots.Device == nil || d.v.in.Roots.RIM == nil {
+		return refuse(BadChain, "no roots to verify with")
+	}
+	root := d.v.in.Roots.Device
+	if d.certs, d.pub, err = verifyChain(d.certs, root, d.v.in.Now); err != nil {
+		return &Error{BadChain, err}
+	}
+	d.ID, d.key = d.certs[0].Subject.SerialNumber, string(d.certs[0].RawSubjectPublicKeyInfo)
+	d.ok("chain", root.Subject.CommonName, d.certs[0].Subject.CommonName+" "+d.ID, "device root")
+	return nil
+}
+
+func (d *judged) signature() error {
+	if err := d.report.VerifySignature(d.pub); err != nil {
+		return &Error{BadSignature, err}
+	}
+	d.ok("signature", "", "ECDSA P-384 by the chain's leaf", "")
+	return nil
+}
+
+func (d *judged) firmware() error {
+	want, err := fwid(d.certs[0])
+	if err != nil {
+		return &Error{BadFWID, err}
+	}
+	got, ok := d.report.Opaque[FieldFWID]
+	switch {
+	case !ok:
+		d.Checks = append(d.Checks, Check{Name: "fwid", Status: NotChecked, Want: want.String(), Got: "the report states none", From: "certificate"})
+	case string(got) != string(want[:]):
+		return refuse(BadFWID, "report states firmware %x, its certificate %s", got, want)
+	default:
+		d.ok("fwid", want.String(), want.String(), "certificate")
+	}
+	return nil
+}
+
+func (d *judged) nonce() error {
+	got := d.report.RequestNonce
+	switch want := d.v.in.Nonce; {
+	case want == nil:
+		d.Checks = append(d.Checks, Check{Name: "nonce", Status: NotChecked, Got: fmt.Sprintf("%x", got)})
+	case *want != got:
+		return refuse(BadNonce, "report answers nonce %x, want %x", got, *want)
+	default:
+		d.ok("nonce", fmt.Sprintf("%x", *want), fmt.Sprintf("%x", got), "caller")
+	}
+	return nil
+}
+
+// arch takes the chip from the certificates, which the device cannot choose, not from what the evidence says.
+func (d *judged) arch() error {
+	if _, ok := d.v.in.Policy.Floors[d.Arch]; !ok {
+		return refuse(BadArch, "architecture %.40q is not accepted", string(d.Arch))
+	}
+	chip := chipOf(d.certs[0].Subject.CommonName)
+	if !slices.Contains(products[d.Arch], chip) {
+		return refuse(BadArch, "certificate is of chip %.40q, want one of %s", chip, d.Arch)
+	}
+	d.Chip = chip
+	d.ok("architecture", string(d.Arch), chip, "policy")
+	return nil
+}
+
+// chipOf returns the chip that a leaf's name starts with, as manifests write it.
+func chipOf(name string) string {
+	chip, _, _ := strings.Cut(name, " ")
+	if chip == "LS_10" {
+		return "LS10"
+	}
+	return chip
+}
+
+func (d *judged) versions() (err error) {
+	floor := d.v.in.Policy.Floors[d.Arch]
+	if !d.Arch.Switch() {
+		if d.Driver, err = d.report.Driver(); err == nil {
+			err = d.floor("driver", d.Driver, floor.Driver, 10)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if d.VBIOS, err = d.report.VBIOS(); err != nil {
+		return err
+	}
+	return d.floor("vbios", d.VBIOS, floor.VBIOS, 16)
+}
+
+func (d *judged) floor(name, got, want string, base int) error {
+	if want == "" {
+		return refuse(NoPolicy, "policy: no floor for the %s of %s", name, d.Arch)
+	}
+	c, err := compareVersions(got, want, base)
+	switch {
+	case err != nil:
+		return refuse(Rollback, "%s: %w", name, err)
+	case c < 0:
+		return refuse(Rollback, "%s %s, want at least %s", name, got, want)
+	}
+	d.ok(name, "at least "+want, got, "policy")
+	return nil
+}
+
+// mode wants the mode of confidential computing that the report states. A GPU with it off gives no report at all.
+func (d *judged) mode() (err error) {
+	if d.Arch.Switch() {
+		return nil
+	}
+	if d.Mode, err = d.report.Mode(); err != nil {
+		return &Error{BadMode, err}
+	}
+	if !slices.Contains(d.v.in.Policy.Modes, d.Mode) {
+		return refuse(BadMode, "mode %s, want %v", d.Mode, d.v.in.Policy.Modes)
+	}
+	d.ok("mode", fmt.Sprint(d.v.in.Policy.Modes), string(d.Mode), "policy")
+	return nil
+}
+
+func (d *judged) revocation() error {
+	if d.v.in.Policy.NoOCSP {
+		d.Checks = append(d.Checks, Check{Name: "ocsp", Status: NotChecked, Got: "the policy asks for none: a revoked device passes", From: "policy"})
+		return nil
+	}
+	if err := d.v.revocation(d.certs); err != nil {
+		return err
+	}
+	d.ok("ocsp", "not older than "+d.v.in.Policy.OCSPMaxAge.String(), fmt.Sprintf("%d certificates good", len(d.certs)-1), "policy")
+	return nil
+}
+
+// manifests finds what the report says it runs, and joins the measurements.
+func (d *judged) manifests() error {
+	d.golden = map[int][]Digest{}
+	versions := map[string]string{"vbios": d.VBIOS}
+	if !d.Arch.Switch() {
+		versions["driver"] = d.Driver
+	}
+	for _, part := range []string{"driver", "vbios"} {
+		if want, ok := versions[part]; ok {
+			if err := d.manifest(part, want); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// manifest takes, of the manifests for this chip and version that are in order, the one whose measurements are
+// the report's. There can be several: boards differ, and their manifests do not name them.
+func (d *judged) manifest(part, version string) error {
+	var failed error
+	var first *rimState
+	for i := range d.v.rims {
+		s := &d.v.rims[i]
+		if s.rim.Product != d.Chip || !strings.EqualFold(s.rim.Version, version) {
+			continue
+		}
+		if err := d.v.manifest(s); err != nil {
+			failed = cmp.Or(failed, err)
+			continue
+		}
+		if len(d.differing(s.rim.Measurements)) == 0 {
+			return d.join(part, s)
+		}
+		first = cmp.Or(first, s)
+	}
+	switch {
+	case first != nil: // measurements will say what differs
+		return d.join(part, first)
+	case failed != nil:
+		return failed
+	}
+	return refuse(RIMMissing, "no manifest of the %s of %s, version %s", part, d.Chip, version)
+}
+
+func (d *judged) join(part string, s *rimState) error {
+	for index, alternatives := range s.rim.Measurements {
+		if _, ok := d.golden[index]; ok {
+			return refuse(RIMConflict, "index %d is active in the manifests of both driver and VBIOS", index)
+		}
+		d.golden[index] = alternatives
+	}
+	from := "vendor"
+	if slices.Contains(d.v.in.Policy.RIMs, s.rim.SHA256) {
+		from = "release"
+	}
+	note := ""
+	if s.ended {
+		note = fmt.Sprintf(", signer's certificate ended %s: accepted because it is pinned", day(s.rim.SignerNotAfter()))
+	}
+	d.ok("rim-"+part, fmt.Sprintf("%x", s.rim.SHA256), s.rim.Version+note, from)
+	return nil
+}
+
+// nvdecIndex is the one measurement that does not count when NVDEC0 is disabled.
+const nvdecIndex, nvdecDisabled = 35, 0x55
+
+// counts says whether a measurement has to be as a manifest says.
+func (d *judged) counts(index int) bool {
+	v := d.report.Opaque[FieldNVDEC0]
+	return index != nvdecIndex || len(v) != 1 || v[0] != nvdecDisabled
+}
+
+// differing returns the indices at which the report has none of the alternatives.
+func (d *judged) differing(golden map[int][]Digest) (wrong []int) {
+	for index, alternatives := range golden {
+		got, ok := d.report.Blocks[index]
+		if d.counts(index) && (!ok || !slices.Contains(alternatives, got)) {
+			wrong = append(wrong, index)
+		}
+	}
+	slices.Sort(wrong)
+	return wrong
+}
+
+func (d *judged) measurements() error {
+	if wrong := d.differing(d.golden); len(wrong) > 0 {
+		return refuse(BadMeasurement, "measurements %v are none of their manifests' alternatives", wrong)
+	}
+	for index := range d.golden {
+		if d.counts(index) {
+			d.Measured++
+		} else {
+			d.Passed++
+		}
+	}
+	for index := range d.report.Blocks {
+		if _, ok := d.golden[index]; !ok {
+			d.Uncovered++
+		}
+	}
+	d.ok("measurement", fmt.Sprintf("%d measurements", len(d.golden)), fmt.Sprintf("%d equal, %d passed over, %d that no manifest covers", d.Measured, d.Passed, d.Uncovered), "RIM")
+	return nil
+}

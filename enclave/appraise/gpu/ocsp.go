@@ -1,0 +1,104 @@
+package gpu
+
+import (
+	"crypto/x509"
+	"fmt"
+	"math/big"
+	"slices"
+	"time"
+
+	"golang.org/x/crypto/ocsp"
+)
+
+// Limits of OCSP responses.
+const (
+	MaxOCSP      = 16 << 10 // bytes of a response
+	maxResponses = 256
+	clockSkew    = 5 * time.Minute // by which a responder's clock may be ahead
+)
+
+type response struct {
+	der    []byte
+	serial *big.Int
+}
+
+// indexResponses reads responses (RFC 6960, each about one certificate) by serial number. Who signed them
+// is judged later.
+func indexResponses(all [][]byte) (map[string][]*response, error) {
+	index := map[string][]*response{}
+	if len(all) > maxResponses {
+		return nil, fmt.Errorf("OCSP: %d responses, want at most %d", len(all), maxResponses)
+	}
+	for i, der := range all {
+		if len(der) > MaxOCSP {
+			return nil, fmt.Errorf("OCSP response %d: %d bytes, want at most %d", i, len(der), MaxOCSP)
+		}
+		r, err := ocsp.ParseResponse(der, nil)
+		if err != nil {
+			return nil, fmt.Errorf("OCSP response %d: %w", i, err)
+		}
+		key := r.SerialNumber.String()
+		index[key] = append(index[key], &response{der, r.SerialNumber})
+	}
+	return index, nil
+}
+
+// checkResponse wants a response about cert, by its issuer or whom the issuer let sign responses, that says
+// good and is fresh. Of several the newest counts: an older one is no excuse.
+func checkResponse(index map[string][]*response, cert, issuer *x509.Certificate, now time.Time, maxAge time.Duration) error {
+	name := cert.Subject.CommonName
+	var newest *ocsp.Response
+	var failed error
+	for _, c := range index[cert.SerialNumber.String()] {
+		r, err := ocsp.ParseResponseForCert(c.der, cert, issuer)
+		if err == nil {
+			err = checkResponder(r, issuer)
+		}
+		if err != nil {
+			failed = err
+		} else if newest == nil || r.ThisUpdate.After(newest.ThisUpdate) || r.ThisUpdate.Equal(newest.ThisUpdate) && r.Status != ocsp.Good {
+			newest = r
+		}
+	}
+	switch {
+	case newest == nil && failed != nil:
+		return refuse(BadOCSP, "OCSP: certificate %q: %w", name, failed)
+	case newest == nil:
+		return refuse(BadOCSP, "OCSP: certificate %q: no response", name)
+	case newest.Status == ocsp.Revoked && newest.RevocationReason == ocsp.CertificateHold:
+		return refuse(Revoked, "OCSP: certificate %q is on hold since %s", name, day(newest.RevokedAt))
+	case newest.Status == ocsp.Revoked:
+		return refuse(Revoked, "OCSP: certificate %q is revoked since %s, reason %d", name, day(newest.RevokedAt), newest.RevocationReason)
+	case newest.Status != ocsp.Good:
+		return refuse(BadOCSP, "OCSP: certificate %q: its issuer's responder does not know it", name)
+	}
+	return checkAge(newest, name, now, maxAge)
+}
+
+func checkAge(r *ocsp.Response, name string, now time.Time, maxAge time.Duration) error {
+	from, to := r.ThisUpdate.UTC().Format(time.RFC3339), r.NextUpdate.UTC().Format(time.RFC3339)
+	switch {
+	case r.ThisUpdate.After(now.Add(clockSkew)):
+		return refuse(OCSPStale, "OCSP: certificate %q: response of %s is from the future", name, from)
+	case now.Sub(r.ThisUpdate) > maxAge:
+		return refuse(OCSPStale, "OCSP: certificate %q: response of %s is older than %s", name, from, maxAge)
+	case !r.NextUpdate.IsZero() && now.After(r.NextUpdate):
+		return refuse(OCSPStale, "OCSP: certificate %q: response was to be replaced by %s", name, to)
+	}
+	return nil
+}
+
+// checkResponder holds a delegate to RFC 6960, 4.2.2.2: the library checks that the issuer signed its
+// certificate, not that it did so for this purpose.
+func checkResponder(r *ocsp.Response, issuer *x509.Certificate) error {
+	c := r.Certificate
+	switch {
+	case c == nil || c.Equal(issuer):
+		return nil
+	case !slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning):
+		return fmt.Errorf("responder %q may not sign responses", c.Subject.CommonName)
+	case r.ThisUpdate.Before(c.NotBefore) || r.ThisUpdate.After(c.NotAfter):
+		return fmt.Errorf("responder %q was not valid at %s", c.Subject.CommonName, day(r.ThisUpdate))
+	}
+	return nil
+}

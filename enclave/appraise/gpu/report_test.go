@@ -1,0 +1,149 @@
+package gpu
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"strings"
+	"testing"
+)
+
+func sample(t testing.TB) ([]byte, []byte) {
+	t.Helper()
+	d := evidence(t, "attestation-sdk/hopperAttestationReport.txt hopperCertChain.txt")[0]
+	return d.Report, d.Chain
+}
+
+// TestReportBytes changes bytes all over a report, one at a time: it is then no report, or not signed. The
+// headers are changed byte by byte, the rest at steps that meet every part of a block (55 bytes).
+func TestReportBytes(t *testing.T) {
+	b, chain := sample(t)
+	certs, err := ParseChain(chain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := certs[0].PublicKey.(*ecdsa.PublicKey)
+	for i := 0; i < len(b); i++ {
+		if i > 50 && i < len(b)-signatureSize-8 {
+			i += 12
+		}
+		c := bytes.Clone(b)
+		c[i] ^= 1
+		r, err := ParseReport(c)
+		if err == nil {
+			err = r.VerifySignature(key)
+		}
+		if err == nil {
+			t.Errorf("byte %d changed: accepted", i)
+		}
+	}
+	for i := range b {
+		if _, err := ParseReport(b[:i]); err == nil {
+			t.Errorf("cut to %d bytes: accepted", i)
+		}
+	}
+	if _, err := ParseReport(append(bytes.Clone(b), 0)); err == nil {
+		t.Error("a byte more: accepted")
+	}
+}
+
+func TestReportRefused(t *testing.T) {
+	b, _ := sample(t)
+	for name, c := range map[string]struct {
+		at   int
+		to   byte
+		want string
+	}{
+		"request version":  {0, 0x12, "GET_MEASUREMENTS"},
+		"unsigned request": {2, 0, "signature was asked for"},
+		"response code":    {38, 0x7f, "MEASUREMENTS"},
+		"fewer blocks":     {41, 63, "record"},
+		"more blocks":      {41, 65, "ends too early"},
+		"index 0":          {45, 0, "index from 1"},
+		"index twice":      {45, 2, "index 2 twice"},
+		"specification":    {46, 0, "specification 1"},
+		"short value":      {50, 47, "want 48"},
+	} {
+		bad := bytes.Clone(b)
+		bad[c.at] = c.to
+		if _, err := ParseReport(bad); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+	if _, err := ParseReport(make([]byte, MaxReport+1)); err == nil || !strings.Contains(err.Error(), "at most") {
+		t.Errorf("too long: %v", err)
+	}
+}
+
+func TestVersions(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		base int
+		want int
+	}{
+		{"550.90.07", "550.90.7", 10, 0}, {"550.90.07", "550.144.03", 10, -1}, {"590.12", "580.159.03", 10, 1}, {"545.00", "545.00.01", 10, -1},
+		{"96.00.5E.00.01", "96.00.74.00.20", 16, -1}, {"96.00.9f.00.01", "96.00.9F.00.01", 16, 0}, {"97.00", "96.00.9F", 16, 1},
+	} {
+		if got, err := compareVersions(c.a, c.b, c.base); err != nil || got != c.want {
+			t.Errorf("%s, %s: %d (%v), want %d", c.a, c.b, got, err, c.want)
+		}
+	}
+	for _, s := range []string{"", ".", "550.", "+1", "-1", "5e.00", "1.2.3.4.5.6.7.8.9", "4294967296", "550 .1"} {
+		if CheckDriverVersion(s) == nil {
+			t.Errorf("driver version %q accepted", s)
+		}
+	}
+}
+
+func TestMode(t *testing.T) {
+	for _, c := range []struct {
+		v    []byte
+		want Mode
+	}{{nil, ModeUnstated}, {[]byte{0, 0}, ModeMPT}, {[]byte{1, 0}, ModeSPT}, {[]byte{2}, ModePPCIE}, {[]byte{3}, ""}, {[]byte{0, 1}, ""}, {[]byte{}, ""}, {make([]byte, 9), ""}} {
+		r := &Report{Opaque: map[Field][]byte{}}
+		if c.v != nil {
+			r.Opaque[FieldFeatureFlags] = c.v
+		}
+		if got, err := r.Mode(); got != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%x: %q (%v), want %q", c.v, got, err, c.want)
+		}
+	}
+}
+
+func FuzzReport(f *testing.F) {
+	b, chain := sample(f)
+	f.Add(b)
+	s := evidence(f, "attestation-sdk/switchAttestationReport.txt switchCertChain.txt")[0]
+	f.Add(s.Report)
+	certs, err := ParseChain(chain)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := ParseReport(b)
+		if err != nil {
+			return
+		}
+		if len(r.signed)+len(r.signature) != len(b) || len(r.Blocks) == 0 {
+			t.Error("bytes that nothing explains")
+		}
+		_, _ = r.Driver()
+		_, _ = r.VBIOS()
+		_, _ = r.Mode()
+		if r.VerifySignature(certs[0].PublicKey.(*ecdsa.PublicKey)) == nil && !bytes.HasPrefix(b, []byte{0x11, 0xe0}) {
+			t.Error("signature over something else")
+		}
+	})
+}
+
+func FuzzEvidence(f *testing.F) {
+	f.Add(read(f, "attestation-sdk/switch_evidence_ls10.json"), []byte{})
+	f.Add(read(f, "attestation-sdk/hopperAttestationReport.txt"), read(f, "attestation-sdk/hopperCertChain.txt"))
+	f.Fuzz(func(t *testing.T, data, chain []byte) {
+		if all, err := ParseEvidence(data, chain); err == nil && len(all) == 0 {
+			t.Error("no device and no error")
+		}
+		if all, err := ParseEvidence(data, nil); err == nil && len(all) == 0 {
+			t.Error("no device and no error")
+		}
+	})
+}

@@ -1,0 +1,247 @@
+package gpu
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// now is a time at which the vectors' certificates of devices are valid and those of RIM signers are not.
+var now = time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC)
+
+func read(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata/vectors", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func nvidia(t testing.TB) Roots {
+	t.Helper()
+	r, err := NVIDIA()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// evidence reads a JSON file, or a report and the chain beside it.
+func evidence(t testing.TB, name string) []Device {
+	t.Helper()
+	report, chain, _ := strings.Cut(name, " ")
+	var c []byte
+	if chain != "" {
+		c = read(t, filepath.Join(filepath.Dir(report), chain))
+	}
+	all, err := ParseEvidence(read(t, report), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func rim(t testing.TB, name string) *RIM {
+	t.Helper()
+	r, err := ParseRIM(read(t, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// pinning is a policy that accepts what the vectors hold, given these manifests.
+func pinning(rims ...*RIM) Policy {
+	p := Policy{
+		Floors:  map[Arch]Floor{Hopper: {"535.00", "96.00.5E.00.00"}, Blackwell: {"575.00", "97.00.00.00.00"}, LS10: {"", "96.10.00.00.00"}},
+		Modes:   []Mode{ModeUnstated, ModeMPT, ModeSPT, ModePPCIE},
+		NoOCSP:  true,
+		MinGPUs: 1,
+	}
+	for _, r := range rims {
+		p.RIMs = append(p.RIMs, r.SHA256)
+	}
+	return p
+}
+
+// TestSources wants every vector as its SOURCE file says it was fetched.
+func TestSources(t *testing.T) {
+	for _, dir := range []string{"testdata/vectors/nvtrust", "testdata/vectors/attestation-sdk", "testdata/vectors/go-nvtrust", "roots"} {
+		source, err := os.ReadFile(filepath.Join(dir, "SOURCE"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		listed := 0
+		for line := range strings.Lines(string(source)) {
+			sum, name, ok := strings.Cut(strings.TrimSpace(line), "  ")
+			if !ok || len(sum) != 64 {
+				continue
+			}
+			data, err := os.ReadFile(filepath.Join(dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := fmt.Sprintf("%x", sha256.Sum256(data)); got != sum {
+				t.Errorf("%s/%s: SHA-256 %s, SOURCE says %s", dir, name, got, sum)
+			}
+			listed++
+		}
+		files := 0
+		if err := filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
+			if err == nil && !d.IsDir() && d.Name() != "SOURCE" {
+				files++
+			}
+			return err
+		}); err != nil || files != listed {
+			t.Errorf("%s: %d files, SOURCE lists %d (%v)", dir, files, listed, err)
+		}
+	}
+}
+
+// TestParserOracle compares the parser with what the vendor's parser printed of the same reports.
+func TestParserOracle(t *testing.T) {
+	for report, want := range map[string]string{
+		"attestation-sdk/hopperAttestationReport.txt": "attestation-sdk/spdm_parsed_output.json",
+		"attestation-sdk/switchAttestationReport.txt": "attestation-sdk/switch_spdm_parsed_output.json",
+	} {
+		var oracle struct {
+			Nonce             string
+			MeasurementRecord struct {
+				MeasurementBlocks map[string]struct {
+					DMTFSpecMeasurementValue string
+				}
+			}
+			OpaqueData struct{ OpaqueDataField map[string]json.RawMessage }
+		}
+		if err := json.Unmarshal(read(t, want), &oracle); err != nil {
+			t.Fatal(err)
+		}
+		b, err := parseHex(bytes.TrimSpace(read(t, report)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := ParseReport(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprintf("0x%x", r.ResponseNonce); got != oracle.Nonce {
+			t.Errorf("%s: nonce %s, want %s", report, got, oracle.Nonce)
+		}
+		if len(r.Blocks) != len(oracle.MeasurementRecord.MeasurementBlocks) || len(r.Blocks) == 0 {
+			t.Errorf("%s: %d blocks, want %d", report, len(r.Blocks), len(oracle.MeasurementRecord.MeasurementBlocks))
+		}
+		for i, d := range r.Blocks {
+			if want := oracle.MeasurementRecord.MeasurementBlocks[fmt.Sprint(i+1)].DMTFSpecMeasurementValue; "0x"+d.String() != want {
+				t.Errorf("%s: block %d is %s, want %s", report, i+1, d, want)
+			}
+		}
+		compared := 0
+		for field, name := range map[Field]string{FieldDriver: "DRIVER_VERSION", FieldVBIOS: "VBIOS_VERSION", FieldNVDEC0: "NVDEC0_STATUS", FieldChipSKU: "CHIP_SKU",
+			FieldProject: "PROJECT", FieldProjectSKU: "PROJECT_SKU", FieldFWID: "FWID", FieldProtected: "PROTECTED_PCIE_STATUS", FieldSwitchPDIs: "DEVICE_PDI"} {
+			var s string
+			if json.Unmarshal(oracle.OpaqueData.OpaqueDataField["OPAQUE_FIELD_ID_"+name], &s) != nil {
+				continue
+			}
+			if got := "0x" + hex.EncodeToString(r.Opaque[field]); got != s {
+				t.Errorf("%s: field %d (%s) is %s, want %s", report, field, name, got, s)
+			}
+			compared++
+		}
+		if compared < 2 {
+			t.Errorf("%s: only %d fields compared", report, compared)
+		}
+	}
+}
+
+// TestReports verifies chain, signature and firmware of every public sample. The manifests of most were never
+// published as samples, so that is where they end, with that reason.
+func TestReports(t *testing.T) {
+	dr, vb := rim(t, "nvtrust/Driver_RIM_test_no_gpu.swidtag"), rim(t, "nvtrust/1010_0200_882_96005E0001_PROD.swidtag")
+	sw := rim(t, "attestation-sdk/switchVBIOSRim_NV_SWITCH_BIOS_5612_0002_890_9610550001.xml")
+	for name, want := range map[string]Reason{
+		"nvtrust/hopperAttestationReport.txt hopperCertChain.txt":                                RIMMissing,
+		"nvtrust/gpu_evidence.json":                                                              RIMMissing,
+		"nvtrust/switch_evidence.json":                                                           RIMMissing,
+		"attestation-sdk/hopperAttestationReport.txt hopperCertChain.txt":                        RIMMissing,
+		"attestation-sdk/evidence_hopper_590_12.json":                                            RIMMissing,
+		"attestation-sdk/hopper_evidence.json":                                                   RIMMissing,
+		"attestation-sdk/hopper_evidence_cert_hold.json":                                         RIMMissing,
+		"attestation-sdk/multi_gpu_hopper.json":                                                  RIMMissing,
+		"attestation-sdk/multi_switch_ls10.json":                                                 "",
+		"attestation-sdk/switch_evidence_ls10.json":                                              "",
+		"attestation-sdk/switchAttestationReport.txt switchCertChain.txt":                        "",
+		"attestation-sdk/gpu/hopperAttestationReport.txt hopperCertChain.txt":                    RIMMissing,
+		"attestation-sdk/gpu/hopperAttestationReportExpired.txt hopperCertChainExpired.txt":      RIMMissing,
+		"attestation-sdk/gpu/blackwellAttestationReport.txt blackwellCertChain.txt":              RIMMissing,
+		"attestation-sdk/switch/switchAttestationReport.txt switchCertChain.txt":                 "",
+		"attestation-sdk/gpu/hopperAttestationReportInvalidSignature.txt hopperCertChain.txt":    BadSignature,
+		"attestation-sdk/switch/switchAttestationReportInvalidSignature.txt switchCertChain.txt": BadSignature,
+		"go-nvtrust/attestationReport.txt gpuAkCertChain.txt":                                    BadMeasurement, // the manifest of another build of the same VBIOS version
+
+		"go-nvtrust/attestationReport.txt invalidCertChain.txt": BadChain,
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := &verifier{in: Input{Roots: nvidia(t), Now: now, Policy: pinning(dr, vb, sw)}, rims: []rimState{{rim: dr}, {rim: vb}, {rim: sw}}}
+			for _, dev := range evidence(t, name) {
+				d := v.device(dev)
+				if d.Reason != want {
+					t.Errorf("%s: reason %q (%v), want %q; %+v", d.ID, d.Reason, d.err, want, d.Checks)
+				}
+			}
+		})
+	}
+}
+
+// TestComplete is the complete positive case: a report with both its manifests.
+func TestComplete(t *testing.T) {
+	dr, vb := rim(t, "nvtrust/Driver_RIM_test_no_gpu.swidtag"), rim(t, "nvtrust/1010_0200_882_96005E0001_test_no_gpu.swidtag")
+	res, err := Verify(Input{Devices: evidence(t, "go-nvtrust/attestationReport.txt gpuAkCertChain.txt"), RIMs: []*RIM{dr, vb}, Roots: nvidia(t), Now: now, Policy: pinning(dr, vb)})
+	if err != nil || !res.Accepted {
+		t.Fatalf("%v: %+v", err, res)
+	}
+	d := res.Devices[0]
+	if d.Measured+d.Passed != 33 || d.Driver != "545.00" || d.VBIOS != "96.00.5E.00.01" || d.Chip != "GH100" {
+		t.Errorf("%+v", d)
+	}
+}
+
+// TestRIMs verifies every manifest; those that the vendor made wrong are refused for what is wrong.
+func TestRIMs(t *testing.T) {
+	root := nvidia(t).RIM
+	for name, want := range map[string]Reason{
+		"nvtrust/Driver_RIM_test_no_gpu.swidtag":                                           "",
+		"nvtrust/1010_0200_882_96005E0001_test_no_gpu.swidtag":                             "",
+		"nvtrust/1010_0200_882_96005E0001_PROD.swidtag":                                    "",
+		"nvtrust/1010_0205_862_96005E0004_PROD.swidtag":                                    "",
+		"nvtrust/1010_0205_862_9600740020_PROD.swidtag":                                    "",
+		"attestation-sdk/NV_GPU_DRIVER_GH100_550.144.03.xml":                               "",
+		"attestation-sdk/switchVBIOSRim_NV_SWITCH_BIOS_5612_0002_890_9610550001.xml":       "",
+		"attestation-sdk/incorrect_cert_chain_driver_rim.xml":                              RIMChain,
+		"attestation-sdk/incorrect_signature_driver_rim.xml":                               RIMSignature,
+		"attestation-sdk/NV_GPU_DRIVER_GH100_535.86.09_measurement_mismatch.xml":           RIMSignature,
+		"attestation-sdk/NV_GPU_DRIVER_GH100_570.124.03_expired.xml":                       RIMSignature,
+		"attestation-sdk/NV_GPU_VBIOS_1010_0200_882_96005E0001_measurement_mismatch.xml":   "", // in order, and not of the sample report
+		"attestation-sdk/NV_SWITCH_BIOS_5612_0002_890_9610550001_invalid_signature.xml":    RIMSignature,
+		"attestation-sdk/NV_SWITCH_BIOS_5612_0002_890_9610550001_measurement_mismatch.xml": RIMSignature,
+	} {
+		r, err := ParseRIM(read(t, name))
+		if err == nil {
+			_, err = r.Verify(root, r.SignedAfter())
+		}
+		got := Reason("")
+		if err != nil {
+			got = reasonOf(err, BadRIM)
+		}
+		if got != want {
+			t.Errorf("%s: reason %q (%v), want %q", name, got, err, want)
+		}
+	}
+}
