@@ -59,6 +59,7 @@
 //	  vtpm:                          # with platform vtpm-unendorsed: SHA-256 PCRs of the firmwares allowed
 //	    pcr0: [3d45…]
 //	    pcr2: [3d45…]
+//	gpu: …                           # optional: [GPU]
 //
 // The reader is strict: an unknown key, a key twice, a second document, an anchor or a value of another
 // kind is an error with its file, line and column. Files are taken relative to the policy's directory. What is
@@ -94,6 +95,7 @@ type Policy struct {
 	RebuildsFrom []string // where the rebuilders' own logs are published
 
 	Evidence Evidence
+	GPU      *GPU // nil: no GPU is accepted
 }
 
 // Load reads the policy file at path.
@@ -128,6 +130,7 @@ type fileYAML struct {
 	Schema   string        `yaml:"schema,required"`
 	Release  *releaseYAML  `yaml:"release"`
 	Evidence *evidenceYAML `yaml:"evidence"`
+	GPU      *gpuYAML      `yaml:"gpu"`
 }
 
 type releaseYAML struct {
@@ -195,6 +198,9 @@ func Parse(data []byte, name string, read func(name string) ([]byte, error)) (*P
 	}
 	if f.Evidence != nil {
 		p.Evidence = r.evidence(f.Evidence)
+	}
+	if f.GPU != nil {
+		p.GPU = r.gpu(f.GPU, "gpu")
 	}
 	if r.err != nil {
 		return nil, r.err

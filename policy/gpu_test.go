@@ -1,0 +1,70 @@
+package policy_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"tally/enclave/appraise/gpu"
+	"tally/policy"
+	"tally/release"
+)
+
+const gpuPolicy = `schema: tally.policy/v1
+gpu:
+  accept:
+    - {family: hopper, driver: "550.90.07", vbios: "96.00.5E.00.01"}
+    - {family: ls10, vbios: "96.10.55.00.01"}
+  modes: [unstated, mpt]
+  rims: [release, "1111111111111111111111111111111111111111111111111111111111111111"]
+  ocsp-max-age: 24h
+  gpus: 8
+  switches: 4
+`
+
+func TestGPU(t *testing.T) {
+	p, err := policy.Parse([]byte(gpuPolicy), "p", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := p.GPU.Policy([]release.RIM{{Name: "a", SHA256: release.Digest{0: 7}}})
+	if g.Floors[gpu.Hopper] != (gpu.Floor{Driver: "550.90.07", VBIOS: "96.00.5E.00.01"}) || g.Floors[gpu.LS10].VBIOS != "96.10.55.00.01" || len(g.Floors) != 2 ||
+		len(g.Modes) != 2 || len(g.RIMs) != 2 || g.RIMs[0][0] != 0x11 || g.RIMs[1][0] != 7 || g.UnpinnedRIM || g.NoOCSP || g.OCSPMaxAge != 24*time.Hour ||
+		g.MinGPUs != 8 || g.MinSwitches != 4 || !p.GPU.FromRelease() {
+		t.Errorf("%+v", g)
+	}
+	if p, err = policy.Parse([]byte("schema: tally.policy/v1\n"), "p", nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := gpu.Verify(gpu.Input{Policy: p.GPU.Policy(nil)}); err == nil || !strings.Contains(err.Error(), "no family") {
+		t.Errorf("no section: %v, want a refusal", err)
+	}
+}
+
+func TestGPURefused(t *testing.T) {
+	for name, c := range map[string]struct{ old, new, want string }{
+		"unknown key":       {"gpus: 8", "gpus: 8\n  developer-mode: true", "developer-mode"},
+		"no modes":          {"  modes: [unstated, mpt]\n", "", "modes"},
+		"empty modes":       {"[unstated, mpt]", "[]", "at least one"},
+		"mode":              {"[unstated, mpt]", "[off]", `mode "off"`},
+		"mode twice":        {"[unstated, mpt]", "[mpt, mpt]", "each once"},
+		"no family":         {"family: hopper", "family: turing", `family "turing"`},
+		"family twice":      {"family: ls10", "family: hopper", "each once"},
+		"GPU's driver":      {`driver: "550.90.07", `, "", "driver"},
+		"switch's driver":   {"{family: ls10,", `{family: ls10, driver: "1",`, "none for switches"},
+		"driver version":    {"550.90.07", "550.x", "550.x"},
+		"VBIOS version":     {"96.00.5E.00.01", "96.00.5G", "96.00.5G"},
+		"no VBIOS":          {`, vbios: "96.10.55.00.01"`, "", "vbios"},
+		"rim":               {"[release,", "[latest,", `rim "latest"`},
+		"any beside others": {"[release,", "[any,", "any alone"},
+		"no age":            {"  ocsp-max-age: 24h\n", "", "ocsp-max-age"},
+		"age":               {"24h", "0s", `age "0s"`},
+		"no GPU":            {"gpus: 8", "gpus: 0", "gpus 0"},
+		"too many":          {"switches: 4", "switches: 33", "switches 33"},
+	} {
+		text := strings.Replace(gpuPolicy, c.old, c.new, 1)
+		if _, err := policy.Parse([]byte(text), "p", nil); text == gpuPolicy || err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "p:") {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
