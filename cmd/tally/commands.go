@@ -16,7 +16,7 @@ func commands(e *env) []*cli.Command {
 		rebuildCommand(e),
 		compareCommand(e),
 		runCommand(e),
-		quoteCommand(e),
+		withGPU(e, quoteCommand(e)),
 		verifyCommand(e),
 		connectCommand(e),
 		chatCommand(e),

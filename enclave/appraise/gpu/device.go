@@ -85,7 +85,7 @@ func (d *judged) nonce() error {
 	return nil
 }
 
-// arch takes the chip from the certificates, which the device cannot choose, not from what the evidence says.
+// arch takes the chip from the certificate, not from what comes with the evidence.
 func (d *judged) arch() error {
 	if _, ok := d.v.in.Policy.Floors[d.Arch]; !ok {
 		return refuse(BadArch, "architecture %.40q is not accepted", string(d.Arch))
@@ -137,6 +137,20 @@ func (d *judged) floor(name, got, want string, base int) error {
 	}
 	d.ok(name, "at least "+want, got, "policy")
 	return nil
+}
+
+// state notes what the report says the device runs, without judging it.
+func (d *judged) state() (err error) {
+	if !d.Arch.Switch() {
+		if d.Driver, err = d.report.Driver(); err != nil {
+			return err
+		}
+		if d.Mode, err = d.report.Mode(); err != nil {
+			return &Error{BadMode, err}
+		}
+	}
+	d.VBIOS, err = d.report.VBIOS()
+	return err
 }
 
 // mode wants the mode of confidential computing that the report states. A GPU with it off gives no report at all.

@@ -178,10 +178,17 @@ func distinct(all []DeviceResult) error {
 	return nil
 }
 
-// device makes the checks of one device in order and stops at the first that fails.
+// device makes all checks of one device.
 func (v *verifier) device(dev Device) DeviceResult {
+	return v.judge(dev, func(d *judged) []func() error {
+		return []func() error{d.parse, d.chain, d.signature, d.firmware, d.nonce, d.arch, d.versions, d.mode, d.revocation, d.manifests, d.measurements}
+	})
+}
+
+// judge makes checks in order and stops at the first that fails.
+func (v *verifier) judge(dev Device, steps func(*judged) []func() error) DeviceResult {
 	d := &judged{v: v, dev: dev, DeviceResult: DeviceResult{Arch: dev.Arch, Checks: []Check{}}}
-	for _, step := range []func() error{d.parse, d.chain, d.signature, d.firmware, d.nonce, d.arch, d.versions, d.mode, d.revocation, d.manifests, d.measurements} {
+	for _, step := range steps(d) {
 		if err := step(); err != nil {
 			d.Reason, d.err = reasonOf(err, BadReport), err
 			d.Checks = append(d.Checks, Check{Name: string(d.Reason), Status: Failed, Got: err.Error()})
@@ -232,4 +239,29 @@ func (v *verifier) revocation(chain []*x509.Certificate) error {
 		}
 	}
 	return nil
+}
+
+// Origin makes the checks that need no policy: that each report is whole, of a device whose certificates lead
+// to the root, signed by it, of the firmware that it says, and answers the nonce. Its Result is never accepted,
+// because nothing says what is wanted; the error is nil when all is in order.
+func Origin(in Input) (*Result, error) {
+	res := &Result{Devices: []DeviceResult{}}
+	if len(in.Devices) == 0 || len(in.Devices) > MaxDevices {
+		return res.refused(refuse(NoDevices, "evidence of %d devices, want 1 to %d", len(in.Devices), MaxDevices))
+	}
+	in.Policy = Policy{Floors: map[Arch]Floor{}}
+	for a := range products {
+		in.Policy.Floors[a] = Floor{}
+	}
+	v := &verifier{in: in}
+	for i, dev := range in.Devices {
+		d := v.judge(dev, func(d *judged) []func() error {
+			return []func() error{d.parse, d.chain, d.signature, d.firmware, d.nonce, d.arch, d.state}
+		})
+		res.Devices = append(res.Devices, d)
+		if d.err != nil {
+			return res.refused(&Error{d.Reason, fmt.Errorf("device %d (%s): %w", i, d.Arch, d.err)})
+		}
+	}
+	return res, nil
 }

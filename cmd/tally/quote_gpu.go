@@ -1,0 +1,173 @@
+package main
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/urfave/cli/v2"
+
+	"tally/enclave/appraise/gpu"
+)
+
+const gpuFiles = "NVIDIA evidence is a JSON array of devices, as the vendor's tools write it (arch, certificate, evidence, nonce), or the report of one device, binary or\n" +
+	"in hex, whose certificate chain is chain.pem in the collateral. The collateral of GPUs is a directory: manifests (*.swidtag, *.xml), OCSP responses\n" +
+	"(*.der) and chain.pem.\n"
+
+// withGPU teaches the quote command about GPUs: show and verify hand NVIDIA evidence to gpuShow and gpuVerify, and
+// anything else to who was there before.
+func withGPU(e *env, quote *cli.Command) *cli.Command {
+	for _, sub := range quote.Subcommands {
+		flags, ours, text := gpuShowFlags, gpuShow, gpuShowText
+		if sub.Name == "verify" {
+			flags, ours, text = gpuVerifyFlags, gpuVerify, gpuVerifyText
+		}
+		for _, f := range flags() {
+			if !slices.ContainsFunc(sub.Flags, func(o cli.Flag) bool { return o.Names()[0] == f.Names()[0] }) {
+				sub.Flags = append(sub.Flags, f)
+			}
+		}
+		other := sub.Action
+		sub.Description += text
+		sub.Action = func(c *cli.Context) error {
+			if data, ok := gpuEvidence(c); ok {
+				return ours(c, e, data)
+			}
+			return other(c)
+		}
+	}
+	return quote
+}
+
+// gpuEvidence reads the one argument and says whether it is ours.
+func gpuEvidence(c *cli.Context) ([]byte, bool) {
+	if c.Args().Len() != 1 {
+		return nil, false
+	}
+	data, err := readAtMost(c.Args().First(), gpu.MaxEvidence)
+	return data, err == nil && gpu.IsEvidence(data)
+}
+
+func gpuShowFlags() []cli.Flag {
+	return []cli.Flag{&cli.StringFlag{Name: "collateral", Usage: "what came with the evidence; of a bare NVIDIA report `DIR` with chain.pem"}}
+}
+
+func gpuVerifyFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "collateral", Usage: "what the vendor says; of GPUs `DIR` with manifests, OCSP responses and chain.pem"},
+		&cli.StringFlag{Name: "policy", Usage: "of GPUs, policy `FILE` whose section gpu they must satisfy"},
+		&cli.StringFlag{Name: "nonce", Usage: "of GPUs, the `HEX` that they were to answer (64 digits)"},
+		&cli.StringFlag{Name: "at", Usage: "verify as of `TIME` (RFC 3339; default: now)"},
+	}
+}
+
+const gpuShowText = "\n" + gpuFiles + "For GPUs --json prints tally.quote/v1 with kind nvidia and devices: a list of arch, driver, vbios, mode, nonce, fwid, blocks (a list of index and\n" +
+	"digest), opaque (a list of field and value in hex). Nothing is verified.\n"
+
+const gpuVerifyText = "\n" + gpuFiles +
+	"Without --policy: the chain to NVIDIA's device root, the report's signature, its firmware's digest and, with --nonce, what it answers. With it\n" +
+	"also families, floors of driver and VBIOS, mode, manifests (their signatures, pins, all golden measurements) and OCSP responses. Nothing is fetched.\n" +
+	"Exit 4: not verified, reason report, chain, signature, fwid, rim, rim-signature, rim-chain, rim-expired or ocsp. Exit 5: verified and not what the\n" +
+	"policy wants, reason policy, nonce, architecture, rim-missing, rim-unpinned, rim-conflict, measurement, rollback, mode, revoked, ocsp-stale or no-devices.\n" +
+	"For GPUs --json prints tally.quote/v1 with kind nvidia, verified, accepted (with --policy), reason, and devices: a list of arch, chip, id, driver, vbios, mode,\n" +
+	"measured, passed, uncovered, reason, checks (name, status ok|failed|not-checked, want, got, from).\n\n" +
+	"   tally quote verify gpus.json --collateral nvidia/ --policy policy.yaml\n"
+
+// gpuCollateral is what a directory holds about devices.
+type gpuCollateral struct {
+	chain []byte
+	rims  []*gpu.RIM
+	ocsp  [][]byte
+}
+
+// maxCollateral bounds the files of a directory of collateral.
+const maxCollateral = 512
+
+func readGPUCollateral(dir string) (col gpuCollateral, err error) {
+	if dir == "" {
+		return col, nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err == nil && len(entries) > maxCollateral {
+		err = fmt.Errorf("%s: %d files, want at most %d", dir, len(entries), maxCollateral)
+	}
+	if err != nil {
+		return col, err
+	}
+	for _, entry := range entries {
+		if err := col.add(filepath.Join(dir, entry.Name())); err != nil {
+			return col, err
+		}
+	}
+	return col, nil
+}
+
+func (col *gpuCollateral) add(name string) (err error) {
+	var data []byte
+	switch ext := filepath.Ext(name); {
+	case filepath.Base(name) == "chain.pem":
+		col.chain, err = readAtMost(name, gpu.MaxChain)
+	case ext == ".der":
+		data, err = readAtMost(name, gpu.MaxOCSP)
+		col.ocsp = append(col.ocsp, data)
+	case ext == ".swidtag" || ext == ".xml":
+		if data, err = readAtMost(name, gpu.MaxRIM); err != nil {
+			return err
+		}
+		r, err := gpu.ParseRIM(data)
+		if err != nil {
+			return gpuVerdict(fmt.Errorf("%s: %w", name, err), gpu.BadRIM)
+		}
+		col.rims = append(col.rims, r)
+	default:
+		return fmt.Errorf("%s: want *.swidtag, *.xml, *.der and chain.pem only", name)
+	}
+	return err
+}
+
+// gpuVerdict gives an error the exit code of its reason.
+func gpuVerdict(err error, otherwise gpu.Reason) error {
+	reason := otherwise
+	var ge *gpu.Error
+	if errors.As(err, &ge) {
+		reason = ge.Reason
+	}
+	code := exitAppraisal
+	if reason.Unverified() {
+		code = exitUnverified
+	}
+	return verdict(code, string(reason), "%w", err)
+}
+
+// gpuOpen reads what both commands need.
+func gpuOpen(c *cli.Context, data []byte) ([]gpu.Device, gpuCollateral, error) {
+	col, err := readGPUCollateral(c.String("collateral"))
+	if err != nil {
+		return nil, col, err
+	}
+	chain := col.chain
+	devices, err := gpu.ParseEvidence(data, chain)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", c.Args().First(), err)
+		if ge := (*gpu.Error)(nil); errors.As(err, &ge) {
+			err = gpuVerdict(err, ge.Reason)
+		}
+	}
+	return devices, col, err
+}
+
+// gpuNonce reads --nonce.
+func gpuNonce(c *cli.Context) (*[32]byte, error) {
+	if !c.IsSet("nonce") {
+		return nil, nil
+	}
+	b, err := hex.DecodeString(c.String("nonce"))
+	if err != nil || len(b) != 32 {
+		return nil, usagef("--nonce %.80q: want 64 hexadecimal digits", c.String("nonce"))
+	}
+	n := [32]byte(b)
+	return &n, nil
+}

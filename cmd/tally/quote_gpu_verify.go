@@ -1,0 +1,195 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"tally/enclave/appraise/gpu"
+)
+
+// A gpuAnswer is tally.quote/v1 of kind nvidia.
+type gpuAnswer struct {
+	Schema   string             `json:"schema"`
+	Kind     string             `json:"kind"`
+	Verified bool               `json:"verified"`
+	Accepted *bool              `json:"accepted,omitempty"` // with a policy
+	Reason   gpu.Reason         `json:"reason,omitempty"`
+	Devices  []gpu.DeviceResult `json:"devices"`
+}
+
+func gpuVerify(c *cli.Context, e *env, data []byte) error {
+	in, policy, err := gpuInput(c, data)
+	if ee := (*exitError)(nil); errors.As(err, &ee) && ee.code >= exitUnverified && ee.reason != "" {
+		a := gpuAnswer{Schema: "tally.quote/v1", Kind: "nvidia", Verified: ee.code != exitUnverified, Reason: gpu.Reason(ee.reason), Devices: []gpu.DeviceResult{}}
+		return errors.Join(err, printGPU(e, &a))
+	}
+	if err != nil {
+		return err
+	}
+	judge := gpu.Origin
+	if policy {
+		judge = gpu.Verify
+	}
+	res, err := judge(in)
+	a := gpuAnswer{Schema: "tally.quote/v1", Kind: "nvidia", Verified: err == nil || !res.Reason.Unverified(), Reason: res.Reason, Devices: res.Devices}
+	if policy {
+		a.Accepted = &res.Accepted
+	}
+	if perr := printGPU(e, &a); perr != nil {
+		return perr
+	}
+	if err != nil {
+		return gpuVerdict(fmt.Errorf("%s: %w", c.Args().First(), err), res.Reason)
+	}
+	return nil
+}
+
+func gpuInput(c *cli.Context, data []byte) (in gpu.Input, policy bool, err error) {
+	if in.Nonce, err = gpuNonce(c); err != nil {
+		return in, false, err
+	}
+	if in.Now, err = timeFlag(c, "at"); err != nil {
+		return in, false, err
+	}
+	if policy = c.IsSet("policy"); policy {
+		p, err := loadPolicy(c)
+		if err != nil {
+			return in, false, err
+		}
+		if p.GPU.FromRelease() {
+			return in, false, fmt.Errorf("%s: rims: release, and here is none: want their SHA-256 or any", c.String("policy"))
+		}
+		in.Policy = p.GPU.Policy(nil)
+	}
+	devices, col, err := gpuOpen(c, data)
+	if err != nil {
+		return in, false, err
+	}
+	in.Devices, in.RIMs, in.OCSP = devices, col.rims, col.ocsp
+	in.Roots, err = gpu.NVIDIA()
+	return in, policy, err
+}
+
+func printGPU(e *env, a *gpuAnswer) error {
+	if e.json {
+		return e.printJSON(a)
+	}
+	w := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0)
+	for i, d := range a.Devices {
+		fmt.Fprintf(w, "device %d\t%s\n", i, d.Arch)
+		for _, f := range [][2]string{{"chip", d.Chip}, {"id", d.ID}, {"driver", d.Driver}, {"vbios", d.VBIOS}, {"mode", string(d.Mode)}} {
+			if f[1] != "" {
+				fmt.Fprintf(w, "  %s\t%s\n", f[0], f[1])
+			}
+		}
+		for _, k := range d.Checks {
+			text := k.Got
+			if k.Want != "" && k.Want != k.Got {
+				text += " (want " + k.Want + ")"
+			}
+			fmt.Fprintf(w, "  %s\t%s  %s\n", k.Name, k.Status, text)
+		}
+	}
+	switch {
+	case a.Accepted != nil && *a.Accepted:
+		fmt.Fprintf(w, "ACCEPTED\t%d devices\n", len(a.Devices))
+	case a.Reason != "" && a.Verified:
+		fmt.Fprintf(w, "NOT ACCEPTED\treason: %s\n", a.Reason)
+	case a.Reason != "":
+		fmt.Fprintf(w, "NOT VERIFIED\treason: %s\n", a.Reason)
+	default:
+		fmt.Fprintf(w, "VERIFIED\t%d devices signed this; whether that is good, a policy says\n", len(a.Devices))
+	}
+	return w.Flush()
+}
+
+// A gpuShown is one device of tally.quote/v1 of kind nvidia, as quote show prints it.
+type gpuShown struct {
+	Arch   gpu.Arch   `json:"arch"`
+	Driver string     `json:"driver,omitempty"`
+	VBIOS  string     `json:"vbios,omitempty"`
+	Mode   gpu.Mode   `json:"mode,omitempty"`
+	Nonce  string     `json:"nonce"`
+	FWID   string     `json:"fwid,omitempty"`
+	Blocks []gpuBlock `json:"blocks"`
+	Opaque []gpuItem  `json:"opaque"`
+}
+
+type gpuBlock struct {
+	Index  int    `json:"index"`
+	Digest string `json:"digest"`
+}
+
+type gpuItem struct {
+	Field gpu.Field `json:"field"`
+	Value string    `json:"value"`
+}
+
+func gpuShow(c *cli.Context, e *env, data []byte) error {
+	devices, _, err := gpuOpen(c, data)
+	if err != nil {
+		return err
+	}
+	a := struct {
+		Schema  string     `json:"schema"`
+		Kind    string     `json:"kind"`
+		Devices []gpuShown `json:"devices"`
+	}{"tally.quote/v1", "nvidia", nil}
+	for i, d := range devices {
+		r, err := gpu.ParseReport(d.Report)
+		if err != nil {
+			return fmt.Errorf("%s: device %d: %w", c.Args().First(), i, err)
+		}
+		s, err := describeGPU(d.Arch, r)
+		if err != nil {
+			return fmt.Errorf("%s: device %d: %w", c.Args().First(), i, err)
+		}
+		a.Devices = append(a.Devices, s)
+	}
+	if e.json {
+		return e.printJSON(a)
+	}
+	return showGPU(e, a.Devices)
+}
+
+func describeGPU(arch gpu.Arch, r *gpu.Report) (gpuShown, error) {
+	s := gpuShown{Arch: arch, Nonce: fmt.Sprintf("%x", r.RequestNonce), FWID: fmt.Sprintf("%x", r.Opaque[gpu.FieldFWID])}
+	var derr, merr error
+	if !arch.Switch() {
+		s.Driver, derr = r.Driver()
+		s.Mode, merr = r.Mode()
+	}
+	vbios, verr := r.VBIOS()
+	s.VBIOS = vbios
+	for i := range 255 {
+		if d, ok := r.Blocks[i]; ok {
+			s.Blocks = append(s.Blocks, gpuBlock{i, d.String()})
+		}
+	}
+	for f := range 1 << 16 {
+		if v, ok := r.Opaque[gpu.Field(f)]; ok {
+			s.Opaque = append(s.Opaque, gpuItem{gpu.Field(f), fmt.Sprintf("%x", v)})
+		}
+	}
+	return s, errors.Join(derr, merr, verr)
+}
+
+func showGPU(e *env, all []gpuShown) error {
+	w := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0)
+	for i, d := range all {
+		fmt.Fprintf(w, "device %d\t%s\n", i, d.Arch)
+		for _, f := range [][2]string{{"driver", d.Driver}, {"vbios", d.VBIOS}, {"mode", string(d.Mode)}, {"nonce", d.Nonce}, {"fwid", d.FWID}} {
+			if f[1] != "" {
+				fmt.Fprintf(w, "  %s\t%s\n", f[0], f[1])
+			}
+		}
+		for _, b := range d.Blocks {
+			fmt.Fprintf(w, "  measurement %d\t%s\n", b.Index, b.Digest)
+		}
+	}
+	fmt.Fprintf(w, "not verified\tthis is what the file says; 'tally quote verify' checks who says so\n")
+	return w.Flush()
+}
