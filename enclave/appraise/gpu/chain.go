@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/sha256"
 	"crypto/x509"
 	_ "embed" // the vendor's roots
 
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 )
 
@@ -72,30 +75,88 @@ func ParseChain(text []byte) (chain []*x509.Certificate, err error) {
 
 // verifyChain returns the chain from leaf to root, and the leaf's P-384 key. Each certificate given must
 // have its place: one that belongs to another chain is refused, so that what is shown is what was checked.
-func verifyChain(chain []*x509.Certificate, root *x509.Certificate, now time.Time) ([]*x509.Certificate, *ecdsa.PublicKey, error) {
-	roots, between := x509.NewCertPool(), x509.NewCertPool()
-	roots.AddCert(root)
-	for _, c := range chain[1:] {
-		between.AddCert(c)
+func (m *memo) verifyChain(chain []*x509.Certificate, root *x509.Certificate, now time.Time) ([]*x509.Certificate, *ecdsa.PublicKey, error) {
+	if root == nil {
+		return nil, nil, errors.New("no root to verify certificates with")
 	}
-	paths, err := chain[0].Verify(x509.VerifyOptions{
-		Roots: roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
-	})
-	if err != nil {
+	if !chain[len(chain)-1].Equal(root) {
+		chain = append(chain[:len(chain):len(chain)], root)
+	}
+	if err := m.path(chain, now); err != nil {
 		return nil, nil, fmt.Errorf("certificate %q: %w", chain[0].Subject.CommonName, err)
 	}
-	given := chain
-	if !given[len(given)-1].Equal(root) {
-		given = append(given[:len(given):len(given)], root)
-	}
-	if !isPath(paths, given) {
-		return nil, nil, fmt.Errorf("certificate chain: %d certificates are not one chain from leaf to root", len(chain))
+	for i, c := range chain[1:] {
+		if c.MaxPathLen >= 0 && i > c.MaxPathLen {
+			return nil, nil, fmt.Errorf("certificate %q: may sign chains of %d more, not %d", c.Subject.CommonName, c.MaxPathLen, i)
+		}
 	}
 	key, ok := chain[0].PublicKey.(*ecdsa.PublicKey)
 	if !ok || key.Curve != elliptic.P384() {
 		return nil, nil, fmt.Errorf("certificate %q: want a key on P-384", chain[0].Subject.CommonName)
 	}
-	return given, key, nil
+	return chain, key, nil
+}
+
+// A memo remembers which upper parts of chains are in order: devices have them in common. It holds for one
+// root, and the time is part of what it remembers.
+type memo struct {
+	mu   sync.Mutex
+	done map[[32]byte]error
+}
+
+// path wants chain to be one path of certificates valid at the time, each signed by the next. The lowest two
+// belong to one device and are verified under the third; what is above is verified once.
+func (m *memo) path(chain []*x509.Certificate, now time.Time) error {
+	if len(chain) <= 3 || slices.ContainsFunc(chain, constrained) {
+		return onePath(chain, now)
+	}
+	h := sha256.New()
+	fmt.Fprintf(h, "%d ", now.UnixNano())
+	for _, c := range chain[2:] {
+		sum := sha256.Sum256(c.Raw)
+		h.Write(sum[:])
+	}
+	key := [32]byte(h.Sum(nil))
+	m.mu.Lock()
+	err, ok := m.done[key]
+	if !ok {
+		err = m.remember(key, onePath(chain[2:], now))
+	}
+	m.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return onePath(chain[:3], now)
+}
+
+func (m *memo) remember(key [32]byte, err error) error {
+	if m.done == nil {
+		m.done = map[[32]byte]error{}
+	}
+	m.done[key] = err
+	return err
+}
+
+// constrained reports whether a certificate limits names, which only a whole path shows.
+func constrained(c *x509.Certificate) bool {
+	return len(c.PermittedDNSDomains)+len(c.ExcludedDNSDomains)+len(c.PermittedIPRanges)+len(c.ExcludedIPRanges)+
+		len(c.PermittedEmailAddresses)+len(c.ExcludedEmailAddresses)+len(c.PermittedURIDomains)+len(c.ExcludedURIDomains) > 0
+}
+
+// onePath verifies chain under its own last certificate.
+func onePath(chain []*x509.Certificate, now time.Time) error {
+	roots, between := x509.NewCertPool(), x509.NewCertPool()
+	roots.AddCert(chain[len(chain)-1])
+	for _, c := range chain[1 : len(chain)-1] {
+		between.AddCert(c)
+	}
+	paths, err := chain[0].Verify(x509.VerifyOptions{
+		Roots: roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	})
+	if err == nil && !isPath(paths, chain) {
+		err = fmt.Errorf("%d certificates are not one chain from leaf to root", len(chain))
+	}
+	return err
 }
 
 func isPath(paths [][]*x509.Certificate, given []*x509.Certificate) bool {

@@ -31,15 +31,26 @@ func (d *judged) parse() (err error) {
 	if d.certs, err = ParseChain(d.dev.Chain); err != nil {
 		return &Error{BadChain, err}
 	}
+	d.ahead()
 	return nil
 }
 
-func (d *judged) chain() (err error) {
-	if d.v.in.Roots.Device == nil || d.v.in.Roots.RIM == nil {
-		return refuse(BadChain, "no roots to verify with")
+// ahead starts the checks of the manifests that the report says it needs, to have them at hand when the device's
+// own have passed.
+func (d *judged) ahead() {
+	driver, _ := d.report.Driver()
+	vbios, _ := d.report.VBIOS()
+	for i := range d.v.rims {
+		s := &d.v.rims[i]
+		if slices.Contains(products[d.Arch], s.rim.Product) && (strings.EqualFold(s.rim.Version, driver) || strings.EqualFold(s.rim.Version, vbios)) {
+			d.v.running.Go(func() { _ = d.v.manifest(s) }) // the error is the manifest's, and asked for again
+		}
 	}
+}
+
+func (d *judged) chain() (err error) {
 	root := d.v.in.Roots.Device
-	if d.certs, d.pub, err = verifyChain(d.certs, root, d.v.in.Now); err != nil {
+	if d.certs, d.pub, err = d.v.deviceChains.verifyChain(d.certs, root, d.v.in.Now); err != nil {
 		return &Error{BadChain, err}
 	}
 	d.ID, d.key = d.certs[0].Subject.SerialNumber, string(d.certs[0].RawSubjectPublicKeyInfo)

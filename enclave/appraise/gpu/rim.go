@@ -139,7 +139,11 @@ func readResource(n *node) (index int, active bool, hashes []Digest, err error) 
 // Verify returns the chain of who signed the manifest, leaf first. Its certificates must be valid at the
 // given time: now, or [RIM.SignedAfter] where something else says that this very file is the one to use.
 func (r *RIM) Verify(ca *x509.Certificate, at time.Time) ([]*x509.Certificate, error) {
-	chain, err := r.sig.verify(r.root, ca, at)
+	return r.verify(new(memo), ca, at)
+}
+
+func (r *RIM) verify(m *memo, ca *x509.Certificate, at time.Time) ([]*x509.Certificate, error) {
+	chain, err := r.sig.verify(m, r.root, ca, at)
 	if err != nil {
 		return nil, fmt.Errorf("RIM %s %.40q: %w", r.Product, r.Version, err)
 	}

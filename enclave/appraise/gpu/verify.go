@@ -89,6 +89,11 @@ type verifier struct {
 	in   Input
 	ocsp map[string][]*response
 	rims []rimState
+
+	deviceChains, rimChains memo
+	running                 sync.WaitGroup // of manifests
+	mu                      sync.Mutex
+	good                    map[string]error // outcome of checkResponse by certificate and issuer
 }
 
 type rimState struct {
@@ -144,6 +149,7 @@ func (v *verifier) devices() []DeviceResult {
 		})
 	}
 	wg.Wait()
+	v.running.Wait()
 	return all
 }
 
@@ -216,7 +222,7 @@ func (v *verifier) checkManifest(s *rimState) error {
 		}
 		s.ended, at = true, s.rim.SignedAfter()
 	}
-	chain, err := s.rim.Verify(v.in.Roots.RIM, at)
+	chain, err := s.rim.verify(&v.rimChains, v.in.Roots.RIM, at)
 	if err != nil {
 		return err
 	}
@@ -234,11 +240,31 @@ func (v *verifier) revocation(chain []*x509.Certificate) error {
 		return nil
 	}
 	for i, c := range chain[:len(chain)-1] {
-		if err := checkResponse(v.ocsp, c, chain[i+1], v.in.Now, v.in.Policy.OCSPMaxAge); err != nil {
+		if err := v.response(c, chain[i+1]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// response judges a certificate's response once: devices have certificates in common. Two that ask at the same time
+// both judge it, with the same outcome.
+func (v *verifier) response(cert, issuer *x509.Certificate) error {
+	key := string(cert.Raw) + string(issuer.Raw)
+	v.mu.Lock()
+	err, ok := v.good[key]
+	v.mu.Unlock()
+	if ok {
+		return err
+	}
+	err = checkResponse(v.ocsp, cert, issuer, v.in.Now, v.in.Policy.OCSPMaxAge)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.good == nil {
+		v.good = map[string]error{}
+	}
+	v.good[key] = err
+	return err
 }
 
 // Origin makes the checks that need no policy: that each report is whole, of a device whose certificates lead

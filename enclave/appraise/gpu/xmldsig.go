@@ -113,11 +113,11 @@ func (s *signature) readChain(data *node) error {
 
 // verify checks the digest of the document, and the signature over the digest by the first certificate,
 // which must lead to root at the given time.
-func (s *signature) verify(root *node, ca *x509.Certificate, at time.Time) ([]*x509.Certificate, error) {
+func (s *signature) verify(m *memo, root *node, ca *x509.Certificate, at time.Time) ([]*x509.Certificate, error) {
 	if sum := sha512.Sum384(canonical(root, s.element)); !bytes.Equal(sum[:], s.digest) {
 		return nil, refuse(RIMSignature, "digest of the document is %x, the signature says %x", sum, s.digest)
 	}
-	chain, key, err := verifyChain(s.chain, ca, at)
+	chain, key, err := m.verifyChain(s.chain, ca, at)
 	if err != nil {
 		return nil, refuse(RIMChain, "%w", err)
 	}

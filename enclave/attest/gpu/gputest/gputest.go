@@ -28,6 +28,7 @@ type Vendor struct {
 	device *authority
 	rim    *authority
 	family *authority
+	maker  *authority // provisions chips of the family
 	signer *authority
 	serial int64
 }
@@ -49,6 +50,7 @@ func New(now time.Time) (*Vendor, error) {
 		ca   bool
 	}{
 		{&v.device, nil, "INSECURE fake device root", true}, {&v.family, &v.device, "INSECURE fake family", true},
+		{&v.maker, &v.family, "INSECURE fake provisioner", true},
 		{&v.rim, nil, "INSECURE fake RIM root", true}, {&v.signer, &v.rim, "INSECURE fake RIM signer", false},
 	} {
 		var up *authority
@@ -133,7 +135,11 @@ func (v *Vendor) Device(arch gpu.Arch, driver, vbios string) (*Device, error) {
 		return nil, err
 	}
 	name := pkix.Name{CommonName: chips[arch] + " A01 INSECURE FMC LF", SerialNumber: fmt.Sprintf("FAKE%04d", v.serial)}
-	d.leaf, err = v.certify(v.family, name, false, func(c *x509.Certificate) {
+	chip, err := v.certify(v.maker, pkix.Name{CommonName: chips[arch] + " A01 INSECURE BROM", SerialNumber: name.SerialNumber}, true, nil)
+	if err != nil {
+		return nil, err
+	}
+	d.leaf, err = v.certify(chip, name, false, func(c *x509.Certificate) {
 		c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 23, 133, 5, 4, 1}, Value: ext}}
 	})
 	d.Fields[gpu.FieldFWID] = d.FWID[:]
@@ -161,11 +167,11 @@ const (
 	Revoked = ocsp.Revoked
 )
 
-// OCSP returns a response for every certificate of the device, its leaf having the given status, and for those
-// of the vendor's manifests.
+// OCSP returns a response for every certificate of the device, its leaf first and having the given status, and,
+// last, for the signer of the vendor's manifests.
 func (v *Vendor) OCSP(d *Device, status int, at time.Time) ([][]byte, error) {
 	var all [][]byte
-	for _, a := range []*authority{d.leaf, v.family, v.signer} {
+	for _, a := range []*authority{d.leaf, d.leaf.up, v.maker, v.family, v.signer} {
 		s := ocsp.Good
 		if a == d.leaf {
 			s = status
@@ -182,7 +188,7 @@ func (v *Vendor) OCSP(d *Device, status int, at time.Time) ([][]byte, error) {
 // DelegatedOCSP is [Vendor.OCSP] for the leaf alone, signed by a responder that the issuer certified with or
 // without the purpose of signing responses.
 func (v *Vendor) DelegatedOCSP(d *Device, purpose bool, at time.Time) ([]byte, error) {
-	delegate, err := v.certify(v.family, pkix.Name{CommonName: "INSECURE responder"}, false, func(c *x509.Certificate) {
+	delegate, err := v.certify(d.leaf.up, pkix.Name{CommonName: "INSECURE responder"}, false, func(c *x509.Certificate) {
 		if purpose {
 			c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning}
 		}

@@ -1,0 +1,66 @@
+package gpu_test
+
+import (
+	"testing"
+	"time"
+
+	. "tally/enclave/appraise/gpu"
+	"tally/enclave/attest/gpu/gputest"
+)
+
+// BenchmarkH100 is one real report with its chain of five and its two manifests, from bytes to verdict.
+func BenchmarkH100(b *testing.B) {
+	report, chain := vector(b, "go-nvtrust/attestationReport.txt"), vector(b, "go-nvtrust/gpuAkCertChain.txt")
+	texts := [][]byte{vector(b, "nvtrust/Driver_RIM_test_no_gpu.swidtag"), vector(b, "nvtrust/1010_0200_882_96005E0001_test_no_gpu.swidtag")}
+	for b.Loop() {
+		devices, err := ParseEvidence(report, chain)
+		fatal(b, err)
+		in := Input{Devices: devices, Now: time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC), Policy: Policy{
+			Floors: map[Arch]Floor{Hopper: {"545.00", "96.00.5E.00.01"}}, Modes: []Mode{ModeUnstated}, NoOCSP: true, MinGPUs: 1,
+		}}
+		in.Roots, err = NVIDIA()
+		fatal(b, err)
+		for _, text := range texts {
+			r, err := ParseRIM(text)
+			fatal(b, err)
+			in.RIMs, in.Policy.RIMs = append(in.RIMs, r), append(in.Policy.RIMs, r.SHA256)
+		}
+		if _, err := Verify(in); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkMachine is a machine of eight GPUs and four switches: fakes, with chains as long as real ones. With
+// responses, every certificate has one.
+func BenchmarkMachine(b *testing.B) {
+	f := newFixture(b)
+	for i := range 10 {
+		arch, driver, vbios := Hopper, f.gpu.Driver, f.gpu.VBIOS
+		if i >= 7 {
+			arch, driver, vbios = LS10, "", f.sw.VBIOS
+		}
+		d, err := f.vendor.Device(arch, driver, vbios)
+		fatal(b, err)
+		e, err := d.Evidence(f.nonce)
+		fatal(b, err)
+		all, err := f.vendor.OCSP(d, gputest.Good, f.in.Now.Add(-time.Hour))
+		fatal(b, err)
+		f.in.Devices, f.in.OCSP = append(f.in.Devices, e), append(f.in.OCSP, all[:2]...)
+	}
+	f.in.Policy.MinGPUs, f.in.Policy.MinSwitches = 8, 4
+	for _, ocsp := range []bool{false, true} {
+		name := "plain"
+		if ocsp {
+			name = "ocsp"
+		}
+		b.Run(name, func(b *testing.B) {
+			f.in.Policy.NoOCSP = !ocsp
+			for b.Loop() {
+				if res, err := Verify(f.in); err != nil {
+					b.Fatalf("%v: %+v", err, res)
+				}
+			}
+		})
+	}
+}
