@@ -90,6 +90,7 @@ func run(ctx context.Context, tally, dir string, runs int) error {
 		{"measure snp", b.measure}, // on the kernel that build left
 		{"initrd", b.initrd},
 		{"release", b.release},
+		{"GPU evidence", b.gpu},
 	} {
 		if err := section.run(); ctx.Err() != nil {
 			return ctx.Err()
