@@ -19,9 +19,9 @@ type entry struct {
 	Certificate []byte `json:"certificate"` // PEM in base64
 	Evidence    []byte `json:"evidence"`    // report in base64
 	Nonce       string `json:"nonce"`       // hexadecimal
-	Version     string `json:"version"`
-	Driver      string `json:"driver_version"`
-	VBIOS       string `json:"vbios_version"`
+	Version     string `json:"version,omitempty"`
+	Driver      string `json:"driver_version,omitempty"`
+	VBIOS       string `json:"vbios_version,omitempty"`
 }
 
 // ParseEvidence reads a JSON array of devices in the vendor's form, or a report as hexadecimal text with the

@@ -9,7 +9,7 @@ import (
 
 func sample(t testing.TB) ([]byte, []byte) {
 	t.Helper()
-	d := evidence(t, "attestation-sdk/hopperAttestationReport.txt hopperCertChain.txt")[0]
+	d := devicesOf(t, "attestation-sdk/hopperAttestationReport.txt hopperCertChain.txt")[0]
 	return d.Report, d.Chain
 }
 
@@ -112,7 +112,7 @@ func TestMode(t *testing.T) {
 func FuzzReport(f *testing.F) {
 	b, chain := sample(f)
 	f.Add(b)
-	s := evidence(f, "attestation-sdk/switchAttestationReport.txt switchCertChain.txt")[0]
+	s := devicesOf(f, "attestation-sdk/switchAttestationReport.txt switchCertChain.txt")[0]
 	f.Add(s.Report)
 	certs, err := ParseChain(chain)
 	if err != nil {

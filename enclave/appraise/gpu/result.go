@@ -22,6 +22,7 @@ const (
 	BadOCSP      Reason = "ocsp"          // a response is missing, not signed by the issuer, or not about the certificate
 
 	NoPolicy       Reason = "policy"       // the policy accepts nothing
+	BadBinding     Reason = "binding"      // not the set of devices that the enclave's evidence binds
 	BadNonce       Reason = "nonce"        // the report answers another question
 	BadArch        Reason = "architecture" // not of a kind that the policy names, or not of the kind it says it is
 	RIMMissing     Reason = "rim-missing"  // no manifest for what the report says it runs

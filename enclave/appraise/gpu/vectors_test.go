@@ -34,8 +34,8 @@ func nvidia(t testing.TB) Roots {
 	return r
 }
 
-// evidence reads a JSON file, or a report and the chain beside it.
-func evidence(t testing.TB, name string) []Device {
+// devicesOf reads a JSON file, or a report and the chain beside it.
+func devicesOf(t testing.TB, name string) []Device {
 	t.Helper()
 	report, chain, _ := strings.Cut(name, " ")
 	var c []byte
@@ -190,7 +190,7 @@ func TestReports(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := &verifier{in: Input{Roots: nvidia(t), Now: now, Policy: pinning(dr, vb, sw)}, rims: []rimState{{rim: dr}, {rim: vb}, {rim: sw}}}
-			for _, dev := range evidence(t, name) {
+			for _, dev := range devicesOf(t, name) {
 				d := v.device(dev)
 				if d.Reason != want {
 					t.Errorf("%s: reason %q (%v), want %q; %+v", d.ID, d.Reason, d.err, want, d.Checks)
@@ -203,7 +203,7 @@ func TestReports(t *testing.T) {
 // TestComplete is the complete positive case: a report with both its manifests.
 func TestComplete(t *testing.T) {
 	dr, vb := rim(t, "nvtrust/Driver_RIM_test_no_gpu.swidtag"), rim(t, "nvtrust/1010_0200_882_96005E0001_test_no_gpu.swidtag")
-	res, err := Verify(Input{Devices: evidence(t, "go-nvtrust/attestationReport.txt gpuAkCertChain.txt"), RIMs: []*RIM{dr, vb}, Roots: nvidia(t), Now: now, Policy: pinning(dr, vb)})
+	res, err := Verify(Input{Devices: devicesOf(t, "go-nvtrust/attestationReport.txt gpuAkCertChain.txt"), RIMs: []*RIM{dr, vb}, Roots: nvidia(t), Now: now, Policy: pinning(dr, vb)})
 	if err != nil || !res.Accepted {
 		t.Fatalf("%v: %+v", err, res)
 	}

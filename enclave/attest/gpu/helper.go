@@ -1,0 +1,105 @@
+package gpu
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+
+	appraise "tally/enclave/appraise/gpu"
+)
+
+// HelperSchema names the answer of the process that talks to NVML:
+//
+//	HELPER collect NONCE   prints {"schema": "tally.gpu-helper/v1", "state": {"confidential_compute": true,
+//	                       "developer_tools": false, "gpus": 8}, "devices": […]}; devices as in the vendor's evidence files
+//	HELPER ready on|off    sets the ready state of all GPUs and prints nothing
+//
+// It exits 0, or otherwise with one line on stderr that says why.
+const HelperSchema = "tally.gpu-helper/v1"
+
+// A Helper is a [Source] that is a process: a crash in the vendor's library ends one call and not the enclave.
+type Helper struct {
+	Path    string        // of the program
+	Timeout time.Duration // of one call
+}
+
+// maxStderr is as much of the helper's complaint as is repeated.
+const maxStderr = 300
+
+// HelperAnswer is what `collect` prints.
+type HelperAnswer struct {
+	Schema  string          `json:"schema"`
+	State   State           `json:"state"`
+	Devices json.RawMessage `json:"devices"`
+}
+
+// Collect runs the helper's collect.
+func (h *Helper) Collect(ctx context.Context, nonce [32]byte) (*Collected, error) {
+	out, err := h.run(ctx, "collect", hex.EncodeToString(nonce[:]))
+	if err != nil {
+		return nil, err
+	}
+	d := json.NewDecoder(bytes.NewReader(out))
+	d.DisallowUnknownFields()
+	var a HelperAnswer
+	if err := d.Decode(&a); err != nil {
+		return nil, fmt.Errorf("GPU helper: %w", err)
+	}
+	if a.Schema != HelperSchema || d.More() {
+		return nil, fmt.Errorf("GPU helper: schema %.40q, want one %s", a.Schema, HelperSchema)
+	}
+	c := &Collected{State: a.State}
+	if string(bytes.TrimSpace(a.Devices)) != "[]" { // none is an answer, which the gate refuses
+		if c.Devices, err = appraise.ParseEvidence(a.Devices, nil); err != nil {
+			return nil, fmt.Errorf("GPU helper: %w", err)
+		}
+	}
+	return c, nil
+}
+
+// SetReady runs the helper's ready.
+func (h *Helper) SetReady(ctx context.Context, ready bool) error {
+	word := "off"
+	if ready {
+		word = "on"
+	}
+	_, err := h.run(ctx, "ready", word)
+	return err
+}
+
+// run runs the helper with an empty environment.
+func (h *Helper) run(ctx context.Context, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, h.Timeout)
+	defer cancel()
+	out, complaint := &capped{limit: appraise.MaxEvidence}, &capped{limit: 4096}
+	cmd := exec.CommandContext(ctx, h.Path, args...)
+	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = []string{}, out, complaint, time.Second
+	err := cmd.Run()
+	switch {
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("GPU helper: %s: %w", args[0], ctx.Err())
+	case err != nil:
+		text := strings.Join(strings.Fields(complaint.buf.String()), " ")
+		return nil, fmt.Errorf("GPU helper: %s: %w: %.*q", args[0], err, maxStderr, text)
+	}
+	return out.buf.Bytes(), nil
+}
+
+// A capped writer refuses more than its limit, which ends the process that writes. It does not embed its buffer,
+// whose ReadFrom would go round the limit.
+type capped struct {
+	buf   bytes.Buffer
+	limit int
+}
+
+func (c *capped) Write(b []byte) (int, error) {
+	if c.buf.Len()+len(b) > c.limit {
+		return 0, fmt.Errorf("more than %d bytes of output", c.limit)
+	}
+	return c.buf.Write(b)
+}
