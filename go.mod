@@ -6,6 +6,7 @@ toolchain go1.26.8
 
 require (
 	filippo.io/torchwood v0.9.0
+	github.com/NVIDIA/go-nvml v0.13.4-1
 	github.com/ProtonMail/go-crypto v1.5.2
 	github.com/ThalesGroup/crypto11 v1.6.2
 	github.com/digitorus/timestamp v0.0.0-20231217203849-220c5c2851b7

@@ -147,3 +147,31 @@ func FuzzEvidence(f *testing.F) {
 		}
 	})
 }
+
+func FuzzOCSP(f *testing.F) {
+	roots := nvidia(f)
+	f.Add([]byte{0x30, 0x03, 0x0a, 0x01, 0x06})
+	f.Fuzz(func(t *testing.T, der []byte) {
+		index, err := indexResponses([][]byte{der})
+		if err != nil {
+			return
+		}
+		if checkResponse(index, roots.Device, roots.RIM, now, 1<<62) == nil {
+			t.Error("a response that the RIM root did not sign")
+		}
+	})
+}
+
+func FuzzChain(f *testing.F) {
+	_, chain := sample(f)
+	f.Add(chain)
+	roots := nvidia(f)
+	f.Fuzz(func(t *testing.T, text []byte) {
+		certs, err := ParseChain(text)
+		if err != nil {
+			return
+		}
+		_, _ = fwid(certs[0])
+		_, _, _ = new(memo).verifyChain(certs, roots.Device, now)
+	})
+}
