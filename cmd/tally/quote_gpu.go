@@ -59,6 +59,7 @@ func gpuVerifyFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "collateral", Usage: "what the vendor says; of GPUs `DIR` with manifests, OCSP responses and chain.pem"},
 		&cli.StringFlag{Name: "policy", Usage: "of GPUs, policy `FILE` whose section gpu they must satisfy"},
+		&cli.StringFlag{Name: "bundle", Usage: "of GPUs, `FILE` with the release whose manifests they must match (with gpu.rims: [release])"},
 		&cli.StringFlag{Name: "nonce", Usage: "of GPUs, the `HEX` that they were to answer (64 digits)"},
 		&cli.StringFlag{Name: "at", Usage: "verify as of `TIME` (RFC 3339; default: now)"},
 	}
@@ -70,6 +71,8 @@ const gpuShowText = "\n" + gpuFiles + "For GPUs --json prints tally.quote/v1 wit
 const gpuVerifyText = "\n" + gpuFiles +
 	"Without --policy: the chain to NVIDIA's device root, the report's signature, its firmware's digest and, with --nonce, what it answers. With it\n" +
 	"also families, floors of driver and VBIOS, mode, manifests (their signatures, pins, all golden measurements) and OCSP responses. Nothing is fetched.\n" +
+	"Where the policy pins the manifests that a release names, the release in --bundle is verified first; when it is not, its checks are the answer, as by\n" +
+	"'tally release verify'.\n" +
 	"Exit 4: not verified, reason report, chain, signature, fwid, rim, rim-signature, rim-chain, rim-expired or ocsp. Exit 5: verified and not what the\n" +
 	"policy wants, reason policy, nonce, architecture, rim-missing, rim-unpinned, rim-conflict, measurement, rollback, mode, revoked, ocsp-stale or no-devices.\n" +
 	"For GPUs --json prints tally.quote/v1 with kind nvidia, verified, accepted (with --policy), reason, and devices: a list of arch, chip, id, driver, vbios, mode,\n" +

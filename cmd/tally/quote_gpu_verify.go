@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"text/tabwriter"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"tally/enclave/appraise/gpu"
+	"tally/policy"
+	"tally/release"
 )
 
 // A gpuAnswer is tally.quote/v1 of kind nvidia.
@@ -21,7 +24,10 @@ type gpuAnswer struct {
 }
 
 func gpuVerify(c *cli.Context, e *env, data []byte) error {
-	in, policy, err := gpuInput(c, data)
+	in, judged, err := gpuInput(c, e, data)
+	if refused := (*gpuRelease)(nil); errors.As(err, &refused) {
+		return printVerification(e, refused.result, refused.err)
+	}
 	if ee := (*exitError)(nil); errors.As(err, &ee) && ee.code >= exitUnverified && ee.reason != "" {
 		a := gpuAnswer{Schema: "tally.quote/v1", Kind: "nvidia", Verified: ee.code != exitUnverified, Reason: gpu.Reason(ee.reason), Devices: []gpu.DeviceResult{}}
 		return errors.Join(err, printGPU(e, &a))
@@ -30,12 +36,12 @@ func gpuVerify(c *cli.Context, e *env, data []byte) error {
 		return err
 	}
 	judge := gpu.Origin
-	if policy {
+	if judged {
 		judge = gpu.Verify
 	}
 	res, err := judge(in)
 	a := gpuAnswer{Schema: "tally.quote/v1", Kind: "nvidia", Verified: err == nil || !res.Reason.Unverified(), Reason: res.Reason, Devices: res.Devices}
-	if policy {
+	if judged {
 		a.Accepted = &res.Accepted
 	}
 	if perr := printGPU(e, &a); perr != nil {
@@ -47,22 +53,23 @@ func gpuVerify(c *cli.Context, e *env, data []byte) error {
 	return nil
 }
 
-func gpuInput(c *cli.Context, data []byte) (in gpu.Input, policy bool, err error) {
+func gpuInput(c *cli.Context, e *env, data []byte) (in gpu.Input, judge bool, err error) {
 	if in.Nonce, err = gpuNonce(c); err != nil {
 		return in, false, err
 	}
 	if in.Now, err = timeFlag(c, "at"); err != nil {
 		return in, false, err
 	}
-	if policy = c.IsSet("policy"); policy {
+	if judge = c.IsSet("policy"); judge {
 		p, err := loadPolicy(c)
 		if err != nil {
 			return in, false, err
 		}
-		if p.GPU.FromRelease() {
-			return in, false, fmt.Errorf("%s: rims: release, and here is none: want their SHA-256 or any", c.String("policy"))
+		if in.Policy, err = gpuPolicy(c, e, p, in.Now); err != nil {
+			return in, false, err
 		}
-		in.Policy = p.GPU.Policy(nil)
+	} else if c.IsSet("bundle") {
+		return in, false, usagef("--bundle goes with --policy: it says whose release that may be")
 	}
 	devices, col, err := gpuOpen(c, data)
 	if err != nil {
@@ -70,8 +77,43 @@ func gpuInput(c *cli.Context, data []byte) (in gpu.Input, policy bool, err error
 	}
 	in.Devices, in.RIMs, in.OCSP = devices, col.rims, col.ocsp
 	in.Roots, err = gpu.NVIDIA()
-	return in, policy, err
+	return in, judge, err
 }
+
+// gpuPolicy is the policy with the manifests that the release names, which is verified, offline, for that.
+func gpuPolicy(c *cli.Context, e *env, p *policy.Policy, now time.Time) (gpu.Policy, error) {
+	if !p.GPU.FromRelease() {
+		if c.IsSet("bundle") {
+			return gpu.Policy{}, usagef("--bundle: the policy's gpu.rims does not name the release")
+		}
+		return p.GPU.Policy(nil), nil
+	}
+	if !c.IsSet("bundle") {
+		return gpu.Policy{}, usagef("the policy's gpu.rims names the release: want --bundle FILE")
+	}
+	data, err := readRelease(c, e, c.String("bundle"))
+	if err != nil {
+		return gpu.Policy{}, err
+	}
+	v, err := newVerificationAt(c, p, now, nil)
+	if err != nil {
+		return gpu.Policy{}, err
+	}
+	r, err := v.verify(e, data)
+	if err != nil {
+		return gpu.Policy{}, &gpuRelease{r, err}
+	}
+	return p.GPU.Policy(r.Statement.Predicate.GPURIMs), nil
+}
+
+// A gpuRelease is a release that is refused: its checks are then the answer.
+type gpuRelease struct {
+	result *release.Result
+	err    error
+}
+
+func (g *gpuRelease) Error() string { return g.err.Error() }
+func (g *gpuRelease) Unwrap() error { return g.err }
 
 func printGPU(e *env, a *gpuAnswer) error {
 	if e.json {
