@@ -22,7 +22,7 @@ import (
 //	  gpus: 8                        # at least so many
 //	  switches: 4                    # optional
 //
-// Confidential computing must be on and developer tools off whatever the policy says.
+// Confidential computing off and developer tools on are refused by the enclave itself, whatever a policy says.
 type GPU struct {
 	policy      gpu.Policy
 	fromRelease bool

@@ -35,6 +35,7 @@ func BenchmarkH100(b *testing.B) {
 // responses, every certificate has one.
 func BenchmarkMachine(b *testing.B) {
 	f := newFixture(b)
+	machine := []*gputest.Device{f.gpu, f.sw}
 	for i := range 10 {
 		arch, driver, vbios := Hopper, f.gpu.Driver, f.gpu.VBIOS
 		if i >= 7 {
@@ -42,11 +43,17 @@ func BenchmarkMachine(b *testing.B) {
 		}
 		d, err := f.vendor.Device(arch, driver, vbios)
 		fatal(b, err)
-		e, err := d.Evidence(f.nonce)
-		fatal(b, err)
+		machine = append(machine, d)
 		all, err := f.vendor.OCSP(d, gputest.Good, f.in.Now.Add(-time.Hour))
 		fatal(b, err)
-		f.in.Devices, f.in.OCSP = append(f.in.Devices, e), append(f.in.OCSP, all[:2]...)
+		f.in.OCSP = append(f.in.OCSP, all[:2]...)
+	}
+	gputest.Connect(machine...)
+	f.in.Devices = nil
+	for _, d := range machine {
+		e, err := d.Evidence(f.nonce)
+		fatal(b, err)
+		f.in.Devices = append(f.in.Devices, e)
 	}
 	f.in.Policy.MinGPUs, f.in.Policy.MinSwitches = 8, 4
 	for _, ocsp := range []bool{false, true} {

@@ -82,6 +82,9 @@ func (m *memo) verifyChain(chain []*x509.Certificate, root *x509.Certificate, no
 	if !chain[len(chain)-1].Equal(root) {
 		chain = append(chain[:len(chain):len(chain)], root)
 	}
+	if len(chain) < 2 {
+		return nil, nil, errors.New("certificate chain: the root alone, want a leaf below it")
+	}
 	if err := m.path(chain, now); err != nil {
 		return nil, nil, fmt.Errorf("certificate %q: %w", chain[0].Subject.CommonName, err)
 	}

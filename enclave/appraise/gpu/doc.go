@@ -31,7 +31,15 @@
 // active in both. A switch needs its VBIOS's. Index 35 is passed over, as the vendor's verifier
 // does, when the signed report says that NVDEC0 is disabled.
 //
+// # The machine
+//
+// Devices name each other on NVLink (topology.go). Where there are switches, GPUs and switches must see each other and
+// nobody else; GPUs in mode PPCIE, whose links are in the clear for the chips on them, must have their switches in evidence.
+//
 // # What this does not prove
+//
+// The report of a GPU states no developer mode, and none with confidential computing off exists; that both are as they
+// should be is the enclave's driver's word, asked for by measured code (tally/enclave/attest/gpu).
 //
 // A report is about a GPU, not about the machine it is in. That the GPU serves the enclave rests on the enclave's
 // measured code, which asked for the report, until PCIe devices join the trust domain (TDISP).

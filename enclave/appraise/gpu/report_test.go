@@ -109,6 +109,16 @@ func TestMode(t *testing.T) {
 	}
 }
 
+// TestProtected: before there were flags, a field of its own said PPCIE.
+func TestProtected(t *testing.T) {
+	for v, want := range map[byte]Mode{0xaa: ModePPCIE, 0x55: ModeUnstated} {
+		r := &Report{Opaque: map[Field][]byte{FieldProtected: {v}}}
+		if got, err := r.Mode(); err != nil || got != want {
+			t.Errorf("%#x: %q (%v), want %q", v, got, err, want)
+		}
+	}
+}
+
 func FuzzReport(f *testing.F) {
 	b, chain := sample(f)
 	f.Add(b)

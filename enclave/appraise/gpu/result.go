@@ -30,6 +30,7 @@ const (
 	RIMConflict    Reason = "rim-conflict" // two manifests claim one measurement
 	BadMeasurement Reason = "measurement"  // a measurement is none of the alternatives
 	Rollback       Reason = "rollback"     // driver or VBIOS below the policy's floor
+	BadTopology    Reason = "topology"     // GPUs and switches are linked to others than those that gave evidence
 	BadMode        Reason = "mode"         // confidential computing off, developer tools on, or another mode
 	Revoked        Reason = "revoked"      // a certificate is revoked or on hold
 	OCSPStale      Reason = "ocsp-stale"   // a response is older than the policy allows, or no longer valid
@@ -103,8 +104,10 @@ type DeviceResult struct {
 	Reason    Reason  `json:"reason,omitempty"`
 	Checks    []Check `json:"checks"`
 
-	key string
-	err error
+	key  string
+	err  error
+	pdi  pdi
+	sees map[pdi]bool
 }
 
 // A Result says what was found.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -242,6 +243,32 @@ func TestRIMs(t *testing.T) {
 		}
 		if got != want {
 			t.Errorf("%s: reason %q (%v), want %q", name, got, err, want)
+		}
+	}
+}
+
+// TestTopology is a real machine: eight GPUs and four switches, whose lists of each other agree. Without one of them they
+// do not.
+func TestTopology(t *testing.T) {
+	all := append(devicesOf(t, "nvtrust/gpu_evidence.json"), devicesOf(t, "nvtrust/switch_evidence.json")...)
+	v := &verifier{in: Input{Roots: nvidia(t), Now: now, Policy: pinning()}}
+	var results []DeviceResult
+	for _, dev := range all {
+		d := v.judge(dev, func(d *judged) []func() error { return []func() error{d.parse, d.chain, d.signature, d.mode, d.links} })
+		if d.err != nil {
+			t.Fatal(d.err)
+		}
+		results = append(results, d)
+	}
+	if len(results) != 12 || results[0].Mode != ModePPCIE || len(results[0].sees) != 4 || len(results[11].sees) != 8 {
+		t.Errorf("%d devices, mode %s, links to %d switches and %d GPUs", len(results), results[0].Mode, len(results[0].sees), len(results[11].sees))
+	}
+	if err := topology(results); err != nil {
+		t.Error(err)
+	}
+	for i := range results {
+		if err := topology(slices.Concat(results[:i], results[i+1:])); reasonOf(err, "") != BadTopology {
+			t.Errorf("without device %d: %v, want %q", i, err, BadTopology)
 		}
 	}
 }

@@ -39,6 +39,7 @@ func newFixture(t testing.TB) *fixture {
 	fatal(t, err)
 	f.sw, err = f.vendor.Device(LS10, "", "96.10.55.00.01")
 	fatal(t, err)
+	gputest.Connect(f.gpu, f.sw)
 	f.in = Input{Nonce: &f.nonce, Roots: f.vendor.Roots(), Now: now, Policy: Policy{
 		Floors: map[Arch]Floor{Hopper: {"550.54", "96.00.5E.00.00"}, LS10: {"", "96.10.55.00.01"}},
 		Modes:  []Mode{ModeUnstated}, OCSPMaxAge: 24 * time.Hour, MinGPUs: 1,
@@ -138,6 +139,10 @@ func TestRefused(t *testing.T) {
 		"other chain":          {func(_ *testing.T, f *fixture) { f.in.Devices[0].Chain = f.sw.Chain() }, BadSignature},
 		"certificate too many": {func(_ *testing.T, f *fixture) { f.in.Devices[0].Chain = append(f.gpu.Chain(), f.sw.Chain()...) }, BadChain},
 		"no chain":             {func(_ *testing.T, f *fixture) { f.in.Devices[0].Chain = nil }, BadChain},
+		"root alone": {func(_ *testing.T, f *fixture) {
+			chain := f.gpu.Chain()
+			f.in.Devices[0].Chain = chain[bytes.LastIndex(chain, []byte("-----BEGIN")):]
+		}, BadChain},
 		"later":                {func(_ *testing.T, f *fixture) { f.in.Now = f.in.Now.AddDate(1, 0, 0) }, BadChain},
 		"firmware":             {func(t *testing.T, f *fixture) { f.gpu.Fields[FieldFWID] = make([]byte, 48); f.collect(t) }, BadFWID},
 		"old driver":           {func(t *testing.T, f *fixture) { f.gpu.Driver = "550.53"; f.collect(t) }, Rollback},
@@ -154,10 +159,23 @@ func TestRefused(t *testing.T) {
 			f.addRIM(t, Hopper, "96.00.5E.00.01", 1, 7)
 		}, RIMConflict},
 		"manifest not pinned": {func(_ *testing.T, f *fixture) { f.in.Policy.RIMs = f.in.Policy.RIMs[1:] }, RIMUnpinned},
-		"no manifests":        {func(_ *testing.T, f *fixture) { f.in.RIMs = nil }, RIMMissing},
-		"no responses":        {func(_ *testing.T, f *fixture) { f.in.OCSP = nil }, BadOCSP},
-		"one missing":         {func(_ *testing.T, f *fixture) { f.in.OCSP = f.in.OCSP[1:] }, BadOCSP},
-		"signer's missing":    {func(_ *testing.T, f *fixture) { f.in.OCSP = slices.Concat(f.in.OCSP[:4], f.in.OCSP[5:9]) }, BadOCSP},
+		"a second switch": {func(t *testing.T, f *fixture) {
+			f.gpu.Fields[FieldSwitchPDIs] = append(f.gpu.Fields[FieldSwitchPDIs], 1, 2, 3, 4, 5, 6, 7, 8)
+			f.collect(t)
+		}, BadTopology},
+		"a second GPU":                {func(t *testing.T, f *fixture) { f.sw.Fields[FieldSwitchGPUs][15] = 1; f.collect(t) }, BadTopology},
+		"GPU sees no switch":          {func(t *testing.T, f *fixture) { delete(f.gpu.Fields, FieldSwitchPDIs); f.collect(t) }, BadTopology},
+		"another switch's identifier": {func(t *testing.T, f *fixture) { f.sw.Fields[FieldSwitchPDIs] = make([]byte, 8); f.collect(t) }, BadTopology},
+		"part of an identifier":       {func(t *testing.T, f *fixture) { f.gpu.Fields[FieldSwitchPDIs] = make([]byte, 9); f.collect(t) }, BadTopology},
+		"links without their switches": {func(t *testing.T, f *fixture) {
+			f.gpu.Fields[FieldFeatureFlags], f.in.Policy.Modes = []byte{2}, []Mode{ModePPCIE}
+			f.collect(t)
+			f.in.Devices = f.in.Devices[:1]
+		}, BadTopology},
+		"no manifests":     {func(_ *testing.T, f *fixture) { f.in.RIMs = nil }, RIMMissing},
+		"no responses":     {func(_ *testing.T, f *fixture) { f.in.OCSP = nil }, BadOCSP},
+		"one missing":      {func(_ *testing.T, f *fixture) { f.in.OCSP = f.in.OCSP[1:] }, BadOCSP},
+		"signer's missing": {func(_ *testing.T, f *fixture) { f.in.OCSP = slices.Concat(f.in.OCSP[:4], f.in.OCSP[5:9]) }, BadOCSP},
 		"response changed": {func(_ *testing.T, f *fixture) {
 			r := bytes.Clone(f.in.OCSP[0])
 			r[len(r)-1] ^= 1
@@ -220,6 +238,7 @@ func TestAccepted(t *testing.T) {
 			n := len(f.in.RIMs) - 1
 			f.in.RIMs[0], f.in.RIMs[n] = f.in.RIMs[n], f.in.RIMs[0]
 		},
+		"a GPU alone":   func(_ *testing.T, f *fixture) { f.in.Devices = f.in.Devices[:1] },
 		"one at a time": func(_ *testing.T, f *fixture) { f.in.Parallel = 1 },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -44,7 +44,7 @@ func (r *Report) text(f Field, what string) (string, error) {
 // A Mode is the mode of confidential computing that a report states.
 type Mode string
 
-// The modes. Reports of older drivers state none.
+// The modes. Reports of older drivers state none, or only whether it is PPCIE.
 const (
 	ModeUnstated Mode = "unstated"
 	ModeSPT      Mode = "spt"   // one GPU to one guest
@@ -52,9 +52,15 @@ const (
 	ModePPCIE    Mode = "ppcie" // GPUs and switches to one guest, the links between them trusted
 )
 
+// protectedOn is the value of FieldProtected that says so.
+const protectedOn = 0xaa
+
 // Mode returns the mode of confidential computing. A mode that is not known is an error.
 func (r *Report) Mode() (Mode, error) {
 	v, ok := r.Opaque[FieldFeatureFlags]
+	if p := r.Opaque[FieldProtected]; !ok && len(p) == 1 && p[0] == protectedOn {
+		return ModePPCIE, nil
+	}
 	if !ok {
 		return ModeUnstated, nil
 	}

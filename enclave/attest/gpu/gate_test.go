@@ -72,6 +72,7 @@ func newGate(t testing.TB) (*gpu.Gate, *machine) {
 	s, err := v.Device(appraise.LS10, "", "96.10.55.00.01")
 	fatal(t, err)
 	m.devices = []*gputest.Device{g, s}
+	gputest.Connect(m.devices...)
 	in := appraise.Input{Roots: v.Roots(), Policy: appraise.Policy{
 		Floors: map[appraise.Arch]appraise.Floor{appraise.Hopper: {Driver: "550", VBIOS: "96"}, appraise.LS10: {VBIOS: "96"}},
 		Modes:  []appraise.Mode{appraise.ModeUnstated}, NoOCSP: true, MinGPUs: 1, UnpinnedRIM: true,

@@ -5,6 +5,7 @@
 package gputest
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -12,6 +13,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/binary"
 	"encoding/pem"
 	"fmt"
 	"math/big"
@@ -104,7 +106,31 @@ type Device struct {
 	FWID   gpu.Digest
 	Blocks map[int]gpu.Digest // by RIM index
 	Fields map[gpu.Field][]byte
+	PDI    [8]byte // who it is on NVLink
 	leaf   *authority
+}
+
+// Connect links GPUs and switches to each other, all to all, as they then report.
+func Connect(all ...*Device) {
+	var gpus, switches []byte
+	for _, d := range all {
+		if d.Arch.Switch() {
+			for i := range d.PDI {
+				switches = append(switches, d.PDI[7-i])
+			}
+		} else {
+			gpus = append(gpus, d.PDI[:]...)
+		}
+	}
+	for _, d := range all {
+		if d.Arch.Switch() {
+			list := bytes.Repeat([]byte{0xff}, 128)
+			copy(list, gpus)
+			d.Fields[gpu.FieldSwitchGPUs], d.Fields[gpu.FieldSwitchPDIs] = list, d.PDI[:]
+		} else {
+			d.Fields[gpu.FieldSwitchPDIs] = append(bytes.Clone(switches), make([]byte, 8)...)
+		}
+	}
 }
 
 var chips = map[gpu.Arch]string{gpu.Hopper: "GH100", gpu.Blackwell: "GB100", gpu.LS10: "LS_10"}
@@ -119,6 +145,7 @@ func (v *Vendor) Device(arch gpu.Arch, driver, vbios string) (*Device, error) {
 	for i := range n {
 		d.Blocks[i] = Measurement(arch, i)
 	}
+	binary.BigEndian.PutUint64(d.PDI[:], 0xfa00000000000000|uint64(v.serial))
 	copy(d.FWID[:], "firmware of the fake")
 	ext, err := asn1.Marshal(struct {
 		Version int
@@ -135,7 +162,7 @@ func (v *Vendor) Device(arch gpu.Arch, driver, vbios string) (*Device, error) {
 		return nil, err
 	}
 	name := pkix.Name{CommonName: chips[arch] + " A01 INSECURE FMC LF", SerialNumber: fmt.Sprintf("FAKE%04d", v.serial)}
-	chip, err := v.certify(v.maker, pkix.Name{CommonName: chips[arch] + " A01 INSECURE BROM", SerialNumber: name.SerialNumber}, true, nil)
+	chip, err := v.certify(v.maker, pkix.Name{CommonName: chips[arch] + " A01 INSECURE BROM", SerialNumber: fmt.Sprintf("41%016X", d.PDI)}, true, nil)
 	if err != nil {
 		return nil, err
 	}
