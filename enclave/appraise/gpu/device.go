@@ -164,7 +164,7 @@ func (d *judged) state() (err error) {
 	return err
 }
 
-// mode wants the mode of confidential computing that the report states. A GPU with it off gives no report at all.
+// mode wants the mode of confidential computing that the report states.
 func (d *judged) mode() (err error) {
 	if d.Arch.Switch() {
 		return nil

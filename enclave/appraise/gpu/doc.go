@@ -38,8 +38,8 @@
 //
 // # What this does not prove
 //
-// The report of a GPU states no developer mode, and none with confidential computing off exists; that both are as they
-// should be is the enclave's driver's word, asked for by measured code (tally/enclave/attest/gpu).
+// No field of a report is known to state developer mode, or confidential computing off; that both are as they should be
+// is the driver's word, asked for by measured code (tally/enclave/attest/gpu), beside the measurements.
 //
 // A report is about a GPU, not about the machine it is in. That the GPU serves the enclave rests on the enclave's
 // measured code, which asked for the report, until PCIe devices join the trust domain (TDISP).
