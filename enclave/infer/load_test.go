@@ -86,7 +86,7 @@ func stream(c *http.Client, text string) (first time.Duration, got string, err e
 }
 
 // BenchmarkStream asks for a stream of 128 events, directly over the engine's socket and through the channel,
-// with no coalescing between. "first-ns" is the time to the first event; what a whole stream takes longer
+// at once and on the sending grid. "first-ns" is the time to the first event; what a whole stream takes longer
 // through the channel, divided by its events, is the cost of an event.
 func BenchmarkStream(b *testing.B) {
 	text := strings.TrimSpace(strings.Repeat("word ", 128))
@@ -108,5 +108,6 @@ func BenchmarkStream(b *testing.B) {
 	b.Run("direct", run(&http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", fake.Socket)
 	}}}))
-	b.Run("channel", run(newWorld(b, nil).http))
+	b.Run("channel", run(newWorld(b, func(_ *infer.Options, o *enclave.Options) { o.Tick = -1 }).http))
+	b.Run("channel-grid", run(newWorld(b, nil).http))
 }
