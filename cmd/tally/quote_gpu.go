@@ -25,21 +25,48 @@ func withGPU(e *env, quote *cli.Command) *cli.Command {
 		if sub.Name == "verify" {
 			flags, ours, text = gpuVerifyFlags, gpuVerify, gpuVerifyText
 		}
+		var known, added []string // of the others; of GPUs alone
+		for _, f := range sub.Flags {
+			known = append(known, f.Names()[0])
+		}
 		for _, f := range flags() {
 			if !slices.ContainsFunc(sub.Flags, func(o cli.Flag) bool { return o.Names()[0] == f.Names()[0] }) {
-				sub.Flags = append(sub.Flags, f)
+				sub.Flags, added = append(sub.Flags, f), append(added, f.Names()[0])
 			}
 		}
 		other := sub.Action
 		sub.Description += text
 		sub.Action = func(c *cli.Context) error {
-			if data, ok := gpuEvidence(c); ok {
-				return ours(c, e, data)
+			data, ok := gpuEvidence(c)
+			if !ok {
+				if err := refuseFlags(c, "NVIDIA evidence", added); err != nil {
+					return err
+				}
+				return other(c)
 			}
-			return other(c)
+			var foreign []string
+			for _, name := range known {
+				if !slices.ContainsFunc(flags(), func(f cli.Flag) bool { return f.Names()[0] == name }) {
+					foreign = append(foreign, name)
+				}
+			}
+			if err := refuseFlags(c, "other evidence than NVIDIA's", foreign); err != nil {
+				return err
+			}
+			return ours(c, e, data)
 		}
 	}
 	return quote
+}
+
+// refuseFlags refuses flags that mean nothing for the evidence at hand.
+func refuseFlags(c *cli.Context, what string, names []string) error {
+	for _, name := range names {
+		if c.IsSet(name) {
+			return usagef("--%s goes with %s", name, what)
+		}
+	}
+	return nil
 }
 
 // gpuEvidence reads the one argument and says whether it is ours.
