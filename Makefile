@@ -16,7 +16,7 @@ all: build
 
 build:
 	@mkdir -p bin
-	go build -trimpath -ldflags '-X main.version=$(VERSION) -X main.commit=$(COMMIT)' -o $(TALLY) ./cmd/tally
+	go build -trimpath -ldflags '-X main.version=$(VERSION) -X main.commit=$(COMMIT)' -o bin/ ./cmd/tally ./cmd/tally-keyless
 
 # Debian packages that the demo, the tests and the benchmarks use as oracles and to boot.
 setup:

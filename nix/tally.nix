@@ -3,7 +3,7 @@
 (pkgs.buildGoModule.override { go = pkgs.go_1_26; }) {
   pname = "tally";
   inherit version src vendorHash;
-  subPackages = [ "cmd/tally" ];
+  subPackages = [ "cmd/tally" "cmd/tally-keyless" ];
   env.CGO_ENABLED = "0";
   ldflags = [ "-buildid=" "-X main.version=${version}" ];
   doCheck = false; # the tests need Debian's packages and QEMU: make test

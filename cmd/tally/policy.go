@@ -6,8 +6,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"tally/internal/keylesswire"
 	"tally/policy"
-	"tally/release/keyless"
 )
 
 // policyFlags are shared by every command that decides whom to trust.
@@ -39,6 +39,6 @@ func loadPolicy(c *cli.Context) (*policy.Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.Release.Identities.Verifier = keyless.Verifier{}
+	p.Release.Identities.Verifier = keylesswire.Verifier{}
 	return p, nil
 }

@@ -1,15 +1,16 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"tally/internal/keylesswire"
 	"tally/release"
 	"tally/release/sign"
-	"tally/release/sign/oidc"
 )
 
 const keylessHelp = "With --keyless there is no key to keep: the CA gives a certificate of some minutes for an OpenID Connect identity token, and a timestamp\n" +
@@ -68,21 +69,27 @@ func newSealer(c *cli.Context, e *env) (sealer, error) {
 }
 
 func newKeylessSealer(c *cli.Context, e *env) (sealer, error) {
-	o := oidc.Options{FulcioURL: c.String("fulcio-url"), TSAURL: c.String("tsa-url")}
+	q := keylesswire.Request{Op: "seal", FulcioURL: c.String("fulcio-url"), TSAURL: c.String("tsa-url")}
 	var err error
-	if o.TrustedRoot, err = readSmall(c.String("trusted-root"), 1<<20); err != nil {
+	if q.TrustedRoot, err = readSmall(c.String("trusted-root"), 1<<20); err != nil {
 		return nil, err
 	}
-	if o.Token, err = identityToken(c, e); err != nil {
+	if q.Token, err = identityToken(c, e); err != nil {
 		return nil, err
 	}
 	return func(payload []byte) (*release.Bundle, signer, error) {
-		b, id, err := oidc.Seal(c.Context, payload, o)
+		q := q
+		q.Payload = payload
+		p, err := keylesswire.Ask(c.Context, q)
 		if err != nil {
 			return nil, signer{}, err
 		}
-		k, err := release.CertifiedKey(b.Certificate, id)
-		return b, signer{k, id}, err
+		b, err := release.ParseBundle(p.Bundle)
+		if err != nil || p.Certified == nil {
+			return nil, signer{}, fmt.Errorf("%s: reply: no bundle with an identity (%v)", keylesswire.Program, err)
+		}
+		k, err := release.CertifiedKey(b.Certificate, p.Certified)
+		return b, signer{k, p.Certified}, err
 	}, nil
 }
 
@@ -92,8 +99,11 @@ func identityToken(c *cli.Context, e *env) (string, error) {
 	name := c.String("identity-token")
 	switch {
 	case name == "":
-		token, err := oidc.Ambient(c.Context)
-		return token, withHint(err, "give --identity-token FILE")
+		p, err := keylesswire.Ask(c.Context, keylesswire.Request{Op: "ambient"})
+		if err != nil {
+			return "", withHint(err, "give --identity-token FILE")
+		}
+		return p.Token, nil
 	case strings.HasPrefix(name, "eyJ") && strings.Count(name, ".") == 2:
 		return name, nil
 	case name == "-":

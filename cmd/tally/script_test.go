@@ -18,12 +18,14 @@ import (
 	"github.com/ulikunitz/xz"
 
 	"tally/mkimage/steps"
+	"tally/release/keyless/process"
 )
 
 func TestMain(m *testing.M) {
 	steps.Main(os.Args)
 	testscript.Main(m, map[string]func(){
 		"sigstore-kms-test": kmsTestMain,
+		"tally-keyless":     func() { os.Exit(process.Main(context.Background(), os.Stdin, os.Stdout, os.Stderr)) },
 		"tally": func() {
 			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 			code := Main(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr)

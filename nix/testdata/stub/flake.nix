@@ -41,7 +41,8 @@
             __functor = _: a: run "${a.pname}-${a.version}" { } ''
               export HOME=$TMPDIR CGO_ENABLED=${a.env.CGO_ENABLED} GOFLAGS=-buildvcs=false
               cd ${a.src}
-              go build -trimpath -ldflags '${toString a.ldflags}' -o $out/bin/tally ./${toString a.subPackages}
+              mkdir -p $out/bin
+              go build -trimpath -ldflags '${toString a.ldflags}' -o $out/bin/ ${toString (map (p: "./" + p) a.subPackages)}
               ${a.postInstall}
             '';
             override = o: assert o.go == tool; { pname, version, src, vendorHash, ... }@a:
