@@ -189,7 +189,7 @@ func must[T any](v T, err error) T {
 
 func TestWitnessPolicyRefusals(t *testing.T) {
 	k, other := newCosigner(t, "a").key.String(), newCosigner(t, "b").key.String()
-	const log = "sum.golang.org+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8"
+	const log = "log.other.example+9b4d7f41+AVjwGyGWT1kITFUkz5I0b5ypyKFyNujIqYJm8YaqslIb"
 	good := "# who\n\n log " + log + " https://log.example/\nwitness a " + k + "\twitness.example\n"
 	for _, tt := range []struct{ text, want string }{
 		{"", "no quorum"},
@@ -227,7 +227,7 @@ func TestWitnessPolicyRefusals(t *testing.T) {
 
 func FuzzWitnessPolicy(f *testing.F) {
 	k := newCosigner(f, "a").key.String()
-	f.Add([]byte("log sum.golang.org+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8\nwitness a " + k + " https://a.example\ngroup g any a\nquorum g\n"))
+	f.Add([]byte("log log.other.example+9b4d7f41+AVjwGyGWT1kITFUkz5I0b5ypyKFyNujIqYJm8YaqslIb\nwitness a " + k + " https://a.example\ngroup g any a\nquorum g\n"))
 	f.Add([]byte("quorum none\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		p, err := release.ParseWitnessPolicy(data, "p")
