@@ -117,21 +117,36 @@ func (l *line) clone(t *testing.T, name string) string {
 	dst := filepath.Join(l.dir, name)
 	files := command(t, l.repo, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 	for _, f := range strings.Split(strings.TrimSuffix(files, "\x00"), "\x00") {
-		data, err := os.ReadFile(filepath.Join(l.repo, f))
-		if os.IsNotExist(err) {
-			continue // deleted in the working tree
-		} else if err != nil {
-			t.Fatal(err)
-		}
-		to := filepath.Join(dst, f)
-		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(to, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		cloneOne(t, filepath.Join(l.repo, f), filepath.Join(dst, f))
 	}
 	return dst
+}
+
+// cloneOne copies a file, as private as git would leave it under umask 077, or a symbolic link.
+func cloneOne(t *testing.T, from, to string) {
+	t.Helper()
+	st, err := os.Lstat(from)
+	if os.IsNotExist(err) {
+		return // deleted in the working tree
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if st.Mode()&os.ModeSymlink != 0 {
+		target, err := os.Readlink(from)
+		if err == nil {
+			err = os.Symlink(target, to)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if err := os.WriteFile(to, read(t, from), 0o600|st.Mode()&0o100); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestSecondCloneIsIdentical builds in a second clone under another user, umask, time zone, locale,
