@@ -90,7 +90,7 @@ func BenchmarkRecords(b *testing.B) {
 				b.Fatal(cl.err, sv.err)
 			}
 			wire := new(bytes.Buffer) // from here on a record goes nowhere but to the other side
-			cl.conn.conn, sv.conn.conn, sv.conn.r.in = script{nil, wire}, script{}, bufio.NewReaderSize(wire, readBuffer)
+			cl.conn.conn, sv.conn.conn, sv.conn.r.in = script{nil, wire}, script{wire, nil}, bufio.NewReaderSize(wire, readBuffer)
 			r := Record{Type: Data, Stream: 1, Payload: make([]byte, size)}
 			b.SetBytes(int64(size))
 			b.ReportAllocs()

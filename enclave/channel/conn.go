@@ -13,9 +13,15 @@ import (
 	"github.com/flynn/noise"
 )
 
-// readBuffer is the size in bytes of the buffered reader of a session: a few small records at once, or
-// the head of a large one.
-const readBuffer = 4096
+// Sizes in bytes of the buffered reader of a session: a few small records at once, or the head of a large
+// one; and several large ones while they keep coming.
+const (
+	readBuffer = 4096
+	bulkBuffer = 64 << 10
+	quiet      = 16 // small records in a row that end the keeping of a bulkBuffer
+)
+
+var bulkReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, bulkBuffer) }}
 
 // A Conn is an open session. One goroutine may send while another receives; several that send, or several
 // that receive, take turns.
@@ -31,12 +37,15 @@ type Conn struct {
 		limit int
 		now   func() time.Time
 		buf   []byte
-		err   error // sticky: nothing is sent after it
+		err   error       // sticky: nothing is sent after it
+		stall *time.Timer // ends a write without a context that takes longer than most; nil: none
+		most  time.Duration
 	}
 	r struct {
 		sync.Mutex
 		cs    *noise.CipherState
 		in    *bufio.Reader
+		small int // records in a row that would have fitted a readBuffer
 		count int
 		buf   []byte
 		err   error // sticky: nothing is received after it
@@ -106,10 +115,33 @@ func (c *Conn) seal(ctx context.Context, r *Record) error {
 	if buf, err = c.w.cs.Encrypt(buf[:2], nil, buf[2:]); err == nil {
 		c.w.buf = buf
 		c.w.count++
-		err = withContext(ctx, c.conn.SetWriteDeadline, func() error { return writeFrame(c.conn, buf) })
+		err = c.write(ctx, buf)
 	}
 	if err != nil {
 		c.w.err = err
+	}
+	return err
+}
+
+// limitWrites bounds every write whose context never ends. A timer that is used again costs a record less
+// than a context of its own.
+func (c *Conn) limitWrites(d time.Duration) {
+	c.w.Lock()
+	defer c.w.Unlock()
+	c.w.most = d
+	c.w.stall = time.AfterFunc(d, func() { c.conn.SetWriteDeadline(aLongTimeAgo) })
+	c.w.stall.Stop()
+}
+
+// write writes one frame; c.w is held.
+func (c *Conn) write(ctx context.Context, frame []byte) error {
+	if c.w.stall == nil || ctx.Done() != nil {
+		return withContext(ctx, c.conn.SetWriteDeadline, func() error { return writeFrame(c.conn, frame) })
+	}
+	c.w.stall.Reset(c.w.most)
+	err := writeFrame(c.conn, frame)
+	if !c.w.stall.Stop() {
+		return ErrStalled // even when the frame just made it: the deadline has passed for good
 	}
 	return err
 }
@@ -143,6 +175,7 @@ func (c *Conn) Receive(ctx context.Context) (Record, error) {
 
 // open reads and decrypts one record.
 func (c *Conn) open(ctx context.Context) (r Record, err error) {
+	c.fitBuffer()
 	err = withContext(ctx, c.conn.SetReadDeadline, func() (err error) {
 		buf, err := readFrame(c.r.in, c.r.buf, maxPlain+tagSize)
 		if err == nil {
@@ -167,6 +200,28 @@ func (c *Conn) open(ctx context.Context) (r Record, err error) {
 		return Record{}, fmt.Errorf("channel: the peer sent %d records under one key", c.r.count)
 	}
 	return r, nil
+}
+
+// fitBuffer changes the reader between records, when it holds nothing, for one that suits what came last. Reading
+// costs a system call for each bufferful; an idle session should hold little.
+func (c *Conn) fitBuffer() {
+	if len(c.r.buf) >= readBuffer {
+		c.r.small = 0
+	} else {
+		c.r.small++
+	}
+	if c.r.in.Buffered() != 0 {
+		return
+	}
+	switch bulk := c.r.in.Size() == bulkBuffer; {
+	case !bulk && c.r.small == 0:
+		c.r.in = bulkReaders.Get().(*bufio.Reader)
+		c.r.in.Reset(c.conn)
+	case bulk && c.r.small >= quiet:
+		c.r.in.Reset(nil)
+		bulkReaders.Put(c.r.in)
+		c.r.in = bufio.NewReaderSize(c.conn, readBuffer)
+	}
 }
 
 // CloseWrite tells the peer, under encryption, that nothing follows. Receiving goes on.

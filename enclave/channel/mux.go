@@ -83,7 +83,7 @@ type Mux struct {
 	window   int           // what the peer may send
 	owed     int           // read here and not yet credited to the peer
 	granting bool          // a goroutine sends Window records
-	changed  chan struct{} // closed and replaced when a waiter should look again
+	changed  chan struct{} // closed when waiters should look again; nil: there are none
 	err      error         // why the session has ended; io.EOF for CLOSE
 }
 
@@ -92,7 +92,7 @@ func NewMux(conn *Conn, opt MuxOptions) *Mux {
 	if opt.Stall == 0 {
 		opt.Stall = DefaultStall
 	}
-	m := &Mux{conn: conn, opt: opt, start: conn.w.now(), streams: map[uint32]*Stream{}, credit: SessionWindow, window: SessionWindow, changed: make(chan struct{})}
+	m := &Mux{conn: conn, opt: opt, start: conn.w.now(), streams: map[uint32]*Stream{}, credit: SessionWindow, window: SessionWindow}
 	m.ctx, m.cancel = context.WithCancelCause(context.Background())
 	if opt.Server {
 		m.ready = make(chan *Stream, MaxStreams)
@@ -102,6 +102,9 @@ func NewMux(conn *Conn, opt MuxOptions) *Mux {
 		m.idle = time.AfterFunc(opt.Idle, m.idled)
 		m.mu.Unlock()
 	}
+	conn.limitWrites(opt.Stall)
+	// One for the session, where Receive with m.ctx would take one for each record.
+	context.AfterFunc(m.ctx, func() { conn.conn.SetReadDeadline(aLongTimeAgo) })
 	go m.run()
 	return m
 }
@@ -111,7 +114,7 @@ func (m *Mux) Peer() Peer { return m.conn.Peer() }
 
 func (m *Mux) run() {
 	for {
-		r, err := m.conn.Receive(m.ctx)
+		r, err := m.conn.Receive(context.Background()) // ends with m.ctx all the same
 		if err == nil {
 			err = m.handle(r)
 		}
@@ -149,8 +152,10 @@ func (m *Mux) idled() {
 
 // signal wakes all waiters; m.mu is held.
 func (m *Mux) signal() {
-	close(m.changed)
-	m.changed = make(chan struct{})
+	if m.changed != nil {
+		close(m.changed)
+		m.changed = nil
+	}
 }
 
 // wait runs ready, with m.mu held, until it returns true or an error, ctx or the session ends, or d has
@@ -163,11 +168,15 @@ func (m *Mux) wait(ctx context.Context, d time.Duration, ready func() (bool, err
 		if !done && err == nil && m.err != nil {
 			err = m.ended()
 		}
-		changed := m.changed
-		m.mu.Unlock()
 		if done || err != nil {
+			m.mu.Unlock()
 			return err
 		}
+		if m.changed == nil {
+			m.changed = make(chan struct{})
+		}
+		changed := m.changed
+		m.mu.Unlock()
 		if late == nil && d > 0 {
 			t := time.NewTimer(d)
 			defer t.Stop()
@@ -234,9 +243,7 @@ func (m *Mux) Open(ctx context.Context) (*Stream, error) {
 // send is every way out. A record that was begun is sent to its end or ends the session, whatever becomes
 // of the stream.
 func (m *Mux) send(r Record) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(m.ctx), m.opt.Stall)
-	defer cancel()
-	err := m.conn.Send(ctx, r)
+	err := m.conn.Send(context.Background(), r) // bounded by limitWrites
 	if err != nil {
 		m.fail(err)
 	}

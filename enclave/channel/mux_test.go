@@ -109,8 +109,8 @@ func TestUnreadStream(t *testing.T) {
 	}
 	<-ctx.Done()
 	server.mu.Lock()
-	if len(held.buf) != StreamWindow {
-		t.Errorf("held %d bytes, want %d", len(held.buf), StreamWindow)
+	if held.in.len() != StreamWindow {
+		t.Errorf("held %d bytes, want %d", held.in.len(), StreamWindow)
 	}
 	server.mu.Unlock()
 	slow.Close()

@@ -40,8 +40,8 @@ func (m *Mux) handle(r Record) error {
 		s.reset = true
 		if !s.peerEnded { // otherwise what came before END is whole, and stays
 			s.peerEnded, s.cut = true, true
-			m.owe(len(s.buf))
-			s.buf = nil
+			m.owe(s.in.len())
+			s.in.reset()
 		}
 		s.cancel(ErrReset)
 	}
@@ -83,7 +83,7 @@ func (m *Mux) data(s *Stream, payload []byte) error {
 		m.owe(n)
 		return nil
 	}
-	s.buf = append(s.buf, payload...)
+	s.in.add(payload)
 	m.signal()
 	return nil
 }

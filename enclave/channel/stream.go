@@ -17,7 +17,7 @@ type Stream struct {
 
 	// Guarded by m.mu.
 	id        uint32 // 0: nothing was sent yet
-	buf       []byte // received and not yet read
+	in        inbox
 	credit    int    // what this side may send
 	window    int    // what the peer may send
 	owed      int    // read and not yet credited
@@ -56,11 +56,8 @@ func (s *Stream) Read(p []byte) (n int, err error) {
 	}
 	err = m.wait(s.ctx, m.opt.ReadStall, func() (bool, error) {
 		switch {
-		case len(s.buf) > 0:
-			n = copy(p, s.buf)
-			if s.buf = s.buf[n:]; len(s.buf) == 0 {
-				s.buf = nil
-			}
+		case s.in.len() > 0:
+			n = s.in.read(p)
 			m.owe(n)
 			if s.owed += n; s.owed >= StreamWindow/4 && !s.peerEnded {
 				m.startGranting()
@@ -229,8 +226,9 @@ func (s *Stream) Close() error {
 		s.w.timer = nil
 	}
 	m.mu.Lock()
-	m.owe(len(s.buf))
-	s.buf, s.dropped = nil, true
+	m.owe(s.in.len())
+	s.dropped = true
+	s.in.reset()
 	reset := (!s.ended || !s.peerEnded) && s.id != 0 && m.err == nil && !s.gaveUp
 	s.gaveUp = true
 	if s.id == 0 && !s.ended {

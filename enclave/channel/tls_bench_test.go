@@ -119,7 +119,7 @@ func BenchmarkLoopback(b *testing.B) {
 	})
 }
 
-func loopback(b *testing.B) (client, server *Conn) {
+func loopback(b testing.TB) (client, server *Conn) {
 	cc, sc := tcpPair(b)
 	c, s := shake(b, cc, sc, config(Classical), config(Classical), newStatic(b), nil, accept)
 	if c.err != nil || s.err != nil {
