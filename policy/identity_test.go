@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"tally/policy"
 	"tally/release"
@@ -43,6 +44,27 @@ func TestIdentities(t *testing.T) {
 	}
 	if err := p.Release.Check(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestIdentityTimes(t *testing.T) {
+	timed := strings.TrimSuffix(workflow, "\n") + "\n      not-before: \"2026-01-01T00:00:00Z\"\n      not-after: \"2027-01-01T00:00:00Z\"\n"
+	p, err := parseIdentities("  identities:" + timed + "  trusted-root: root.json\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := p.Release.Identities.List[0]
+	if !id.NotBefore.Equal(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)) || !id.NotAfter.Equal(time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)) {
+		t.Errorf("%+v", id)
+	}
+	for text, want := range map[string]string{
+		strings.Replace(timed, "2027", "2025", 1):             "its time ends before it begins",
+		strings.Replace(timed, "2027-01-01T00", "2027-01", 1): "want RFC 3339",
+		timed + strings.TrimPrefix(workflow, "\n"):            "same identity twice",
+	} {
+		if _, err := parseIdentities("  identities:" + text + "  trusted-root: root.json\n"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
 	}
 }
 

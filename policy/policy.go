@@ -12,6 +12,8 @@
 //	      workflow: .github/workflows/release.yml
 //	      tag: v*                    # "*" is one or more characters other than "/"; nothing else is special
 //	      commit: "*"
+//	      not-before: "2026-01-01T00:00:00Z"   # optional, as a signer's: when it signed and now
+//	      not-after: "2027-01-01T00:00:00Z"    # optional
 //	    - issuer: https://accounts.example
 //	      subject: release@acme.example   # in place of repository, workflow, tag and commit
 //	  trusted-root: trusted_root.json     # Sigstore trusted root: who gives certificates and timestamps

@@ -22,6 +22,16 @@ type Identity struct {
 	Workflow   string // path in the repository such as ".github/workflows/release.yml"
 	Tag        string // the tag's name, without "refs/tags/"
 	Commit     string // of the source, in hex
+
+	// NotBefore and NotAfter bound the rule as they bound a Signer: outside of them it neither signs, by the
+	// time that a timestamp authority gave the signature, nor is believed any more. Zero: no bound.
+	NotBefore, NotAfter time.Time
+}
+
+// Untimed is the rule without its bounds: whom it is about.
+func (i Identity) Untimed() Identity {
+	i.NotBefore, i.NotAfter = time.Time{}, time.Time{}
+	return i
 }
 
 // Check says what keeps i from being a rule, or nil.
@@ -35,6 +45,8 @@ func (i Identity) Check() error {
 		return errors.New("identity: want either a subject or a repository with workflow, tag and commit")
 	case i.Subject == "" && (i.Repository == "" || i.Workflow == "" || i.Tag == "" || i.Commit == ""):
 		return errors.New("identity: want repository, workflow, tag and commit, or a subject")
+	case !i.NotBefore.IsZero() && !i.NotAfter.IsZero() && !i.NotAfter.After(i.NotBefore):
+		return errors.New("identity: its time ends before it begins")
 	}
 	for _, s := range append(workflow, i.Issuer, i.Subject) {
 		if !printable(s, 1024) {
@@ -216,18 +228,37 @@ func (r *Result) verifyIdentity(b *Bundle, p *IdentityPolicy) (Signer, *Error) {
 	if err != nil {
 		return Signer{}, &Error{Reason: BadIdentity, Err: err}
 	}
+	rule, refusal := p.rule(c)
+	if refusal != nil {
+		return Signer{}, refusal
+	}
+	return r.identified(b, c, rule)
+}
+
+// rule is the one that c is as and signed in the time of; of several the one that holds longest, so that one with
+// an end does not stand in the way of one without.
+func (p *IdentityPolicy) rule(c *Certified) (Identity, *Error) {
 	var errs []error
-	for _, i := range p.List {
-		err := i.Match(c)
-		if err == nil {
-			return r.identified(b, c, i)
+	var late *Error
+	var best *Identity
+	for n, i := range p.List {
+		if err := i.Match(c); err != nil {
+			errs = append(errs, err)
+		} else if e := within("signed at "+c.Signed.UTC().Format(time.RFC3339)+": the identity", i.NotBefore, i.NotAfter, c.Signed); e != nil {
+			late = e
+		} else if best == nil || !best.NotAfter.IsZero() && (i.NotAfter.IsZero() || i.NotAfter.After(best.NotAfter)) {
+			best = &p.List[n]
 		}
-		errs = append(errs, err)
 	}
-	if len(errs) > 1 {
-		return Signer{}, refuse(BadIdentity, "%s is none of the policy's %d identities", c, len(errs))
+	switch {
+	case best != nil:
+		return *best, nil
+	case late != nil:
+		return Identity{}, late
+	case len(errs) > 1:
+		return Identity{}, refuse(BadIdentity, "%s is none of the policy's %d identities", c, len(errs))
 	}
-	return Signer{}, refuse(BadIdentity, "certificate: %w", errs[0])
+	return Identity{}, refuse(BadIdentity, "certificate: %w", errs[0])
 }
 
 func (r *Result) identified(b *Bundle, c *Certified, i Identity) (Signer, *Error) {
@@ -244,7 +275,7 @@ func (r *Result) identified(b *Bundle, c *Certified, i Identity) (Signer, *Error
 	} else {
 		r.unchecked("certificate log", "the trusted root names none: the CA could have given the certificate in secret")
 	}
-	return Signer{Key: k}, nil
+	return Signer{Key: k, NotBefore: i.NotBefore, NotAfter: i.NotAfter}, nil
 }
 
 // verifySource holds what a statement says of its source against what the CA was told by the build service.

@@ -20,7 +20,7 @@ func policyFlags() []cli.Flag {
 
 // policyHelp is what the man page of release verify says of the file.
 const policyHelp = "The policy is strict YAML (schema: tally.policy/v1). Under release: signers (a list of file or pem, not-before, not-after); identities (a\n" +
-	"list of issuer and subject, or repository, workflow, tag, commit) with trusted-root; log (file or vkey;\n" +
+	"list of issuer and subject, or repository, workflow, tag, commit; not-before, not-after) with trusted-root; log (file or vkey;\n" +
 	"witness-policy or witnesses: none; cosignature-max-age; from); channel (name, max-age, signers); rebuilders (need: k, keys: as signers, none of\n" +
 	"them a signer; logs: a list as log, where rebuilders log beside the releases' log); revocation-keys (as signers). Files are taken relative to it.\n"
 

@@ -272,6 +272,55 @@ func TestTimes(t *testing.T) {
 	}
 }
 
+// An identity's time bounds when it signed and until when that is believed, each refused with its own word; of two
+// rules about one identity the one that holds counts.
+func TestIdentityTimes(t *testing.T) {
+	w := newWorld(t)
+	data := w.publish(t, kt.Workflow("refs/tags/v1"), sign.Options{Sequence: 1})
+	day := func(n int) time.Time { return rt.Now.AddDate(0, 0, n) }
+	for _, c := range []struct {
+		from, to, now int // days from the signature; 0 of a bound: none
+		want          release.Reason
+	}{
+		{-1, 1, 0, ""}, {0, 1, 0, ""}, {-1, 0, 0, ""},
+		{-2, -1, 0, release.Expired}, // signed after its time: a stolen workflow
+		{1, 2, 0, release.NotYetValid},
+		{1, 0, 5, release.NotYetValid}, // signed before its time, whatever the time is now
+		{-1, 1, 1, release.Expired},    // signed in time, and over now
+		{-1, 2, 1, ""},
+	} {
+		id := w.id
+		if c.from != 0 {
+			id.NotBefore = day(c.from)
+		}
+		if c.to != 0 {
+			id.NotAfter = day(c.to)
+		}
+		w.rt.Policy.Identities.List = []release.Identity{id}
+		r, err := release.Verify(data, w.rt.Policy, day(c.now))
+		if reason(err) != c.want || (err == nil) != (r.Statement != nil) {
+			t.Errorf("%+v: %v, want %q", c, err, c.want)
+		}
+	}
+	over, later, ends := w.id, w.id, w.id
+	over.NotAfter, ends.NotAfter, later.NotAfter, later.Tag = day(-1), day(1), day(9), "*"
+	for _, list := range [][]release.Identity{{over, later}, {ends, later}, {later, ends, over}} {
+		w.rt.Policy.Identities.List = list
+		if _, err := release.Verify(data, w.rt.Policy, day(5)); err != nil {
+			t.Errorf("%+v: %v", list, err)
+		}
+	}
+	// A publisher asks too, before it logs.
+	b, err := release.ParseBundle(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.rt.Policy.Identities.List = []release.Identity{over}
+	if _, _, err := release.Identify(b, w.rt.Policy); reason(err) != release.Expired {
+		t.Errorf("identify: %v", err)
+	}
+}
+
 func TestSignRefuses(t *testing.T) {
 	w := newWorld(t)
 	s := w.rt.Statement(t, sign.Options{Sequence: 1})
