@@ -1,7 +1,10 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -37,6 +40,7 @@ func releasePublishCommand(e *env) *cli.Command {
 			"count both, our own the one of their policy's log.\n" +
 			"With --registry the files go to HOST/PATH as the OCI artifact that the statement names (release sign --oci), tagged with the version, and the bundle\n" +
 			"as its referrer, where stock cosign finds it; without --log the bundle must have been logged before. Credentials are docker's.\n" +
+			"The files of --output and --tlog-proof are written last: a failure leaves none. What the log has by then it keeps, and the same command goes on from there.\n" +
 			"--json prints tally.release/v1 as 'release sign' does, with log: origin, index, tree_size, leaf_hash, path (of the bundle in DIR),\n" +
 			"already_published; and registry: image, tag, referrer.\n" + tlogProofText + "\n   tally release publish minimal.sigstore.json OUT --log pub --signer cosign.pub",
 		Action: func(c *cli.Context) error { return releasePublish(c, e) },
@@ -54,6 +58,9 @@ func releasePublish(c *cli.Context, e *env) error {
 	if err := requireFlags(c, need); err != nil {
 		return err
 	}
+	if c.IsSet("output") && !c.IsSet("log") {
+		return usagef("--output goes with --log: without it the bundle stays as it is")
+	}
 	path := c.Args().Get(0)
 	req, err := publishRequest(c, e, path)
 	if err != nil {
@@ -64,18 +71,16 @@ func releasePublish(c *cli.Context, e *env) error {
 	}
 	a := published{req: req}
 	if c.IsSet("log") {
-		if err := a.toLog(c, e, path); err != nil {
+		if err := a.toLog(c, e); err != nil {
 			return err
 		}
-		req.Bundle = a.p.Bundle
 	}
 	if repository := c.String("registry"); repository != "" {
-		r := registryAt(repository)
-		if a.pushed, err = r.Push(c.Context, req); err != nil {
+		if err := a.toRegistry(c, repository); err != nil {
 			return err
 		}
 	}
-	if err := writeTLogProof(c, req.Bundle); err != nil {
+	if err := a.write(c, path); err != nil {
 		return err
 	}
 	return a.print(e, path)
@@ -99,16 +104,16 @@ func rekorFlags(c *cli.Context) (*tlog.Rekor, error) {
 
 // published is what became of a release.
 type published struct {
-	req    publish.Request
-	path   string // where the complete bundle was written
-	stored string // where it lies in the log's directory
+	req    publish.Request // its bundle is complete once it is logged
+	path   string          // where the complete bundle was written
+	stored string          // where it lies in the log's directory
 	key    release.LogKey
 	p      *publish.Published
 	pushed *oci.Pushed
 }
 
-// toLog logs the release and writes its complete bundle.
-func (a *published) toLog(c *cli.Context, e *env, path string) error {
+// toLog logs the release.
+func (a *published) toLog(c *cli.Context, e *env) error {
 	dir := strings.TrimRight(c.String("log"), "/")
 	keyFile := c.String("log-key")
 	if keyFile == "" {
@@ -125,15 +130,36 @@ func (a *published) toLog(c *cli.Context, e *env, path string) error {
 	if err != nil {
 		return err
 	}
-	if o := c.String("output"); o != "" {
-		path = o
+	a.stored, a.key, a.p = filepath.Join(dir, p.Path), l.Key(), p
+	a.req.Bundle = p.Bundle
+	return nil
+}
+
+// toRegistry pushes the logged release. When that fails the log has it all the same, which is said; the files of the
+// command are not written, so that nobody takes the release for published.
+func (a *published) toRegistry(c *cli.Context, repository string) (err error) {
+	if a.pushed, err = registryAt(repository).Push(c.Context, a.req); err != nil && a.p != nil {
+		err = withHint(fmt.Errorf("%w (logged in %s at index %d and stored as %s; no file was written)", err, a.key.Origin(), a.p.Index, a.stored),
+			"the same command again pushes what was logged")
 	}
-	if path != "-" {
-		if err := atomicfile.WriteFile(path, p.Bundle, 0o644); err != nil {
-			return err
+	return err
+}
+
+// write writes the files that the command was asked for, the complete bundle last.
+func (a *published) write(c *cli.Context, path string) error {
+	if err := writeTLogProof(c, a.req.Bundle); err != nil {
+		return err
+	}
+	a.path = firstOf(c.String("output"), path)
+	if a.p == nil || a.path == "-" {
+		return nil
+	}
+	if err := atomicfile.WriteFile(a.path, a.p.Bundle, 0o644); err != nil {
+		if proof := c.String("tlog-proof"); proof != "" {
+			err = errors.Join(err, os.Remove(proof))
 		}
+		return err
 	}
-	a.path, a.stored, a.key, a.p = path, filepath.Join(dir, p.Path), l.Key(), p
 	return nil
 }
 
