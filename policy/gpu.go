@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"tally/enclave/appraise"
 	"tally/enclave/appraise/gpu"
 	"tally/release"
 )
@@ -21,11 +22,31 @@ import (
 //	  ocsp-max-age: 24h              # of each certificate's stapled response, or none: revoked devices then pass
 //	  gpus: 8                        # at least so many
 //	  switches: 4                    # optional
+//	  roots: fake.pem                # for tests: device root and RIM root in place of NVIDIA's
 //
 // Confidential computing off and developer tools on are refused by the enclave itself, whatever a policy says.
 type GPU struct {
 	policy      gpu.Policy
 	fromRelease bool
+	roots       *gpu.Roots
+}
+
+// Appraisal returns what an appraisal is held to: the section evidence, and the section gpu with the manifests of a verified
+// release. Without a section gpu, evidence that binds GPUs is refused.
+func (p *Policy) Appraisal(named []release.RIM) appraise.Policy {
+	a := p.Evidence.Policy
+	if p.GPU != nil {
+		a.GPU = &appraise.GPU{Policy: p.GPU.Policy(named), Roots: p.GPU.roots}
+	}
+	return a
+}
+
+// Roots returns the roots that the policy names, or NVIDIA's.
+func (g *GPU) Roots() (gpu.Roots, error) {
+	if g != nil && g.roots != nil {
+		return *g.roots, nil
+	}
+	return gpu.NVIDIA()
 }
 
 // Policy returns what package gpu is to check, with the manifests of a verified release where the policy says
@@ -54,6 +75,7 @@ type gpuYAML struct {
 	OCSP     string         `yaml:"ocsp-max-age,required"`
 	GPUs     int            `yaml:"gpus,required"`
 	Switches int            `yaml:"switches"`
+	Roots    string         `yaml:"roots"`
 }
 
 type gpuFloorYAML struct {
@@ -89,6 +111,11 @@ func (r *reader) gpu(y *gpuYAML, path string) *GPU {
 		r.fail(path+".rims", "any beside others: want any alone, so that it is seen")
 	}
 	r.gpuOCSP(y.OCSP, path+".ocsp-max-age", g)
+	if y.Roots != "" {
+		if c := r.certificates(y.Roots, path+".roots", 2, 2); c != nil {
+			g.roots = &gpu.Roots{Device: c[0], RIM: c[1]}
+		}
+	}
 	return g
 }
 

@@ -1,11 +1,14 @@
 package policy_test
 
 import (
+	"crypto/x509"
+	"encoding/pem"
 	"strings"
 	"testing"
 	"time"
 
 	"tally/enclave/appraise/gpu"
+	"tally/enclave/attest/gpu/gputest"
 	"tally/policy"
 	"tally/release"
 )
@@ -41,7 +44,46 @@ func TestGPU(t *testing.T) {
 	}
 }
 
+// TestGPUAppraisal: what the section says reaches an appraisal, and nothing does without it.
+func TestGPUAppraisal(t *testing.T) {
+	v, err := gputest.New(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := v.Roots()
+	read := func(string) ([]byte, error) { return append(certificate(roots.Device), certificate(roots.RIM)...), nil }
+	p, err := policy.Parse([]byte(strings.Replace(gpuPolicy, "switches: 4", "switches: 4\n  roots: fake.pem", 1)), "p", read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := p.Appraisal([]release.RIM{{Name: "a", SHA256: release.Digest{0: 7}}})
+	if a.GPU == nil || len(a.GPU.RIMs) != 2 || a.GPU.MinGPUs != 8 || !a.GPU.Roots.Device.Equal(roots.Device) || !a.GPU.Roots.RIM.Equal(roots.RIM) {
+		t.Errorf("%+v", a.GPU)
+	}
+	if r, err := p.GPU.Roots(); err != nil || r != *a.GPU.Roots {
+		t.Errorf("roots %v, %v", r, err)
+	}
+	if p, err = policy.Parse([]byte(gpuPolicy), "p", nil); err != nil || p.Appraisal(nil).GPU.Roots != nil {
+		t.Errorf("no roots named: %v", err)
+	}
+	if r, err := p.GPU.Roots(); err != nil || r.Device.Subject.CommonName != "NVIDIA Device Identity CA" {
+		t.Errorf("roots %v, %v", r, err)
+	}
+	if p, err = policy.Parse([]byte("schema: tally.policy/v1\n"), "p", nil); err != nil || p.Appraisal(nil).GPU != nil {
+		t.Errorf("no section: %v", err)
+	}
+}
+
+func certificate(c *x509.Certificate) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
+}
+
 func TestGPURefused(t *testing.T) {
+	v, err := gputest.New(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func(string) ([]byte, error) { return certificate(v.Roots().RIM), nil }
 	for name, c := range map[string]struct{ old, new, want string }{
 		"unknown key":       {"gpus: 8", "gpus: 8\n  developer-mode: true", "developer-mode"},
 		"no modes":          {"  modes: [unstated, mpt]\n", "", "modes"},
@@ -61,9 +103,10 @@ func TestGPURefused(t *testing.T) {
 		"age":               {"24h", "0s", `age "0s"`},
 		"no GPU":            {"gpus: 8", "gpus: 0", "gpus 0"},
 		"too many":          {"switches: 4", "switches: 33", "switches 33"},
+		"roots":             {"switches: 4", "switches: 4\n  roots: one.pem", "one.pem: 1 certificates, want 2"},
 	} {
 		text := strings.Replace(gpuPolicy, c.old, c.new, 1)
-		if _, err := policy.Parse([]byte(text), "p", nil); text == gpuPolicy || err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "p:") {
+		if _, err := policy.Parse([]byte(text), "p", read); text == gpuPolicy || err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "p:") {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}

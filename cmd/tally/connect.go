@@ -89,7 +89,7 @@ func connect(c *cli.Context, e *env) error {
 		return verdict(exitUnverified, string(release.BadStatement), "%w", err)
 	}
 	return converse(ctx, c, e, newConnectAnswer(r), client.Config{
-		Authority: c.String("authority"), Policy: p.Evidence.Policy, Reference: rv, Rand: rand.Reader, Now: time.Now,
+		Authority: c.String("authority"), Policy: p.Appraisal(r.Statement.Predicate.GPURIMs), Reference: rv, Rand: rand.Reader, Now: time.Now,
 	})
 }
 

@@ -68,6 +68,9 @@ func gpuInput(c *cli.Context, e *env, data []byte) (in gpu.Input, judge bool, er
 		if in.Policy, err = gpuPolicy(c, e, p, in.Now); err != nil {
 			return in, false, err
 		}
+		if in.Roots, err = p.GPU.Roots(); err != nil {
+			return in, false, err
+		}
 	} else if c.IsSet("bundle") {
 		return in, false, usagef("--bundle goes with --policy: it says whose release that may be")
 	}
@@ -76,7 +79,9 @@ func gpuInput(c *cli.Context, e *env, data []byte) (in gpu.Input, judge bool, er
 		return in, false, err
 	}
 	in.Devices, in.RIMs, in.OCSP = devices, col.rims, col.ocsp
-	in.Roots, err = gpu.NVIDIA()
+	if !judge {
+		in.Roots, err = gpu.NVIDIA()
+	}
 	return in, judge, err
 }
 

@@ -95,7 +95,7 @@ func (a *attested) verify(now time.Time) (*release.Result, error) {
 		return nil, verdict(exitUnverified, string(release.BadStatement), "%w", err)
 	}
 	a.verified, a.result = now, r
-	a.cfg = client.Config{Authority: a.c.String("authority"), Policy: p.Evidence.Policy, Reference: rv,
+	a.cfg = client.Config{Authority: a.c.String("authority"), Policy: p.Appraisal(r.Statement.Predicate.GPURIMs), Reference: rv,
 		Rand: rand.Reader, Now: time.Now, Timeout: a.c.Duration("timeout"), Pins: &a.pins}
 	return r, nil
 }

@@ -34,6 +34,10 @@ type Input struct {
 
 	Collateral []byte   // of the vendor, in place of the evidence's own endorsements; nil: those
 	Session    *Session // session evidence, or nil
+
+	GPU     []byte   // the GPUs' evidence as received (gpu.ParseShipment), or nil
+	GPURIMs [][]byte // manifests that the caller has, beside those that came (gpu.ParseRIM)
+	GPUOCSP [][]byte // OCSP responses likewise, in DER
 }
 
 // A Session is session evidence with what it must be about.
@@ -66,6 +70,7 @@ const (
 	BadMachine       Reason = "machine"       // not one of the machines allowed
 	BadConfiguration Reason = "configuration" // the host handed the guest something past its measurement
 	BadFreshness     Reason = "freshness"     // nothing shows that the evidence is new
+	BadGPU           Reason = "gpu"           // GPUs that the policy does not accept, or none where it wants some
 )
 
 // Status is the outcome of one check.
@@ -118,7 +123,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // and an *Error otherwise.
 func Appraise(in Input, p Policy) (*Result, error) {
 	a := &appraisal{in: in, policy: p, result: &Result{Checks: []Check{}}}
-	for _, step := range []func() *refusal{a.acceptsAny, a.parse, a.platform, a.complete, a.key, a.authority, a.extras, a.referenceAtHand, a.report, a.freshness} {
+	for _, step := range []func() *refusal{a.acceptsAny, a.parse, a.platform, a.complete, a.key, a.authority, a.extras, a.referenceAtHand, a.report, a.freshness, a.gpus} {
 		if r := step(); r != nil {
 			a.add(Check{Name: string(r.reason), Status: Failed, Want: r.want, Got: r.got, From: r.from})
 			a.result.Reason = r.reason
@@ -227,12 +232,14 @@ func (a *appraisal) authority() *refusal {
 	return nil
 }
 
-// extras refuses claims that this version would have to believe.
+// extras refuses claims that nobody has said how to judge, or that this version would have to believe.
 func (a *appraisal) extras() *refusal {
 	c := &a.doc.Claims
 	switch {
-	case len(c.GPU) != 0:
-		return &refusal{reason: Unsupported, got: "GPU evidence is not supported yet"}
+	case len(c.GPU) != 0 && a.policy.GPU == nil:
+		return &refusal{BadGPU, "no GPUs: its section gpu is missing", "evidence of an enclave with GPUs", "policy"}
+	case len(c.GPU) == 0 && a.policy.GPU != nil:
+		return &refusal{BadGPU, fmt.Sprintf("at least %d GPUs", a.policy.GPU.MinGPUs), "evidence of an enclave without", "policy"}
 	case len(c.Beacon) != 0:
 		return &refusal{reason: Unsupported, got: "a freshness beacon is not supported yet"}
 	}

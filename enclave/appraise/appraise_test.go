@@ -90,7 +90,7 @@ func TestRefuses(t *testing.T) {
 		"no key":                  {nil, func(in *Input) { in.Static = [32]byte{} }, insecurePolicy, BadKey, "evidence for key"},
 		"another service":         {func(d *evidence.Document) { d.Claims.Authority = "other"; resign(d) }, nil, insecurePolicy, BadAuthority, `"other", want "default"`},
 		"no service":              {nil, func(in *Input) { in.Authority = "" }, insecurePolicy, BadAuthority, `want ""`},
-		"GPU evidence":            {func(d *evidence.Document) { d.Claims.GPU = []byte("x"); resign(d) }, nil, insecurePolicy, Unsupported, "GPU"},
+		"GPUs, and no policy":     {func(d *evidence.Document) { d.Claims.GPU = []byte("x"); resign(d) }, nil, insecurePolicy, BadGPU, "its section gpu is missing"},
 		"beacon":                  {func(d *evidence.Document) { d.Claims.Beacon = []byte("x"); resign(d) }, nil, insecurePolicy, Unsupported, "beacon"},
 		"ML-KEM key":              {func(d *evidence.Document) { d.Claims.EncapKey = bytes.Repeat([]byte{0xff}, 1184); resign(d) }, nil, insecurePolicy, BadEvidence, "ML-KEM"},
 		"endorsed insecurity":     {func(d *evidence.Document) { d.Endorsements = []byte("x") }, nil, insecurePolicy, BadEvidence, "endorsements"},

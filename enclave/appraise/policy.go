@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"tally/enclave/appraise/amd"
+	"tally/enclave/appraise/gpu"
 )
 
 // A Policy says which evidence is accepted. The zero Policy accepts none; so does the zero SNP, TDX or VTPM:
@@ -19,6 +20,7 @@ type Policy struct {
 	SNP       *SNP      // must be there for platform snp
 	TDX       *TDX      // for tdx
 	VTPM      *VTPM     // for vtpm-unendorsed
+	GPU       *GPU      // nil: evidence that binds GPUs is refused; otherwise such that binds none
 }
 
 // Freshness says what must show that evidence was not made long ago.
@@ -75,6 +77,12 @@ type VTPM struct {
 	PCR0, PCR2 []string // SHA-256 PCRs of the firmwares allowed, 64 hex digits
 }
 
+// A GPU says which GPUs and switches are accepted.
+type GPU struct {
+	gpu.Policy
+	Roots *gpu.Roots // in place of NVIDIA's, for tests; the Result then says so
+}
+
 // The platforms.
 const (
 	snpPlatform  = "snp"
@@ -93,6 +101,11 @@ func (p *Policy) Check(platform string) error {
 		case FreshSession, FreshKey, FreshNone:
 		default:
 			return fmt.Errorf("freshness %.20q: want session, key or none", p.Freshness)
+		}
+	}
+	if p.GPU != nil {
+		if err := p.GPU.Check(); err != nil {
+			return fmt.Errorf("gpu: %w", err)
 		}
 	}
 	switch platform {

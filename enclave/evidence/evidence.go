@@ -45,7 +45,7 @@ type Claims struct {
 	NotBefore int64    // Unix seconds by the host's clock: for information, never for trust
 	NotAfter  int64    // Unix seconds, after NotBefore
 	EncapKey  []byte   // ML-KEM-768 encapsulation key (1184 bytes) for reconnects, or empty
-	GPU       []byte   // evidence of the GPUs, or empty
+	GPU       []byte   // digest of the GPUs' evidence (appraise/gpu.SetDigest), or empty
 	Beacon    []byte   // cosigned checkpoint (text) no older than the key, or empty
 }
 

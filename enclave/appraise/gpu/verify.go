@@ -56,7 +56,8 @@ type Policy struct {
 	MinSwitches int
 }
 
-func (p *Policy) check() error {
+// Check returns an error when p accepts nothing.
+func (p *Policy) Check() error {
 	switch {
 	case len(p.Floors) == 0:
 		return errors.New("no family of devices is accepted")
@@ -107,7 +108,7 @@ type rimState struct {
 // an *Error otherwise. All devices are judged, so that the Result says what is wrong with each.
 func Verify(in Input) (*Result, error) {
 	res := &Result{Devices: []DeviceResult{}}
-	if err := in.Policy.check(); err != nil {
+	if err := in.Policy.Check(); err != nil {
 		return res.refused(refuse(NoPolicy, "policy: %w", err))
 	}
 	if err := checkCounts(in.Devices, in.Policy); err != nil {

@@ -1,0 +1,96 @@
+package gpu
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// ShipmentSchema names what an enclave hands to clients that ask for its GPUs:
+//
+//	{"schema": "tally.gpu-set/v1", "devices": […], "rims": ["…"], "ocsp": ["…"]}
+//
+// devices is, byte for byte, the document that the claims bind ([SetDigest]). Manifests and OCSP responses (base64) stand beside it,
+// bound by nothing: the vendor signed them, and responses are newer than the key.
+const ShipmentSchema = "tally.gpu-set/v1"
+
+// MaxShipment is the size in bytes above which a shipment is refused.
+const MaxShipment = 4 << 20
+
+// maxRIMs bounds the manifests of a shipment: one or two for each version of driver and VBIOS.
+const maxRIMs = 64
+
+// A Shipment is such a message. Nothing in it is verified.
+type Shipment struct {
+	Document []byte   // [ParseEvidence]
+	RIMs     [][]byte // [ParseRIM]
+	OCSP     [][]byte // DER
+}
+
+// Marshal writes s. The document must be one that [MarshalEvidence] wrote.
+func (s *Shipment) Marshal() ([]byte, error) {
+	if !json.Valid(s.Document) || s.Document[0] != '[' {
+		return nil, errors.New("GPU set: document: want a JSON array")
+	}
+	lists, err := json.Marshal(struct {
+		RIMs [][]byte `json:"rims"`
+		OCSP [][]byte `json:"ocsp"`
+	}{append([][]byte{}, s.RIMs...), append([][]byte{}, s.OCSP...)})
+	if err != nil {
+		return nil, err
+	}
+	// By hand: a JSON encoder may write a document otherwise than it stands there, and its digest is bound.
+	b := bytes.Join([][]byte{[]byte(`{"schema":"` + ShipmentSchema + `","devices":`), s.Document, []byte(","), lists[1:]}, nil)
+	if len(b) > MaxShipment {
+		return nil, fmt.Errorf("GPU set: %d bytes, want at most %d", len(b), MaxShipment)
+	}
+	return b, nil
+}
+
+// ParseShipment reads a shipment.
+func ParseShipment(data []byte) (*Shipment, error) {
+	if len(data) > MaxShipment {
+		return nil, fmt.Errorf("GPU set: %d bytes, want at most %d", len(data), MaxShipment)
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	var f struct {
+		Schema  string          `json:"schema"`
+		Devices json.RawMessage `json:"devices"`
+		RIMs    [][]byte        `json:"rims"`
+		OCSP    [][]byte        `json:"ocsp"`
+	}
+	if err := d.Decode(&f); err != nil {
+		return nil, fmt.Errorf("GPU set: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, errors.New("GPU set: more than one JSON value")
+	}
+	switch {
+	case f.Schema != ShipmentSchema:
+		return nil, fmt.Errorf("GPU set: schema %.40q, want %s", f.Schema, ShipmentSchema)
+	case len(f.Devices) == 0 || f.Devices[0] != '[':
+		return nil, errors.New("GPU set: devices: want an array")
+	case len(f.RIMs) > maxRIMs || len(f.OCSP) > maxResponses:
+		return nil, fmt.Errorf("GPU set: %d manifests and %d responses, want at most %d and %d", len(f.RIMs), len(f.OCSP), maxRIMs, maxResponses)
+	}
+	return &Shipment{Document: f.Devices, RIMs: f.RIMs, OCSP: f.OCSP}, nil
+}
+
+// ParseRIMs reads manifests, each once however often it stands there.
+func ParseRIMs(files ...[]byte) (all []*RIM, err error) {
+	seen := map[[32]byte]bool{}
+	for i, text := range files {
+		r, err := ParseRIM(text)
+		if err != nil {
+			return nil, refuse(BadRIM, "manifest %d: %w", i, err)
+		}
+		if !seen[r.SHA256] {
+			seen[r.SHA256] = true
+			all = append(all, r)
+		}
+	}
+	return all, nil
+}

@@ -1,0 +1,75 @@
+package gpu_test
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"tally/enclave/appraise/gpu"
+)
+
+// TestShipmentKeepsTheDocument: its digest is bound, so not a byte of it may change on the way, odd spelling or not.
+func TestShipmentKeepsTheDocument(t *testing.T) {
+	for _, document := range []string{`[]`, `[ {"arch": "<HOPPER>&", "nonce":"\u00e9"} ]`, "[1,\n 2]"} {
+		in := gpu.Shipment{Document: []byte(document), RIMs: [][]byte{[]byte("<a/>")}, OCSP: [][]byte{{0x30, 0}}}
+		b, err := in.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := gpu.ParseShipment(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(in, *out); d != "" {
+			t.Errorf("%s: %s", document, d)
+		}
+	}
+	if _, err := (&gpu.Shipment{Document: []byte(`{}`)}).Marshal(); err == nil {
+		t.Error("a document that is no array: no error")
+	}
+}
+
+func TestParseShipmentRefuses(t *testing.T) {
+	many := func(n int) string { return `[` + strings.Repeat(`"",`, n) + `""]` }
+	for in, want := range map[string]string{
+		"":  "EOF",
+		`{`: "EOF",
+		`{"schema":"tally.gpu-set/v2","devices":[]}`:                                   "schema",
+		`{"schema":"tally.gpu-set/v1"}`:                                                "want an array",
+		`{"schema":"tally.gpu-set/v1","devices":{}}`:                                   "want an array",
+		`{"schema":"tally.gpu-set/v1","devices":[],"verdict":1}`:                       "verdict",
+		`{"schema":"tally.gpu-set/v1","devices":[]}{}`:                                 "more than one",
+		`{"schema":"tally.gpu-set/v1","devices":[],"rims":["?"]}`:                      "base64",
+		`{"schema":"tally.gpu-set/v1","devices":[],"rims":` + many(64) + `}`:           "at most 64",
+		`{"schema":"tally.gpu-set/v1","devices":[],"ocsp":` + many(256) + `}`:          "and 256",
+		`{"schema":"tally.gpu-set/v1","devices":[` + strings.Repeat(" ", 4<<20) + `]}`: "at most 4194304",
+	} {
+		if s, err := gpu.ParseShipment([]byte(in)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.60s: %v, %v; want %q", in, s, err, want)
+		}
+	}
+	if _, err := gpu.ParseRIMs([]byte("<a/>")); err == nil || !strings.Contains(err.Error(), "manifest 0") {
+		t.Errorf("a manifest that is none: %v", err)
+	}
+}
+
+// FuzzParseShipment wants that what is accepted is written again with the same meaning.
+func FuzzParseShipment(f *testing.F) {
+	f.Add([]byte(`{"schema":"tally.gpu-set/v1","devices":[ {} ],"rims":["AAA="],"ocsp":[]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := gpu.ParseShipment(data)
+		if err != nil {
+			return
+		}
+		b, err := s.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := gpu.ParseShipment(b)
+		if err != nil || !bytes.Equal(again.Document, s.Document) || len(again.RIMs) != len(s.RIMs) || len(again.OCSP) != len(s.OCSP) {
+			t.Fatalf("%v: %+v, want %+v", err, again, s)
+		}
+	})
+}
