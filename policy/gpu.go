@@ -36,7 +36,7 @@ type GPU struct {
 func (p *Policy) Appraisal(named []release.RIM) appraise.Policy {
 	a := p.Evidence.Policy
 	if p.GPU != nil {
-		a.GPU = &appraise.GPU{Policy: p.GPU.Policy(named), Roots: p.GPU.roots}
+		a.GPU = &appraise.GPUs{Policy: p.GPU.Policy(named), Roots: p.GPU.roots}
 	}
 	return a
 }

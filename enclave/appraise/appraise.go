@@ -34,9 +34,9 @@ type Input struct {
 
 	Collateral []byte   // of the vendor, in place of the evidence's own endorsements; nil: those
 	Session    *Session // session evidence, or nil
+	GPU        *GPU     // evidence of the GPUs that the key evidence names, or nil
 
-	GPU     []byte   // the GPUs' evidence as received (gpu.ParseShipment), or nil
-	GPURIMs [][]byte // manifests that the caller has, beside those that came (gpu.ParseRIM)
+	GPURIMs [][]byte // manifests that the caller has, beside those that came with it (gpu.ParseRIM)
 	GPUOCSP [][]byte // OCSP responses likewise, in DER
 }
 
@@ -45,6 +45,12 @@ type Session struct {
 	Document      []byte   // as received (evidence.ParseSession)
 	HandshakeHash [32]byte // of this session, by our own handshake
 	Nonce         [32]byte // that we sent
+}
+
+// A GPU is the evidence set of the enclave's GPUs.
+type GPU struct {
+	Document []byte // as received (gpu.ParseShipment)
+	Missing  string // why there is none, where it was asked for
 }
 
 // A Reason is a stable word for why evidence is refused; scripts rely on it.

@@ -15,10 +15,13 @@ func (a *appraisal) gpus() *refusal {
 	if p == nil {
 		return nil // and no GPUs: extras
 	}
-	if a.in.GPU == nil {
-		return &refusal{BadGPU, "evidence of its GPUs", "none came", "policy"}
+	switch g := a.in.GPU; {
+	case g == nil:
+		return &refusal{BadGPU, "evidence of its GPUs", "none", "policy"}
+	case g.Missing != "":
+		return &refusal{BadGPU, "evidence of its GPUs", g.Missing, "policy"}
 	}
-	s, err := gpu.ParseShipment(a.in.GPU)
+	s, err := gpu.ParseShipment(a.in.GPU.Document)
 	if err != nil {
 		return &refusal{reason: BadGPU, got: err.Error()}
 	}

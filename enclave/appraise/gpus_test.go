@@ -16,7 +16,7 @@ type gpuWorld struct {
 	vendor   *gputest.Vendor
 	devices  []*gputest.Device
 	shipment gpu.Shipment
-	policy   GPU
+	policy   GPUs
 }
 
 const driver, vbios, switchVBIOS = "550.90.07", "96.00.5E.00.01", "96.10.55.00.01"
@@ -32,7 +32,7 @@ func newGPUWorld(t testing.TB) *gpuWorld {
 	v, err := gputest.New(now)
 	must(err)
 	roots := v.Roots()
-	w := &gpuWorld{vendor: v, policy: GPU{Roots: &roots, Policy: gpu.Policy{
+	w := &gpuWorld{vendor: v, policy: GPUs{Roots: &roots, Policy: gpu.Policy{
 		Floors: map[gpu.Arch]gpu.Floor{gpu.Hopper: {Driver: driver, VBIOS: vbios}, gpu.LS10: {VBIOS: switchVBIOS}},
 		Modes:  []gpu.Mode{gpu.ModeUnstated}, OCSPMaxAge: 24 * time.Hour, MinGPUs: 2, MinSwitches: 1,
 	}}}
@@ -93,7 +93,7 @@ func (w *gpuWorld) about(t testing.TB, a attester, c evidence.Claims) Input {
 	if in.Document, err = d.Marshal(); err != nil {
 		t.Fatal(err)
 	}
-	in.GPU = w.ship(t)
+	in.GPU = &GPU{Document: w.ship(t)}
 	return in
 }
 
@@ -134,7 +134,7 @@ func TestGPUsAccepted(t *testing.T) {
 	// What the client has itself counts as what comes with the evidence.
 	in.GPURIMs, in.GPUOCSP = w.shipment.RIMs, w.shipment.OCSP
 	w.shipment.RIMs, w.shipment.OCSP = nil, nil
-	in.GPU = w.ship(t)
+	in.GPU.Document = w.ship(t)
 	if _, err := Appraise(in, p); err != nil {
 		t.Errorf("the client's own collateral: %v", err)
 	}
@@ -148,15 +148,16 @@ func TestGPUsRefused(t *testing.T) {
 		words  string
 	}{
 		"policy without GPUs":   {func(_ *gpuWorld, _ *Input, p *Policy) { p.GPU = nil }, BadGPU, "section gpu is missing"},
-		"empty policy":          {func(_ *gpuWorld, _ *Input, p *Policy) { p.GPU = &GPU{} }, PolicyEmpty, "gpu: no family"},
-		"no set":                {func(_ *gpuWorld, in *Input, _ *Policy) { in.GPU = nil }, BadGPU, "none came"},
-		"no form of a set":      {func(_ *gpuWorld, in *Input, _ *Policy) { in.GPU = []byte("{}") }, BadGPU, "schema"},
+		"empty policy":          {func(_ *gpuWorld, _ *Input, p *Policy) { p.GPU = &GPUs{} }, PolicyEmpty, "gpu: no family"},
+		"no set":                {func(_ *gpuWorld, in *Input, _ *Policy) { in.GPU = nil }, BadGPU, "none, want evidence of its GPUs"},
+		"no set, and why":       {func(_ *gpuWorld, in *Input, _ *Policy) { in.GPU = &GPU{Missing: "it has none"} }, BadGPU, "it has none"},
+		"no form of a set":      {func(_ *gpuWorld, in *Input, _ *Policy) { in.GPU.Document = []byte("{}") }, BadGPU, "schema"},
 		"evidence without GPUs": {func(w *gpuWorld, in *Input, _ *Policy) { *in = about(t, m, rv) }, BadGPU, "without, want at least 2 GPUs"},
 		"another key's set": {func(w *gpuWorld, in *Input, _ *Policy) {
 			other := claims
 			other.Static[0]++
 			w.shipment.Document = w.collect(t, other)
-			in.GPU = w.ship(t)
+			in.GPU.Document = w.ship(t)
 		}, BadGPU, "binding: "},
 		"another key's set, bound": {func(w *gpuWorld, in *Input, _ *Policy) {
 			// The enclave that would do this is not the measured one; the nonce tells all the same.
@@ -170,7 +171,7 @@ func TestGPUsRefused(t *testing.T) {
 			d.Report, d.Endorsements = m.Attest(t, mine.ReportData())
 			in.Document, _ = d.Marshal()
 			w.shipment.Document = document
-			in.GPU = w.ship(t)
+			in.GPU.Document = w.ship(t)
 		}, BadGPU, "nonce: "},
 		"one GPU removed": {func(w *gpuWorld, in *Input, _ *Policy) {
 			w.devices = slices.Delete(w.devices, 1, 2)
@@ -180,10 +181,10 @@ func TestGPUsRefused(t *testing.T) {
 		"one GPU removed on the way": {func(w *gpuWorld, in *Input, _ *Policy) {
 			w.devices = slices.Delete(w.devices, 1, 2)
 			w.shipment.Document = w.collect(t, claims)
-			in.GPU = w.ship(t)
+			in.GPU.Document = w.ship(t)
 		}, BadGPU, "binding: "},
 		"stale OCSP": {func(w *gpuWorld, in *Input, _ *Policy) { in.Now = now.Add(25 * time.Hour) }, BadGPU, "ocsp-stale: "},
-		"no OCSP":    {func(w *gpuWorld, in *Input, _ *Policy) { w.shipment.OCSP = nil; in.GPU = w.ship(t) }, BadGPU, "ocsp: "},
+		"no OCSP":    {func(w *gpuWorld, in *Input, _ *Policy) { w.shipment.OCSP = nil; in.GPU.Document = w.ship(t) }, BadGPU, "ocsp: "},
 		"revoked": {func(w *gpuWorld, in *Input, _ *Policy) {
 			all, err := w.vendor.OCSP(w.devices[0], gputest.Revoked, now)
 			if err != nil {
@@ -197,9 +198,9 @@ func TestGPUsRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.shipment.RIMs[0] = text
-			in.GPU = w.ship(t)
+			in.GPU.Document = w.ship(t)
 		}, BadGPU, "rim-unpinned: "},
-		"no RIM":      {func(w *gpuWorld, in *Input, _ *Policy) { w.shipment.RIMs = nil; in.GPU = w.ship(t) }, BadGPU, "rim-missing: "},
+		"no RIM":      {func(w *gpuWorld, in *Input, _ *Policy) { w.shipment.RIMs = nil; in.GPU.Document = w.ship(t) }, BadGPU, "rim-missing: "},
 		"RIM of junk": {func(w *gpuWorld, in *Input, _ *Policy) { in.GPURIMs = [][]byte{[]byte("<a/>")} }, BadGPU, "manifest 0"},
 		"driver's floor": {func(w *gpuWorld, _ *Input, _ *Policy) {
 			w.policy.Floors[gpu.Hopper] = gpu.Floor{Driver: "551", VBIOS: vbios}

@@ -20,7 +20,7 @@ type Policy struct {
 	SNP       *SNP      // must be there for platform snp
 	TDX       *TDX      // for tdx
 	VTPM      *VTPM     // for vtpm-unendorsed
-	GPU       *GPU      // nil: evidence that binds GPUs is refused; otherwise such that binds none
+	GPU       *GPUs     // nil: evidence that binds GPUs is refused; otherwise such that binds none
 }
 
 // Freshness says what must show that evidence was not made long ago.
@@ -77,8 +77,8 @@ type VTPM struct {
 	PCR0, PCR2 []string // SHA-256 PCRs of the firmwares allowed, 64 hex digits
 }
 
-// A GPU says which GPUs and switches are accepted.
-type GPU struct {
+// GPUs says which GPUs and switches are accepted.
+type GPUs struct {
 	gpu.Policy
 	Roots *gpu.Roots // in place of NVIDIA's, for tests; the Result then says so
 }

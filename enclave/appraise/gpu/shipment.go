@@ -16,8 +16,9 @@ import (
 // bound by nothing: the vendor signed them, and responses are newer than the key.
 const ShipmentSchema = "tally.gpu-set/v1"
 
-// MaxShipment is the size in bytes above which a shipment is refused.
-const MaxShipment = 4 << 20
+// MaxShipment is the size in bytes above which a shipment is refused. The samples' eight GPUs and four switches have
+// 140 KiB, and three manifests in base64 about 100.
+const MaxShipment = 1 << 20
 
 // maxRIMs bounds the manifests of a shipment: one or two for each version of driver and VBIOS.
 const maxRIMs = 64

@@ -44,7 +44,7 @@ func TestParseShipmentRefuses(t *testing.T) {
 		`{"schema":"tally.gpu-set/v1","devices":[],"rims":["?"]}`:                      "base64",
 		`{"schema":"tally.gpu-set/v1","devices":[],"rims":` + many(64) + `}`:           "at most 64",
 		`{"schema":"tally.gpu-set/v1","devices":[],"ocsp":` + many(256) + `}`:          "and 256",
-		`{"schema":"tally.gpu-set/v1","devices":[` + strings.Repeat(" ", 4<<20) + `]}`: "at most 4194304",
+		`{"schema":"tally.gpu-set/v1","devices":[` + strings.Repeat(" ", 1<<20) + `]}`: "at most 1048576",
 	} {
 		if s, err := gpu.ParseShipment([]byte(in)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.60s: %v, %v; want %q", in, s, err, want)
