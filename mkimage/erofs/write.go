@@ -38,7 +38,8 @@ func (s *sink) padTo(off int64) error {
 // written. Contents that have not the declared size (tree.ErrSize) or SHA-256 (tree.ErrDigest) are an
 // error; what w has taken by then is no image.
 func (m *Image) WriteTo(ctx context.Context, w io.Writer) (int64, error) {
-	s := &sink{ctx: ctx, w: bufio.NewWriterSize(w, 1<<20), buf: make([]byte, 256<<10)}
+	// What is longer than the first buffer is not copied into it: large files go straight from the second.
+	s := &sink{ctx: ctx, w: bufio.NewWriterSize(w, 128<<10), buf: make([]byte, 512<<10)}
 	for _, step := range []func(*sink) error{m.writeMeta, m.writeDirs, m.writeFiles} {
 		if err := step(s); err != nil {
 			return s.off, err

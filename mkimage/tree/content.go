@@ -9,6 +9,8 @@ import (
 	"io"
 	"strings"
 	"unicode/utf8"
+
+	"tally/mkimage/internal/fanout"
 )
 
 // Bytes is a Content held in memory.
@@ -50,7 +52,8 @@ var (
 )
 
 // CopyTo writes the contents of the File e to w through buf and returns ErrSize or ErrDigest, wrapped,
-// when they are not the declared ones. By then w has taken bytes that must not be used.
+// when they are not the declared ones. By then w has taken bytes that must not be used. They are read once;
+// pieces of at least 64 KiB, when buf is that long, are hashed while w takes them.
 func (e *Entry) CopyTo(ctx context.Context, w io.Writer, buf []byte) error {
 	h := sha256.New()
 	n := int64(0)
@@ -60,7 +63,7 @@ func (e *Entry) CopyTo(ctx context.Context, w io.Writer, buf []byte) error {
 			return fmt.Errorf("path %q from %s: %w", e.Path, e.Source, err)
 		}
 		defer r.Close()
-		if n, err = copyExactly(ctx, io.MultiWriter(h, w), r, e.Size, buf); err != nil {
+		if n, err = copyExactly(ctx, fanout.Writer{w, h}, r, e.Size, buf); err != nil {
 			return fmt.Errorf("path %q from %s: %w", e.Path, e.Source, err)
 		}
 	}
