@@ -147,7 +147,8 @@ func tableFields(x, y *gpt.Table) []pairField {
 	}
 }
 
-// hashed says whether a partition is a hash tree or the data in front of one: their GUIDs are halves of the root hash.
+// hashed says whether a partition is a hash tree or the data in front of one: their GUIDs are halves of the root
+// hash or, in a model volume, made of what the root hash is made of.
 func hashed(disk source, t *gpt.Table, p gpt.Partition) bool {
 	for _, q := range t.Partitions {
 		if (q.Number == p.Number || q.Number == p.Number+1) && isHashTree(sub(disk, t.Offset(q), t.Size(q))) {
@@ -164,7 +165,11 @@ func (c *comparer) entries(d Difference, p, q gpt.Partition, hashed bool) {
 	}
 	if p.GUID != q.GUID {
 		if hashed {
-			c.followsRoot(d, "GUID", p.GUID, q.GUID, "GUID made of the root hash", causeGUID)
+			made := "GUID made of the root hash"
+			if c.volume {
+				made = "GUID made of the volume's name, files and epoch"
+			}
+			c.followsRoot(d, "GUID", p.GUID, q.GUID, made, causeGUID)
 		} else {
 			c.add(d, "GUID", p.GUID, q.GUID, causeGUID)
 		}

@@ -189,6 +189,11 @@ func TestModelVolume(t *testing.T) {
 	if len(r.Causes) != 1 {
 		t.Errorf("one cause, not\n%s", causes(r))
 	}
+	if !slices.ContainsFunc(r.Differences, func(d compare.Difference) bool {
+		return d.Where == "models/small.raw" && d.Field == "GUID" && d.Follows && d.Cause == "GUID made of the volume's name, files and epoch"
+	}) {
+		t.Errorf("PARTUUIDs of a volume: %+v", r.Differences)
+	}
 	r = paths(t, filepath.Join(a, "models/small.raw"), filepath.Join(b, "models/small.raw"), compare.Options{})
 	if r.Kind != "disk" || r.Equal || len(r.Registers) != 0 {
 		t.Errorf("%+v", r)

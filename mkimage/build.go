@@ -210,9 +210,14 @@ func verityParams(name string, image *erofs.Image) verity.Params {
 	salt := derive("verity salt", []byte(name))
 	fs := image.UUID()
 	id := derive("verity uuid", fs[:], salt[:])
-	p := verity.Params{DataBlocks: uint64(image.Size() / verity.BlockSize), Salt: salt[:], UUID: [16]byte(id[:16])}
-	p.UUID[6], p.UUID[8] = p.UUID[6]&0x0f|0x80, p.UUID[8]&0x3f|0x80 // version 8, RFC 9562
-	return p
+	return verity.Params{DataBlocks: uint64(image.Size() / verity.BlockSize), Salt: salt[:], UUID: uuid8(id)}
+}
+
+// uuid8 is the version 8 UUID (RFC 9562, 5.8) of a digest.
+func uuid8(digest [32]byte) [16]byte {
+	u := [16]byte(digest[:16])
+	u[6], u[8] = u[6]&0x0f|0x80, u[8]&0x3f|0x80
+	return u
 }
 
 // describeVerity fills in the manifest's parameters and the command line that carries them.

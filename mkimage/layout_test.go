@@ -32,6 +32,13 @@ var goldenV1 = map[string]string{
 	"uki.efi":     "3e5ac5e57543e8e8d28343a81694052d0650d806608f5b2931a0ab8c911c544e",
 }
 
+// goldenModelsV1 are those of the same image with the models of fixtureModels: section 10 of SPEC.md.
+var goldenModelsV1 = map[string]string{
+	"disk.raw":           "5910940a725bd490bb4f5526aea001266b1986055b9485c9ee0976f4ed773c30",
+	"models/a.model.raw": "e43245905b54f1e58507dcc8ebdf3bf79e2cd38ade1898ceef5299b88260e219",
+	"models/b-model.raw": "afad8a1aa9c0c6c1cb48a04105c75b20a2d70ad17d7a2e1eaa6da06b3aa94359",
+}
+
 const fixtureRelease = "6.12.0-fixture"
 
 // fixtureInputs are the inputs of the fixture image: every kind of entry, two modules of which one needs
@@ -83,10 +90,17 @@ func buildFixture(t testing.TB, in Inputs) (string, *Manifest) {
 }
 
 func TestGolden(t *testing.T) {
-	_, m := buildFixture(t, fixtureInputs(t))
-	for _, name := range slices.Sorted(maps.Keys(goldenV1)) {
-		if a := m.Artifact(name); a == nil || a.SHA256.String() != goldenV1[name] {
-			t.Errorf("layout v1 has changed: %s is %v, want %s", name, a, goldenV1[name])
+	plain, models := fixtureInputs(t), fixtureInputs(t)
+	models.Models = fixtureModels(t)
+	for _, c := range []struct {
+		in     Inputs
+		golden map[string]string
+	}{{plain, goldenV1}, {models, goldenModelsV1}} {
+		_, m := buildFixture(t, c.in)
+		for _, name := range slices.Sorted(maps.Keys(c.golden)) {
+			if a := m.Artifact(name); a == nil || a.SHA256.String() != c.golden[name] {
+				t.Errorf("layout v1 has changed: %s is %v, want %s", name, a, c.golden[name])
+			}
 		}
 	}
 }
@@ -95,13 +109,17 @@ func TestGolden(t *testing.T) {
 // shares nothing with this package: the two must agree in every byte.
 func TestLayout(t *testing.T) {
 	python := testtool.Need(t, "python3")
-	for name, models := range map[string][]ModelInput{"plain": nil, "models": {fixtureModel(t, "b-model", "srv/b", 3<<20), fixtureModel(t, "a.model", "tmp", 5000)}} {
+	for name, models := range map[string][]ModelInput{"plain": nil, "models": fixtureModels(t)} {
 		t.Run(name, func(t *testing.T) {
 			in := fixtureInputs(t)
 			in.Models = models
 			testLayout(t, python, in)
 		})
 	}
+}
+
+func fixtureModels(t *testing.T) []ModelInput {
+	return []ModelInput{fixtureModel(t, "b-model", "srv/b", 3<<20), fixtureModel(t, "a.model", "tmp", 5000)}
 }
 
 // fixtureModel is a volume of two files.

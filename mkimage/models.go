@@ -14,6 +14,7 @@ import (
 
 	"tally/mkimage/disk"
 	"tally/mkimage/erofs"
+	"tally/mkimage/internal/fanout"
 	"tally/mkimage/tree"
 	"tally/verity"
 )
@@ -22,15 +23,16 @@ import (
 //
 // A model is files that are too large for the root, or that change at another pace. It becomes a volume of
 // its own: OUT/models/NAME.raw, a disk with one EROFS and its hash tree (package disk, Volume), written in one
-// pass. What makes it part of the image is its root hash in the file /etc/tally/models of the root file
+// pass (WriteVolume). What makes it part of the image is its root hash in the file /etc/tally/models of the root file
 // system, which the root hash of the image covers. The file is text, a line each, sorted by name:
 //
 //	tally.models/v1
-//	NAME MOUNT roothash=HEX tally.verity=1,sha256,4096,4096,DATABLOCKS,HASHSTART,SALT
+//	NAME MOUNT roothash=HEX tally.verity=1,sha256,4096,4096,DATABLOCKS,HASHSTART,SALT tally.partitions=DATA,HASH
 //
-// MOUNT is a directory of the root without a leading slash; the words after it are those of the kernel command line. cmd/init opens
-// what stands there, and nothing else, before anything of the root runs; a volume that is missing or not as
-// measured stops the boot.
+// MOUNT is a directory of the root without a leading slash; the next two words are those of the kernel command
+// line; DATA and HASH are the PARTUUIDs of the volume's partitions. By these cmd/init finds the volume; that it
+// is the right one, dm-verity makes sure with the root hash. It opens what stands there, and nothing else,
+// before anything of the root runs; a volume that is missing, there twice or not as measured stops the boot.
 
 // ModelsFile is the path of that file in the root; modelsHead is its first line.
 const (
@@ -74,12 +76,11 @@ func (b *builder) buildModels(ctx context.Context) error {
 	var text bytes.Buffer
 	fmt.Fprintln(&text, modelsHead)
 	for _, in := range models {
-		m, err := b.buildModel(ctx, in)
+		line, err := b.buildModel(ctx, in)
 		if err != nil {
 			return fmt.Errorf("model %s: %w", in.Name, err)
 		}
-		b.m.Models = append(b.m.Models, m)
-		fmt.Fprintf(&text, "%s %s roothash=%s tally.verity=%s\n", m.Name, m.Mount, m.Verity.RootHash, m.Verity.word())
+		text.WriteString(line)
 	}
 	e := tree.NewFile(ModelsFile, 0o644, text.Bytes(), "models")
 	e.MTime = b.in.Epoch
@@ -135,38 +136,24 @@ func (in *Inputs) withModels() (*tree.Tree, error) {
 	return t, nil
 }
 
-func (b *builder) buildModel(ctx context.Context, in ModelInput) (Model, error) {
-	m := Model{Name: in.Name, Mount: in.Mount, File: "models/" + in.Name + ".raw"}
-	image, err := erofs.Plan(in.Tree, erofs.Options{Epoch: b.in.Epoch, Label: in.Name[:min(16, len(in.Name))]})
+// buildModel writes one volume and returns its line of ModelsFile.
+func (b *builder) buildModel(ctx context.Context, in ModelInput) (line string, err error) {
+	v, err := planVolume(in, b.in.Epoch)
 	if err != nil {
-		return m, err
+		return "", err
 	}
-	p := verityParams(in.Name, image)
-	hashSize, err := verity.HashFileSize(p)
+	f, err := os.OpenFile(filepath.Join(b.dir, filepath.FromSlash(v.file)), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
-		return m, err
-	}
-	v, err := disk.PlanVolume(in.Name, image.Size(), hashSize)
-	if err != nil {
-		return m, err
-	}
-	f, err := os.OpenFile(filepath.Join(b.dir, filepath.FromSlash(m.File)), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return m, err
+		return "", err
 	}
 	defer f.Close()
-	root, err := writeVerity(ctx, f, image, v.Data, v.Hash, p)
+	m, a, err := v.write(ctx, f)
 	if err != nil {
-		return m, err
+		return "", err
 	}
-	if err := v.Finish(f, [32]byte(root.Bytes())); err != nil {
-		return m, err
-	}
-	m.Verity = describe(p, root, hashSize)
-	if err := b.hashFile(ctx, f, m.File, "model"); err != nil {
-		return m, err
-	}
-	return m, errors.Join(f.Chmod(0o644), f.Close())
+	b.m.Models, b.m.Artifacts = append(b.m.Models, m), append(b.m.Artifacts, a)
+	line = fmt.Sprintf("%s %s roothash=%s tally.verity=%s tally.partitions=%s\n", m.Name, m.Mount, m.Verity.RootHash, m.Verity.word(), v.partitions())
+	return line, errors.Join(f.Chmod(0o644), f.Close())
 }
 
 // writeVerity writes a file system and, in the same pass, its hash tree.
@@ -175,7 +162,7 @@ func writeVerity(ctx context.Context, f *os.File, image *erofs.Image, data, hash
 	if err != nil {
 		return verity.RootHash{}, err
 	}
-	_, err = image.WriteTo(ctx, io.MultiWriter(io.NewOffsetWriter(f, data.Offset), w))
+	_, err = image.WriteTo(ctx, fanout.Writer{io.NewOffsetWriter(f, data.Offset), w})
 	root, cerr := w.Close()
 	if err != nil {
 		return verity.RootHash{}, err

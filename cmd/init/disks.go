@@ -31,10 +31,10 @@ type partition struct {
 	Bytes uint64
 }
 
-// waitForPartitions looks for the two halves of rootHash until both are there or the time is over.
-func waitForPartitions(t devTree, rootHash string, limit time.Duration) (data, hash partition, err error) {
+// waitForPartitions looks for two partitions by their PARTUUIDs until both are there or the time is over.
+func waitForPartitions(t devTree, ids partUUIDs, limit time.Duration) (data, hash partition, err error) {
 	for start := time.Now(); ; time.Sleep(20 * time.Millisecond) {
-		if data, hash, err = t.find(rootHash); err == nil || !errors.Is(err, errAbsent) || time.Since(start) > limit {
+		if data, hash, err = t.find(ids); err == nil || !errors.Is(err, errAbsent) || time.Since(start) > limit {
 			return data, hash, err
 		}
 	}
@@ -44,8 +44,7 @@ var errAbsent = errors.New("not found")
 
 // find looks through all disks once. A PARTUUID that stands twice is refused: which of them verity would
 // read must not depend on the order in which devices appear.
-func (t devTree) find(rootHash string) (data, hash partition, err error) {
-	dataID, hashID := partUUIDs(rootHash)
+func (t devTree) find(ids partUUIDs) (data, hash partition, err error) {
 	found := map[string][]partition{}
 	var notes []string
 	disks, err := os.ReadDir(t.block)
@@ -58,7 +57,7 @@ func (t devTree) find(rootHash string) (data, hash partition, err error) {
 			continue
 		}
 		for _, e := range entries {
-			if e.PartUUID != dataID && e.PartUUID != hashID {
+			if e.PartUUID != ids.Data && e.PartUUID != ids.Hash {
 				continue
 			}
 			p, perr := t.partition(d.Name(), e)
@@ -71,7 +70,7 @@ func (t devTree) find(rootHash string) (data, hash partition, err error) {
 			notes = append(notes, d.Name()+": "+err.Error())
 		}
 	}
-	for _, id := range []string{dataID, hashID} {
+	for _, id := range []string{ids.Data, ids.Hash} {
 		switch n := len(found[id]); {
 		case n > 1:
 			return data, hash, fmt.Errorf("PARTUUID %s: on %s and on %s: want it once", id, found[id][0].Name, found[id][1].Name)
@@ -79,7 +78,7 @@ func (t devTree) find(rootHash string) (data, hash partition, err error) {
 			return data, hash, fmt.Errorf("PARTUUID %s: %w on %d disks; %s", id, errAbsent, len(disks), strings.Join(notes, "; "))
 		}
 	}
-	return found[dataID][0], found[hashID][0], nil
+	return found[ids.Data][0], found[ids.Hash][0], nil
 }
 
 // entries reads the partition table of a disk.

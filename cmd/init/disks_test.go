@@ -65,11 +65,11 @@ func onDisk(t *testing.T, text string) []byte {
 }
 
 var (
-	diskRoot       = strings.Repeat("0123456789abcdef", 2) + strings.Repeat("fedcba9876543210", 2)
-	dataID, hashID = partUUIDs(diskRoot)
-	dataPart       = gptEntry{PartUUID: dataID, First: 20, Last: 39}
-	hashPart       = gptEntry{PartUUID: hashID, First: 40, Last: 49}
-	otherPart      = gptEntry{PartUUID: "11111111-1111-4111-8111-111111111111", First: 10, Last: 19}
+	diskRoot  = strings.Repeat("0123456789abcdef", 2) + strings.Repeat("fedcba9876543210", 2)
+	diskIDs   = rootPartUUIDs(diskRoot)
+	dataPart  = gptEntry{PartUUID: diskIDs.Data, First: 20, Last: 39}
+	hashPart  = gptEntry{PartUUID: diskIDs.Hash, First: 40, Last: 49}
+	otherPart = gptEntry{PartUUID: "11111111-1111-4111-8111-111111111111", First: 10, Last: 19}
 )
 
 func TestFind(t *testing.T) {
@@ -77,7 +77,7 @@ func TestFind(t *testing.T) {
 		f := newFakeDisks(t)
 		f.add("sda", sector, otherPart)
 		f.add("vda", sector, otherPart, dataPart, hashPart)
-		data, hash, err := f.find(diskRoot)
+		data, hash, err := f.find(diskIDs)
 		want := [2]partition{{"vda2", "254:2", uint64(20 * sector)}, {"vda3", "254:3", uint64(10 * sector)}}
 		if got := [2]partition{data, hash}; err != nil || got != want {
 			t.Errorf("%+v, %v, want %+v", got, err, want)
@@ -89,7 +89,7 @@ func TestFindOnTwoDisks(t *testing.T) {
 	f := newFakeDisks(t)
 	f.add("vda", 512, hashPart)
 	f.add("vdb", 4096, dataPart)
-	data, hash, err := f.find(diskRoot)
+	data, hash, err := f.find(diskIDs)
 	if err != nil || data.Name != "vdb1" || hash.Name != "vda1" {
 		t.Errorf("%+v, %+v, %v", data, hash, err)
 	}
@@ -101,8 +101,8 @@ func TestFindRefuses(t *testing.T) {
 		absent bool // later disks may help
 		want   string
 	}{
-		"nothing":     {func(f fakeDisks) {}, true, "PARTUUID " + dataID},
-		"only data":   {func(f fakeDisks) { f.add("vda", 512, dataPart) }, true, "PARTUUID " + hashID},
+		"nothing":     {func(f fakeDisks) {}, true, "PARTUUID " + diskIDs.Data},
+		"only data":   {func(f fakeDisks) { f.add("vda", 512, dataPart) }, true, "PARTUUID " + diskIDs.Hash},
 		"twice":       {func(f fakeDisks) { f.add("vda", 512, dataPart, hashPart); f.add("vdb", 512, dataPart) }, false, "on vda1 and on vdb1"},
 		"twice, same": {func(f fakeDisks) { f.add("vda", 512, dataPart, hashPart, dataPart) }, false, "on vda1 and on vda3"},
 		"damaged": {func(f fakeDisks) {
@@ -126,7 +126,7 @@ func TestFindRefuses(t *testing.T) {
 	} {
 		f := newFakeDisks(t)
 		c.setup(f)
-		_, _, err := f.find(diskRoot)
+		_, _, err := f.find(diskIDs)
 		if err == nil || !strings.Contains(err.Error(), c.want) || errors.Is(err, errAbsent) != c.absent {
 			t.Errorf("%s: error %v, want %q, absent %v", name, err, c.want, c.absent)
 		}
@@ -139,10 +139,10 @@ func TestWaitForPartitions(t *testing.T) {
 		time.Sleep(30 * time.Millisecond)
 		f.add("vda", 512, dataPart, hashPart)
 	}()
-	if _, _, err := waitForPartitions(f.devTree, diskRoot, time.Minute); err != nil {
+	if _, _, err := waitForPartitions(f.devTree, diskIDs, time.Minute); err != nil {
 		t.Error(err)
 	}
-	if _, _, err := waitForPartitions(newFakeDisks(t).devTree, diskRoot, 0); !errors.Is(err, errAbsent) {
+	if _, _, err := waitForPartitions(newFakeDisks(t).devTree, diskIDs, 0); !errors.Is(err, errAbsent) {
 		t.Errorf("error %v", err)
 	}
 }

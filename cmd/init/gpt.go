@@ -104,8 +104,25 @@ func uuidText(h string) string {
 	return strings.Join([]string{h[:8], h[8:12], h[12:16], h[16:20], h[20:]}, "-")
 }
 
-// partUUIDs returns the PARTUUIDs of the root and the hash partition: the halves of the root hash, as the
-// Discoverable Partitions Specification has it.
-func partUUIDs(rootHash string) (data, hash string) {
-	return uuidText(rootHash[:32]), uuidText(rootHash[32:])
+// partUUIDs are how the two partitions of a volume are found: 8-4-4-4-12, lower case.
+type partUUIDs struct{ Data, Hash string }
+
+// rootPartUUIDs are those of the root: the halves of the root hash, as the Discoverable Partitions
+// Specification has it.
+func rootPartUUIDs(rootHash string) partUUIDs {
+	return partUUIDs{uuidText(rootHash[:32]), uuidText(rootHash[32:])}
+}
+
+// parsePartUUIDs reads DATA,HASH: what the measured list says of a volume whose PARTUUIDs are not its root hash.
+func parsePartUUIDs(v string) (p partUUIDs, err error) {
+	data, hash, _ := strings.Cut(v, ",")
+	for _, id := range []string{data, hash} {
+		if h := strings.ReplaceAll(id, "-", ""); len(h) != 32 || !lowerHex(h) || uuidText(h) != id {
+			return p, fmt.Errorf("%.80q: want two PARTUUIDs in lower case, with a comma between them", v)
+		}
+	}
+	if data == hash {
+		return p, fmt.Errorf("%.80q: want two PARTUUIDs that differ", v)
+	}
+	return partUUIDs{data, hash}, nil
 }

@@ -26,8 +26,8 @@ func sgdisk(t testing.TB) []byte {
 	if err := os.WriteFile(p, make([]byte, 8<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	data, hash := partUUIDs(diskRoot)
-	out, err := exec.Command(tool, "-n", "1:2048:4095", "-n", "2:4096:8191", "-n", "3:8192:10239", "-t", "1:EF00", "-u", "2:"+data, "-u", "3:"+hash, p).CombinedOutput()
+	ids := rootPartUUIDs(diskRoot)
+	out, err := exec.Command(tool, "-n", "1:2048:4095", "-n", "2:4096:8191", "-n", "3:8192:10239", "-t", "1:EF00", "-u", "2:"+ids.Data, "-u", "3:"+ids.Hash, p).CombinedOutput()
 	if err != nil {
 		t.Fatalf("sgdisk: %v\n%s", err, out)
 	}

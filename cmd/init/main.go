@@ -10,7 +10,8 @@
 //  5. open them with dm-verity, which stops the machine at the first block that is not as measured
 //  6. with tally.scrub=1, read every block before anything is used
 //  7. mount the root (EROFS, read-only, nodev)
-//  8. open and mount the model volumes that the root's /etc/tally/models names, each by its root hash
+//  8. find the model volumes that the root's /etc/tally/models names by the PARTUUIDs that stand there, open
+//     them with dm-verity by the root hashes that stand there, and mount them
 //  9. empty the initramfs, execute /sbin/init
 //
 // What the host controls (disks, partition tables, devices that never appear) is read strictly and
@@ -65,7 +66,7 @@ func boot() (err error) {
 		return err
 	}
 	say("%d modules loaded", n)
-	dev, err := openVolume(dmRoot, c)
+	dev, err := openVolume(dmRoot, c, rootPartUUIDs(c.RootHash))
 	if err != nil {
 		return err
 	}
@@ -77,9 +78,10 @@ func boot() (err error) {
 	return handOver(dev)
 }
 
-// openVolume finds the two partitions of a root hash and opens them as one verified device.
-func openVolume(name string, c cmdline) (dev string, err error) {
-	data, hash, err := waitForPartitions(sysfs, c.RootHash, diskWait)
+// openVolume finds the two partitions of a volume and opens them as one verified device. That they were
+// found proves nothing: c's root hash does, when the kernel reads them.
+func openVolume(name string, c cmdline, ids partUUIDs) (dev string, err error) {
+	data, hash, err := waitForPartitions(sysfs, ids, diskWait)
 	if err != nil {
 		return "", err
 	}
@@ -87,7 +89,7 @@ func openVolume(name string, c cmdline) (dev string, err error) {
 		return "", fmt.Errorf("partition %s: %d bytes, want at least %d for %d blocks", data.Name, data.Bytes, need, c.DataBlocks)
 	}
 	if dev, err = openVerity(name, c, data.Dev, hash.Dev); err == nil {
-		say("verity on %s and %s: %d blocks", data.Name, hash.Name, c.DataBlocks)
+		say("%s: verity on %s and %s: %d blocks", name, data.Name, hash.Name, c.DataBlocks)
 	}
 	return dev, err
 }

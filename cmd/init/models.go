@@ -26,6 +26,7 @@ type model struct {
 	Name   string  // for messages and the device's name
 	Mount  string  // directory of the root, without a leading slash
 	Volume cmdline // root hash and hash tree
+	Parts  partUUIDs
 }
 
 // readModels reads the list of the root mounted at root. No file is no models.
@@ -55,9 +56,9 @@ func readModels(root string) ([]model, error) {
 // parseModels reads
 //
 //	tally.models/v1
-//	NAME MOUNT roothash=HEX tally.verity=1,sha256,4096,4096,DATABLOCKS,HASHSTART,SALT|-
+//	NAME MOUNT roothash=HEX tally.verity=1,sha256,4096,4096,DATABLOCKS,HASHSTART,SALT|- tally.partitions=DATA,HASH
 //
-// one line a volume. It is as strict as parseCmdline, though the root hash of the image covers it.
+// one line a volume (mkimage, "Model volumes"). It is as strict as parseCmdline, though the root hash of the image covers it.
 func parseModels(s string) ([]model, error) {
 	if len(s) > maxModelsFile {
 		return nil, fmt.Errorf("more than %d bytes", maxModelsFile)
@@ -73,8 +74,8 @@ func parseModels(s string) ([]model, error) {
 			return nil, fmt.Errorf("line %d: %w", i+2, err)
 		}
 		for _, o := range all {
-			if o.Name == m.Name || o.Mount == m.Mount || o.Volume.RootHash == m.Volume.RootHash {
-				return nil, fmt.Errorf("line %d: name, mount point or root hash of %s again", i+2, o.Name)
+			if o.Name == m.Name || o.Mount == m.Mount || o.Volume.RootHash == m.Volume.RootHash || o.Parts.meet(m.Parts) {
+				return nil, fmt.Errorf("line %d: name, mount point, root hash or PARTUUID of %s again", i+2, o.Name)
 			}
 		}
 		if all = append(all, m); len(all) > maxModels {
@@ -86,8 +87,8 @@ func parseModels(s string) ([]model, error) {
 
 func parseModel(line string) (m model, err error) {
 	f := strings.Split(line, " ")
-	if len(f) != 4 {
-		return m, fmt.Errorf("%.80q: %d words, want NAME MOUNT roothash=… tally.verity=…", line, len(f))
+	if len(f) != 5 {
+		return m, fmt.Errorf("%.80q: %d words, want NAME MOUNT roothash=… tally.verity=… tally.partitions=…", line, len(f))
 	}
 	m.Name, m.Mount = f[0], f[1]
 	if !plainName(m.Name) {
@@ -96,16 +97,28 @@ func parseModel(line string) (m model, err error) {
 	if m.Mount == "" || filepath.IsAbs(m.Mount) || filepath.Clean(m.Mount) != m.Mount || m.Mount == "." || m.Mount == ".." || strings.HasPrefix(m.Mount, "../") {
 		return m, fmt.Errorf("mount point %.80q: want a clean path below the root", m.Mount)
 	}
-	for i, key := range []string{"roothash", "tally.verity"} {
+	for i, p := range []struct {
+		key   string
+		parse func(string) error
+	}{
+		{"roothash", m.Volume.parseRootHash},
+		{"tally.verity", m.Volume.parseVerity},
+		{"tally.partitions", func(v string) (err error) { m.Parts, err = parsePartUUIDs(v); return err }},
+	} {
 		word, value, ok := strings.Cut(f[2+i], "=")
-		if !ok || word != key {
-			return m, fmt.Errorf("word %.80q: want %s=", f[2+i], key)
+		if !ok || word != p.key {
+			return m, fmt.Errorf("word %.80q: want %s=", f[2+i], p.key)
 		}
-		if err := m.Volume.parser(key)(value); err != nil {
-			return m, fmt.Errorf("%s: %w", key, err)
+		if err := p.parse(value); err != nil {
+			return m, fmt.Errorf("%s: %w", p.key, err)
 		}
 	}
 	return m, nil
+}
+
+// meet says whether a partition would be used twice.
+func (p partUUIDs) meet(o partUUIDs) bool {
+	return p.Data == o.Data || p.Data == o.Hash || p.Hash == o.Data || p.Hash == o.Hash
 }
 
 func plainName(s string) bool {
@@ -127,7 +140,7 @@ func mountModels(root string) error {
 		return fmt.Errorf("/%s: %w", modelsFile, err)
 	}
 	for _, m := range all {
-		dev, err := openVolume("tally-model-"+m.Name, m.Volume)
+		dev, err := openVolume("tally-model-"+m.Name, m.Volume, m.Parts)
 		if err != nil {
 			return fmt.Errorf("model %s: %w", m.Name, err)
 		}

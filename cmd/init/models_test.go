@@ -9,19 +9,23 @@ import (
 	"testing"
 )
 
-const modelLine = "tiny srv/models/tiny roothash=" + noHash + " tally.verity=1,sha256,4096,4096,12,1,aa00\n"
+const modelLine = "tiny srv/models/tiny roothash=" + noHash + " tally.verity=1,sha256,4096,4096,12,1,aa00 tally.partitions=" + modelData + "," + modelHash + "\n"
 
-const noHash = "0000000000000000000000000000000000000000000000000000000000000000"
+const (
+	noHash    = "0000000000000000000000000000000000000000000000000000000000000000"
+	modelData = "c6c8d8fc-511a-88fd-8abb-6ab18526b0a0"
+	modelHash = "66c401a0-f92e-89ae-a94a-abc9f95ea931"
+)
 
 func TestParseModels(t *testing.T) {
 	all, err := parseModels(modelsHead + "\n" + modelLine)
 	if err != nil || len(all) != 1 || all[0].Name != "tiny" || all[0].Mount != "srv/models/tiny" || all[0].Volume.RootHash != noHash || all[0].Volume.DataBlocks != 12 ||
-		all[0].Volume.HashStart != 1 || all[0].Volume.Salt != "aa00" {
+		all[0].Volume.HashStart != 1 || all[0].Volume.Salt != "aa00" || all[0].Parts != (partUUIDs{modelData, modelHash}) {
 		t.Errorf("%+v, %v", all, err)
 	}
 	for _, c := range []struct{ old, new, want string }{
 		{modelsHead, "tally.models/v2", "want the line tally.models/v1"},
-		{"aa00\n", "aa00", "whole lines"},
+		{modelHash + "\n", modelHash, "whole lines"},
 		{modelLine, "", "1 words"},
 		{modelLine, "\n", "want NAME MOUNT"},
 		{"tiny ", "Tiny ", `name "Tiny": want lower-case`},
@@ -30,20 +34,38 @@ func TestParseModels(t *testing.T) {
 		{" srv/models/tiny", " /srv", `mount point "/srv": want a clean path below the root`},
 		{" srv/models/tiny", " ../srv", `mount point "../srv"`},
 		{" srv/models/tiny", " .", `mount point "."`},
-		{" srv/models/tiny", "  ", "5 words"},
+		{" srv/models/tiny", "  ", "6 words"},
+		{" tally.partitions=" + modelData + "," + modelHash, "", "4 words, want NAME MOUNT roothash=… tally.verity=… tally.partitions=…"},
+		{"tally.partitions=", "tally.parts=", "want tally.partitions="},
+		{"," + modelHash, "", "want two PARTUUIDs in lower case"},
+		{"," + modelHash, "," + modelHash + ",", "want two PARTUUIDs in lower case"},
+		{modelHash, strings.ToUpper(modelHash), "want two PARTUUIDs in lower case"},
+		{modelHash, modelHash[:35], "want two PARTUUIDs in lower case"},
+		{modelHash, strings.ReplaceAll(modelHash, "-", ""), "want two PARTUUIDs in lower case"},
+		{modelHash, strings.Replace(modelHash, "6", "g", 1), "want two PARTUUIDs in lower case"},
+		{modelHash, modelData, "want two PARTUUIDs that differ"},
 		{"roothash=" + noHash, "roothash=" + noHash[1:], "want 64 lower-case hex digits"},
 		{"roothash=", "usrhash=", `want roothash=`},
 		{"tally.verity=1", "tally.verity=0", "want 1,sha256,4096,4096"},
 		{",12,", ",0,", "data blocks"},
 		{"aa00", "AA", "salt"},
-		{modelLine, modelLine + modelLine, "line 3: name, mount point or root hash of tiny again"},
-		{modelLine, modelLine + strings.NewReplacer("tiny ", "other ", "srv", "opt").Replace(modelLine), "line 3: name, mount point or root hash of tiny again"},
+		{modelLine, modelLine + modelLine, "line 3: name, mount point, root hash or PARTUUID of tiny again"},
+		{modelLine, modelLine + strings.NewReplacer("tiny ", "other ", "srv", "opt", modelData, otherPart.PartUUID, modelHash, diskIDs.Hash).Replace(modelLine), "line 3: name, mount point, root hash or PARTUUID of tiny again"},
+		{modelLine, modelLine + strings.NewReplacer("tiny ", "other ", "srv", "opt", noHash, diskRoot, modelHash, otherPart.PartUUID, modelData, modelHash).Replace(modelLine), "line 3: name, mount point, root hash or PARTUUID of tiny again"},
 		{modelLine, strings.Repeat("x", 70000), "more than 65536 bytes"},
 	} {
 		text := strings.Replace(modelsHead+"\n"+modelLine, c.old, c.new, 1)
 		if _, err := parseModels(text); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%.80q: error %v, want one with %q", c.new, err, c.want)
 		}
+	}
+}
+
+// TestTwoModels: two volumes that share nothing are fine.
+func TestTwoModels(t *testing.T) {
+	other := strings.NewReplacer("tiny", "other", noHash, diskRoot, modelData, diskIDs.Data, modelHash, diskIDs.Hash).Replace(modelLine)
+	if all, err := parseModels(modelsHead + "\n" + modelLine + other); err != nil || len(all) != 2 || all[1].Parts != diskIDs {
+		t.Errorf("%+v, %v", all, err)
 	}
 }
 
@@ -79,7 +101,7 @@ func FuzzParseModels(f *testing.F) {
 			return
 		}
 		for _, m := range all {
-			if !filepath.IsLocal(m.Mount) || m.Volume.RootHash == "" || m.Volume.DataBlocks == 0 {
+			if !filepath.IsLocal(m.Mount) || m.Volume.RootHash == "" || m.Volume.DataBlocks == 0 || m.Parts.Data == m.Parts.Hash || len(m.Parts.Data) != 36 || len(m.Parts.Hash) != 36 {
 				t.Errorf("%q gives %+v", s, m)
 			}
 		}

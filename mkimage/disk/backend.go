@@ -42,3 +42,28 @@ func (m *memory) Close() error                            { return nil }
 func (m *memory) Sys() (*os.File, error)                  { return nil, backend.ErrNotSuitable }
 func (m *memory) Writable() (backend.WritableFile, error) { return m, nil }
 func (m *memory) Path() string                            { return "" }
+
+// Bytes of a GPT with 128 entries in front of the partitions (protective MBR, header, entries) and behind
+// them (entries, header).
+const (
+	headSize = 34 * sectorSize
+	tailSize = 33 * sectorSize
+)
+
+// A frame is the first and the last sectors of a disk that is not there yet. Writing elsewhere is an error.
+type frame struct {
+	*memory // the head, for what nobody calls: a table is written and not read
+	tail    *memory
+	tailAt  int64
+}
+
+func newFrame(size int64) *frame {
+	return &frame{newMemory(headSize), newMemory(tailSize), size - tailSize}
+}
+
+func (f *frame) WriteAt(p []byte, off int64) (int, error) {
+	if off >= f.tailAt {
+		return f.tail.WriteAt(p, off-f.tailAt)
+	}
+	return f.memory.WriteAt(p, off)
+}

@@ -28,6 +28,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/diskfs/go-diskfs/backend"
 	"github.com/diskfs/go-diskfs/partition/gpt"
 )
 
@@ -144,7 +145,7 @@ func writeSparse(w io.WriterAt, b []byte, off int64) error {
 }
 
 func (l *Layout) writeGPT(f *os.File, rootHash [32]byte) error {
-	return writeTable(f, l.Size, guidText(derive(l.spec.Name, "disk")), []*gpt.Partition{
+	return writeTable(noSync{f, f}, l.Size, guidText(derive(l.spec.Name, "disk")), []*gpt.Partition{
 		partition(1, "esp", gpt.EFISystemPartition, guidText(derive(l.spec.Name, "esp")), l.ESP, 0),
 		partition(2, "root", typeRoot, guidText([16]byte(rootHash[:16])), l.Root, attrReadOnly),
 		partition(3, "root-verity", typeVerity, guidText([16]byte(rootHash[16:])), l.Hash, attrReadOnly),
@@ -157,9 +158,9 @@ func partition(index int, name string, typ gpt.Type, guid string, a Area, attr u
 }
 
 // writeTable writes protective MBR and GPT of a disk of size bytes.
-func writeTable(f *os.File, size int64, guid string, partitions []*gpt.Partition) error {
+func writeTable(f backend.WritableFile, size int64, guid string, partitions []*gpt.Partition) error {
 	t := &gpt.Table{LogicalSectorSize: sectorSize, PhysicalSectorSize: sectorSize, ProtectiveMBR: true, GUID: guid, Partitions: partitions}
-	if err := t.Write(noSync{f, f}, size); err != nil {
+	if err := t.Write(f, size); err != nil {
 		return err
 	}
 	// UEFI 2.10, table 5.4: the CHS fields of the protective entry, which go-diskfs leaves zero.

@@ -220,3 +220,32 @@ func TestDOSTime(t *testing.T) {
 		}
 	}
 }
+
+func TestVolumeRefusals(t *testing.T) {
+	good := VolumeSpec{Name: "v", DataSize: 1, HashSize: 1, DataID: [16]byte{1}, HashID: [16]byte{2}}
+	if _, err := PlanVolume(good); err != nil {
+		t.Fatal(err)
+	}
+	for want, change := range map[string]func(*VolumeSpec){
+		"name is empty": func(s *VolumeSpec) { s.Name = "" },
+		"both PARTUUIDs are 01000000-0000-0000-0000-000000000000": func(s *VolumeSpec) { s.HashID = s.DataID },
+		"part of 0 bytes": func(s *VolumeSpec) { s.HashSize = 0 },
+		"part of 549755813889 bytes: want 1 to 549755813888": func(s *VolumeSpec) { s.DataSize = maxDisk/4 + 1 },
+	} {
+		s := good
+		change(&s)
+		if _, err := PlanVolume(s); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+	}
+}
+
+// TestFrame: a table that would lie elsewhere than at the two ends is an error.
+func TestFrame(t *testing.T) {
+	f := newFrame(1 << 20)
+	for off, ok := range map[int64]bool{0: true, headSize - 1: true, headSize: false, 1<<20 - tailSize - 1: false, 1<<20 - tailSize: true, 1<<20 - 1: true, 1 << 20: false} {
+		if _, err := f.WriteAt([]byte{1}, off); (err == nil) != ok {
+			t.Errorf("offset %d: %v", off, err)
+		}
+	}
+}

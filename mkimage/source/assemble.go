@@ -142,7 +142,7 @@ func (a *assembler) source(ctx context.Context, to *tree.Tree, user string, src 
 		}
 		return a.add(to, e, src.File.Replace)
 	case src.Model != nil:
-		return a.model(ctx, user, src.Model)
+		return a.model(user, src.Model)
 	}
 	data, err := a.program(ctx, src.Go)
 	if err != nil {

@@ -1,8 +1,8 @@
 package source
 
 import (
-	"context"
 	"fmt"
+	"slices"
 
 	"tally/mkimage"
 	"tally/mkimage/lock"
@@ -18,19 +18,20 @@ type inStore struct {
 // Location names the file for messages.
 func (s inStore) Location() string { return "cached in " + string(s.onDisk) + ": remove it" }
 
-// model describes one volume; its contents stay where they are.
-func (a *assembler) model(ctx context.Context, user string, m *spec.Model) error {
+// model describes one volume; its contents stay where they are, and are held against the lock by who reads them
+// into the volume.
+func (a *assembler) model(user string, m *spec.Model) error {
 	t := tree.New()
 	for _, f := range m.Files {
 		e := tree.Entry{Path: f.Name, Kind: tree.File, Mode: 0o644, MTime: a.Spec.Epoch, Source: "model " + m.Name}
 		o := a.lock.ModelFile(user, f.Name)
 		switch {
 		case f.Path != "":
-			got, err := a.hash(ctx, f.Path)
-			if err != nil {
-				return err
+			i := slices.IndexFunc(a.lock.Files, func(l lock.File) bool { return l.Path == f.Path })
+			if i < 0 {
+				return &StaleError{What: "file " + f.Path}
 			}
-			e.Size, e.Digest, e.Data = got.Size, got.SHA256, onDisk(a.disk(f.Path))
+			e.Size, e.Digest, e.Data = a.lock.Files[i].Size, a.lock.Files[i].SHA256, onDisk(a.disk(f.Path))
 		case o == nil:
 			return fmt.Errorf("the lock has no file %q for %s", f.Name, user)
 		default:

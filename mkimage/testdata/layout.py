@@ -275,12 +275,12 @@ def guid(name, part):
 
 
 def hashed(t, epoch, name):
-    """A file system, its root hash, its hash area and the words that name them."""
+    """A file system, its uuid, its root hash, its hash area and the words that name them."""
     image, ident = erofs(t, epoch, name)
     salt = derive(b"verity salt", name)
     root_hash, hashes = verity(image, salt, v8(derive(b"verity uuid", ident, salt)))
     words = "roothash=%s tally.verity=1,sha256,4096,4096,%d,1,%s" % (root_hash.hex(), len(image) // BLOCK, salt.hex())
-    return image, root_hash, hashes, words
+    return image, ident, root_hash, hashes, words
 
 
 # Model volumes
@@ -291,14 +291,15 @@ def models(list_, epoch):
     volumes, added, text = [], [], "tally.models/v1\n"
     for m in sorted(list_, key=lambda m: m["name"]):
         name = m["name"].encode()
-        image, root_hash, hashes, words = hashed(tree(m["entries"], epoch), epoch, name)
+        image, ident, root_hash, hashes, words = hashed(tree(m["entries"], epoch), epoch, name)
+        ids = [v8(derive(b"volume part", name, part, ident, u64(epoch))) for part in (b"data", b"data-verity")]
         hash_at = MIB + up(len(image), MIB)
         disk = bytearray(hash_at + up(len(hashes), MIB) + MIB)
         put(disk, (MIB, image), (hash_at, hashes))
         data = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
-        gpt(disk, [("data", data, root_hash[:16], MIB, hash_at - MIB, 1 << 60), ("data-verity", data, root_hash[16:], hash_at, up(len(hashes), MIB), 1 << 60)], guid(name, b"volume"))
+        gpt(disk, [("data", data, ids[0], MIB, hash_at - MIB, 1 << 60), ("data-verity", data, ids[1], hash_at, up(len(hashes), MIB), 1 << 60)], guid(name, b"volume"))
         volumes.append((m["name"] + ".raw", disk))
-        text += "%s %s %s\n" % (m["name"], m["mount"], words)
+        text += "%s %s %s tally.partitions=%s\n" % (m["name"], m["mount"], words, ",".join(str(uuid.UUID(bytes=i)) for i in ids))
         added.append({"path": m["mount"].encode().hex(), "kind": DIR, "mode": 0o755, "mtime": epoch})
     added.append({"path": b"etc/tally/models".hex(), "kind": FILE, "mode": 0o644, "mtime": epoch, "data": text.encode().hex()})
     return volumes, added
@@ -316,7 +317,7 @@ def main(d):
     t += [{"path": hexed("modules"), "kind": FILE, "mode": 0o644, "data": hexed("".join("/%s\n" % m["path"] for m in i["modules"]))}]
     initrd = cpio(tree(t, epoch))
     volumes, added = models(i["models"], epoch)
-    root, root_hash, hashes, words = hashed(tree(added + i["entries"], epoch), epoch, name)
+    root, _, root_hash, hashes, words = hashed(tree(added + i["entries"], epoch), epoch, name)
     words = words.split() + ["tally.scrub=%d" % (len(root) <= 512 * MIB), "panic=-1"]
     cmdline = " ".join(words + i["cmdline"].split()).encode()
     osrel = 'ID=tally\nNAME="{0}"\nVERSION_ID="{1}"\nPRETTY_NAME="{0} {1}"\n'.format(i["name"], i["version"]).encode()
