@@ -9,6 +9,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"flag"
 	"fmt"
 	"log"
@@ -30,9 +31,11 @@ func main() {
 	log.SetFlags(0)
 	log.SetPrefix("bench: ")
 	tally := flag.String("tally", "bin/tally", "the program to measure")
-	dir := flag.String("dir", "", "scratch directory, 3 GB (default: a temporary one)")
+	dir := flag.String("dir", "", "scratch directory, 6 GB (default: a temporary one)")
 	runs := flag.Int("runs", 5, "runs of each command; the median counts")
 	floor := flag.String("floor", "", "measure nothing: hash `FILE` with two goroutines, as a row of the table has it done")
+	stream := flag.String("floor-stream", "", "measure nothing: hash `FILE` as one stream, as a row of the table has it done")
+	volume := flag.String("write-volume", "", "for the program's own use: write a volume of the file that `LIST` describes and end")
 	plot := flag.String("plot", "", "only measure how cost grows with the number of packages, and draw it to this SVG `FILE` and the figures beside it")
 	tree := flag.String("write-tree", "", "for the program's own use: write the tree in this `DIR`ectory and end")
 	flag.Parse()
@@ -46,6 +49,18 @@ func main() {
 	defer stop()
 	if *tree != "" {
 		if _, err := writeTree(ctx, *tree, "tree.json", "ours.erofs", "ours.hash"); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
+	if *stream != "" {
+		if _, err := hashStream(*stream, sha256.New()); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
+	if *volume != "" {
+		if err := writeVolume(ctx, *volume, "volume.raw"); err != nil {
 			log.Fatal(err)
 		}
 		return
@@ -85,6 +100,7 @@ func run(ctx context.Context, tally, dir string, runs int) error {
 	}{
 		{"verity", b.verity},
 		{"EROFS + verity", b.erofs},
+		{"model volume", b.volume},
 		{"build of 103 packages", b.build},
 		{"compare", b.compare},
 		{"measure snp", b.measure}, // on the kernel that build left
