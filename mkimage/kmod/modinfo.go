@@ -10,8 +10,8 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
 
+	"tally/internal/xz"
 	"tally/mkimage/tree"
 )
 
@@ -62,7 +62,7 @@ func unpack(b []byte, packing string) ([]byte, error) {
 	case "":
 		return b, nil
 	case ".xz":
-		r, err = xz.ReaderConfig{SingleStream: true}.NewReader(bytes.NewReader(b))
+		r, err = xz.NewReader(bytes.NewReader(b), xz.MaxDict)
 	case ".gz":
 		r, err = gzip.NewReader(bytes.NewReader(b))
 	case ".zst":
