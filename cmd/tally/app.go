@@ -58,7 +58,7 @@ func (e *env) printJSON(v any) error {
 // call it in process.
 func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	e := &env{stdin: stdin, out: new(bytes.Buffer), stdout: stdout, stderr: stderr}
-	app := newApp(e)
+	app := newApp(e, args)
 	args, err := permute(app, args)
 	if err == nil {
 		err = app.RunContext(ctx, args)
@@ -89,7 +89,8 @@ func report(e *env, code int, err error) {
 	}
 }
 
-func newApp(e *env) *cli.App {
+// newApp makes the program as far as args need it (see commands).
+func newApp(e *env, args []string) *cli.App {
 	app := &cli.App{
 		Name:                 "tally",
 		Usage:                "build, measure, release, rebuild and verify confidential-AI enclave images",
@@ -100,7 +101,7 @@ func newApp(e *env) *cli.App {
 		DisableSliceFlagSeparator: true,
 		Writer:                    e.out,
 		ErrWriter:                 e.stderr,
-		Commands:                  commands(e),
+		Commands:                  commands(e, args),
 		ExitErrHandler:            func(*cli.Context, error) {}, // Main decides
 		CommandNotFound:           nil,
 		OnUsageError:              onUsageError,

@@ -28,3 +28,19 @@ func TestUnknownFlagIsUsage(t *testing.T) {
 		t.Fatalf("code %d, stdout %q; want %d and nothing", code, out, exitUsage)
 	}
 }
+
+func TestOnlyTheNamedCommandIsBuilt(t *testing.T) {
+	for _, b := range builders() {
+		if got := b.build(&env{}).Name; got != b.name {
+			t.Errorf("builder %q makes command %q", b.name, got)
+		}
+		if cs := commands(&env{}, []string{"tally", b.name, "x"}); b.name != "man" && (len(cs) != 1 || cs[0].Name != b.name) {
+			t.Errorf("%s: %d commands, want it alone", b.name, len(cs))
+		}
+	}
+	for _, args := range [][]string{nil, {"tally"}, {"tally", "--help"}, {"tally", "frobnicate"}, {"tally", "man", "DIR"}} {
+		if cs := commands(&env{}, args); len(cs) != len(builders()) {
+			t.Errorf("%q: %d commands, want all", args, len(cs))
+		}
+	}
+}

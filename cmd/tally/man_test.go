@@ -27,7 +27,7 @@ func TestEveryCommandHasAManPageWithItsFlags(t *testing.T) {
 	if code, _, stderr := run(t, "man", dir); code != 0 {
 		t.Fatalf("exit %d: %s", code, stderr)
 	}
-	leaves(newApp(&env{}).Commands, "tally", func(name string, c *cli.Command) {
+	leaves(newApp(&env{}, nil).Commands, "tally", func(name string, c *cli.Command) {
 		page, err := os.ReadFile(filepath.Join(dir, name+".1"))
 		if err != nil {
 			t.Error(err)
