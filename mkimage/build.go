@@ -17,10 +17,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"tally/internal/atomicfile"
+	"tally/internal/pattern"
 	"tally/mkimage/disk"
 	"tally/mkimage/erofs"
 	"tally/mkimage/tree"
@@ -79,7 +79,7 @@ type builder struct {
 	m       Manifest
 }
 
-var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,63}$`)
+var nameForm = pattern.New(`^[a-z0-9][a-z0-9.-]{0,63}$`)
 
 // Build writes the image to the directory out, which must be absent, empty or an earlier result. On any
 // error, and when ctx ends, out is as it was.

@@ -9,13 +9,13 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"tally"
 	"tally/internal/atomicfile"
+	"tally/internal/pattern"
 	"tally/mkimage/spec"
 )
 
@@ -107,7 +107,7 @@ func checkout(dir string) (module string, found bool, err error) {
 	}
 }
 
-var notInNames = regexp.MustCompile(`[^a-z0-9-]+`)
+var notInNames = pattern.New(`[^a-z0-9-]+`)
 
 // imageName makes a valid image name of a directory's.
 func imageName(dir string) string {

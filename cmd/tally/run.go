@@ -15,6 +15,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"tally/internal/pattern"
 	"tally/internal/qemu"
 	"tally/mkimage"
 )
@@ -202,7 +203,7 @@ func (b *bootRun) machine(c *cli.Context) (err error) {
 // globQuote makes a path stand for itself in a pattern.
 func globQuote(s string) string { return globMeta.ReplaceAllString(s, `\\$0`) }
 
-var globMeta = regexp.MustCompile(`[*?\[\\]`)
+var globMeta = pattern.New(`[*?\[\\]`)
 
 // firmware finds the file of the named firmware, or of the first, in OUT's manifest.
 func (b *bootRun) firmware(out, name string) error {

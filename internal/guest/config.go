@@ -38,6 +38,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -99,7 +100,7 @@ func ParseConfig(b []byte) (*Config, error) {
 	if c.Hostname, err = text(top, "hostname"); err != nil {
 		return nil, err
 	}
-	if !hostLabel.MatchString(c.Hostname) {
+	if !hostLabel().MatchString(c.Hostname) {
 		return nil, fmt.Errorf("hostname %.80q: want letters, digits and hyphens, at most 63", c.Hostname)
 	}
 	if c.Listen, err = listenAddr(top, "listen"); err != nil {
@@ -126,9 +127,10 @@ func ParseConfig(b []byte) (*Config, error) {
 	return c, nil
 }
 
+// Compiled when first used: tally links this package too, and most of its commands read no guest's configuration.
 var (
-	hostLabel = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$`)
-	ifaceName = regexp.MustCompile(`^[a-z][a-z0-9]{0,14}$`) // IFNAMSIZ less the NUL
+	hostLabel = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$`) })
+	ifaceName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z][a-z0-9]{0,14}$`) }) // IFNAMSIZ less the NUL
 )
 
 func listenAddr(top map[string]json.RawMessage, key string) (netip.AddrPort, error) {
@@ -156,7 +158,7 @@ func parseNetwork(raw json.RawMessage) (*Network, error) {
 	if n.Interface, err = text(o, "interface"); err != nil {
 		return nil, err
 	}
-	if !ifaceName.MatchString(n.Interface) || n.Interface == "lo" {
+	if !ifaceName().MatchString(n.Interface) || n.Interface == "lo" {
 		return nil, fmt.Errorf("network.interface %.80q: want the name of an interface other than lo", n.Interface)
 	}
 	s, err := text(o, "address")

@@ -120,7 +120,7 @@ func FuzzConfig(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if c.Listen.Port() == 0 || !hostLabel.MatchString(c.Hostname) || c.Network != nil && !c.Network.Address.Addr().Is4() {
+		if c.Listen.Port() == 0 || !hostLabel().MatchString(c.Hostname) || c.Network != nil && !c.Network.Address.Addr().Is4() {
 			t.Errorf("%+v", c)
 		}
 	})

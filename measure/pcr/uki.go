@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf16"
 
+	"tally/internal/pattern"
 	"tally/measure/eventlog"
 	"tally/measure/internal/pe"
 )
@@ -41,7 +41,7 @@ type uki struct {
 	sections map[string][]byte
 }
 
-var stubVersion = regexp.MustCompile(`^#### LoaderInfo: systemd-stub ([0-9]+)[^#]* ####`)
+var stubVersion = pattern.New(`^#### LoaderInfo: systemd-stub ([0-9]+)[^#]* ####`)
 
 func readUKI(b []byte) (*uki, error) {
 	im, err := pe.Parse(b)

@@ -3,10 +3,10 @@ package tdx
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
+	"tally/internal/pattern"
 	"tally/measure/eventlog"
 )
 
@@ -108,7 +108,7 @@ func label(alternatives []*Register) {
 	}
 }
 
-var generic = regexp.MustCompile(`^edk2-([0-9]{6})(-inteltdx)?$`)
+var generic = pattern.New(`^edk2-([0-9]{6})(-inteltdx)?$`)
 
 // shorten joins names with commas; releases of edk2 that follow one another become FIRST..LAST. Where both
 // builds of every release are there, the second build's names are left out.

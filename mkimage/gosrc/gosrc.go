@@ -16,11 +16,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
 	"time"
+
+	"tally/internal/pattern"
 )
 
 // Options say which go command is used and where it finds modules.
@@ -53,7 +54,7 @@ var network = []string{"GOPROXY", "GONOPROXY", "GOSUMDB", "GONOSUMDB", "GOPRIVAT
 var fixed = []string{"GOENV=off", "GOFLAGS=", "GOWORK=off", "GOOS=linux", "GOARCH=amd64", "GOAMD64=v1", "GOEXPERIMENT=", "GODEBUG=", "GOFIPS140=off",
 	"CGO_ENABLED=0", "GO111MODULE=on", "GOTELEMETRY=off", "LC_ALL=C", "TZ=UTC"}
 
-var releaseForm = regexp.MustCompile(`^go1\.[0-9]+(\.[0-9]+|rc[0-9]+)$`)
+var releaseForm = pattern.New(`^go1\.[0-9]+(\.[0-9]+|rc[0-9]+)$`)
 
 // Open finds the pinned go command: the one in PATH when it is that release, else the one that the go
 // command in PATH fetches through the module proxy and verifies. It needs Go 1.21 or later in PATH.

@@ -23,11 +23,11 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
-	"regexp"
 	"time"
 
 	"github.com/sigstore/sigstore/pkg/signature/kms/cliplugin/common"
 
+	"tally/internal/pattern"
 	"tally/release"
 )
 
@@ -42,7 +42,7 @@ const (
 // ErrPlugin means that a plug-in answered, and its answer was an error or no answer.
 var ErrPlugin = errors.New("key plug-in")
 
-var refForm = regexp.MustCompile(`^([a-z][a-z0-9-]{0,63})://([[:graph:]]+)$`)
+var refForm = pattern.New(`^([a-z][a-z0-9-]{0,63})://([[:graph:]]+)$`)
 
 // IsRef reports whether s has the form of a key reference rather than of a file's path.
 func IsRef(s string) bool { return len(s) <= maxRef && refForm.MatchString(s) }
