@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"tally/release"
@@ -18,10 +19,40 @@ type identityYAML struct {
 	NotAfter   string `yaml:"not-after"`
 }
 
-// identities reads whose certificates are accepted, and the trusted root that those need.
-func (r *reader) identities(y *releaseYAML) (p release.IdentityPolicy) {
-	for i, id := range y.Identities {
-		path := fmt.Sprintf("release.identities.%d", i)
+// identities reads whose certificates are accepted, for what, and the one trusted root that those need.
+func (r *reader) identities(y *releaseYAML, p *release.Policy) {
+	p.Identities.List = r.rules(y.Identities, "release.identities")
+	p.RevokerIdentities.List = r.rules(y.RevokerIdentities, "release.revocation-identities")
+	all := map[string]*release.IdentityPolicy{
+		"release.identities": &p.Identities, "release.revocation-identities": &p.RevokerIdentities, "release.rebuilders.identities": &p.Rebuilders.Identities,
+	}
+	n := 0
+	for _, path := range slices.Sorted(maps.Keys(all)) {
+		n += len(all[path].List)
+		if len(all[path].List) > 0 && y.TrustedRoot == "" {
+			r.fail(path, "want \"trusted-root\" under release: who gives certificates")
+		}
+	}
+	if n == 0 && y.TrustedRoot != "" {
+		r.fail("release.trusted-root", "nobody is named under \"identities\"")
+	}
+	if r.err != nil || y.TrustedRoot == "" {
+		return
+	}
+	root, err := r.read(y.TrustedRoot)
+	if err != nil {
+		r.fail("release.trusted-root", "%v", err)
+	}
+	for _, ids := range all {
+		if len(ids.List) > 0 {
+			ids.TrustedRoot = root
+		}
+	}
+}
+
+func (r *reader) rules(list []identityYAML, at string) (out []release.Identity) {
+	for i, id := range list {
+		path := fmt.Sprintf("%s.%d", at, i)
 		rule := release.Identity{
 			Issuer: id.Issuer, Subject: id.Subject, Repository: id.Repository, Workflow: id.Workflow, Tag: id.Tag, Commit: id.Commit,
 			NotBefore: r.time(id.NotBefore, path+".not-before"), NotAfter: r.time(id.NotAfter, path+".not-after"),
@@ -29,24 +60,10 @@ func (r *reader) identities(y *releaseYAML) (p release.IdentityPolicy) {
 		if err := rule.Check(); err != nil {
 			r.fail(path, "%v", err)
 		}
-		if slices.ContainsFunc(p.List, func(o release.Identity) bool { return o.Untimed() == rule.Untimed() }) {
+		if slices.ContainsFunc(out, func(o release.Identity) bool { return o.Untimed() == rule.Untimed() }) {
 			r.fail(path, "the same identity twice")
 		}
-		p.List = append(p.List, rule)
+		out = append(out, rule)
 	}
-	switch {
-	case len(p.List) > 0 && y.TrustedRoot == "":
-		r.fail("release.identities", "want \"trusted-root\" beside them: who gives certificates")
-	case len(p.List) == 0 && y.TrustedRoot != "":
-		r.fail("release.trusted-root", "nobody is named under \"identities\"")
-	}
-	if r.err != nil || y.TrustedRoot == "" {
-		return p
-	}
-	root, err := r.read(y.TrustedRoot)
-	if err != nil {
-		r.fail("release.trusted-root", "%v", err)
-	}
-	p.TrustedRoot = root
-	return p
+	return out
 }

@@ -28,10 +28,12 @@
 //	    max-age: 168h                # how old the statement may be
 //	    signers: […]                 # as above; default: who may sign releases
 //	  rebuilders:                    # optional: others who built the release and came to the same bytes
-//	    need: 2                      # of the keys; 0: none, but a mismatch by one of them refuses
+//	    need: 2                      # of keys and identities; 0: none, but a mismatch by one of them refuses
 //	    keys: […]                    # as signers, and none of them
+//	    identities: […]              # optional: as above, and none of them; each names one signer
 //	    logs: […]                    # optional: each as log; where rebuilders log, beside the releases' log
 //	  revocation-keys: […]           # optional: as signers; keys that revoke and do nothing else
+//	  revocation-identities: […]     # optional: the same by certificates; each names one signer
 //	evidence:
 //	  platforms: [snp, tdx]          # which evidence a client accepts; no default: insecure, vtpm-unendorsed, snp, tdx
 //	  freshness: session             # unless only insecure: session, or none; what must show that evidence is new
@@ -144,6 +146,8 @@ type releaseYAML struct {
 
 	Rebuilders *rebuildersYAML `yaml:"rebuilders"`
 	Revokers   []signerYAML    `yaml:"revocation-keys"`
+
+	RevokerIdentities []identityYAML `yaml:"revocation-identities"`
 }
 
 type channelYAML struct {
@@ -185,7 +189,6 @@ func Parse(data []byte, name string, read func(name string) ([]byte, error)) (*P
 	p := new(Policy)
 	if f.Release != nil {
 		p.Release.Signers = r.signers(f.Release.Signers, "release.signers")
-		p.Release.Identities = r.identities(f.Release)
 		if f.Release.Log != nil {
 			p.Release.Log = r.log(f.Release.Log, "release.log")
 			p.LogFrom = f.Release.Log.From
@@ -197,6 +200,7 @@ func Parse(data []byte, name string, read func(name string) ([]byte, error)) (*P
 		if f.Release.Rebuilders != nil {
 			r.rebuilders(f.Release.Rebuilders, "release.rebuilders", p)
 		}
+		r.identities(f.Release, &p.Release)
 	}
 	if f.Evidence != nil {
 		p.Evidence = r.evidence(f.Evidence)

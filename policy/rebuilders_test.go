@@ -28,8 +28,8 @@ func TestRebuilders(t *testing.T) {
 		t.Errorf("the maintainer as rebuilder: %v", err)
 	}
 	for bad, want := range map[string]string{
-		"{keys: [{file: a}]}": "need", "{need: 1}": "keys", "{need: 2, keys: [{file: a}]}": "p:6:22: need 2 of 1 keys", "{need: -1, keys: [{file: a}]}": "need -1",
-		"{need: 0, keys: []}": "at least one key", "{need: some, keys: [{file: a}]}": "need", "{need: 1, keys: [{}]}": "either", "{need: 1, keys: [{file: a}], log: x}": `unknown key "log"`,
+		"{keys: [{file: a}]}": "need", "{need: 1}": "need 1 of 0 keys", "{need: 2, keys: [{file: a}]}": "p:6:22: need 2 of 1 keys", "{need: -1, keys: [{file: a}]}": "need -1",
+		"{need: 0, keys: []}": "at least one", "{need: some, keys: [{file: a}]}": "need", "{need: 1, keys: [{}]}": "either", "{need: 1, keys: [{file: a}], log: x}": `unknown key "log"`,
 	} {
 		if _, err := policy.Parse(text(bad), "p", read); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q in it", bad, err, want)

@@ -33,8 +33,8 @@ func (r *Result) verifyFurther(parts [][]byte, p *Policy, now time.Time) (*furth
 			if one != nil {
 				f.rebuilds = append(f.rebuilds, one)
 			}
-		case typ == ChannelType && byHint(p.Revokers, b.Hint):
-			one, refusal := r.verifyChannel(b, p, "revocation", p.Revokers, nil)
+		case typ == ChannelType && p.revoker(b):
+			one, refusal := r.verifyChannel(b, p, "revocation", p.Revokers, &p.RevokerIdentities)
 			if refusal != nil {
 				return nil, refusal
 			}
@@ -60,6 +60,16 @@ func predicateType(payload []byte) string {
 		return ""
 	}
 	return head.PredicateType
+}
+
+// revoker reports whether b says that a revocation key signed it, or was signed by a revocation identity, in its time
+// or not.
+func (p *Policy) revoker(b *Bundle) bool {
+	if b.Certificate == nil || len(p.RevokerIdentities.List) == 0 {
+		return byHint(p.Revokers, b.Hint)
+	}
+	_, refusal := new(Result).verifyIdentity(b, &p.RevokerIdentities)
+	return refusal == nil || refusal.Reason == Expired || refusal.Reason == NotYetValid
 }
 
 func byHint(list []Signer, hint string) bool {
@@ -113,7 +123,7 @@ func (r *Result) verifyRevoked(f *further, p *Policy) *Error {
 		r.Revocations = append(r.Revocations, c.Channel)
 	}
 	switch {
-	case len(p.Revokers) == 0:
+	case len(p.Revokers)+len(p.RevokerIdentities.List) == 0:
 	case len(f.revocations) == 0:
 		r.unchecked("revocations", "no statement of a revocation key is at hand")
 	default:

@@ -144,6 +144,39 @@ type IdentityPolicy struct {
 	Verifier CertificateVerifier
 }
 
+// single wants every rule to name one signer, so that one rule is one party, each once and none of others'.
+func (p *IdentityPolicy) single(what string, others ...*IdentityPolicy) error {
+	seen := map[Digest]bool{}
+	for n, i := range p.List {
+		k, one := i.Signer()
+		switch {
+		case !one:
+			return fmt.Errorf("policy: %s identity %d: \"*\" in subject, repository or workflow names many, want one", what, n+1)
+		case seen[k.ID()]:
+			return fmt.Errorf("policy: %s identity %d: the same signer twice", what, n+1)
+		}
+		seen[k.ID()] = true
+		for _, o := range others {
+			for _, rule := range o.List {
+				if other, one := rule.Signer(); one && other.ID() == k.ID() {
+					return fmt.Errorf("policy: %s identity %d (%s) signs for others too: it must be one of its own", what, n+1, i)
+				}
+			}
+		}
+	}
+	return p.check()
+}
+
+// covers reports whether c is as one of the rules wants it, whatever its time.
+func (p *IdentityPolicy) covers(c *Certified) bool {
+	for _, i := range p.List {
+		if i.Match(c) == nil {
+			return true
+		}
+	}
+	return false
+}
+
 // A CertificateVerifier proves that the certificate of a bundle was given by a CA of the trusted root and was valid
 // when a timestamp authority of that root saw the bundle's signature. The signature itself is checked by Verify.
 type CertificateVerifier interface {

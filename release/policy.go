@@ -18,7 +18,8 @@ type Policy struct {
 
 	// Revokers may revoke beside the signers of the channel, and do nothing else: whoever stole a release key
 	// cannot keep them from it.
-	Revokers []Signer
+	Revokers          []Signer
+	RevokerIdentities IdentityPolicy // each rule names one signer
 
 	Memory Memory // what the verifier remembers; not the policy's word, but weighed with it
 }
@@ -100,6 +101,12 @@ func (p *Policy) Check() error {
 		return err
 	}
 	if err := p.Identities.check(); err != nil {
+		return err
+	}
+	if err := p.RevokerIdentities.single("revocation", &p.Identities); err != nil {
+		return err
+	}
+	if err := p.Rebuilders.Identities.single("rebuilder", &p.Identities, &p.RevokerIdentities); err != nil {
 		return err
 	}
 	return p.Rebuilders.check(p.Signers, p.Channel.Signers, p.Revokers)

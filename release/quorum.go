@@ -8,17 +8,21 @@ import (
 // A RebuilderPolicy says who else must have built a release and come to the same bytes. The zero value asks for
 // nobody; every Result then says so.
 type RebuilderPolicy struct {
-	Need int         // of Keys; 0: none is needed, but a mismatch still counts
-	Keys []Signer    // who counts: named here, and nobody who signs releases or channel statements
-	Logs []LogPolicy // further logs in which their statements may be; that of the releases is always one
+	Need       int            // of Keys and Identities; 0: none is needed, but a mismatch still counts
+	Keys       []Signer       // who counts: named here, and nobody who signs releases or channel statements
+	Identities IdentityPolicy // who counts too, each rule one signer, by certificates
+	Logs       []LogPolicy    // further logs in which their statements may be; that of the releases is always one
 }
+
+// named is how many rebuilders the policy names.
+func (rp *RebuilderPolicy) named() int { return len(rp.Keys) + len(rp.Identities.List) }
 
 // check says what is wrong with the policy; others are the keys that cannot rebuild for themselves.
 func (rp *RebuilderPolicy) check(others ...[]Signer) error {
 	switch {
-	case rp.Need < 0 || rp.Need > len(rp.Keys):
-		return fmt.Errorf("policy: needs %d of %d rebuilders", rp.Need, len(rp.Keys))
-	case len(rp.Keys) == 0 && len(rp.Logs) != 0:
+	case rp.Need < 0 || rp.Need > rp.named():
+		return fmt.Errorf("policy: needs %d of %d rebuilders", rp.Need, rp.named())
+	case rp.named() == 0 && len(rp.Logs) != 0:
 		return errors.New("policy: names logs of rebuilders, but no rebuilder")
 	}
 	if err := checkSigners(rp.Keys, "rebuilder"); err != nil {
@@ -55,6 +59,7 @@ func hasKey(list []Signer, k PublicKey) bool {
 type rebuildResult struct {
 	*Rebuild
 	by      Signer
+	cert    *Certified // nil: by a key
 	payload Digest
 	index   int64
 }
@@ -64,7 +69,11 @@ type rebuildResult struct {
 func (r *Result) verifyRebuild(b *Bundle, p *Policy) (*rebuildResult, *Error) {
 	rp := &p.Rebuilders
 	sub := new(Result)
-	by, refusal := sub.verifySignature(b, rp.Keys, nil)
+	by, refusal := sub.verifySignature(b, rp.Keys, &rp.Identities)
+	if refusal != nil && b.Certificate != nil && refusal.Reason != BadSignature {
+		r.unchecked("rebuild", fmt.Sprintf("a statement by a certificate does not count: %v", refusal.Err))
+		return nil, nil
+	}
 	if refusal != nil && refusal.Reason == BadIdentity {
 		r.unchecked("rebuild", fmt.Sprintf("a statement by key %q, which the policy does not name, does not count", b.Hint))
 		return nil, nil
@@ -95,14 +104,14 @@ func (r *Result) verifyRebuild(b *Bundle, p *Policy) (*rebuildResult, *Error) {
 		r.Trees = append(r.Trees, sub.Trees...)
 		r.cosigned(sub.Cosigned)
 	}
-	return &rebuildResult{s, by, sub.Payload, sub.Index}, nil
+	return &rebuildResult{s, by, sub.Identity, sub.Payload, sub.Index}, nil
 }
 
 // verifyRebuilders counts the named rebuilders who came to the same bytes. One who came to others is enough to
 // refuse: it takes a person to find out who is wrong.
 func (r *Result) verifyRebuilders(s *Statement, f *further, p *Policy) *Error {
 	rp := &p.Rebuilders
-	if len(rp.Keys) == 0 {
+	if rp.named() == 0 {
 		r.unchecked("rebuilders", "the policy names none: that the bytes come from the sources is the signer's word alone")
 		return nil
 	}
@@ -119,6 +128,8 @@ func (r *Result) verifyRebuilders(s *Statement, f *further, p *Policy) *Error {
 			why = "is revoked, or its key is, as " + d.String()
 		} else if id == r.Signer.ID() {
 			why = "it signed the release itself"
+		} else if b.cert != nil && p.Identities.covers(b.cert) {
+			why = "it may sign releases itself"
 		} else if !b.covers(s) {
 			why = "has other subjects than the release"
 		} else if e := within("the rebuilder", b.by.NotBefore, b.by.NotAfter, f.now); e != nil {
@@ -135,12 +146,12 @@ func (r *Result) verifyRebuilders(s *Statement, f *further, p *Policy) *Error {
 		}
 	}
 	if len(counted) < rp.Need {
-		return refuse(TooFewRebuilders, "%d of %d named rebuilders reproduced the release, the policy needs %d", len(counted), len(rp.Keys), rp.Need)
+		return refuse(TooFewRebuilders, "%d of %d named rebuilders reproduced the release, the policy needs %d", len(counted), rp.named(), rp.Need)
 	}
 	if rp.Need == 0 {
-		r.unchecked("rebuilders", fmt.Sprintf("the policy needs none; %d of %d reproduced the release", len(counted), len(rp.Keys)))
+		r.unchecked("rebuilders", fmt.Sprintf("the policy needs none; %d of %d reproduced the release", len(counted), rp.named()))
 	} else {
-		r.ok("rebuilders", fmt.Sprintf("%d of %d", rp.Need, len(rp.Keys)), fmt.Sprintf("%d reproduced the release", len(counted)), "policy")
+		r.ok("rebuilders", fmt.Sprintf("%d of %d", rp.Need, rp.named()), fmt.Sprintf("%d reproduced the release", len(counted)), "policy")
 	}
 	r.unchecked("mismatches", "a logged mismatch that was left out here is not seen; a monitor that reads every leaf sees it")
 	return nil

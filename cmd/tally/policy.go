@@ -8,6 +8,7 @@ import (
 
 	"tally/internal/keylesswire"
 	"tally/policy"
+	"tally/release"
 )
 
 // policyFlags are shared by every command that decides whom to trust.
@@ -21,8 +22,9 @@ func policyFlags() []cli.Flag {
 // policyHelp is what the man page of release verify says of the file.
 const policyHelp = "The policy is strict YAML (schema: tally.policy/v1). Under release: signers (a list of file or pem, not-before, not-after); identities (a\n" +
 	"list of issuer and subject, or repository, workflow, tag, commit; not-before, not-after) with trusted-root; log (file or vkey;\n" +
-	"witness-policy or witnesses: none; cosignature-max-age; from); channel (name, max-age, signers); rebuilders (need: k, keys: as signers, none of\n" +
-	"them a signer; logs: a list as log, where rebuilders log beside the releases' log); revocation-keys (as signers). Files are taken relative to it.\n"
+	"witness-policy or witnesses: none; cosignature-max-age; from); channel (name, max-age, signers); rebuilders (need: k; keys: as signers, and identities,\n" +
+	"none of them a signer; logs: a list as log, where rebuilders log beside the releases' log); revocation-keys, revocation-identities. Files are\n" +
+	"taken relative to it.\n"
 
 // loadPolicy reads the file of --policy. Having none is an answer (exit 5), not a mistake: nobody is
 // trusted by default.
@@ -39,6 +41,8 @@ func loadPolicy(c *cli.Context) (*policy.Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.Release.Identities.Verifier = keylesswire.Verifier{}
+	for _, ids := range []*release.IdentityPolicy{&p.Release.Identities, &p.Release.RevokerIdentities, &p.Release.Rebuilders.Identities} {
+		ids.Verifier = keylesswire.Verifier{}
+	}
 	return p, nil
 }

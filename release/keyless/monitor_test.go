@@ -10,6 +10,7 @@ import (
 	kt "tally/release/keyless/keylesstest"
 	"tally/release/log"
 	"tally/release/monitor"
+	"tally/release/publish"
 	rt "tally/release/releasetest"
 	"tally/release/sign"
 )
@@ -53,4 +54,19 @@ func TestMonitor(t *testing.T) {
 	round(keyed, release.BadIdentity) // any key may sign; a certificate without identities says nothing
 	w.publish(t, kt.Workflow("refs/heads/main"), sign.Options{Sequence: 3})
 	round(*w.rt.Policy, release.BadIdentity, release.BadIdentity)
+
+	// Rebuilders and revokers by certificates are held against their own rules.
+	keyed = *w.rt.Policy
+	keyed.Signers = []release.Signer{{Key: w.rt.Key.Public()}}
+	w.rebuild(t, kt.Account("a@one.example"), w.rt.Bundle, nil)
+	q := w.rt.Predicate(t, 1)
+	q.Channel, q.Revoked = publish.RevokedChannel, []release.Revocation{{Statement: release.Digest{1}, Since: rt.Now}}
+	data, k := w.seal(t, kt.Account("security@acme.example"), release.NewChannel(q))
+	w.rt.PublishChannel(t, data, k)
+	keyed.Rebuilders = release.RebuilderPolicy{Identities: w.identities(account("a@one.example"))}
+	keyed.RevokerIdentities = w.identities(account("security@acme.example"))
+	round(keyed, release.BadIdentity, release.Revoked) // the first is the release from a branch
+	keyed.Rebuilders.Identities = w.identities(account("b@two.example"))
+	keyed.RevokerIdentities = w.identities(account("other@acme.example"))
+	round(keyed, release.BadIdentity, release.BadIdentity, release.BadIdentity)
 }

@@ -88,15 +88,21 @@ func (m *Monitor) leaf(ctx context.Context, index int64, body []byte) (*leaf, er
 func (m *Monitor) signers(ctx context.Context, b *release.Bundle, body []byte) ([]release.Signer, *release.IdentityPolicy, error) {
 	p := m.o.Policy
 	switch payload := b.Envelope.Payload; {
-	case len(p.Signers)+len(p.Identities.List) == 0 || release.IsRebuild(payload) && len(p.Rebuilders.Keys) == 0:
+	case len(p.Signers)+len(p.Identities.List) == 0 || release.IsRebuild(payload) && len(p.Rebuilders.Keys)+len(p.Rebuilders.Identities.List) == 0:
 		k, err := leafKey(body)
 		return k, nil, err
 	case release.IsRebuild(payload):
-		return p.Rebuilders.Keys, nil, nil
+		return p.Rebuilders.Keys, &p.Rebuilders.Identities, nil
 	case release.IsChannel(payload) && len(p.Channel.Signers) > 0:
-		return slices.Concat(p.Channel.Signers, p.Revokers), nil, nil
+		return slices.Concat(p.Channel.Signers, p.Revokers), &p.RevokerIdentities, nil
 	case release.IsChannel(payload):
-		return slices.Concat(p.Signers, p.Revokers), &p.Identities, nil
+		ids := p.RevokerIdentities // one trusted root for all, where a policy has several
+		if len(ids.List) == 0 {
+			ids = p.Identities
+		} else {
+			ids.List = slices.Concat(p.Identities.List, ids.List)
+		}
+		return slices.Concat(p.Signers, p.Revokers), &ids, nil
 	}
 	return append(m.named(ctx, b), p.Signers...), &p.Identities, nil
 }
