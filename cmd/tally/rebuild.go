@@ -34,7 +34,7 @@ func rebuildCommand(e *env) *cli.Command {
 			"rebuilders is left aside: this is one.\n\n" + attestHelp + followHelp +
 			"--json prints tally.rebuild/v1: reproduced, reason, subjects (name, status, want, got), inputs (kind, name, was, is),\n" +
 			"stated (field, was, is), explanation (an object tally.compare/v1: a is the release, b the rebuild), notes,\n" +
-			"attestation (result, bundle, payload_sha256, key_id, log, log_index).\n\n" +
+			"attestation (result, bundle, payload_sha256, key_id, identity, log, log_index).\n\n" +
 			"   tally rebuild minimal.sigstore.json --from pub -o again\n" +
 			"   tally rebuild minimal.sigstore.json --from pub --policy policy.yaml --attest --key rebuilder.key -o reproduced.sigstore.json --log mine\n" +
 			"   tally rebuild --follow https://releases.example/ --policy policy.yaml --state st --attest --key rebuilder.key --log mine",
@@ -215,7 +215,7 @@ func printRebuild(e *env, t *target, r *rebuild.Report) error {
 		if a.Index != nil {
 			where = fmt.Sprintf("in log %s at index %d", a.Log, *a.Index)
 		}
-		e.printf("attested %s by key %s, %s\n", a.Result, a.KeyID, where)
+		e.printf("attested %s by %s, %s\n", a.Result, signedBy(a.KeyID, a.Identity), where)
 	}
 	if !r.Reproduced {
 		return verdict(exitDiffers, "bytes", "the rebuild differs from the release")

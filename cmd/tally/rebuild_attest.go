@@ -19,7 +19,6 @@ import (
 	tlog "tally/release/log"
 	"tally/release/publish"
 	"tally/release/rebuild"
-	"tally/release/sign"
 )
 
 // commit is passed in by the linker (-X main.commit=...): rebuild statements name it.
@@ -28,13 +27,14 @@ var commit string
 const attestHelp = "With --attest the result is signed: a statement (tag:tallystick,2026:rebuild/v1, see release/SPEC.md) that names every subject, the\n" +
 	"digests of spec, lock and sources, the commit of tally, and of each input whether its chain to a signed index was checked now (index) or only\n" +
 	"its hash (hash). With --log it is logged too, in the release's log or in one of your own. That the rebuild differs is signed only with\n" +
-	"--mismatch: clients that name you then refuse the release.\n\n"
+	"--mismatch: clients that name you then refuse the release.\n" +
+	"Policies name a rebuilder by key, or with --keyless by identity (as 'tally release sign'); there the token is asked for at each signature.\n\n"
 
 func attestFlags() []cli.Flag {
-	return append(passwordFlags(),
+	return append(append(passwordFlags(), keylessFlags()...),
 		&cli.BoolFlag{Name: "attest", Usage: "sign a statement that the release was reproduced"},
 		&cli.BoolFlag{Name: "mismatch", Usage: "with --attest: sign one that it was not, too"},
-		&cli.StringFlag{Name: "key", Usage: "with --attest: the rebuilder's signing key `FILE`"},
+		&cli.StringFlag{Name: "key", Usage: "with --attest: the rebuilder's signing key, a `FILE` or NAME://ID"},
 		&cli.StringFlag{Name: "log", Usage: "with --attest: log the statement in the log `DIR`"},
 		&cli.StringFlag{Name: "log-key", Usage: "the log's private key `FILE` (default: DIR.key)"},
 		&cli.StringFlag{Name: "tally-commit", Usage: "the `COMMIT` this tally was built from, in hex (default: what it was built with)"})
@@ -42,7 +42,7 @@ func attestFlags() []cli.Flag {
 
 // An attester signs what came of a rebuild.
 type attester struct {
-	key       sign.Signer
+	seal      sealer
 	tally     release.TallyBuild
 	mismatch  bool
 	log, file string // either may be empty, not both
@@ -55,14 +55,14 @@ func newAttester(c *cli.Context, e *env) (*attester, error) {
 		return nil, usagef("--once goes with --follow, and so does --every")
 	}
 	if !c.Bool("attest") {
-		for _, name := range []string{"mismatch", "key", "log", "log-key", "tally-commit"} {
+		for _, name := range append([]string{"mismatch", "key", "log", "log-key", "tally-commit", "keyless"}, keylessFlagNames...) {
 			if c.IsSet(name) {
 				return nil, usagef("--%s goes with --attest", name)
 			}
 		}
 		return nil, nil
 	}
-	if err := requireFlags(c, "key"); err != nil {
+	if err := checkSigner(c); err != nil {
 		return nil, err
 	}
 	a := &attester{mismatch: c.Bool("mismatch"), log: strings.TrimRight(c.String("log"), "/"), file: c.String("o")}
@@ -78,7 +78,7 @@ func newAttester(c *cli.Context, e *env) (*attester, error) {
 		return nil, usagef("commit of tally %.80q: want 40 or 64 hex digits: say them with --tally-commit", a.tally.Commit)
 	}
 	var err error
-	a.key, err = loadKey(c, e)
+	a.seal, err = newSealer(c, e)
 	return a, err
 }
 
@@ -120,16 +120,20 @@ func (a *attester) attest(c *cli.Context, e *env, t *target, r *rebuild.Report, 
 	if err != nil {
 		return err
 	}
-	b, err := sign.Rebuild(s, a.key)
+	payload, err := s.Marshal()
 	if err != nil {
 		return err
 	}
-	r.Attestation = &rebuild.Attestation{Result: s.Predicate.Result, Bundle: a.file, Payload: release.PayloadDigest(b), KeyID: a.key.Public().ID()}
-	return a.store(c.Context, e, b, r.Attestation)
+	b, who, err := a.seal(payload)
+	if err != nil {
+		return err
+	}
+	r.Attestation = &rebuild.Attestation{Result: s.Predicate.Result, Bundle: a.file, Payload: release.PayloadDigest(b), KeyID: who.key.ID(), Identity: who.identity}
+	return a.store(c.Context, e, b, who, r.Attestation)
 }
 
 // store logs the bundle, where a log is named, and writes it to the file.
-func (a *attester) store(ctx context.Context, e *env, b *release.Bundle, answer *rebuild.Attestation) error {
+func (a *attester) store(ctx context.Context, e *env, b *release.Bundle, who signer, answer *rebuild.Attestation) error {
 	data, err := b.Marshal()
 	if err != nil {
 		return err
@@ -139,7 +143,7 @@ func (a *attester) store(ctx context.Context, e *env, b *release.Bundle, answer 
 		if err != nil {
 			return err
 		}
-		p, err := publish.Rebuild(ctx, l, data, a.key.Public())
+		p, err := publish.Rebuild(ctx, l, data, who.key)
 		if err := errors.Join(err, l.Close()); err != nil {
 			return err
 		}

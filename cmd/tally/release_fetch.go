@@ -163,6 +163,10 @@ func fetchFurther(ctx context.Context, p *policy.Policy, src tlog.Source, name s
 	for _, s := range p.Release.Rebuilders.Keys {
 		keys = append(keys, s.Key)
 	}
+	for _, id := range p.Release.Rebuilders.Identities.List {
+		k, _ := id.Signer() // one, by the policy's check
+		keys = append(keys, k)
+	}
 	if src == nil && p.LogFrom != "" {
 		if src, err = tlog.OpenSource(p.LogFrom, http.DefaultClient); err != nil {
 			return nil, err
@@ -186,7 +190,7 @@ func fetchFurther(ctx context.Context, p *policy.Policy, src tlog.Source, name s
 		}
 		data = appendLine(data, more)
 	}
-	if len(p.Release.Revokers) == 0 || src == nil {
+	if len(p.Release.Revokers)+len(p.Release.RevokerIdentities.List) == 0 || src == nil {
 		return data, nil // without the log the verification says what was not checked
 	}
 	more, err := publish.Revocations(ctx, src, name)

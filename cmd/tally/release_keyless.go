@@ -36,13 +36,15 @@ func checkSigner(c *cli.Context, others ...string) error {
 		}
 		return requireFlags(c, append(others, "fulcio-url", "tsa-url", "trusted-root")...)
 	}
-	for _, name := range []string{"identity-token", "fulcio-url", "tsa-url", "trusted-root"} {
+	for _, name := range keylessFlagNames {
 		if c.IsSet(name) {
 			return usagef("--%s goes with --keyless", name)
 		}
 	}
 	return requireFlags(c, append(others, "key")...)
 }
+
+var keylessFlagNames = []string{"identity-token", "fulcio-url", "tsa-url", "trusted-root"}
 
 // A sealer signs payloads, by a key or by certificates, and says who did.
 type sealer func(payload []byte) (*release.Bundle, signer, error)
@@ -51,6 +53,14 @@ type sealer func(payload []byte) (*release.Bundle, signer, error)
 type signer struct {
 	key      release.PublicKey
 	identity *release.Certified
+}
+
+// signedBy says who signed, for people.
+func signedBy(key release.Digest, identity *release.Certified) string {
+	if identity != nil {
+		return identity.String()
+	}
+	return "key " + key.String()
 }
 
 // newSealer reads --key, or --keyless with what belongs to it.
@@ -74,12 +84,19 @@ func newKeylessSealer(c *cli.Context, e *env) (sealer, error) {
 	if q.TrustedRoot, err = readSmall(c.String("trusted-root"), 1<<20); err != nil {
 		return nil, err
 	}
-	if q.Token, err = identityToken(c, e); err != nil {
+	token, err := identityToken(c, e)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := token(); err != nil { // before what is to be signed is made, which may take long
 		return nil, err
 	}
 	return func(payload []byte) (*release.Bundle, signer, error) {
 		q := q
 		q.Payload = payload
+		if q.Token, err = token(); err != nil {
+			return nil, signer{}, err
+		}
 		p, err := keylesswire.Ask(c.Context, q)
 		if err != nil {
 			return nil, signer{}, err
@@ -93,26 +110,37 @@ func newKeylessSealer(c *cli.Context, e *env) (sealer, error) {
 	}, nil
 }
 
-// identityToken finds the token. A JWT begins with the base64 of `{"`, which a file's name hardly does.
-func identityToken(c *cli.Context, e *env) (string, error) {
+// identityToken says where the token comes from. A token lives for minutes, so it is asked for or read at each
+// signature, unless it was given itself or on stdin. A JWT begins with the base64 of `{"`, which a file's name hardly does.
+func identityToken(c *cli.Context, e *env) (func() (string, error), error) {
 	const limit = 64 << 10
+	given := func(token string) (func() (string, error), error) {
+		return func() (string, error) { return token, nil }, nil
+	}
 	name := c.String("identity-token")
 	switch {
 	case name == "":
-		p, err := keylesswire.Ask(c.Context, keylesswire.Request{Op: "ambient"})
-		if err != nil {
-			return "", withHint(err, "give --identity-token FILE")
-		}
-		return p.Token, nil
+		return func() (string, error) {
+			p, err := keylesswire.Ask(c.Context, keylesswire.Request{Op: "ambient"})
+			if err != nil {
+				return "", withHint(err, "give --identity-token FILE")
+			}
+			return p.Token, nil
+		}, nil
 	case strings.HasPrefix(name, "eyJ") && strings.Count(name, ".") == 2:
-		return name, nil
+		return given(name)
 	case name == "-":
 		data, err := io.ReadAll(io.LimitReader(e.stdin, limit+1))
+		if err != nil {
+			return nil, err
+		}
+		return given(strings.TrimSpace(string(data)))
+	}
+	return func() (string, error) {
+		data, err := readSmall(name, limit)
+		if os.IsNotExist(err) {
+			return "", usagef("--identity-token: %w", err)
+		}
 		return strings.TrimSpace(string(data)), err
-	}
-	data, err := readSmall(name, limit)
-	if os.IsNotExist(err) {
-		return "", usagef("--identity-token: %w", err)
-	}
-	return strings.TrimSpace(string(data)), err
+	}, nil
 }

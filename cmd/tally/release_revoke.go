@@ -15,10 +15,10 @@ import (
 func releaseRevokeCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name: "revoke", Usage: "take releases, rebuild statements or keys back, for ever", ArgsUsage: "NAME[@CHANNEL] WHAT...",
-		Flags: append(passwordFlags(),
+		Flags: append(append(passwordFlags(), keylessFlags()...),
 			&cli.StringFlag{Name: "log", Usage: "the log's `DIR`, where the releases were published"},
 			&cli.StringFlag{Name: "log-key", Usage: "the log's private key `FILE` (default: DIR.key)"},
-			&cli.StringFlag{Name: "key", Usage: "signing key `FILE`: one that the policies name under release.revocation-keys"},
+			&cli.StringFlag{Name: "key", Usage: "signing key, a `FILE` or NAME://ID: one that the policies name under release.revocation-keys"},
 			&cli.StringFlag{Name: "reason", Usage: "why, as `TEXT` for people"},
 			&cli.DurationFlag{Name: "valid-for", Value: 10 * 365 * 24 * time.Hour, Usage: "the statement expires after `TIME`; the revocations in it never do"},
 			&cli.StringFlag{Name: "at", Usage: "issue as of `TIME` (RFC 3339; default: now)"},
@@ -26,6 +26,7 @@ func releaseRevokeCommand(e *env) *cli.Command {
 		Description: "WHAT is a BUNDLE of a release or of a rebuild, the SHA-256 of its payload, or a public key's FILE: whatever that key signed is revoked\n" +
 			"with it. The statement is a channel statement, of the channel \"" + publish.RevokedChannel + "\" unless NAME@CHANNEL says otherwise, that repeats what was revoked before\n" +
 			"and lists nothing as current there; in a channel of the maintainer's, what is current stays so, and its signers sign. Nothing takes a revocation back.\n" + passwordHelp +
+			"\n" + keyRefHelp + "\n" + keylessHelp +
 			"\n--json prints tally.channel/v1 as 'release channel' does.\n\n" +
 			"   tally release revoke minimal old.sigstore.json stolen.pub --log pub --key revoke.key --reason 'the key was stolen'",
 		Action: func(c *cli.Context) error { return releaseRevoke(c, e) },
@@ -36,7 +37,7 @@ func releaseRevoke(c *cli.Context, e *env) error {
 	if c.NArg() < 2 {
 		return usagef("want NAME[@CHANNEL] and at least one WHAT")
 	}
-	if err := requireFlags(c, "log", "key"); err != nil {
+	if err := checkSigner(c, "log"); err != nil {
 		return err
 	}
 	name, channel, ok := strings.Cut(c.Args().First(), "@")

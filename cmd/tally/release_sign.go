@@ -148,11 +148,7 @@ func printSigned(e *env, a releaseAnswer) error {
 	for _, sub := range a.Subjects {
 		e.printf("%s  %s\n", sub.SHA256, sub.Name)
 	}
-	by := "key " + a.KeyID.String()
-	if a.Identity != nil {
-		by = a.Identity.String()
-	}
-	e.printf("signed %s %s (sequence %d) with %s\nbundle %s (not logged yet)\n", a.Name, a.Version, a.Sequence, by, a.Bundle)
+	e.printf("signed %s %s (sequence %d) with %s\nbundle %s (not logged yet)\n", a.Name, a.Version, a.Sequence, signedBy(a.KeyID, a.Identity), a.Bundle)
 	return nil
 }
 

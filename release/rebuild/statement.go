@@ -14,8 +14,10 @@ type Attestation struct {
 	Bundle  string         `json:"bundle,omitempty"` // file
 	Payload release.Digest `json:"payload_sha256"`
 	KeyID   release.Digest `json:"key_id"`
-	Log     string         `json:"log,omitempty"` // origin; empty: not logged
-	Index   *int64         `json:"log_index,omitempty"`
+
+	Identity *release.Certified `json:"identity,omitempty"` // of a certificate
+	Log      string             `json:"log,omitempty"`      // origin; empty: not logged
+	Index    *int64             `json:"log_index,omitempty"`
 }
 
 // Statement says that the release s, whose payload has that digest, was rebuilt with the result r. The manifest is
