@@ -197,7 +197,7 @@ func TestBadRecords(t *testing.T) {
 		{"a bucket too many", "with a payload of 5", func(t *testing.T, c *Conn) []byte {
 			return sealed(t, c, append(plain(t, hello), make([]byte, bucket)...))
 		}},
-		{"unknown type", "unknown type 9", edit(0, 9)},
+		{"unknown type", "unknown type 10", edit(0, 10)},
 		{"type zero", "unknown type 0", edit(0, 0)},
 		{"flags", "unknown flags 0x80", edit(1, 0x80)},
 		{"length beyond", "with a payload of", edit(6, 0xff)},

@@ -10,6 +10,9 @@
 //	-> [ciphertext], e, es, s, ss, digest   the ciphertext is for the ML-KEM key of the evidence
 //	<- e, ee, se, [psk]                     and the evidence only when it is not the client's
 //
+// What is about one session, or too large for a handshake, a client asks for once the session is open:
+// [Mux.Ask].
+//
 // The wire format is specified in PROTOCOL.md beside this file. The package treats evidence as bytes: whoever
 // calls [Client] passes the function that judges it, and until that function has returned nil there is no
 // [Conn] and no way to send anything.

@@ -60,6 +60,10 @@ type MuxOptions struct {
 	// for the next tick, and so does END, so that neither the length nor the time of a token shows.
 	// 0 or less sends at once.
 	Tick time.Duration
+
+	// Answer makes a document that the client asks for, one at a time and within AnswerTimeout; nonce is
+	// the client's. ErrNoDocument says that there is none. nil: there are none at all. Of a server only.
+	Answer func(ctx context.Context, one Documents, nonce [32]byte) ([]byte, error)
 }
 
 // A Mux runs up to MaxStreams streams over a Conn, each with its own end, cancel and credit. Its methods
@@ -74,17 +78,20 @@ type Mux struct {
 	ready  chan *Stream // server: streams to be accepted
 
 	opening sync.Mutex // held while the first record of a stream is sent: they go out in order
+	turn    sync.Mutex // server: held while an answer is made and sent
 
-	mu       sync.Mutex
-	streams  map[uint32]*Stream
-	reserved int           // client: streams opened that have no number yet
-	last     uint32        // number of the newest stream
-	credit   int           // what this side may send
-	window   int           // what the peer may send
-	owed     int           // read here and not yet credited to the peer
-	granting bool          // a goroutine sends Window records
-	changed  chan struct{} // closed when waiters should look again; nil: there are none
-	err      error         // why the session has ended; io.EOF for CLOSE
+	mu        sync.Mutex
+	streams   map[uint32]*Stream
+	reserved  int           // client: streams opened that have no number yet
+	last      uint32        // number of the newest stream
+	credit    int           // what this side may send
+	window    int           // what the peer may send
+	owed      int           // read here and not yet credited to the peer
+	granting  bool          // a goroutine sends Window records
+	asking    *question     // client: what an answer is awaited to
+	answering bool          // server: the client may not ask again yet
+	changed   chan struct{} // closed when waiters should look again; nil: there are none
+	err       error         // why the session has ended; io.EOF for CLOSE
 }
 
 // NewMux takes over an open session. It reads from conn until the session ends; Close or Abort ends it.
@@ -143,7 +150,7 @@ func (m *Mux) fail(err error) {
 // idled runs when nothing came for a while.
 func (m *Mux) idled() {
 	m.mu.Lock()
-	quiet := len(m.streams) == 0
+	quiet := len(m.streams) == 0 && !m.answering
 	m.mu.Unlock()
 	if quiet {
 		m.fail(ErrIdle)

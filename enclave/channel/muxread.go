@@ -18,6 +18,12 @@ func (m *Mux) handle(r Record) error {
 	if r.Type == Window && r.Stream == 0 {
 		return m.grant(&m.credit, int(r.Credit), SessionWindow)
 	}
+	switch r.Type {
+	case askRecord:
+		return m.asked(r.Payload)
+	case answerRecord:
+		return m.answered(r.Payload)
+	}
 	s, err := m.find(r)
 	if s == nil || err != nil {
 		return err
@@ -148,9 +154,14 @@ func (m *Mux) sendGrants() {
 func (m *Mux) retire(s *Stream) {
 	if s.peerEnded && s.ended && m.streams[s.id] == s {
 		delete(m.streams, s.id)
-		if m.idle != nil && len(m.streams) == 0 && m.err == nil {
-			m.idle.Reset(m.opt.Idle)
-		}
+		m.restIdle()
 		m.signal()
+	}
+}
+
+// restIdle begins to count a time without anything going on; m.mu is held.
+func (m *Mux) restIdle() {
+	if m.idle != nil && len(m.streams) == 0 && m.err == nil {
+		m.idle.Reset(m.opt.Idle)
 	}
 }

@@ -23,6 +23,9 @@ const (
 
 	// Window lets the peer send more Data, on a stream or, with stream 0, in all; payload: bytes (u32).
 	Window Type = 7
+
+	askRecord    Type = 8 // the client wants documents; payload: Ask
+	answerRecord Type = 9 // a part of one; payload: answer
 )
 
 // A Status is how the sender ended a stream.
@@ -36,6 +39,8 @@ const (
 
 	StatusCancelled Status = 3 // of Reset: nobody wants the rest
 	StatusStalled   Status = 4 // of Reset: the peer took too long
+
+	StatusNone Status = 5 // of a document asked for: there is none
 )
 
 // A Record is one typed message in a session.
@@ -129,6 +134,8 @@ func checkRecord(t Type, stream uint32, payload []byte) error {
 		ok = stream == 0 && len(payload) == 0
 	case Pad:
 		ok = stream == 0 && len(payload) <= MaxData
+	case askRecord, answerRecord:
+		return checkDocuments(t, stream, payload)
 	default:
 		return fmt.Errorf("channel: record of unknown type %d", t)
 	}
@@ -136,4 +143,17 @@ func checkRecord(t Type, stream uint32, payload []byte) error {
 		return fmt.Errorf("channel: record of type %d on stream %d with %d bytes", t, stream, len(payload))
 	}
 	return nil
+}
+
+// checkDocuments is checkRecord for ASK and ANSWER.
+func checkDocuments(t Type, stream uint32, payload []byte) (err error) {
+	switch {
+	case stream != 0:
+		return fmt.Errorf("channel: record of type %d on stream %d", t, stream)
+	case t == askRecord:
+		_, err = parseAsk(payload)
+	default:
+		_, err = parseAnswer(payload)
+	}
+	return err
 }

@@ -1,7 +1,9 @@
 #!/usr/bin/python3
 """A client of PROTOCOL.md (kinds 01 and 02) on dissononce, a Noise implementation that is not ours.
 
-usage: interop.py PORT EVIDENCE_HEX STATIC_HEX xx|ik|fallback; prints "ok" when everything came out as the page says."""
+usage: interop.py PORT EVIDENCE_HEX STATIC_HEX xx|ik|fallback
+       interop.py PORT - - ask    asks an enclave with insecure evidence for session evidence, twice
+prints "ok" when everything came out as the page says."""
 import hashlib, os, socket, struct, sys
 from dissononce.cipher.aesgcm import AESGCMCipher
 from dissononce.dh.x25519.x25519 import X25519DH
@@ -15,7 +17,7 @@ from dissononce.processing.impl.symmetricstate import SymmetricState
 from dissononce.processing.modifiers.fallback import FallbackPatternModifier
 
 sock = socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=20)
-evidence, static = bytes.fromhex(sys.argv[2]), bytes.fromhex(sys.argv[3])
+evidence, static = (bytes.fromhex(a.strip("-")) for a in sys.argv[2:4])
 
 def send(b): sock.sendall(struct.pack(">H", len(b)) + b)
 def exactly(n):
@@ -78,7 +80,22 @@ def fallback():
     send(last)
     return keys[1], keys[0] # the server spoke first
 
-mine, theirs = {"xx": xx, "ik": reconnect, "fallback": fallback}[sys.argv[4]]()
+def attested():
+    "XX with an enclave whose evidence is yet unknown; keeps the handshake hash and the static key"
+    global static, binding
+    head = header(1, b"\x01")
+    hs = state(XXHandshakePattern(), head, s=dh.generate_keypair())
+    send(head + write(hs, b"")[0])
+    payload = read(hs, recv()[1:])[0]
+    static = bytes(hs.rs.data)
+    assert payload[:2] == b"\x01\x01" and static in payload
+    ss = hs.symmetricstate
+    last, keys = write(hs, b"")
+    binding = ss.get_handshake_hash()
+    send(last)
+    return keys
+
+mine, theirs = {"xx": xx, "ask": attested, "ik": reconnect, "fallback": fallback}[sys.argv[4]]()
 
 def rekey(cs):
     # Noise 11.3: Rekey() changes k and leaves n alone; this library's own resets n.
@@ -98,6 +115,51 @@ def open_record():
     assert flags == 0 and len(plain) == (8 + length + 255) // 256 * 256 and not any(plain[8 + length:]), plain.hex()
     if type == 4: rekey(theirs)
     return type, stream, plain[8:8 + length]
+
+def lp16_fields(b, n):
+    out = []
+    for _ in range(n):
+        size = struct.unpack(">H", b[:2])[0]
+        out.append(b[2:2 + size])
+        b = b[2 + size:]
+    assert b == b""
+    return out
+
+def ask():
+    nonce = os.urandom(32)
+    seal(8, 0, nonce + b"\x01")
+    type, stream, payload = open_record()
+    assert type == 9 and stream == 0, (type, stream)
+    document, status, total = struct.unpack(">BHI", payload[:7])
+    d = payload[7:]
+    assert document == 1 and status == 0 and total == len(d), payload[:7]
+    n = 2 + d[1]
+    assert d[0] == 1 and d[2:n] == b"insecure", d
+    size, at, steps = struct.unpack(">IIB", d[n:n + 9])
+    path = [d[n + 9 + 32 * i:n + 41 + 32 * i] for i in range(steps)]
+    report, endorsements = lp16_fields(d[n + 9 + 32 * steps:], 2)
+    # RFC 9162, 2.1.3.2
+    h = lambda *x: hashlib.sha256(b"".join(x)).digest()
+    r, fn, sn = h(b"\0", binding, nonce, static), at, size - 1
+    for p in path:
+        assert sn != 0
+        if fn & 1 or fn == sn:
+            r = h(b"\1", p, r)
+            while not fn & 1 and fn != 0: fn, sn = fn >> 1, sn >> 1
+        else: r = h(b"\1", r, p)
+        fn, sn = fn >> 1, sn >> 1
+    assert sn == 0
+    assert report == hashlib.sha512(b"".join(map(lp16, (b"tally/1 session evidence", b"responder", r)))).digest(), report.hex()
+    assert endorsements == b""
+    return size
+
+if sys.argv[4] == "ask":
+    ask()
+    ask() # again, with a nonce of its own
+    seal(3, 0, b"")
+    assert open_record()[0] == 3
+    print("ok")
+    sys.exit()
 
 if sys.argv[4] == "ik": seal(5, 0, b"") # the confirmation
 for stream in range(1, 6):
