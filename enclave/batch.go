@@ -48,6 +48,14 @@ func NewSessionAttester(a Attester, window time.Duration) (*SessionAttester, err
 // Attest waits for the report of the window and returns the session's document (evidence.SessionDocument).
 // handshake is the Noise handshake hash, nonce the client's, static the enclave's key.
 func (s *SessionAttester) Attest(ctx context.Context, handshake, nonce, static [32]byte) ([]byte, error) {
+	d, err := s.attest(ctx, handshake, nonce, static)
+	if err != nil {
+		return nil, err
+	}
+	return d.Marshal()
+}
+
+func (s *SessionAttester) attest(ctx context.Context, handshake, nonce, static [32]byte) (*evidence.SessionDocument, error) {
 	b, i := s.join(evidence.SessionLeaf(handshake, nonce, static))
 	select {
 	case <-b.done:
@@ -62,7 +70,7 @@ func (s *SessionAttester) Attest(ctx context.Context, handshake, nonce, static [
 		return nil, err
 	}
 	d.Platform, d.Report, d.Endorsements = b.report.Platform, b.report.Report, b.report.Endorsements
-	return d.Marshal()
+	return d, nil
 }
 
 // join adds a leaf to the open batch.

@@ -25,7 +25,7 @@ type Attester interface {
 	Platform() string
 
 	// Attest returns a report that carries reportData, and what the vendor says about its signer.
-	// It is called once a key, never once a session.
+	// It is called once a key, and at most once a window for all sessions that ask for evidence in it.
 	Attest(ctx context.Context, reportData [64]byte) (report, endorsements []byte, err error)
 }
 
@@ -74,6 +74,15 @@ type Options struct {
 	// their times; 0: 50 ms. Below 0 each write of the engine is sent at once.
 	Tick time.Duration
 
+	// SessionWindow is how long a session that asks for evidence of its own waits for others to share the
+	// platform's report with; 0: 100 ms.
+	SessionWindow time.Duration
+
+	// GPU has the machine's GPUs give evidence for a new key, whose claims it gets without any, verifies
+	// it, and returns the set with the digest that the claims are to name. No key is used without it. nil:
+	// there are no GPUs.
+	GPU func(ctx context.Context, c evidence.Claims) (set []byte, digest [32]byte, err error)
+
 	KeyLifetime time.Duration // after which a key takes no new session; 0: 24 h
 	KeySessions int           // after so many sessions likewise; 0: 1000
 }
@@ -94,6 +103,7 @@ const (
 	SessionOpened   What = "session opened"
 	SessionEnded    What = "session ended"
 	SessionRefused  What = "session refused"
+	EvidenceFailed  What = "no session evidence" // the platform made none for a session that asked
 )
 
 func (o Options) observe(w What, reason string) {
@@ -118,6 +128,7 @@ func (o Options) withDefaults() (Options, error) {
 	setInt(&o.IdleTimeout, 5*time.Minute)
 	setInt(&o.StallTimeout, channel.DefaultStall)
 	setInt(&o.Tick, channel.DefaultTick)
+	setInt(&o.SessionWindow, SessionWindow)
 	setInt(&o.SessionLifetime, 24*time.Hour)
 	setInt(&o.KeyLifetime, 24*time.Hour)
 	if o.MaxSessions < 1 || o.MaxHandshakes < 1 || o.KeySessions < 1 || o.MaxRequest < 1 || o.HandshakeTimeout < 1 || o.IdleTimeout < 1 || o.StallTimeout < 1 || o.SessionLifetime < 1 || o.KeyLifetime < time.Second {

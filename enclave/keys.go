@@ -13,6 +13,7 @@ import (
 // A key is one epoch of the enclave's static key with its evidence.
 type key struct {
 	identity *channel.Identity
+	shown    shown
 	made     time.Time
 	sessions int
 }
@@ -101,6 +102,10 @@ func (r *keyring) generate(ctx context.Context, epoch uint64) (*key, error) {
 		Authority: r.opt.Authority, Static: static.Public(), Epoch: epoch,
 		NotBefore: now.Unix(), NotAfter: now.Add(r.opt.KeyLifetime).Unix(), EncapKey: decap.Public(),
 	}}
+	gpu, err := r.gpu(ctx, &d.Claims)
+	if err != nil {
+		return nil, err
+	}
 	if d.Report, d.Endorsements, err = r.attester.Attest(ctx, d.Claims.ReportData()); err != nil {
 		return nil, fmt.Errorf("enclave: attesting the key: %w", err)
 	}
@@ -109,5 +114,21 @@ func (r *keyring) generate(ctx context.Context, epoch uint64) (*key, error) {
 		return nil, err
 	}
 	id := &channel.Identity{Static: static, Decap: decap, Payload: append([]byte{channel.InlineEvidence}, doc...)}
-	return &key{identity: id, made: now}, nil
+	return &key{identity: id, shown: shown{static.Public(), d.Endorsements, gpu}, made: now}, nil
+}
+
+// gpu adds evidence of the GPUs to the claims of a key, where there are any, and returns the set.
+func (r *keyring) gpu(ctx context.Context, c *evidence.Claims) ([]byte, error) {
+	if r.opt.GPU == nil {
+		return nil, nil
+	}
+	set, digest, err := r.opt.GPU(ctx, *c)
+	if err != nil {
+		return nil, fmt.Errorf("enclave: GPU evidence: %w", err)
+	}
+	if len(set) == 0 || len(set) > channel.MaxGPUEvidence {
+		return nil, fmt.Errorf("enclave: GPU evidence of %d bytes, want 1 to %d", len(set), channel.MaxGPUEvidence)
+	}
+	c.GPU = digest[:]
+	return set, nil
 }

@@ -22,7 +22,11 @@ func Serve(ctx context.Context, ln net.Listener, a Attester, e Engine, opt Optio
 	if err != nil {
 		return err
 	}
-	s := &server{engine: e, opt: opt, keys: &keyring{attester: a, opt: opt},
+	sessions, err := NewSessionAttester(a, opt.SessionWindow)
+	if err != nil {
+		return err
+	}
+	s := &server{engine: e, opt: opt, attester: sessions, keys: &keyring{attester: a, opt: opt},
 		sessions: make(chan struct{}, opt.MaxSessions), handshakes: make(chan struct{}, opt.MaxHandshakes)}
 	if err := s.keys.rotate(ctx); err != nil {
 		return err
@@ -37,6 +41,7 @@ type server struct {
 	engine     Engine
 	opt        Options
 	keys       *keyring
+	attester   *SessionAttester
 	sessions   chan struct{} // one token an open session
 	handshakes chan struct{} // one token a handshake in progress
 	wait       sync.WaitGroup
@@ -99,7 +104,7 @@ func (s *server) turnAway(ctx context.Context, conn net.Conn) {
 // serve is one connection from its first byte to its last. What goes wrong is told to the log by class,
 // never by the peer's bytes.
 func (s *server) serve(ctx context.Context, conn net.Conn) {
-	c, err := s.handshake(ctx, conn)
+	c, k, err := s.handshake(ctx, conn)
 	if err != nil {
 		s.opt.Logger.Info("handshake ended", "reason", class(err))
 		s.opt.observe(HandshakeFailed, class(err))
@@ -108,7 +113,8 @@ func (s *server) serve(ctx context.Context, conn net.Conn) {
 	s.opt.observe(SessionOpened, "")
 	ctx, cancel := context.WithTimeout(ctx, s.opt.SessionLifetime)
 	defer cancel()
-	m := channel.NewMux(c, channel.MuxOptions{Server: true, Idle: s.opt.IdleTimeout, ReadStall: s.opt.IdleTimeout, Stall: s.opt.StallTimeout, Tick: s.opt.Tick})
+	m := channel.NewMux(c, channel.MuxOptions{Server: true, Idle: s.opt.IdleTimeout, ReadStall: s.opt.IdleTimeout, Stall: s.opt.StallTimeout,
+		Tick: s.opt.Tick, Answer: s.answerer(k, c.Peer().Binding)})
 	err = s.session(ctx, m)
 	// CLOSE goes out even when ctx has ended: shutting down is no truncation.
 	bye, cancelBye := context.WithTimeout(context.WithoutCancel(ctx), farewell)
@@ -123,7 +129,7 @@ func (s *server) serve(ctx context.Context, conn net.Conn) {
 }
 
 // handshake waits for its turn within the same time that the handshake itself has.
-func (s *server) handshake(ctx context.Context, conn net.Conn) (*channel.Conn, error) {
+func (s *server) handshake(ctx context.Context, conn net.Conn) (*channel.Conn, shown, error) {
 	hctx, cancel := context.WithTimeout(ctx, s.opt.HandshakeTimeout)
 	defer cancel()
 	select {
@@ -131,15 +137,16 @@ func (s *server) handshake(ctx context.Context, conn net.Conn) (*channel.Conn, e
 		defer func() { <-s.handshakes }()
 	case <-hctx.Done():
 		conn.Close()
-		return nil, hctx.Err()
+		return nil, shown{}, hctx.Err()
 	}
 	k, err := s.keys.acquire(hctx)
 	if err != nil {
 		conn.Close()
-		return nil, err
+		return nil, shown{}, err
 	}
 	cfg := channel.Config{Authority: s.opt.Authority, Kinds: s.opt.Kinds, Rand: s.opt.Rand, Now: s.opt.Now, Timeout: s.opt.HandshakeTimeout}
-	return channel.Accept(hctx, conn, cfg, k.identity)
+	c, err := channel.Accept(hctx, conn, cfg, k.identity)
+	return c, k.shown, err
 }
 
 // fatal reports whether the channel broke. A CLOSE would then vouch for exchanges that did not end; the

@@ -45,6 +45,7 @@ type Session struct {
 	Document      []byte   // as received (evidence.ParseSession)
 	HandshakeHash [32]byte // of this session, by our own handshake
 	Nonce         [32]byte // that we sent
+	Missing       string   // why there is no document, where it was asked for
 }
 
 // A GPU is the evidence set of the enclave's GPUs.
@@ -52,6 +53,9 @@ type GPU struct {
 	Document []byte // as received (gpu.ParseShipment)
 	Missing  string // why there is none, where it was asked for
 }
+
+// Wants are the documents that an appraisal needs beside key evidence. A client asks for them in the session.
+type Wants struct{ Session, GPU bool }
 
 // A Reason is a stable word for why evidence is refused; scripts rely on it.
 type Reason string
@@ -128,16 +132,49 @@ func (e *Error) Unwrap() error { return e.Err }
 // Appraise judges in under p. The Result is never nil; err is nil exactly when Result.Accepted is true,
 // and an *Error otherwise.
 func Appraise(in Input, p Policy) (*Result, error) {
-	a := &appraisal{in: in, policy: p, result: &Result{Checks: []Check{}}}
-	for _, step := range []func() *refusal{a.acceptsAny, a.parse, a.platform, a.complete, a.key, a.authority, a.extras, a.referenceAtHand, a.report, a.freshness, a.gpus} {
-		if r := step(); r != nil {
-			a.add(Check{Name: string(r.reason), Status: Failed, Want: r.want, Got: r.got, From: r.from})
-			a.result.Reason = r.reason
-			return a.result, &Error{a.result, r}
-		}
+	a := newAppraisal(in, p)
+	if err := a.run(append(a.keyEvidence(), a.freshness, a.gpus)...); err != nil {
+		return a.result, err
 	}
 	a.result.Accepted = true
 	return a.result, nil
+}
+
+// Begin judges what a handshake shows, before there is a session in which more could be asked for. When it
+// says that nothing more is wanted, the Result is Appraise's. Otherwise err is nil, the Result is not yet
+// accepted, and Appraise has the last word, with the documents in its Input.
+func Begin(in Input, p Policy) (*Result, Wants, error) {
+	a := newAppraisal(in, p)
+	if err := a.run(a.keyEvidence()...); err != nil {
+		return a.result, Wants{}, err
+	}
+	w := Wants{Session: p.Freshness == FreshSession && in.Session == nil, GPU: len(a.doc.Claims.GPU) != 0 && in.GPU == nil}
+	if w != (Wants{}) {
+		return a.result, w, nil
+	}
+	r, err := Appraise(in, p)
+	return r, w, err
+}
+
+func newAppraisal(in Input, p Policy) *appraisal {
+	return &appraisal{in: in, policy: p, result: &Result{Checks: []Check{}}}
+}
+
+// keyEvidence are the steps that key evidence alone decides.
+func (a *appraisal) keyEvidence() []func() *refusal {
+	return []func() *refusal{a.acceptsAny, a.parse, a.platform, a.complete, a.key, a.authority, a.extras, a.referenceAtHand, a.report}
+}
+
+// run takes steps until one refuses.
+func (a *appraisal) run(steps ...func() *refusal) error {
+	for _, step := range steps {
+		if r := step(); r != nil {
+			a.add(Check{Name: string(r.reason), Status: Failed, Want: r.want, Got: r.got, From: r.from})
+			a.result.Reason = r.reason
+			return &Error{a.result, r}
+		}
+	}
+	return nil
 }
 
 // A refusal is a check that failed.

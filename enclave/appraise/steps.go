@@ -112,6 +112,9 @@ func (a *appraisal) session() *refusal {
 	if s == nil {
 		return &refusal{BadFreshness, "evidence about this session", "none", "policy"}
 	}
+	if s.Missing != "" {
+		return &refusal{BadFreshness, "evidence about this session", s.Missing, "policy"}
+	}
 	d, err := evidence.ParseSession(s.Document)
 	if err != nil {
 		return &refusal{reason: BadEvidence, got: err.Error()}

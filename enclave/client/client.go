@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"time"
 
 	"tally/enclave/appraise"
@@ -35,7 +36,12 @@ type Config struct {
 	Rand      io.Reader                // crypto/rand.Reader
 	Now       func() time.Time         // time.Now
 	Timeout   time.Duration            // of the handshake; 0: 10 s
-	Pins      *Pins                    // evidence of earlier sessions, for reconnects; nil: none is kept
+
+	// EvidenceTimeout is how long an enclave may take over the documents that the policy wants beside the
+	// key evidence; 0: 30 s.
+	EvidenceTimeout time.Duration
+
+	Pins *Pins // evidence of earlier sessions, for reconnects; nil: none is kept
 }
 
 // A Dialer opens connections: the one door to the network. *net.Dialer is one.
@@ -46,7 +52,13 @@ type Dialer interface {
 // A Session is an open, appraised session with an enclave. Its methods may be called from several
 // goroutines; up to 16 exchanges run at once, others wait.
 type Session struct {
-	mux    *channel.Mux
+	mux *channel.Mux
+	cfg *Config
+
+	input appraise.Input // with which the handshake was judged
+	wants appraise.Wants // what the policy wants beside it
+
+	mu     sync.Mutex
 	result *appraise.Result
 }
 
@@ -60,21 +72,14 @@ func Dial(ctx context.Context, d Dialer, address string, cfg Config) (*Session, 
 }
 
 // New opens a session over conn, which it owns from now on and closes on error. An enclave that is not
-// accepted is an *appraise.Error.
+// accepted is an *appraise.Error. Where the policy wants more than key evidence, the enclave is asked for it
+// in the session, and there is no Session before it has passed.
 func New(ctx context.Context, conn net.Conn, cfg Config) (*Session, error) {
-	s := new(Session)
-	verify := func(_ context.Context, p channel.Peer) (err error) {
-		s.result, err = judge(p, cfg)
-		return err
-	}
 	if cfg.Now == nil {
 		conn.Close()
 		return nil, errors.New("client: no clock")
 	}
-	c, err := channel.Client(ctx, conn, channel.Config{
-		Authority: cfg.Authority, Kinds: cfg.Kinds, Rand: cfg.Rand, Now: cfg.Now, Timeout: cfg.Timeout,
-		Pin: cfg.Pins.get(cfg.Authority, cfg.Now()),
-	}, verify)
+	s, err := newSession(ctx, conn, &cfg)
 	var refused *appraise.Error
 	if errors.As(err, &refused) {
 		cfg.Pins.forget(cfg.Authority)
@@ -82,23 +87,54 @@ func New(ctx context.Context, conn net.Conn, cfg Config) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.Pins.keep(cfg.Authority, c.Peer())
-	s.mux = channel.NewMux(c, channel.MuxOptions{})
+	cfg.Pins.keep(cfg.Authority, s.Peer())
 	return s, nil
 }
 
-// judge appraises what the handshake has shown.
-func judge(p channel.Peer, cfg Config) (*appraise.Result, error) {
-	in := appraise.Input{Static: p.Static, Authority: cfg.Authority, Reference: cfg.Reference, Now: cfg.Now()}
-	// A payload of another form has no document: the appraisal refuses it as such.
-	if len(p.Payload) > 0 && p.Payload[0] == channel.InlineEvidence {
-		in.Document = p.Payload[1:]
+func newSession(ctx context.Context, conn net.Conn, cfg *Config) (*Session, error) {
+	s := &Session{cfg: cfg}
+	verify := func(_ context.Context, p channel.Peer) (err error) {
+		s.input, s.result, s.wants, err = judge(p, cfg)
+		return err
 	}
-	return appraise.Appraise(in, cfg.Policy)
+	c, err := channel.Client(ctx, conn, channel.Config{
+		Authority: cfg.Authority, Kinds: cfg.Kinds, Rand: cfg.Rand, Now: cfg.Now, Timeout: cfg.Timeout,
+		Pin: cfg.Pins.get(cfg.Authority, cfg.Now()),
+	}, verify)
+	if err != nil {
+		return nil, err
+	}
+	s.mux = channel.NewMux(c, channel.MuxOptions{})
+	if s.wants != (appraise.Wants{}) {
+		if s.result, err = s.finish(ctx); err != nil {
+			s.mux.Abort()
+			return nil, err
+		}
+	}
+	return s, nil
 }
 
 // Result says what was checked about the enclave. It must not be changed.
-func (s *Session) Result() *appraise.Result { return s.result }
+func (s *Session) Result() *appraise.Result {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.result
+}
+
+// Reappraise judges the enclave again, as of now, while the session goes on. What the policy wants about the
+// session is asked for anew, so that an enclave that has lost its hardware since fails. A refusal is an
+// *appraise.Error, and the session is over; so it is when ctx ends.
+func (s *Session) Reappraise(ctx context.Context) error {
+	r, err := s.finish(ctx)
+	if err != nil {
+		s.mux.Abort()
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.result = r
+	return nil
+}
 
 // Peer says who is at the other end.
 func (s *Session) Peer() channel.Peer { return s.mux.Peer() }

@@ -6,12 +6,15 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
 	"time"
 
+	"tally/enclave"
 	"tally/enclave/appraise"
+	"tally/enclave/attest/insecure"
 	"tally/enclave/channel"
 	"tally/enclave/evidence"
 	"tally/measure"
@@ -254,4 +257,27 @@ func TestDialError(t *testing.T) {
 	if s, err := New(t.Context(), a, cfg); s != nil || err == nil {
 		t.Errorf("no clock: %v, %v", s, err)
 	}
+}
+
+// serve runs an enclave that echoes; a nil means insecure evidence.
+func serve(t *testing.T, a enclave.Attester, opt enclave.Options) (addr string) {
+	t.Helper()
+	if a == nil {
+		a = insecure.Attester{}
+	}
+	opt.Authority, opt.Rand, opt.Now, opt.Logger, opt.Tick = "default", rand.Reader, time.Now, slog.New(slog.DiscardHandler), -1
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- enclave.Serve(ctx, ln, a, enclave.Echo{}, opt) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return ln.Addr().String()
 }

@@ -1,0 +1,77 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"tally/enclave/appraise"
+	"tally/enclave/channel"
+)
+
+// judge appraises what the handshake has shown. More may be wanted before the enclave is accepted.
+func judge(p channel.Peer, cfg *Config) (appraise.Input, *appraise.Result, appraise.Wants, error) {
+	in := appraise.Input{Static: p.Static, Authority: cfg.Authority, Reference: cfg.Reference, Now: cfg.Now()}
+	// A payload of another form has no document: the appraisal refuses it as such.
+	if len(p.Payload) > 0 && p.Payload[0] == channel.InlineEvidence {
+		in.Document = p.Payload[1:]
+	}
+	r, w, err := appraise.Begin(in, cfg.Policy)
+	return in, r, w, err
+}
+
+// finish appraises the enclave with the documents that are wanted. When a session opens, nothing but the
+// question for them has been sent in it by then.
+func (s *Session) finish(ctx context.Context) (*appraise.Result, error) {
+	in, err := s.documents(ctx)
+	if err != nil {
+		return nil, err
+	}
+	in.Now = s.cfg.Now()
+	return appraise.Appraise(in, s.cfg.Policy)
+}
+
+// documents asks the enclave for what is wanted beside key evidence.
+func (s *Session) documents(ctx context.Context) (appraise.Input, error) {
+	in, ask := s.input, channel.Ask{}
+	if s.wants.Session {
+		ask.Documents |= channel.SessionEvidence
+	}
+	if s.wants.GPU {
+		ask.Documents |= channel.GPUEvidence
+	}
+	if ask.Documents == 0 {
+		return in, nil
+	}
+	if _, err := io.ReadFull(s.cfg.Rand, ask.Nonce[:]); err != nil {
+		return in, fmt.Errorf("client: randomness: %w", err)
+	}
+	a, err := s.mux.Ask(ctx, ask, s.cfg.EvidenceTimeout)
+	missing := whyMissing(ctx, err)
+	if err != nil && missing == "" {
+		return in, err
+	}
+	if err != nil {
+		a = new(channel.Answer) // of one that is not whole nothing is used
+	}
+	if s.wants.Session {
+		in.Session = &appraise.Session{Document: a.Session, HandshakeHash: s.Peer().Binding, Nonce: ask.Nonce, Missing: missing}
+	}
+	if s.wants.GPU {
+		in.GPU = &appraise.GPU{Document: a.GPU, Missing: missing}
+	}
+	return in, nil
+}
+
+// whyMissing tells an enclave that does not give what it is asked for, which is a verdict about it, from a
+// connection that broke or a user who left: "".
+func whyMissing(ctx context.Context, err error) string {
+	var no *channel.AnswerError
+	switch {
+	case err == nil || ctx.Err() != nil:
+	case errors.As(err, &no), errors.Is(err, channel.ErrStalled), errors.Is(err, channel.ErrBadAnswer):
+		return err.Error()
+	}
+	return ""
+}
