@@ -12,7 +12,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"tally/enclave/appraise"
-	"tally/enclave/channel"
 	"tally/enclave/client"
 	"tally/internal/atomicfile"
 	"tally/measure"
@@ -27,15 +26,18 @@ func connectCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "bundle", Usage: "`FILE` with the release that the enclave should be (- for stdin)"},
 			&cli.StringFlag{Name: "message", Usage: "`TEXT` to send once the enclave is accepted; without it nothing is sent"},
 			&cli.StringFlag{Name: "evidence", Usage: "save the enclave's evidence in `FILE`, for 'tally verify' and 'tally quote'"},
+			&cli.StringFlag{Name: "session", Usage: "save the evidence about this session in `FILE`, where the policy wants it (freshness: session), for 'tally verify'"},
 			&cli.StringFlag{Name: "authority", Value: "default", Usage: "`NAME` of the service that the enclave must be"},
 			&cli.DurationFlag{Name: "timeout", Value: time.Minute, Usage: "give up after `TIME`"}),
 		Description: "First the bundle is verified under the policy (as by 'tally release verify'), then the enclave's evidence is appraised against the\n" +
-			"reference values in it. Only then is the message sent. Each check is printed, then the answer. Evidence that no hardware signed is accepted only\n" +
+			"reference values in it. Where the policy says freshness: session the enclave is asked for evidence about this very session. Only then is the message\n" +
+			"sent. Each check is printed, then the answer. Evidence that no hardware signed is accepted only\n" +
 			"when the policy's evidence.platforms names \"insecure\", and then every line says \"" + appraise.InsecureNote + "\".\n" +
 			"Exit 0: accepted, and the answer came back whole. Exit 1: no connection, or it broke. Exit 4: the bundle is not verified. Exit 5: the enclave is\n" +
 			"not accepted, reason " + appraisalReasons + "; or the release is not valid now.\n" +
 			"--json prints tally.connection/v1: accepted, reason, platform, insecure, note (insecure only), release (name, version, sequence, payload_sha256),\n" +
-			"warnings (what the release check left open), checks (list of name, status ok|failed|not-checked, want, got, from, note), key, handshake, reply.\n\n" +
+			"warnings (what the release check left open), checks (list of name, status ok|failed|not-checked, want, got, from, note), key, handshake,\n" +
+			"session (handshake, nonce: with freshness session, as 'tally verify' takes them), reply.\n\n" +
 			"   tally connect enclave.example:8443 --policy policy.yaml --bundle minimal.sigstore.json --message hello",
 		Action: func(c *cli.Context) error { return connect(c, e) },
 	}
@@ -50,8 +52,15 @@ type connectAnswer struct {
 	Warnings  []release.Check `json:"warnings"`
 	Key       string          `json:"key,omitempty"`
 	Handshake string          `json:"handshake,omitempty"`
+	Session   *connectSession `json:"session,omitempty"`
 	Reply     *string         `json:"reply,omitempty"`
 	Listening string          `json:"listening,omitempty"` // proxy
+}
+
+// A connectSession is what session evidence is about, in hex.
+type connectSession struct {
+	Handshake string `json:"handshake"`
+	Nonce     string `json:"nonce"`
 }
 
 type connectRelease struct {
@@ -74,6 +83,9 @@ func connect(c *cli.Context, e *env) error {
 	}
 	if !c.IsSet("bundle") {
 		return usagef("connect wants --bundle FILE: the release that the enclave should be")
+	}
+	if c.IsSet("session") && p.Evidence.Freshness != appraise.FreshSession {
+		return usagef("--session: the policy does not want evidence about the session (evidence.freshness: session)")
 	}
 	ctx, cancel := context.WithTimeout(c.Context, c.Duration("timeout"))
 	defer cancel()
@@ -134,6 +146,9 @@ func newConnectAnswer(r *release.Result) *connectAnswer {
 func (a *connectAnswer) describe(s *client.Session) {
 	peer := s.Peer()
 	a.Result, a.Key, a.Handshake = s.Result(), fmt.Sprintf("%x", peer.Static), peer.Kind.String()
+	if about := s.Evidence().Session; about != nil {
+		a.Session = &connectSession{fmt.Sprintf("%x", about.HandshakeHash), fmt.Sprintf("%x", about.Nonce)}
+	}
 	if a.Insecure {
 		a.Note = appraise.InsecureNote
 	}
@@ -154,7 +169,7 @@ func converse(ctx context.Context, c *cli.Context, e *env, a *connectAnswer, cfg
 		return err
 	}
 	a.describe(s)
-	if err := saveEvidence(c, s.Peer()); err != nil {
+	if err := saveEvidence(c, s.Evidence()); err != nil {
 		_ = s.Close(ctx) // err says why there is no answer
 		return err
 	}
@@ -174,12 +189,16 @@ func converse(ctx context.Context, c *cli.Context, e *env, a *connectAnswer, cfg
 }
 
 // saveEvidence keeps what an accepted enclave showed.
-func saveEvidence(c *cli.Context, peer channel.Peer) error {
-	if !c.IsSet("evidence") {
-		return nil
+func saveEvidence(c *cli.Context, shown appraise.Input) error {
+	if c.IsSet("evidence") {
+		if err := atomicfile.WriteFile(c.String("evidence"), shown.Document, 0o644); err != nil {
+			return err
+		}
 	}
-	// The appraisal has accepted the document, so that it stands there inline.
-	return atomicfile.WriteFile(c.String("evidence"), peer.Payload[1:], 0o644)
+	if c.IsSet("session") && shown.Session != nil {
+		return atomicfile.WriteFile(c.String("session"), shown.Session.Document, 0o644)
+	}
+	return nil
 }
 
 // printConnection prints the answer. On insecure evidence every line carries the note, the reply's too.
@@ -214,6 +233,9 @@ func printConnection(e *env, a *connectAnswer) error {
 		return w.Flush()
 	}
 	row("ACCEPTED", "", fmt.Sprintf("%s evidence, %s handshake", a.Platform, a.Handshake))
+	if a.Session != nil {
+		row("session", "", "handshake "+a.Session.Handshake+", nonce "+a.Session.Nonce)
+	}
 	if a.Listening != "" {
 		row("listening", a.Listening, "")
 	}

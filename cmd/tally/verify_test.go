@@ -93,6 +93,7 @@ func TestVerify(t *testing.T) {
 	if code, out, talk = run(session...); code != 0 || !strings.Contains(out, "leaf 1 of 3 under one report") {
 		t.Errorf("session evidence: exit %d\n%s%s", code, out, talk)
 	}
+	connectWithSession(t, w, run)
 	for name, c := range map[string]struct {
 		args []string
 		code int

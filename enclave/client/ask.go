@@ -21,15 +21,23 @@ func judge(p channel.Peer, cfg *Config) (appraise.Input, *appraise.Result, appra
 	return in, r, w, err
 }
 
-// finish appraises the enclave with the documents that are wanted. When a session opens, nothing but the
-// question for them has been sent in it by then.
-func (s *Session) finish(ctx context.Context) (*appraise.Result, error) {
+// finish appraises the enclave with the documents that are wanted, and ends the session unless it is accepted.
+// When a session opens, nothing but the question for them has been sent in it by then.
+func (s *Session) finish(ctx context.Context) error {
 	in, err := s.documents(ctx)
-	if err != nil {
-		return nil, err
+	var r *appraise.Result
+	if err == nil {
+		in.Now = s.cfg.Now()
+		r, err = appraise.Appraise(in, s.cfg.Policy)
 	}
-	in.Now = s.cfg.Now()
-	return appraise.Appraise(in, s.cfg.Policy)
+	if err != nil {
+		s.mux.Abort()
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.judged, s.result = in, r
+	return nil
 }
 
 // documents asks the enclave for what is wanted beside key evidence.

@@ -59,6 +59,7 @@ type Session struct {
 	wants appraise.Wants // what the policy wants beside it
 
 	mu     sync.Mutex
+	judged appraise.Input // with what was asked for
 	result *appraise.Result
 }
 
@@ -104,10 +105,9 @@ func newSession(ctx context.Context, conn net.Conn, cfg *Config) (*Session, erro
 	if err != nil {
 		return nil, err
 	}
-	s.mux = channel.NewMux(c, channel.MuxOptions{})
+	s.mux, s.judged = channel.NewMux(c, channel.MuxOptions{}), s.input
 	if s.wants != (appraise.Wants{}) {
-		if s.result, err = s.finish(ctx); err != nil {
-			s.mux.Abort()
+		if err := s.finish(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -124,16 +124,14 @@ func (s *Session) Result() *appraise.Result {
 // Reappraise judges the enclave again, as of now, while the session goes on. What the policy wants about the
 // session is asked for anew, so that an enclave that has lost its hardware since fails. A refusal is an
 // *appraise.Error, and the session is over; so it is when ctx ends.
-func (s *Session) Reappraise(ctx context.Context) error {
-	r, err := s.finish(ctx)
-	if err != nil {
-		s.mux.Abort()
-		return err
-	}
+func (s *Session) Reappraise(ctx context.Context) error { return s.finish(ctx) }
+
+// Evidence is what the enclave was accepted by, the documents that it was asked for included. It must not be
+// changed.
+func (s *Session) Evidence() appraise.Input {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.result = r
-	return nil
+	return s.judged
 }
 
 // Peer says who is at the other end.

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"tally/enclave"
+	"tally/enclave/appraise"
+	"tally/enclave/attesttest"
+	"tally/enclave/channel"
+	"tally/enclave/evidence"
+	"tally/measure"
+)
+
+// connectWithSession has connect ask for evidence about its session, and verify check what it saved.
+func connectWithSession(t *testing.T, w connectWorld, verify func(...string) (int, string, string)) {
+	t.Helper()
+	code, out, talk := w.run("--policy", "{}/session.yaml", "--bundle", "{}/b.json", "--message", "hello", "--evidence", "{}/e2.bin", "--session", "{}/s2.bin", "--json")
+	var a struct {
+		Key, Reply string
+		Session    connectSession
+		Checks     []appraise.Check
+	}
+	if err := json.Unmarshal([]byte(out), &a); err != nil || code != 0 || a.Reply != "hello" || len(a.Session.Nonce) != 64 {
+		t.Fatalf("connect: exit %d, %v\n%s%s", code, err, out, talk)
+	}
+	var fresh string
+	for _, c := range a.Checks {
+		if c.Name == "freshness" && c.Status == appraise.OK {
+			fresh = c.Got
+		}
+	}
+	if fresh != "leaf 0 of 1 under one report" {
+		t.Errorf("freshness %q in\n%s", fresh, out)
+	}
+	session := []string{"{}/e2.bin", "--policy", "{}/session.yaml", "--bundle", "{}/b.json", "--session", "{}/s2.bin", "--key", a.Key, "--handshake", a.Session.Handshake, "--nonce", a.Session.Nonce}
+	if code, out, talk := verify(session...); code != 0 || !strings.Contains(out, "leaf 0 of 1 under one report") {
+		t.Errorf("verify: exit %d\n%s%s", code, out, talk)
+	}
+	code, out, talk = w.run("--policy", "{}/good.yaml", "--bundle", "{}/b.json", "--session", "{}/s3.bin")
+	if code != 2 || out != "" || !strings.Contains(talk, "--session: the policy does not want") {
+		t.Errorf("--session without freshness session: exit %d\n%s%s", code, out, talk)
+	}
+}
+
+// TestConnectSession: a man in the middle who holds the enclave's static key shows its evidence, and says of the
+// session what he has: nothing, or what the hardware said of another. He gets no message.
+func TestConnectSession(t *testing.T) {
+	m, err := attesttest.NewAMD(time.Now().Add(-time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rv, err := measure.Parse(realReferenceValues(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(m.Fields.Measurement[:], rv.Values[1].Digest)
+	w := newConnectWorld(t, m, silent{t})
+	who, err := os.ReadFile(w.path("nothing.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy := string(who) + strings.Replace(snpSection(m), "freshness: none", "freshness: session", 1)
+	for name, text := range map[string]string{"amd.pem": string(m.RootsPEM()), "session.yaml": policy} {
+		if err := os.WriteFile(w.path(name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hardware, err := enclave.NewSessionAttester(m, time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, answer := range map[string]func(ctx context.Context, nonce, static [32]byte) ([]byte, error){
+		"reason: freshness": func(context.Context, [32]byte, [32]byte) ([]byte, error) { return nil, channel.ErrNoDocument },
+		"reason: report-data": func(ctx context.Context, nonce, static [32]byte) ([]byte, error) {
+			return hardware.Attest(ctx, sha256.Sum256([]byte("his own session with the enclave")), nonce, static)
+		},
+	} {
+		w.addr = thief(t, m, answer)
+		code, out, talk := w.run("--policy", "{}/session.yaml", "--bundle", "{}/b.json", "--message", "secret")
+		if code != 5 || !strings.Contains(out, "NOT ACCEPTED") || !strings.Contains(out, want) || strings.Contains(out, "reply") {
+			t.Errorf("exit %d, want %q\n%s%s", code, want, out, talk)
+		}
+	}
+}
+
+// thief is a server with a key that m has attested, and answers of its own.
+func thief(t *testing.T, m *attesttest.AMD, answer func(ctx context.Context, nonce, static [32]byte) ([]byte, error)) (addr string) {
+	t.Helper()
+	stolen, err := channel.GenerateStatic(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := evidence.Document{Platform: "snp", Claims: evidence.Claims{Authority: "default", Static: stolen.Public(), Epoch: 1, NotBefore: 1, NotAfter: 2}}
+	if d.Report, d.Endorsements, err = m.Attest(t.Context(), d.Claims.ReportData()); err != nil {
+		t.Fatal(err)
+	}
+	b, err := d.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		conn, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		c, err := channel.Server(t.Context(), conn, channel.Config{Authority: "default", Rand: rand.Reader, Now: time.Now}, stolen, append([]byte{channel.InlineEvidence}, b...))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		mux := channel.NewMux(c, channel.MuxOptions{Server: true, Answer: func(ctx context.Context, _ channel.Documents, nonce [32]byte) ([]byte, error) {
+			return answer(ctx, nonce, stolen.Public())
+		}})
+		defer mux.Abort()
+		if _, err := mux.Accept(t.Context()); err == nil {
+			t.Error("the client sent its message")
+		}
+	}()
+	t.Cleanup(func() { ln.Close(); <-done })
+	return ln.Addr().String()
+}
