@@ -150,7 +150,7 @@ func (a *connectAnswer) describe(s *client.Session) {
 		a.Session = &connectSession{fmt.Sprintf("%x", about.HandshakeHash), fmt.Sprintf("%x", about.Nonce)}
 	}
 	if a.Insecure {
-		a.Note = appraise.InsecureNote
+		a.Note = appraise.Note(a.Platform)
 	}
 }
 
@@ -204,7 +204,7 @@ func saveEvidence(c *cli.Context, shown appraise.Input) error {
 // printConnection prints the answer. On insecure evidence every line carries the note, the reply's too.
 func printConnection(e *env, a *connectAnswer) error {
 	if a.Insecure {
-		a.Note = appraise.InsecureNote
+		a.Note = appraise.Note(a.Platform)
 	}
 	if e.json {
 		return e.printJSON(a)
@@ -212,7 +212,7 @@ func printConnection(e *env, a *connectAnswer) error {
 	w := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0)
 	row := func(mark, name, text string) {
 		if a.Insecure {
-			text += "  [" + appraise.InsecureNote + "]"
+			text += "  [" + a.Note + "]"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\n", mark, name, text)
 	}

@@ -37,9 +37,5 @@ func openQuote(path string) (*quoteFile, *quoteAnswer, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	a := &quoteAnswer{Schema: "tally.quote/v1", Kind: q.kind, Fields: []quoteField{}}
-	if q.kind == kindTPM || q.kind == kindInsecure {
-		a.Note = appraise.InsecureNote
-	}
-	return q, a, nil
+	return q, &quoteAnswer{Schema: "tally.quote/v1", Kind: q.kind, Fields: []quoteField{}, Note: appraise.Note(q.kind)}, nil
 }

@@ -83,7 +83,7 @@ func verifyEvidence(c *cli.Context, e *env) error {
 	if !c.IsSet("key") {
 		open := appraise.Check{Name: "channel", Status: appraise.NotChecked, Got: "no --key: the key of the evidence is not held to a channel's"}
 		if a.Insecure {
-			open.Note = appraise.InsecureNote
+			open.Note = appraise.Note(a.Platform)
 		}
 		a.Checks = append([]appraise.Check{open}, a.Checks...)
 	}
@@ -159,7 +159,7 @@ func hex32(c *cli.Context, flag string) (out [32]byte, err error) {
 
 func printVerifiedEvidence(e *env, a *verifyEvidenceAnswer) error {
 	if a.Insecure {
-		a.Note = appraise.InsecureNote
+		a.Note = appraise.Note(a.Platform)
 	}
 	if e.json {
 		return e.printJSON(a)
@@ -167,7 +167,7 @@ func printVerifiedEvidence(e *env, a *verifyEvidenceAnswer) error {
 	w := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0)
 	row := func(mark, name, text string) {
 		if a.Insecure {
-			text += "  [" + appraise.InsecureNote + "]"
+			text += "  [" + a.Note + "]"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\n", mark, name, text)
 	}

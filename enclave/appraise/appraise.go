@@ -5,7 +5,7 @@
 // It fails closed: a zero [Policy] rejects everything, a platform that the policy does not name or says
 // nothing about is refused, and so is one that this version cannot verify. Platforms "snp" and "tdx" are
 // hardware. "vtpm-unendorsed" shows how a machine booted if its host is honest, and "insecure" only that the
-// channel's key is the one in the evidence; every line of a Result about these two carries [InsecureNote].
+// channel's key is the one in the evidence; every line of a Result about these two carries a [Note].
 //
 // Nothing here reads a clock, a file or the network: collateral comes with the evidence or in the Input.
 package appraise
@@ -23,6 +23,18 @@ import (
 
 // InsecureNote stands on every line of a Result about evidence that no hardware signed.
 const InsecureNote = "insecure: the host can forge this"
+
+// Note is what stands on every line about evidence of a platform: InsecureNote for insecure, the same behind
+// the platform's name for others that the host can forge, and nothing for hardware.
+func Note(platform string) string {
+	switch platform {
+	case insecure:
+		return InsecureNote
+	case vtpmPlatform:
+		return platform + ", " + InsecureNote
+	}
+	return ""
+}
 
 // An Input is everything that an appraisal looks at.
 type Input struct {
@@ -100,7 +112,7 @@ type Check struct {
 	Want   string `json:"want,omitempty"`
 	Got    string `json:"got,omitempty"`
 	From   string `json:"from,omitempty"` // where the expectation came from
-	Note   string `json:"note,omitempty"` // InsecureNote when nothing signed the evidence
+	Note   string `json:"note,omitempty"` // Note of the platform
 }
 
 // A Result says what was found, step by step.
@@ -121,7 +133,7 @@ type Error struct {
 func (e *Error) Error() string {
 	s := "appraisal: " + string(e.Result.Reason) + ": " + e.Err.Error()
 	if e.Result.Insecure {
-		s += " (" + InsecureNote + ")"
+		s += " (" + Note(e.Result.Platform) + ")"
 	}
 	return s
 }
@@ -202,7 +214,7 @@ type appraisal struct {
 // add appends a check, marked when nothing signed the evidence.
 func (a *appraisal) add(c Check) {
 	if a.result.Insecure {
-		c.Note = InsecureNote
+		c.Note = Note(a.result.Platform)
 	}
 	a.result.Checks = append(a.result.Checks, c)
 }
@@ -236,7 +248,7 @@ func (a *appraisal) parse() *refusal {
 	if err != nil {
 		return &refusal{reason: BadEvidence, got: err.Error()}
 	}
-	a.doc, a.result.Platform, a.result.Insecure = d, d.Platform, d.Platform == insecure || d.Platform == vtpmPlatform
+	a.doc, a.result.Platform, a.result.Insecure = d, d.Platform, Note(d.Platform) != ""
 	return nil
 }
 
