@@ -3,9 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"strings"
 
 	"github.com/google/go-configfs-tsm/configfs/configfsi"
@@ -21,20 +19,9 @@ import (
 	"tally/enclave/attest/vtpm"
 )
 
-// attesterFile names who attests, in one line. It lies in the verity root, so that the host cannot change it.
-//
-//	hardware          SNP or TDX, whichever the machine has; without either the enclave does not serve
-//	vtpm-unendorsed   the machine's TPM: the host can forge this
-//	insecure          nobody: the host can forge this
-//
-// Without the file it is the hardware that there is, and nobody where there is none.
-const attesterFile = "/etc/tally/attester"
-
-// What the file may say.
-const (
-	wantHardware = "hardware"
-	wantAny      = "" // no file
-)
+// errAbsent means that the machine does not have what would attest. What is there and does not work is
+// another error, and final: it must not lead to something weaker.
+var errAbsent = errors.New("not on this machine")
 
 // machine is what a machine may have to attest with.
 type machine struct {
@@ -47,68 +34,72 @@ func thisMachine() machine {
 	return machine{tsm: linuxtsm.MakeClient, tpm: func() (transport.TPM, error) { return linuxtpm.Open("/dev/tpmrm0") }}
 }
 
-// attester picks who attests. What the image asks for is what it gets, or an error.
-func (m machine) attester(want string) (enclave.Attester, error) {
-	switch want {
-	case wantHardware, wantAny:
-		a, err := m.hardware()
-		if errors.Is(err, fs.ErrNotExist) && want == wantAny {
-			return insecure.Attester{}, nil
+// attester returns the first of the measured configuration's attesters that the machine has. There is no
+// other: a machine with none of them gets an error, not something that the image did not ask for.
+func (m machine) attester(names []string) (enclave.Attester, error) {
+	for _, name := range names {
+		a, err := m.one(name)
+		if !errors.Is(err, errAbsent) {
+			return a, err
 		}
-		return a, err
-	case vtpm.Platform:
-		dev, err := m.tpm()
-		if err != nil {
-			return nil, fmt.Errorf("attester %s: %w", want, err)
-		}
-		a, err := vtpm.New(dev)
+	}
+	return nil, fmt.Errorf("attesters: this machine has none of those that the image accepts: %s", strings.Join(names, ", "))
+}
+
+func (m machine) one(name string) (enclave.Attester, error) {
+	switch name {
+	case snp.Platform:
+		client, err := m.provider(snp.Provider)
 		if err != nil {
 			return nil, err
 		}
-		return a, nil
+		return snp.New(client), nil
+	case tdx.Platform:
+		client, err := m.provider(tdx.Provider)
+		if err != nil {
+			return nil, err
+		}
+		return tdx.New(client), nil
+	case vtpm.Platform:
+		return m.unendorsed()
 	case insecure.Platform:
 		return insecure.Attester{}, nil
 	}
-	return nil, fmt.Errorf("%s: attester %.40q: want %s, %s or %s", attesterFile, want, wantHardware, vtpm.Platform, insecure.Platform)
+	return nil, fmt.Errorf("attester %.40q: unknown", name)
 }
 
-// hardware is the attester of the kernel's TSM. Where there is none the error is fs.ErrNotExist; a TSM that
-// does not work is never taken for none.
-func (m machine) hardware() (enclave.Attester, error) {
+// provider is the kernel's TSM, if it is the one of that name.
+func (m machine) provider(want string) (configfsi.Client, error) {
 	client, err := m.tsm()
-	if err != nil {
-		return nil, fmt.Errorf("attester: no TSM: %w", err)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, errAbsent
+	case err != nil:
+		return nil, fmt.Errorf("attester: TSM: %w", err)
 	}
-	provider, err := tsm.Provider(client)
+	have, err := tsm.Provider(client)
+	switch {
+	case errors.Is(err, tsm.ErrNone):
+		return nil, errAbsent
+	case err != nil:
+		return nil, fmt.Errorf("attester: %w", err)
+	case have != want:
+		return nil, errAbsent
+	}
+	return client, nil
+}
+
+func (m machine) unendorsed() (enclave.Attester, error) {
+	dev, err := m.tpm()
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, errAbsent
+	case err != nil:
+		return nil, fmt.Errorf("attester: TPM: %w", err)
+	}
+	a, err := vtpm.New(dev)
 	if err != nil {
 		return nil, fmt.Errorf("attester: %w", err)
 	}
-	switch provider {
-	case snp.Provider:
-		return snp.New(client), nil
-	case tdx.Provider:
-		return tdx.New(client), nil
-	}
-	return nil, fmt.Errorf("attester: TSM %.40q: want %s or %s", provider, snp.Provider, tdx.Provider)
-}
-
-// readAttester reads the measured choice. Only its absence has a default.
-func readAttester(path string) (string, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return wantAny, nil
-	}
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, 64))
-	if err != nil {
-		return "", err
-	}
-	name := strings.TrimSuffix(string(data), "\n")
-	if name == "" {
-		return "", fmt.Errorf("%s: empty", path)
-	}
-	return name, nil
+	return a, nil
 }

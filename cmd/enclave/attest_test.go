@@ -7,7 +7,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,6 +15,12 @@ import (
 	"github.com/google/go-configfs-tsm/configfs/configfsi"
 	"github.com/google/go-configfs-tsm/configfs/faketsm"
 	"github.com/google/go-tpm/tpm2/transport"
+
+	"tally/enclave/attest/insecure"
+	"tally/enclave/attest/snp"
+	"tally/enclave/attest/tdx"
+	"tally/enclave/attest/vtpm"
+	"tally/internal/guest"
 )
 
 // withTSM is a machine whose kernel says that its TSM is provider; fail makes it answer nothing.
@@ -25,54 +31,60 @@ func withTSM(provider string, fail error) machine {
 			ReadAttr:  func(*faketsm.ReportEntry, string) ([]byte, error) { return []byte(provider + "\n"), fail },
 			Random:    rand.Reader,
 		}}}, nil
-	}, tpm: func() (transport.TPM, error) { return nil, errors.New("no TPM here") }}
+	}, tpm: noTPM}
+}
+
+func noTPM() (transport.TPM, error) {
+	return nil, &os.PathError{Op: "stat", Path: "/dev/tpmrm0", Err: fs.ErrNotExist}
+}
+
+// noProvider is a kernel with configfs-tsm and nobody behind it, as a module for other hardware leaves it.
+type noProvider struct{ configfsi.Client }
+
+func (noProvider) MkdirTemp(string, string) (string, error) {
+	return "", &os.PathError{Op: "mkdir", Path: "report", Err: syscall.ENXIO}
 }
 
 func TestAttester(t *testing.T) {
-	bare := withTSM("", nil)
-	bare.tsm = func() (configfsi.Client, error) { return nil, fs.ErrNotExist }
+	bare := machine{tsm: func() (configfsi.Client, error) { return nil, fs.ErrNotExist }, tpm: noTPM}
+	idle := machine{tsm: func() (configfsi.Client, error) { return noProvider{}, nil }, tpm: noTPM}
+	badTPM := machine{tsm: bare.tsm, tpm: func() (transport.TPM, error) { return nil, syscall.EIO }}
+	all := guest.Attesters()
 	for name, c := range map[string]struct {
-		m              machine
-		want, platform string // platform "": refused
-		words          string
+		m        machine
+		want     []string
+		platform string // "": refused
+		words    string
 	}{
-		"SNP":                     {withTSM("sev_guest", nil), wantAny, "snp", ""},
-		"TDX":                     {withTSM("tdx_guest", nil), wantHardware, "tdx", ""},
-		"nothing":                 {bare, wantAny, "insecure", ""},
-		"nothing, hardware asked": {bare, wantHardware, "", "no TSM"},
-		"insecure asked":          {withTSM("sev_guest", nil), "insecure", "insecure", ""},
-		"a TSM that fails":        {withTSM("sev_guest", syscall.EIO), wantAny, "", "input/output"},
-		"another TSM":             {withTSM("arm_cca_guest", nil), wantAny, "", `"arm_cca_guest"`},
-		"no TPM":                  {bare, "vtpm-unendorsed", "", "no TPM here"},
-		"another word":            {bare, "snp2", "", `attester "snp2": want hardware`},
+		"SNP":                      {withTSM("sev_guest", nil), all, "snp", ""},
+		"TDX":                      {withTSM("tdx_guest", nil), all, "tdx", ""},
+		"TDX, SNP asked":           {withTSM("tdx_guest", nil), []string{"snp"}, "", "none of those that the image accepts: snp"},
+		"nothing":                  {bare, all, "insecure", ""},
+		"a TSM without provider":   {idle, all, "insecure", ""},
+		"nothing, hardware asked":  {bare, []string{"snp", "tdx"}, "", "none of those that the image accepts: snp, tdx"},
+		"nothing, TPM asked":       {bare, []string{"vtpm-unendorsed"}, "", "none of those"},
+		"nobody asked":             {withTSM("sev_guest", nil), nil, "", "none of those"},
+		"insecure asked first":     {withTSM("sev_guest", nil), []string{"insecure", "snp"}, "insecure", ""},
+		"a TSM that fails":         {withTSM("sev_guest", syscall.EIO), all, "", "input/output"},
+		"a TSM of another machine": {withTSM("arm_cca_guest", nil), []string{"snp", "tdx"}, "", "none of those"},
+		"a TPM that fails":         {badTPM, all, "", "input/output"},
+		"another word":             {bare, []string{"snp2"}, "", `attester "snp2": unknown`},
 	} {
 		a, err := c.m.attester(c.want)
 		switch {
 		case c.platform == "" && (err == nil || !strings.Contains(err.Error(), c.words)):
 			t.Errorf("%s: %v, want %q", name, err, c.words)
+		case c.platform == "" && errors.Is(err, errAbsent):
+			t.Errorf("%s: %v", name, err)
 		case c.platform != "" && (err != nil || a.Platform() != c.platform):
 			t.Errorf("%s: %v, %v; want %s", name, a, err, c.platform)
 		}
 	}
 }
 
-func TestReadAttester(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "attester")
-	if got, err := readAttester(path); got != wantAny || err != nil {
-		t.Errorf("no file: %q, %v", got, err)
-	}
-	for text, want := range map[string]string{"hardware\n": "hardware", "insecure": "insecure"} {
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if got, err := readAttester(path); got != want || err != nil {
-			t.Errorf("%q: %q, %v", text, got, err)
-		}
-	}
-	if err := os.WriteFile(path, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := readAttester(path); err == nil {
-		t.Error("an empty file has a default")
+// The names of the configuration are the platforms of the evidence.
+func TestAttesterNames(t *testing.T) {
+	if want := []string{snp.Platform, tdx.Platform, vtpm.Platform, insecure.Platform}; !slices.Equal(guest.Attesters(), want) {
+		t.Errorf("%q, want %q", guest.Attesters(), want)
 	}
 }

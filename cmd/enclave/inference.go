@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -23,7 +24,7 @@ const engineStart = 30 * time.Second
 
 // serveAll runs what the configuration asks for: the service, its engine and the operator's page. When one
 // of them ends, all do.
-func serveAll(ctx context.Context, c *guest.Config, ln net.Listener, r *guest.Reaper, m *operate.Metrics, log *slog.Logger) error {
+func serveAll(ctx context.Context, c *guest.Config, ln net.Listener, a enclave.Attester, r *guest.Reaper, m *operate.Metrics, log *slog.Logger) error {
 	var engine enclave.Engine = enclave.Echo{}
 	ready := func(context.Context) error { return nil }
 	var parts []func(context.Context) error
@@ -48,7 +49,11 @@ func serveAll(ctx context.Context, c *guest.Config, ln net.Listener, r *guest.Re
 		}
 		parts = append(parts, func(ctx context.Context) error { return operate.Serve(ctx, op, m, ready) })
 	}
-	parts = append(parts, func(ctx context.Context) error { return runServer(ctx, ln, engine, m.Session, log) })
+	serving := func() {
+		fmt.Printf("tally-enclave: serving on :%d\n", c.Listen.Port())
+		bootPhase(m, "serving")
+	}
+	parts = append(parts, func(ctx context.Context) error { return runServer(ctx, ln, a, engine, serving, m.Session, log) })
 	return together(ctx, parts)
 }
 

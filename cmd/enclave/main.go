@@ -6,8 +6,8 @@
 // no other process but the engine, if the configuration names one: this program starts itself again in
 // fresh namespaces, gives up what it has, and becomes it. When the server ends, for whatever reason, the machine powers off.
 //
-// Lines on the console start with "tally-enclave: "; `tally-enclave: serving on :PORT` says that
-// connections are accepted.
+// Lines on the console start with "tally-enclave: "; `tally-enclave: serving on :PORT` says that there is
+// evidence to show and connections are accepted.
 package main
 
 import (
@@ -65,6 +65,11 @@ func run() (err error) {
 	go reaper.Run(ctx)
 	metrics := new(operate.Metrics)
 	bootPhase(metrics, "system")
+	a, err := thisMachine().attester(c.Attesters)
+	if err != nil {
+		return err
+	}
+	announce(a, log)
 	ln, err := net.Listen("tcp", c.Listen.String())
 	if err != nil {
 		return err
@@ -72,9 +77,7 @@ func run() (err error) {
 	defer ln.Close()
 	printPCRs()
 	printEventLog()
-	fmt.Printf("tally-enclave: serving on :%d\n", c.Listen.Port())
-	bootPhase(metrics, "serving")
-	return serveAll(ctx, c, ln, reaper, metrics, log)
+	return serveAll(ctx, c, ln, a, reaper, metrics, log)
 }
 
 // consoleAttr leaves out the time: the guest's clock is the host's word.

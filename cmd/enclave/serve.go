@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"tally/enclave"
@@ -25,29 +26,33 @@ const authorityFile = "/etc/tally/authority"
 
 const defaultAuthority = "default"
 
-// runServer answers attested sessions on ln until ctx ends, with the evidence that attesterFile asks for.
-// Evidence that the host can forge is marked, and clients refuse it unless their policy names it.
-func runServer(ctx context.Context, ln net.Listener, e enclave.Engine, observe func(enclave.Event), log *slog.Logger) error {
+// announce says on the console whose word the evidence is. Evidence that the host can forge is marked, and
+// clients refuse it unless their policy names it.
+func announce(a enclave.Attester, log *slog.Logger) {
+	switch a.Platform() {
+	case snp.Platform, tdx.Platform:
+		log.Info("evidence is signed by hardware", "platform", a.Platform())
+	default:
+		log.Warn("evidence is insecure: the host can forge this", "platform", a.Platform())
+	}
+}
+
+// runServer answers attested sessions on ln until ctx ends, with evidence by a. serving is called once, when
+// there is evidence to show.
+func runServer(ctx context.Context, ln net.Listener, a enclave.Attester, e enclave.Engine, serving func(), observe func(enclave.Event), log *slog.Logger) error {
 	authority, err := readAuthority(authorityFile)
 	if err != nil {
 		return err
 	}
-	want, err := readAttester(attesterFile)
-	if err != nil {
-		return err
-	}
-	a, err := thisMachine().attester(want)
-	if err != nil {
-		return err
-	}
-	switch a.Platform() {
-	case snp.Platform, tdx.Platform:
-		log.Info("evidence is signed by hardware", "platform", a.Platform(), "authority", authority)
-	default:
-		log.Warn("evidence is insecure: the host can forge this", "platform", a.Platform(), "authority", authority)
-	}
+	var once sync.Once
 	return enclave.Serve(ctx, ln, a, e, enclave.Options{
-		Authority: authority, Rand: rand.Reader, Now: time.Now, Logger: log, Observe: observe,
+		Authority: authority, Rand: rand.Reader, Now: time.Now, Logger: log,
+		Observe: func(ev enclave.Event) {
+			if ev.What == enclave.NewKey {
+				once.Do(serving)
+			}
+			observe(ev)
+		},
 	})
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"log/slog"
 	"net"
 	"os"
@@ -13,6 +14,7 @@ import (
 
 	"tally/enclave"
 	"tally/enclave/appraise"
+	"tally/enclave/attest/insecure"
 	"tally/enclave/client"
 	"tally/measure"
 )
@@ -28,7 +30,11 @@ func TestRunServer(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	done := make(chan error, 1)
-	go func() { done <- runServer(ctx, ln, enclave.Echo{}, nil, slog.New(slog.DiscardHandler)) }()
+	served := make(chan struct{})
+	go func() {
+		done <- runServer(ctx, ln, insecure.Attester{}, enclave.Echo{}, func() { close(served) }, func(enclave.Event) {}, slog.New(slog.DiscardHandler))
+	}()
+	<-served
 	s, err := client.Dial(t.Context(), new(net.Dialer), ln.Addr().String(), client.Config{
 		Authority: defaultAuthority, Policy: appraise.Policy{Platforms: []string{"insecure"}}, Rand: rand.Reader, Now: time.Now,
 		Reference: &measure.ReferenceValues{Values: []measure.Value{{}}},
@@ -45,6 +51,21 @@ func TestRunServer(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// mute is an attester that is there and says nothing.
+type mute struct{ insecure.Attester }
+
+func (mute) Attest(context.Context, [64]byte) ([]byte, []byte, error) {
+	return nil, nil, errors.New("no report today")
+}
+
+// TestNoEvidenceNoService: without a report nobody is told that the enclave serves.
+func TestNoEvidenceNoService(t *testing.T) {
+	err := runServer(t.Context(), nil, mute{}, enclave.Echo{}, func() { t.Error("it says that it serves") }, func(enclave.Event) {}, slog.New(slog.DiscardHandler))
+	if err == nil || !strings.Contains(err.Error(), "no report today") {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,54 +32,135 @@ func (l *line) builtExample(t *testing.T, name string) (lock, out string) {
 	return lock, out
 }
 
-// TestLlamaChats builds examples/llama twice to the same bytes, releases it, boots it, and has `tally chat` ask
-// the model behind the enclave: llama.cpp's server in its sandbox, on a verified model volume.
+// vtpmNote stands on every line about evidence by a TPM of the host's.
+const vtpmNote = "vtpm-unendorsed, insecure: the host can forge this"
+
+// builtLlama builds examples/llama, once, and releases it: llama.json is signed and logged, vtpm.yaml is a policy
+// for the host's own TPM and for the one firmware of the release, whose PCR 0 and 2 are computed.
+func (l *line) builtLlama(t *testing.T) (lock, out string) {
+	t.Helper()
+	testtool.Need(t, qemu.Binary)
+	testtool.Need(t, qemu.TPMBinary)
+	out = filepath.Join(l.dir, "llama")
+	if policy := filepath.Join(l.dir, "vtpm.yaml"); exists(policy) {
+		if lock = filepath.Join(l.dir, "llama.lock"); !exists(lock) {
+			lock = filepath.Join(l.repo, "examples/llama/image.lock")
+		}
+		return lock, out
+	}
+	lock, out = l.builtExample(t, "llama")
+	l.tallyMust(t, "measure", "image", out)
+	l.publish(t)
+	l.tallyMust(t, "release", "sign", out, "--key", "k.key", "-o", "llama.json")
+	l.tallyMust(t, "release", "publish", "llama.json", out, "--log", "pub", "--signer", "k.pub")
+	l.vtpmPolicy(t, out, "vtpm.yaml")
+	return lock, out
+}
+
+// vtpmPolicy writes a policy that accepts the quotes of any TPM about the firmware of out.
+func (l *line) vtpmPolicy(t *testing.T, out, name string) {
+	t.Helper()
+	predicted := map[string]string{}
+	for _, m := range pcrLine.FindAllStringSubmatch(l.tallyMust(t, "measure", "pcr", "--uki", filepath.Join(out, "uki.efi"), "--ovmf", filepath.Join(out, "firmware/ovmf.fd")), -1) {
+		predicted[m[1]] = m[2]
+	}
+	if predicted["0"] == "" || predicted["2"] == "" {
+		t.Fatalf("this firmware's PCR 0 and 2 are not predicted: %v", predicted)
+	}
+	policy := strings.Replace(string(read(t, filepath.Join(l.dir, "policy.yaml"))), "platforms: [insecure]\n",
+		fmt.Sprintf("platforms: [vtpm-unendorsed]\n  freshness: none\n  vtpm: {pcr0: [%s], pcr2: [%s]}\n", predicted["0"], predicted["2"]), 1)
+	if err := os.WriteFile(filepath.Join(l.dir, name), []byte(policy), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// boot runs out with a software TPM and, once it serves, command; it returns all that was said, and the exit code.
+func (l *line) boot(t *testing.T, out string, args []string, command ...string) (string, int) {
+	t.Helper()
+	args = append([]string{"run", out, "--tpm", "--accel", "tcg", "--timeout", "5m"}, args...)
+	if len(command) > 0 {
+		args = append(append(args, "--"), command...)
+	}
+	cmd := exec.Command(l.tally, args...)
+	cmd.Dir = l.dir
+	said, _ := cmd.CombinedOutput()
+	return string(said), cmd.ProcessState.ExitCode()
+}
+
+// TestLlamaChats builds examples/llama twice to the same bytes, releases it, and boots it with a software TPM. A
+// client verifies the TPM's evidence against the registers that were computed from the image's files, and chats
+// with the model behind the enclave: llama.cpp's server in its sandbox, on a verified model volume.
 func TestLlamaChats(t *testing.T) {
 	l := built(t)
-	testtool.Need(t, qemu.Binary)
-	lock, out := l.builtExample(t, "llama")
+	testtool.Need(t, "curl")
+	lock, out := l.builtLlama(t)
 	again := filepath.Join(t.TempDir(), "again")
 	l.tallyMust(t, "build", filepath.Join(l.repo, "examples/llama/image.yaml"), "--lock", lock, "--cache", l.cache, "--offline", "-o", again)
 	if a, b := read(t, filepath.Join(out, "manifest.json")), read(t, filepath.Join(again, "manifest.json")); string(a) != string(b) {
 		t.Errorf("manifests differ:\n%s\n%s", a, b)
 	}
-	l.tallyMust(t, "measure", "image", out)
-	l.publish(t)
-	l.tallyMust(t, "release", "sign", out, "--key", "k.key", "-o", "llama.json")
-	l.tallyMust(t, "release", "publish", "llama.json", out, "--log", "pub", "--signer", "k.pub")
 	port, operator := freePort(t), freePort(t)
 	// The operator's page says when the model is loaded, and afterwards what was counted.
-	script := fmt.Sprintf("until curl -sf -m 5 http://127.0.0.1:%d/readyz; do sleep 1; done\n"+
-		"%s chat 127.0.0.1:%d --policy policy.yaml --bundle llama.json --message 'And the LORD said' --max-tokens 24 --timeout 3m --quiet &&\n"+
-		"curl -sf http://127.0.0.1:%d/metrics", operator, l.tally, port, operator)
-	testtool.Need(t, "curl")
-	cmd := exec.Command(l.tally, "run", out, "--boot", "direct", "--accel", "tcg", "--memory", "1024", "--timeout", "3m",
-		"--forward", fmt.Sprintf("%d:7443", port), "--forward", fmt.Sprintf("%d:9090", operator), "--", "sh", "-c", script)
-	cmd.Dir, cmd.Env = l.dir, os.Environ()
-	said, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, said)
+	script := fmt.Sprintf("until curl -sf -m 5 http://127.0.0.1:%[1]d/readyz; do sleep 1; done\n"+
+		"%[2]s connect 127.0.0.1:%[3]d --policy vtpm.yaml --bundle llama.json --evidence llama.evidence --timeout 3m | sed 's/^/connect: /' &&\n"+
+		"%[2]s chat 127.0.0.1:%[3]d --policy vtpm.yaml --bundle llama.json --message 'And the LORD said' --max-tokens 24 --timeout 3m --quiet &&\n"+
+		"curl -sf http://127.0.0.1:%[1]d/metrics", operator, l.tally, port)
+	said, code := l.boot(t, out, []string{"--memory", "1024", "--forward", fmt.Sprintf("%d:7443", port), "--forward", fmt.Sprintf("%d:9090", operator)}, "sh", "-c", script)
+	if code != 0 {
+		t.Fatalf("exit code %d\n%s", code, said)
 	}
+	checkEvidenceLines(t, said)
+	checkReply(t, said)
+	for _, want := range []string{"model kjv on /srv/models/kjv", `msg="engine starts" uid=990`, "\ntally_engine_ready 1\n",
+		`tally_requests_total{path="/v1/chat/completions",status="2xx"} 1`, `tally_boot_seconds{phase="ready"}`} {
+		if !strings.Contains(said, want) {
+			t.Errorf("no %q in\n%s", want, said)
+		}
+	}
+	if strings.Contains(said, "engine ended") {
+		t.Errorf("the engine ended:\n%s", said)
+	}
+	// The evidence that was saved is judged again offline, and another release has other registers.
+	l.tallyMust(t, "verify", "llama.evidence", "--bundle", "llama.json", "--policy", "vtpm.yaml")
+	if msg, err := l.try(l.dir, nil, "verify", "llama.evidence", "--bundle", "b.sigstore.json", "--policy", "vtpm.yaml"); err == nil || !strings.Contains(msg, "appraisal: measurement: ") {
+		t.Errorf("evidence of this image under the release of another: %v\n%s", err, msg)
+	}
+}
+
+// checkEvidenceLines wants the registers of the boot among the checks, and the note on every line.
+func checkEvidenceLines(t *testing.T, said string) {
+	t.Helper()
+	lines := regexp.MustCompile(`(?m)^connect: (.*)$`).FindAllStringSubmatch(said, -1)
+	text := ""
+	for _, m := range lines {
+		text += m[1] + "\n"
+		if !strings.HasSuffix(m[1], "["+vtpmNote+"]") {
+			t.Errorf("a line without the note: %q", m[1])
+		}
+	}
+	for _, m := range pcrLine.FindAllStringSubmatch(said, -1) { // as the guest read them itself
+		if slices.Contains([]string{"0", "2", "4", "5", "7", "9", "11", "12", "13"}, m[1]) && !strings.Contains(text, m[2]) {
+			t.Errorf("PCR %s, %s, is not among the checks:\n%s", m[1], m[2], text)
+		}
+	}
+	if !regexp.MustCompile(`(?m)^ACCEPTED +vtpm-unendorsed evidence`).MatchString(text) {
+		t.Errorf("not accepted:\n%s", text)
+	}
+}
+
+// checkReply wants an answer by the model, and none of it where a host could read it.
+func checkReply(t *testing.T, said string) {
+	t.Helper()
 	reply := ""
-	for _, line := range strings.Split(string(said), "\n") {
-		if text, ok := strings.CutPrefix(line, "[insecure: the host can forge this] "); ok {
+	for _, line := range strings.Split(said, "\n") {
+		if text, ok := strings.CutPrefix(line, "["+vtpmNote+"] "); ok {
 			reply += text
 		}
 	}
 	if len(strings.Fields(reply)) < 4 {
 		t.Errorf("the model said %q\n%s", reply, said)
 	}
-	for _, want := range []string{"model kjv on /srv/models/kjv", `msg="engine starts" uid=990`, "\ntally_engine_ready 1\n",
-		`tally_requests_total{path="/v1/chat/completions",status="2xx"} 1`, `tally_boot_seconds{phase="ready"}`} {
-		if !strings.Contains(string(said), want) {
-			t.Errorf("no %q in\n%s", want, said)
-		}
-	}
-	if strings.Contains(string(said), "engine ended") {
-		t.Errorf("the engine ended:\n%s", said)
-	}
-	// What was said and answered is on no console and in no metric.
-	for _, line := range strings.Split(string(said), "\n") {
+	for _, line := range strings.Split(said, "\n") {
 		if (strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "tally_")) && (strings.Contains(line, "LORD") || reply != "" && strings.Contains(line, strings.TrimSpace(reply))) {
 			t.Errorf("content on the console: %s", line)
 		}

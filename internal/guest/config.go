@@ -11,6 +11,7 @@
 //	  "schema": "tally.enclave-config/v1",
 //	  "hostname": "minimal",                 RFC 1123 label
 //	  "listen": ":7443",                     TCP address of the service, [IP]:PORT
+//	  "attesters": ["snp", "tdx"],           who may attest, in order of preference: see Attesters
 //	  "operator": ":9090",                   optional, [IP]:PORT of metrics and health (tally/enclave/operate)
 //	  "network": {                           optional; without it there is only loopback
 //	    "interface": "eth0",
@@ -54,6 +55,11 @@ const (
 type Config struct {
 	Hostname string
 	Listen   netip.AddrPort // an unspecified address means all
+
+	// Attesters are who may attest, 1 to 4 of the names that Attesters returns. The first that the machine has
+	// does; where it has none of them the guest does not serve.
+	Attesters []string
+
 	Network  *Network       // nil: loopback only
 	Engine   *Engine        // nil: none
 	Operator netip.AddrPort // the zero AddrPort: nobody is told anything
@@ -65,6 +71,11 @@ type Network struct {
 	Address   netip.Prefix // IPv4 address with the length of its network
 	Gateway   netip.Addr   // the zero Addr: none
 }
+
+// Attesters returns what a configuration may name, which are the platforms of evidence: snp and tdx are
+// hardware; vtpm-unendorsed is the machine's TPM and insecure nobody, and the host can forge what they say.
+// There is no default: a guest that may go without hardware says so in its measured configuration.
+func Attesters() []string { return []string{"snp", "tdx", "vtpm-unendorsed", "insecure"} }
 
 // LoadConfig reads and checks the file at path.
 func LoadConfig(path string) (*Config, error) {
@@ -89,7 +100,7 @@ func ParseConfig(b []byte) (*Config, error) {
 	if len(b) > maxConfig {
 		return nil, fmt.Errorf("%d bytes, want at most %d", len(b), maxConfig)
 	}
-	top, err := object(b, "", []string{"schema", "hostname", "listen"}, []string{"network", "engine", "operator"})
+	top, err := object(b, "", []string{"schema", "hostname", "listen", "attesters"}, []string{"network", "engine", "operator"})
 	if err != nil {
 		return nil, err
 	}
@@ -104,6 +115,9 @@ func ParseConfig(b []byte) (*Config, error) {
 		return nil, fmt.Errorf("hostname %.80q: want letters, digits and hyphens, at most 63", c.Hostname)
 	}
 	if c.Listen, err = listenAddr(top, "listen"); err != nil {
+		return nil, err
+	}
+	if c.Attesters, err = parseAttesters(top["attesters"]); err != nil {
 		return nil, err
 	}
 	if _, ok := top["operator"]; ok {
@@ -147,6 +161,19 @@ func listenAddr(top map[string]json.RawMessage, key string) (netip.AddrPort, err
 		return a, fmt.Errorf("%s %.80q: want [IP]:PORT with a port from 1 to 65535", key, s)
 	}
 	return a, nil
+}
+
+func parseAttesters(raw json.RawMessage) (list []string, err error) {
+	known := Attesters()
+	if json.Unmarshal(raw, &list) != nil || len(list) == 0 {
+		return nil, fmt.Errorf("attesters: want a list of some of %q", known)
+	}
+	for i, name := range list {
+		if !slices.Contains(known, name) || slices.Contains(list[:i], name) {
+			return nil, fmt.Errorf("attesters: %.40q: want some of %q, each once", name, known)
+		}
+	}
+	return list, nil
 }
 
 func parseNetwork(raw json.RawMessage) (*Network, error) {

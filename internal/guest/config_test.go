@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-const goodConfig = `{"schema": "tally.enclave-config/v1", "hostname": "minimal", "listen": ":7443",
+const goodConfig = `{"schema": "tally.enclave-config/v1", "hostname": "minimal", "listen": ":7443", "attesters": ["snp", "vtpm-unendorsed"],
 	"network": {"interface": "eth0", "address": "10.0.2.15/24", "gateway": "10.0.2.2"}}`
 
 var compareNetip = cmp.Options{
@@ -21,12 +21,13 @@ var compareNetip = cmp.Options{
 
 func TestParseConfig(t *testing.T) {
 	for in, want := range map[string]Config{
-		goodConfig: {Hostname: "minimal", Listen: netip.MustParseAddrPort("0.0.0.0:7443"), Network: &Network{
+		goodConfig: {Hostname: "minimal", Listen: netip.MustParseAddrPort("0.0.0.0:7443"), Attesters: []string{"snp", "vtpm-unendorsed"}, Network: &Network{
 			Interface: "eth0", Address: netip.MustParsePrefix("10.0.2.15/24"), Gateway: netip.MustParseAddr("10.0.2.2")}},
-		`{"listen":"127.0.0.1:1","hostname":"a","schema":"tally.enclave-config/v1"}` + "\n": {Hostname: "a", Listen: netip.MustParseAddrPort("127.0.0.1:1")},
-		`{"schema":"tally.enclave-config/v1","hostname":"a","listen":":1","operator":"127.0.0.1:9090"}`: {Hostname: "a",
-			Listen: netip.MustParseAddrPort("0.0.0.0:1"), Operator: netip.MustParseAddrPort("127.0.0.1:9090")},
-		strings.Replace(goodConfig, `, "gateway": "10.0.2.2"`, "", 1): {Hostname: "minimal", Listen: netip.MustParseAddrPort("0.0.0.0:7443"), Network: &Network{
+		`{"listen":"127.0.0.1:1","hostname":"a","attesters":["insecure"],"schema":"tally.enclave-config/v1"}` + "\n": {Hostname: "a", Listen: netip.MustParseAddrPort("127.0.0.1:1"), Attesters: []string{"insecure"}},
+		`{"schema":"tally.enclave-config/v1","hostname":"a","listen":":1","attesters":["tdx","snp","insecure","vtpm-unendorsed"],"operator":"127.0.0.1:9090"}`: {Hostname: "a",
+			Attesters: []string{"tdx", "snp", "insecure", "vtpm-unendorsed"},
+			Listen:    netip.MustParseAddrPort("0.0.0.0:1"), Operator: netip.MustParseAddrPort("127.0.0.1:9090")},
+		strings.Replace(goodConfig, `, "gateway": "10.0.2.2"`, "", 1): {Hostname: "minimal", Listen: netip.MustParseAddrPort("0.0.0.0:7443"), Attesters: []string{"snp", "vtpm-unendorsed"}, Network: &Network{
 			Interface: "eth0", Address: netip.MustParsePrefix("10.0.2.15/24")}},
 	} {
 		got, err := ParseConfig([]byte(in))
@@ -65,6 +66,13 @@ func TestParseConfigRefuses(t *testing.T) {
 		{`":7443"`, `":0"`, "listen"},
 		{`":7443"`, `"localhost:7443"`, "listen"},
 		{`":7443"`, `""`, "listen"},
+		{` "attesters": ["snp", "vtpm-unendorsed"],`, ``, `no key "attesters"`},
+		{`["snp", "vtpm-unendorsed"]`, `null`, "attesters: want a list"},
+		{`["snp", "vtpm-unendorsed"]`, `[]`, "attesters: want a list"},
+		{`["snp", "vtpm-unendorsed"]`, `"snp"`, "attesters: want a list"},
+		{`"vtpm-unendorsed"`, `null`, `attesters: ""`},
+		{`"vtpm-unendorsed"`, `"snp"`, `attesters: "snp": want some of`},
+		{`"vtpm-unendorsed"`, `"hardware"`, `attesters: "hardware": want some of ["snp" "tdx" "vtpm-unendorsed" "insecure"], each once`},
 		{`"interface"`, `"dhcp": 1, "interface"`, `unknown key "network.dhcp"`},
 		{`"interface": "eth0",`, ``, `no key "network.interface"`},
 		{`"eth0"`, `"lo"`, "network.interface"},
@@ -105,22 +113,24 @@ func TestLoadConfigNamesTheFile(t *testing.T) {
 	}
 }
 
-// The example's own configuration is read by the code that boots it.
-func TestExampleConfig(t *testing.T) {
-	if _, err := LoadConfig("../../examples/minimal/rootfs" + ConfigPath); err != nil {
-		t.Error(err)
+// The examples' own configurations are read by the code that boots them.
+func TestExampleConfigs(t *testing.T) {
+	for _, file := range []string{"minimal/rootfs" + ConfigPath, "oci/enclave.json", "llama/enclave.json"} {
+		if _, err := LoadConfig("../../examples/" + file); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
 func FuzzConfig(f *testing.F) {
 	f.Add([]byte(goodConfig))
-	f.Add([]byte(`{"schema":"tally.enclave-config/v1","hostname":"a","listen":"[::]:9"}`))
+	f.Add([]byte(`{"schema":"tally.enclave-config/v1","hostname":"a","listen":"[::]:9","attesters":["insecure"]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := ParseConfig(b)
 		if err != nil {
 			return
 		}
-		if c.Listen.Port() == 0 || !hostLabel().MatchString(c.Hostname) || c.Network != nil && !c.Network.Address.Addr().Is4() {
+		if c.Listen.Port() == 0 || len(c.Attesters) == 0 || !hostLabel().MatchString(c.Hostname) || c.Network != nil && !c.Network.Address.Addr().Is4() {
 			t.Errorf("%+v", c)
 		}
 	})

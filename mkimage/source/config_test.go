@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-const enclaveConfig = `{"schema": "tally.enclave-config/v1", "hostname": "h", "listen": ":7443"}`
+const enclaveConfig = `{"schema": "tally.enclave-config/v1", "hostname": "h", "listen": ":7443", "attesters": ["snp"]}`
 
 // configured is the project with a configuration, from the spec's own key or from a directory.
 func configured(fromDir bool, text string) project {
@@ -48,6 +48,10 @@ func TestConfigRefusals(t *testing.T) {
 	l := open(t, p.write(t))
 	if _, err := l.checkConfig(); err == nil || err.Error() != `config "enclave.json": key "hostname" stands there twice` {
 		t.Errorf("from the spec: %v", err)
+	}
+	silent := strings.Replace(enclaveConfig, `, "attesters": ["snp"]`, "", 1)
+	if _, err := open(t, configured(false, silent).write(t)).checkConfig(); err == nil || err.Error() != `config "enclave.json": no key "attesters"` {
+		t.Errorf("nobody attests: %v", err)
 	}
 	if _, err := assemble(t, configured(true, bad)); err == nil || !strings.Contains(err.Error(), `path "etc/tally/enclave.json" from dir ../shared/rootfs: key "hostname" stands there twice`) {
 		t.Errorf("from a directory: %v", err)

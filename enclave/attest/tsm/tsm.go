@@ -94,14 +94,21 @@ func (s *Source) once(reportData [64]byte) (out, aux []byte, err error) {
 	return resp.OutBlob, aux, err
 }
 
-// Provider returns the name of the kernel's provider, or an error when there is none.
+// ErrNone means that the kernel knows configfs-tsm and has no provider for it.
+var ErrNone = errors.New("configfs-tsm: no provider")
+
+// Provider returns the name of the kernel's provider, or ErrNone.
 func Provider(client configfsi.Client) (string, error) {
-	r, err := report.CreateOpenReport(client)
+	// Not through package report, which would not let ENXIO be told from a provider that fails.
+	entry, err := client.MkdirTemp((&configfsi.TsmPath{Subsystem: "report"}).String(), "entry")
+	if errors.Is(err, syscall.ENXIO) {
+		return "", ErrNone
+	}
 	if err != nil {
 		return "", fmt.Errorf("configfs-tsm: %w", err)
 	}
-	name, err := r.ReadOption("provider")
-	if derr := r.Destroy(); err == nil {
+	name, err := client.ReadFile(entry + "/provider")
+	if derr := client.RemoveAll(entry); err == nil {
 		err = derr
 	}
 	if err != nil {
