@@ -7,8 +7,7 @@ import (
 	"os"
 	"runtime"
 
-	"github.com/urfave/cli/v2"
-
+	"tally/internal/cli"
 	"tally/mkimage"
 	"tally/mkimage/lock"
 	"tally/mkimage/source"

@@ -12,9 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/urfave/cli/v2"
-
 	"tally/enclave/client"
+	"tally/internal/cli"
 )
 
 func chatCommand(e *env) *cli.Command {

@@ -3,7 +3,7 @@ package main
 import (
 	"slices"
 
-	"github.com/urfave/cli/v2"
+	"tally/internal/cli"
 )
 
 // A builder makes one command. The tree below a command is large, and only that of the command that runs is wanted.

@@ -4,9 +4,8 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/urfave/cli/v2"
-
 	"tally/compare"
+	"tally/internal/cli"
 )
 
 func compareCommand(e *env) *cli.Command {

@@ -6,9 +6,8 @@ import (
 	"path/filepath"
 	"sync"
 
-	"github.com/urfave/cli/v2"
-
 	"tally/compare"
+	"tally/internal/cli"
 	"tally/mkimage/lock"
 	"tally/mkimage/source"
 )

@@ -1,6 +1,6 @@
 package main
 
-import "github.com/urfave/cli/v2"
+import "tally/internal/cli"
 
 // Each script asks the program itself, so that completion cannot lag behind the commands.
 var completionScripts = map[string]string{

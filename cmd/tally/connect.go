@@ -9,11 +9,10 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/urfave/cli/v2"
-
 	"tally/enclave/appraise"
 	"tally/enclave/client"
 	"tally/internal/atomicfile"
+	"tally/internal/cli"
 	"tally/measure"
 	"tally/policy"
 	"tally/release"

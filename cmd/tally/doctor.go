@@ -11,9 +11,8 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/urfave/cli/v2"
-
 	"tally/internal/aptconf"
+	"tally/internal/cli"
 	"tally/internal/qemu"
 	"tally/mkimage/steps"
 )

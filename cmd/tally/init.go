@@ -11,10 +11,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/urfave/cli/v2"
-
 	"tally"
 	"tally/internal/atomicfile"
+	"tally/internal/cli"
 	"tally/internal/pattern"
 	"tally/mkimage/spec"
 )

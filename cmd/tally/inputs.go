@@ -9,9 +9,8 @@ import (
 	"io"
 	"os"
 
-	"github.com/urfave/cli/v2"
-
 	"tally/internal/atomicfile"
+	"tally/internal/cli"
 	"tally/mkimage/deb"
 	"tally/mkimage/lock"
 	"tally/mkimage/source"

@@ -9,9 +9,9 @@ import (
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/urfave/cli/v2"
 
 	"tally/internal/aptconf"
+	"tally/internal/cli"
 	"tally/internal/strictyaml"
 	"tally/mkimage/lock"
 	"tally/mkimage/registry"

@@ -1,25 +1,19 @@
 package main
 
 import (
-	"flag"
 	"testing"
 	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/urfave/cli/v2"
 
+	"tally/internal/cli"
 	"tally/mkimage/lock"
 )
 
 // TestPlaces: flags come before the user's settings, and these before apt's files; each archive has its own.
 func TestPlaces(t *testing.T) {
-	set := flag.NewFlagSet("", flag.ContinueOnError)
-	for _, f := range fetchFlags() {
-		if err := f.Apply(set); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := set.Parse([]string{"--mirror", "http://flag.example/debian?a=b", "--mirror", "acme=http://flag.example/acme", "--mirror", "debian=http://named.example/debian", "--snapshot", "http://snap.example"}); err != nil {
+	args, err := cli.Parse(fetchFlags(), []string{"--mirror", "http://flag.example/debian?a=b", "--mirror", "acme=http://flag.example/acme", "--mirror", "debian=http://named.example/debian", "--snapshot", "http://snap.example"})
+	if err != nil {
 		t.Fatal(err)
 	}
 	s := settings{Mirrors: []string{"http://user.example/debian"}, Snapshots: []string{"http://user.example/snap"},
@@ -35,7 +29,7 @@ func TestPlaces(t *testing.T) {
 		},
 		Snapshots: []string{"http://snap.example", "http://user.example/snap"},
 	}
-	if d := cmp.Diff(want, places(cli.NewContext(nil, set, nil), s, etc)); d != "" {
+	if d := cmp.Diff(want, places(args, s, etc)); d != "" {
 		t.Error(d)
 	}
 }

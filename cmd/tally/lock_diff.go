@@ -5,8 +5,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/urfave/cli/v2"
-
+	"tally/internal/cli"
 	"tally/mkimage/lock"
 )
 

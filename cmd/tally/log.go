@@ -7,8 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/urfave/cli/v2"
-
+	"tally/internal/cli"
 	"tally/release"
 	tlog "tally/release/log"
 )

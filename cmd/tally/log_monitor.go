@@ -13,9 +13,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/urfave/cli/v2"
-
 	"tally/internal/atomicfile"
+	"tally/internal/cli"
 	"tally/release"
 	tlog "tally/release/log"
 	"tally/release/monitor"

@@ -4,8 +4,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/urfave/cli/v2"
-
+	"tally/internal/cli"
 	tlog "tally/release/log"
 )
 

@@ -9,8 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/urfave/cli/v2"
-
+	"tally/internal/cli"
 	"tally/release"
 	"tally/release/witness"
 )

@@ -7,9 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/urfave/cli/v2"
-
 	"tally/internal/atomicfile"
+	"tally/internal/cli"
 )
 
 func manCommand(e *env) *cli.Command {
@@ -41,12 +40,9 @@ func writeManPages(app *cli.App, dir string) (int, error) {
 	var walk func(prefix string, cs []*cli.Command)
 	walk = func(prefix string, cs []*cli.Command) {
 		for _, c := range cs {
-			if c.Name == "help" {
-				continue
-			}
 			name := prefix + "-" + c.Name
 			walk(name, c.Subcommands)
-			if isGroup(c) {
+			if c.IsGroup() {
 				continue
 			}
 			pages[name+".1"] = manLeaf(name, c)
@@ -68,11 +64,8 @@ func manRoot(app *cli.App) []byte {
 	var walk func(prefix string, cs []*cli.Command)
 	walk = func(prefix string, cs []*cli.Command) {
 		for _, c := range cs {
-			if c.Name == "help" {
-				continue
-			}
 			walk(prefix+" "+c.Name, c.Subcommands)
-			if !isGroup(c) {
+			if !c.IsGroup() {
 				fmt.Fprintf(b, ".TP\n.B %s\n%s\n", roff(prefix+" "+c.Name), roff(c.Usage))
 			}
 		}
@@ -90,7 +83,7 @@ func manLeaf(name string, c *cli.Command) []byte {
 		fmt.Fprintf(b, ".SH DESCRIPTION\n.nf\n%s\n.fi\n", roff(c.Description))
 	}
 	fmt.Fprintf(b, ".SH OPTIONS\n")
-	for _, f := range c.VisibleFlags() {
+	for _, f := range c.Flags {
 		names, usage, ok := strings.Cut(f.String(), "\t")
 		if !ok {
 			names, usage = f.String(), ""

@@ -6,14 +6,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/urfave/cli/v2"
+	"tally/internal/cli"
 )
 
 // leaves calls f for every command that does something.
 func leaves(cs []*cli.Command, prefix string, f func(name string, c *cli.Command)) {
 	for _, c := range cs {
 		switch {
-		case c.Name == "help":
 		case len(c.Subcommands) > 0:
 			leaves(c.Subcommands, prefix+"-"+c.Name, f)
 		default:
@@ -36,7 +35,7 @@ func TestEveryCommandHasAManPageWithItsFlags(t *testing.T) {
 		if c.Usage == "" || c.Description == "" {
 			t.Errorf("%s: usage %q, description of %d bytes: want both", name, c.Usage, len(c.Description))
 		}
-		for _, f := range c.VisibleFlags() {
+		for _, f := range c.Flags {
 			if long := `\-\-` + roff(f.Names()[0]); len(f.Names()[0]) > 1 && !strings.Contains(string(page), long) {
 				t.Errorf("%s.1 does not name %s", name, long)
 			}

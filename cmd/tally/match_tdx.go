@@ -9,8 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/urfave/cli/v2"
-
+	"tally/internal/cli"
 	"tally/measure"
 	"tally/measure/tdx"
 )

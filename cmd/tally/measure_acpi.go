@@ -9,9 +9,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/urfave/cli/v2"
-
 	"tally/internal/atomicfile"
+	"tally/internal/cli"
 	"tally/internal/qemu"
 	"tally/internal/qtest"
 	"tally/measure/tdx"

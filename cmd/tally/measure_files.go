@@ -8,8 +8,7 @@ import (
 	"os"
 	"slices"
 
-	"github.com/urfave/cli/v2"
-
+	"tally/internal/cli"
 	"tally/measure/snp"
 )
 

@@ -10,9 +10,8 @@ import (
 	"fmt"
 	"strconv"
 
-	"github.com/urfave/cli/v2"
-
 	"tally/internal/atomicfile"
+	"tally/internal/cli"
 	"tally/measure/snp"
 )
 

@@ -3,8 +3,7 @@ package main
 import (
 	"fmt"
 
-	"github.com/urfave/cli/v2"
-
+	"tally/internal/cli"
 	"tally/measure/snp"
 )
 
@@ -13,7 +12,7 @@ func measureIGVM(c *cli.Context, e *env) error {
 	if err := refuseEmpty(c, "igvm"); err != nil {
 		return err
 	}
-	for _, f := range c.LocalFlagNames() {
+	for _, f := range c.GivenFlags() {
 		switch f {
 		case "igvm", "output-format", "explain", "json", "quiet":
 		default:

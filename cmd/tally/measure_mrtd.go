@@ -3,8 +3,7 @@ package main
 import (
 	"fmt"
 
-	"github.com/urfave/cli/v2"
-
+	"tally/internal/cli"
 	"tally/measure/tdx"
 )
 

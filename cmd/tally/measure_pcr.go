@@ -7,8 +7,7 @@ import (
 	"os"
 	"sort"
 
-	"github.com/urfave/cli/v2"
-
+	"tally/internal/cli"
 	"tally/measure/eventlog"
 	"tally/measure/pcr"
 )

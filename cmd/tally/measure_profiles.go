@@ -5,8 +5,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/urfave/cli/v2"
-
+	"tally/internal/cli"
 	"tally/measure"
 )
 

@@ -7,8 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/urfave/cli/v2"
-
+	"tally/internal/cli"
 	"tally/measure"
 	"tally/measure/eventlog"
 	"tally/measure/snp"

@@ -5,8 +5,7 @@ import (
 	"os"
 	"strconv"
 
-	"github.com/urfave/cli/v2"
-
+	"tally/internal/cli"
 	"tally/measure/snp"
 )
 

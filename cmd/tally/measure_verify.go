@@ -4,8 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/urfave/cli/v2"
-
+	"tally/internal/cli"
 	"tally/measure"
 )
 

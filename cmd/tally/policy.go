@@ -4,8 +4,7 @@ import (
 	"errors"
 	"io/fs"
 
-	"github.com/urfave/cli/v2"
-
+	"tally/internal/cli"
 	"tally/internal/keylesswire"
 	"tally/policy"
 	"tally/release"

@@ -14,10 +14,9 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/urfave/cli/v2"
-
 	"tally/enclave/client"
 	"tally/enclave/infer"
+	"tally/internal/cli"
 )
 
 func proxyCommand(e *env) *cli.Command {

@@ -10,12 +10,11 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/urfave/cli/v2"
-
 	"tally/enclave/appraise/amd"
 	"tally/enclave/appraise/intel"
 	"tally/enclave/appraise/tpm"
 	"tally/enclave/evidence"
+	"tally/internal/cli"
 )
 
 func quoteCommand(e *env) *cli.Command {

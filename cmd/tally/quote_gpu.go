@@ -8,9 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/urfave/cli/v2"
-
 	"tally/enclave/appraise/gpu"
+	"tally/internal/cli"
 )
 
 const gpuFiles = "NVIDIA evidence is a JSON array of devices, as the vendor's tools write it (arch, certificate, evidence, nonce), or the report of one device, binary or\n" +

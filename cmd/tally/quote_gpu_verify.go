@@ -6,9 +6,8 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/urfave/cli/v2"
-
 	"tally/enclave/appraise/gpu"
+	"tally/internal/cli"
 	"tally/policy"
 	"tally/release"
 )

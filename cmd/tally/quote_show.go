@@ -3,9 +3,8 @@ package main
 import (
 	"fmt"
 
-	"github.com/urfave/cli/v2"
-
 	"tally/enclave/appraise"
+	"tally/internal/cli"
 )
 
 func quoteShowCommand(e *env) *cli.Command {

@@ -4,10 +4,9 @@ import (
 	"crypto/x509"
 	"fmt"
 
-	"github.com/urfave/cli/v2"
-
 	"tally/enclave/appraise"
 	"tally/enclave/appraise/intel"
+	"tally/internal/cli"
 )
 
 func quoteVerifyCommand(e *env) *cli.Command {

@@ -9,9 +9,8 @@ import (
 	"runtime"
 	"slices"
 
-	"github.com/urfave/cli/v2"
-
 	"tally/internal/atomicfile"
+	"tally/internal/cli"
 	"tally/measure"
 	"tally/mkimage"
 	"tally/mkimage/source"

@@ -9,9 +9,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/urfave/cli/v2"
-
 	"tally/internal/atomicfile"
+	"tally/internal/cli"
 	"tally/mkimage"
 	"tally/mkimage/deb"
 	"tally/mkimage/lock"

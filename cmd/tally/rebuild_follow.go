@@ -10,9 +10,8 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/urfave/cli/v2"
-
 	"tally/internal/atomicfile"
+	"tally/internal/cli"
 	"tally/release"
 	tlog "tally/release/log"
 	"tally/release/monitor"

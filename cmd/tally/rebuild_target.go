@@ -11,8 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/urfave/cli/v2"
-
+	"tally/internal/cli"
 	"tally/mkimage"
 	"tally/release"
 	"tally/release/publish"

@@ -5,8 +5,7 @@ import (
 	"io"
 	"os"
 
-	"github.com/urfave/cli/v2"
-
+	"tally/internal/cli"
 	"tally/release"
 )
 
@@ -63,7 +62,7 @@ func readSmall(name string, limit int64) ([]byte, error) {
 func requireFlags(c *cli.Context, names ...string) error {
 	for _, name := range names {
 		if c.String(name) == "" {
-			return usagef("%s wants --%s", c.Command.FullName(), name)
+			return usagef("%s wants --%s", c.Command.Name, name)
 		}
 	}
 	return nil

@@ -8,9 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/urfave/cli/v2"
-
 	"tally/internal/atomicfile"
+	"tally/internal/cli"
 	"tally/policy"
 	"tally/release"
 	tlog "tally/release/log"

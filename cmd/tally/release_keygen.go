@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
+	"tally/internal/cli"
 	"tally/release/sign"
 	"tally/release/sign/kms"
 )

@@ -6,8 +6,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/urfave/cli/v2"
-
+	"tally/internal/cli"
 	"tally/internal/keylesswire"
 	"tally/release"
 	"tally/release/sign"

@@ -9,9 +9,9 @@ import (
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/urfave/cli/v2"
 
 	"tally/internal/atomicfile"
+	"tally/internal/cli"
 	"tally/release"
 	tlog "tally/release/log"
 	"tally/release/publish"

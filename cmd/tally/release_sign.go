@@ -6,9 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/urfave/cli/v2"
-
 	"tally/internal/atomicfile"
+	"tally/internal/cli"
 	"tally/release"
 	"tally/release/publish/oci"
 	"tally/release/sign"

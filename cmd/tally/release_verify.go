@@ -8,8 +8,7 @@ import (
 	"sort"
 	"text/tabwriter"
 
-	"github.com/urfave/cli/v2"
-
+	"tally/internal/cli"
 	"tally/release"
 	"tally/release/sign"
 )

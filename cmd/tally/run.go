@@ -13,8 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/urfave/cli/v2"
-
+	"tally/internal/cli"
 	"tally/internal/pattern"
 	"tally/internal/qemu"
 	"tally/mkimage"

@@ -9,10 +9,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/urfave/cli/v2"
-
 	"tally/enclave/appraise"
 	"tally/enclave/client"
+	"tally/internal/cli"
 	"tally/release"
 )
 

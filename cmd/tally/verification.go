@@ -5,8 +5,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/urfave/cli/v2"
-
+	"tally/internal/cli"
 	"tally/policy"
 	"tally/release"
 	tlog "tally/release/log"

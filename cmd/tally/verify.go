@@ -7,11 +7,10 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/urfave/cli/v2"
-
 	"tally/enclave/appraise"
 	"tally/enclave/appraise/intel"
 	"tally/enclave/evidence"
+	"tally/internal/cli"
 	"tally/policy"
 	"tally/release"
 )

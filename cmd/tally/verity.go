@@ -5,8 +5,7 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/urfave/cli/v2"
-
+	"tally/internal/cli"
 	"tally/verity"
 )
 

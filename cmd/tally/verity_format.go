@@ -5,9 +5,8 @@ import (
 	"io"
 	"os"
 
-	"github.com/urfave/cli/v2"
-
 	"tally/internal/atomicfile"
+	"tally/internal/cli"
 	"tally/verity"
 )
 

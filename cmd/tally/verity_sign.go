@@ -8,9 +8,8 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/urfave/cli/v2"
-
 	"tally/internal/atomicfile"
+	"tally/internal/cli"
 	"tally/verity"
 	"tally/verity/rootsig"
 )
