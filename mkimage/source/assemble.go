@@ -122,7 +122,7 @@ func (a *assembler) root(ctx context.Context) error {
 func (a *assembler) source(ctx context.Context, to *tree.Tree, user string, src spec.Source) error {
 	switch {
 	case src.Debian != nil:
-		return a.debian(ctx, user, src.Debian.Scripts == "ignore", to)
+		return a.debian(ctx, user, src.Debian.Scripts == "ignore", src.Debian.Omit, to)
 	case src.OCI != nil:
 		t, err := a.image(ctx, user, src.OCI)
 		return graft(to, t, err, place{src.OCI.Target, src.OCI.Replace}, src.OCI.Override)

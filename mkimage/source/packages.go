@@ -19,7 +19,7 @@ import (
 )
 
 // debian adds the packages of one user of the lock to t, in the order of their names.
-func (a *assembler) debian(ctx context.Context, user string, ignoreScripts bool, t *tree.Tree) error {
+func (a *assembler) debian(ctx context.Context, user string, ignoreScripts bool, omit []string, t *tree.Tree) error {
 	ps := a.lock.PackagesFor(user)
 	if len(ps) == 0 {
 		return fmt.Errorf("the lock has no packages for %s", user)
@@ -32,12 +32,19 @@ func (a *assembler) debian(ctx context.Context, user string, ignoreScripts bool,
 	if err != nil {
 		return err
 	}
+	left := omission{patterns: omit}
 	for i := range ps {
 		for _, e := range archives[i].Entries {
+			if left.out(e.Path) {
+				continue
+			}
 			if err := t.Add(e); err != nil {
 				return err
 			}
 		}
+	}
+	if err := left.check(); err != nil {
+		return err
 	}
 	omitted, err := scripts.Apply(ctx, t, known, a.Spec.Epoch)
 	a.in.Omitted = append(a.in.Omitted, omitted...)
@@ -89,7 +96,7 @@ func (a *assembler) unpack(ctx context.Context, ps []lock.Package) ([]*deb.Archi
 
 // kernel reads the kernel package: vmlinuz, and its modules as a tree.
 func (a *assembler) kernel(ctx context.Context) error {
-	if err := a.debian(ctx, "kernel", true, a.in.KernelTree); err != nil {
+	if err := a.debian(ctx, "kernel", true, nil, a.in.KernelTree); err != nil {
 		return fmt.Errorf("kernel: %w", err)
 	}
 	var found *tree.Entry

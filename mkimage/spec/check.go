@@ -168,7 +168,30 @@ func (c checker) debian(at string, d *Debian) error {
 			return c.fail(fmt.Sprintf("%s.packages.%d", at, i), "package %.140q: want a package name, once", p)
 		}
 	}
+	if err := c.omit(at+".omit", d.Omit); err != nil {
+		return err
+	}
 	return c.pins(at+".pins", d)
+}
+
+// omit checks patterns of paths. Whether each of them finds something is seen when the packages are unpacked.
+func (c checker) omit(at string, patterns []string) error {
+	if len(patterns) > maxOverrides {
+		return c.fail(at, "omit: %d paths, want at most %d", len(patterns), maxOverrides)
+	}
+	for i, p := range patterns {
+		at := fmt.Sprintf("%s.%d", at, i)
+		if err := tree.CheckPath(p); err != nil {
+			return c.fail(at, "omit: %v", err)
+		}
+		if _, err := path.Match(p, ""); err != nil {
+			return c.fail(at, "omit: path %.200q: want a pattern as a shell has it", p)
+		}
+		if slices.Contains(patterns[:i], p) {
+			return c.fail(at, "omit: path %.200q: twice", p)
+		}
+	}
+	return nil
 }
 
 // suites checks a list of suites and fills in the default of components.

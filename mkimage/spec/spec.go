@@ -8,7 +8,7 @@
 //	  - {name: trixie-backports, priority: 100, valid-until: enforce}
 //	  - {name: vendor, archive: vendor, suite: stable, keyring: vendor.asc}
 //	root:                         # sources in order; each is exactly one of
-//	  - debian: {suites: [trixie], components: [main], packages: [libc6], base: false, scripts: ignore, pins: [{suite: trixie, packages: [libc6]}]}
+//	  - debian: {suites: [trixie], components: [main], packages: [libc6], base: false, scripts: ignore, pins: [{suite: trixie, packages: [libc6]}], omit: [usr/share/man]}
 //	  - oci: {image: registry.example/team/app@sha256:HEX, target: opt/app}
 //	  - oci: {layout: app.oci, digest: sha256:HEX, override: [{path: etc/shadow, mode: 0640, gid: 42}]}
 //	  - dir: {path: rootfs, target: srv, uid: 0, gid: 0, override: [{path: bin/tool, mode: 04755}]}
@@ -138,6 +138,7 @@ type Debian struct {
 	Base       bool     `yaml:"base"`    // also every Essential and required package
 	Scripts    string   `yaml:"scripts"` // "known" (or ""): what they would do is done where it is known, else refused; "ignore": none, but listed
 	Pins       []Pin    `yaml:"pins"`
+	Omit       []string `yaml:"omit"` // paths of the packages that the image does without, with what is below them; in the form of path.Match
 }
 
 // A Pin takes packages from one of the source's suites, whatever the priorities.

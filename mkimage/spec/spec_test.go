@@ -35,7 +35,7 @@ epoch: 315532800
 suites:
   - {name: trixie, archive: vendor, suite: stable, keyring: keys/vendor.asc, priority: 400, valid-until: ignore}
 root:
-  - debian: {suites: [trixie, trixie-security], components: [main, non-free-firmware], packages: [libc6, g++], base: true, scripts: ignore, pins: [{suite: trixie-security, packages: [libc6]}]}
+  - debian: {suites: [trixie, trixie-security], components: [main, non-free-firmware], packages: [libc6, g++], base: true, scripts: ignore, pins: [{suite: trixie-security, packages: [libc6]}], omit: [usr/share/man, "usr/share/doc/*/changelog*"]}
   - oci: {image: 'registry.example:5000/team/app@` + digest + `', target: opt/app}
   - oci: {layout: app.oci, digest: '` + digest + `', override: [{path: etc/shadow, mode: 0640, gid: 42}]}
   - dir: {path: ../shared, target: srv/www, uid: 33, gid: 34, override: [{path: x, uid: 0}], replace: true}
@@ -73,7 +73,7 @@ func TestParse(t *testing.T) {
 	want := &Spec{Name: "all-of.it", Version: "1.0~rc1+b_2-x", Epoch: 315532800,
 		Suites: []Suite{{"trixie", "vendor", "stable", "keys/vendor.asc", 400, "ignore"}},
 		Root: []Source{
-			{Debian: &Debian{[]string{"trixie", "trixie-security"}, []string{"main", "non-free-firmware"}, []string{"libc6", "g++"}, true, "ignore", []Pin{{"trixie-security", []string{"libc6"}}}}},
+			{Debian: &Debian{[]string{"trixie", "trixie-security"}, []string{"main", "non-free-firmware"}, []string{"libc6", "g++"}, true, "ignore", []Pin{{"trixie-security", []string{"libc6"}}}, []string{"usr/share/man", "usr/share/doc/*/changelog*"}}},
 			{OCI: &OCI{Image: "registry.example:5000/team/app@" + digest, Target: "opt/app"}},
 			{OCI: &OCI{Layout: "app.oci", Digest: digest, Override: []Override{{Path: "etc/shadow", Mode: number(0o640), GID: number(42)}}}},
 			{Dir: &Dir{Path: "../shared", Target: "srv/www", UID: 33, GID: 34, Override: []Override{{Path: "x", UID: number(0)}}, Replace: true}},
@@ -175,6 +175,7 @@ func TestStepRefusals(t *testing.T) {
 		{"name: hello", "name: Hello", `image.yaml:13:11: name "Hello": want lower-case`},
 		{"steps:\n", "steps:\n  - {name: hello, root: {suites: [sid], packages: [a1]}, command: [x], outputs: [{path: a, target: a}]}\n", `image.yaml:14:11: name "hello": want lower-case letters, digits, dots and hyphens, at most 64, once`},
 		{"packages: [gcc]", "packages: []", `image.yaml:14:40: packages: none named`},
+		{"packages: [gcc]", "packages: [gcc], omit: [usr]", `image.yaml:14:53: omit: not for a build root`},
 		{"packages: [gcc]", "packages: [gcc], scripts: known", `image.yaml:14:56: scripts: not for a build root`},
 		{"command: [gcc, hello.c]", "command: []", `image.yaml:15:14: command: 0 words, want 1`},
 		{"command: [gcc, hello.c]", "command: ['']", `command: 1 words, want 1 to 4096, the first of them a program`},
@@ -378,6 +379,10 @@ var refusals = []struct{ old, new, want string }{
 	{"dir: {path: rootfs}", "debian: {suites: [sid], packages: [a1], pins: [{suite: sid, packages: []}]}", `packages: 0 named, want 1`},
 	{"dir: {path: rootfs}", "debian: {suites: [sid], packages: [a1], pins: [{suite: sid, packages: [a1, a1]}]}", `package "a1": want a package name, pinned once`},
 	{"dir: {path: rootfs}", "debian: {suites: [sid], packages: [a1], pins: [{suite: sid}]}", `key "packages" is missing`},
+	{"dir: {path: rootfs}", "debian: {suites: [sid], packages: [a1], omit: [/usr/share]}", `image.yaml:5:52: omit: path "/usr/share"`},
+	{"dir: {path: rootfs}", "debian: {suites: [sid], packages: [a1], omit: [usr, usr]}", `omit: path "usr": twice`},
+	{"dir: {path: rootfs}", "debian: {suites: [sid], packages: [a1], omit: ['usr/[a']}", `omit: path "usr/[a": want a pattern as a shell has it`},
+	{"dir: {path: rootfs}", "debian: {suites: [sid], packages: [a1], omit: usr}", `omit: want a list`},
 	{"root:", "suites: [{name: sid}]\nroot:", `image.yaml:4:17: suite sid: nothing in this spec names it`},
 	{"root:", "suites: [{name: trixie}, {name: trixie}]\nroot:", `"trixie": want a name like trixie, once`},
 	{"root:", "suites: [{name: trixie, priority: 1000}]\nroot:", `priority 1000: want 1 to 999`},

@@ -70,6 +70,9 @@ func (c checker) stepRoot(at string, s *Step) error {
 	if s.Root.Scripts != "" {
 		return c.fail(at+".root.scripts", "scripts: not for a build root: what is known of them is done, the rest is listed")
 	}
+	if s.Root.Omit != nil {
+		return c.fail(at+".root.omit", "omit: not for a build root, of which only the outputs are kept")
+	}
 	if err := c.debian(at+".root", &s.Root); err != nil {
 		return err
 	}
