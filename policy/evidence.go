@@ -11,6 +11,7 @@ import (
 
 	"tally/enclave/appraise"
 	"tally/enclave/appraise/amd"
+	"tally/release"
 )
 
 // Evidence says which evidence of an enclave is accepted.
@@ -26,6 +27,7 @@ func (e Evidence) Accepts(platform string) bool {
 type evidenceYAML struct {
 	Platforms []string  `yaml:"platforms"`
 	Freshness string    `yaml:"freshness"`
+	MaxAge    string    `yaml:"freshness-max-age"`
 	SNP       *snpYAML  `yaml:"snp"`
 	TDX       *tdxYAML  `yaml:"tdx"`
 	VTPM      *vtpmYAML `yaml:"vtpm"`
@@ -76,10 +78,11 @@ type vtpmYAML struct {
 
 // evidence reads the section, and holds what it says of each platform to what an appraisal will want. A
 // platform that is named and left undescribed is no mistake: its evidence is refused.
-func (r *reader) evidence(y *evidenceYAML) (e Evidence) {
+func (r *reader) evidence(y *evidenceYAML, log *release.LogPolicy) (e Evidence) {
 	const path = "evidence"
 	e.Platforms = r.platforms(y.Platforms, path+".platforms")
 	e.Freshness = appraise.Freshness(r.word(y.Freshness, path+".freshness", "", "session", "key", "none"))
+	e.Beacons = r.beacons(y, log, path)
 	if y.SNP != nil {
 		e.SNP = r.snp(y.SNP, path+".snp")
 	}

@@ -36,7 +36,9 @@
 //	  revocation-identities: […]     # optional: the same by certificates; each names one signer
 //	evidence:
 //	  platforms: [snp, tdx]          # which evidence a client accepts; no default: insecure, vtpm-unendorsed, snp, tdx
-//	  freshness: session             # unless only insecure: session, or none; what must show that evidence is new
+//	  freshness: session             # unless only insecure: session, key or none; what must show that evidence is new
+//	  freshness-max-age: 36h         # with freshness key: how long ago the quorum of release.log's witness-policy had
+//	                                 # cosigned the checkpoint in the key evidence; a key is used for 24 hours
 //	  snp:                           # with platform snp; debugging and migration are never accepted
 //	    tcb: [{product: Milan, boot-loader: 4, tee: 0, snp: 24, microcode: 219}]   # floors; Milan and Genoa
 //	    firmware: "1.55"             # lowest version of the AMD-SP's firmware
@@ -203,7 +205,7 @@ func Parse(data []byte, name string, read func(name string) ([]byte, error)) (*P
 		r.identities(f.Release, &p.Release)
 	}
 	if f.Evidence != nil {
-		p.Evidence = r.evidence(f.Evidence)
+		p.Evidence = r.evidence(f.Evidence, &p.Release.Log)
 	}
 	if f.GPU != nil {
 		p.GPU = r.gpu(f.GPU, "gpu")

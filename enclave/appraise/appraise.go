@@ -295,8 +295,6 @@ func (a *appraisal) extras() *refusal {
 		return &refusal{BadGPU, "no GPUs: its section gpu is missing", "evidence of an enclave with GPUs", "policy"}
 	case len(c.GPU) == 0 && a.policy.GPU != nil:
 		return &refusal{BadGPU, fmt.Sprintf("at least %d GPUs", a.policy.GPU.MinGPUs), "evidence of an enclave without", "policy"}
-	case len(c.Beacon) != 0:
-		return &refusal{reason: Unsupported, got: "a freshness beacon is not supported yet"}
 	}
 	// REPORTDATA binds the ML-KEM key as it does the static key; what is left is that it is one.
 	if len(c.EncapKey) != 0 {

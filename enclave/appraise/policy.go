@@ -17,6 +17,7 @@ import (
 type Policy struct {
 	Platforms []string  // names such as "snp" or "insecure"; empty: none
 	Freshness Freshness // must be said for every platform but "insecure"
+	Beacons   *Beacons  // must be there for freshness key
 	SNP       *SNP      // must be there for platform snp
 	TDX       *TDX      // for tdx
 	VTPM      *VTPM     // for vtpm-unendorsed
@@ -29,7 +30,7 @@ type Freshness string
 // What a policy may want.
 const (
 	FreshSession Freshness = "session" // the hardware signed this session's handshake
-	FreshKey     Freshness = "key"     // the key is no older than a cosigned checkpoint; not supported yet, so refused
+	FreshKey     Freshness = "key"     // the key is no older than a cosigned checkpoint: Beacons
 	FreshNone    Freshness = "none"    // nothing: whoever once stole the key can use it for ever
 )
 
@@ -107,6 +108,9 @@ func (p *Policy) Check(platform string) error {
 		if err := p.GPU.Check(); err != nil {
 			return fmt.Errorf("gpu: %w", err)
 		}
+	}
+	if p.Freshness == FreshKey && (p.Beacons == nil || p.Beacons.Dates == nil || p.Beacons.MaxAge <= 0) {
+		return fmt.Errorf("freshness key: the policy does not say whose checkpoints, and how old they may be")
 	}
 	switch platform {
 	case insecure:

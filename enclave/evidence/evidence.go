@@ -19,6 +19,7 @@ const (
 	MaxDocument  = 48 << 10 // a whole document
 	MaxAuthority = 255
 	MaxPlatform  = 32
+	MaxBeacon    = 16 << 10
 )
 
 // Version is the first byte of every document of this format.
@@ -141,6 +142,8 @@ func (d *Document) check() error {
 		return errors.New("epoch: 0, want at least 1")
 	case c.NotBefore <= 0 || c.NotAfter <= c.NotBefore:
 		return fmt.Errorf("validity: %d to %d, want two times in order after 1970", c.NotBefore, c.NotAfter)
+	case len(c.Beacon) > MaxBeacon:
+		return fmt.Errorf("beacon: %d bytes, want at most %d", len(c.Beacon), MaxBeacon)
 	case len(c.EncapKey) != 0 && len(c.EncapKey) != ekSize:
 		return fmt.Errorf("encapsulation key: %d bytes, want 0 or %d", len(c.EncapKey), ekSize)
 	}
