@@ -83,6 +83,12 @@ type Options struct {
 	// there are no GPUs.
 	GPU func(ctx context.Context, c evidence.Claims) (set []byte, digest [32]byte, err error)
 
+	// Beacon fetches a log's checkpoint with its witnesses' cosignatures (evidence.MaxBeacon bytes at most)
+	// for a new key: clients that want freshness: key see by it that the key is no older. It comes from the
+	// host, and nothing here judges it. Without one a key is made all the same, and those clients refuse it.
+	// nil: keys have none.
+	Beacon func(ctx context.Context) ([]byte, error)
+
 	KeyLifetime time.Duration // after which a key takes no new session; 0: 24 h
 	KeySessions int           // after so many sessions likewise; 0: 1000
 }
@@ -103,6 +109,7 @@ const (
 	SessionOpened   What = "session opened"
 	SessionEnded    What = "session ended"
 	SessionRefused  What = "session refused"
+	BeaconFailed    What = "no beacon"           // for a new key
 	EvidenceFailed  What = "no session evidence" // the platform made none for a session that asked
 )
 

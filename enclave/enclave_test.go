@@ -448,3 +448,13 @@ type failing struct{ insecure.Attester }
 func (failing) Attest(context.Context, [64]byte) ([]byte, []byte, error) {
 	return nil, nil, errors.New("no report today")
 }
+
+// dialError is why no session came to be.
+func dialError(t *testing.T, addr string, cfg client.Config) error {
+	t.Helper()
+	s, err := client.Dial(t.Context(), new(net.Dialer), addr, cfg)
+	if s != nil {
+		s.Close(t.Context())
+	}
+	return err
+}

@@ -102,6 +102,7 @@ func (r *keyring) generate(ctx context.Context, epoch uint64) (*key, error) {
 		Authority: r.opt.Authority, Static: static.Public(), Epoch: epoch,
 		NotBefore: now.Unix(), NotAfter: now.Add(r.opt.KeyLifetime).Unix(), EncapKey: decap.Public(),
 	}}
+	d.Claims.Beacon = r.beacon(ctx, epoch) // before the GPUs: what they sign depends on it
 	gpu, err := r.gpu(ctx, &d.Claims)
 	if err != nil {
 		return nil, err
@@ -115,6 +116,25 @@ func (r *keyring) generate(ctx context.Context, epoch uint64) (*key, error) {
 	}
 	id := &channel.Identity{Static: static, Decap: decap, Payload: append([]byte{channel.InlineEvidence}, doc...)}
 	return &key{identity: id, shown: shown{static.Public(), d.Endorsements, gpu}, made: now}, nil
+}
+
+// beaconTimeout is how long a host may take to hand over a beacon.
+const beaconTimeout = 15 * time.Second
+
+// beacon is the host's for a new key, or nothing: the host could see to that in any case.
+func (r *keyring) beacon(ctx context.Context, epoch uint64) []byte {
+	if r.opt.Beacon == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, beaconTimeout)
+	defer cancel()
+	b, err := r.opt.Beacon(ctx)
+	if err != nil || len(b) == 0 || len(b) > evidence.MaxBeacon {
+		r.opt.Logger.Warn("no beacon", "epoch", epoch, "reason", "the host gave none")
+		r.opt.observe(BeaconFailed, "")
+		return nil
+	}
+	return b
 }
 
 // gpu adds evidence of the GPUs to the claims of a key, where there are any, and returns the set.

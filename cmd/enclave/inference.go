@@ -53,7 +53,9 @@ func serveAll(ctx context.Context, c *guest.Config, ln net.Listener, a enclave.A
 		fmt.Printf("tally-enclave: serving on :%d\n", c.Listen.Port())
 		bootPhase(m, "serving")
 	}
-	parts = append(parts, func(ctx context.Context) error { return runServer(ctx, ln, a, engine, serving, m.Session, log) })
+	parts = append(parts, func(ctx context.Context) error {
+		return runServer(ctx, ln, a, engine, c.Beacon, serving, m.Session, log)
+	})
 	return together(ctx, parts)
 }
 

@@ -37,16 +37,17 @@ func announce(a enclave.Attester, log *slog.Logger) {
 	}
 }
 
-// runServer answers attested sessions on ln until ctx ends, with evidence by a. serving is called once, when
+// runServer answers attested sessions on ln until ctx ends, with evidence by a and a beacon from the URL
+// where there is one. serving is called once, when
 // there is evidence to show.
-func runServer(ctx context.Context, ln net.Listener, a enclave.Attester, e enclave.Engine, serving func(), observe func(enclave.Event), log *slog.Logger) error {
+func runServer(ctx context.Context, ln net.Listener, a enclave.Attester, e enclave.Engine, beacon string, serving func(), observe func(enclave.Event), log *slog.Logger) error {
 	authority, err := readAuthority(authorityFile)
 	if err != nil {
 		return err
 	}
 	var once sync.Once
 	return enclave.Serve(ctx, ln, a, e, enclave.Options{
-		Authority: authority, Rand: rand.Reader, Now: time.Now, Logger: log,
+		Authority: authority, Rand: rand.Reader, Now: time.Now, Logger: log, Beacon: beaconFrom(beacon),
 		Observe: func(ev enclave.Event) {
 			if ev.What == enclave.NewKey {
 				once.Do(serving)

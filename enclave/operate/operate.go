@@ -12,6 +12,7 @@
 //	tally_sessions_refused_total        turned away, busy
 //	tally_handshakes_failed_total{reason}
 //	tally_evidence_failed_total         sessions that asked for evidence and got none, since the platform made none
+//	tally_beacons_failed_total          keys made without a beacon, since the host gave none
 //	tally_keys_total                    static keys made and attested
 //	tally_engine_ends_total             times that the engine ended and was started again
 //	tally_engine_ready                  1 when the engine says it is healthy
@@ -54,7 +55,7 @@ type Metrics struct {
 	failed                          map[string]int64 // reason
 	boot                            map[string]float64
 	open, refused, keys, engineEnds int64
-	unattested                      int64
+	unattested, undated             int64
 	ready                           bool
 }
 
@@ -125,6 +126,8 @@ func (m *Metrics) Session(e enclave.Event) {
 		inc(&m.ended, known(e.Reason, reasons))
 	case enclave.SessionRefused:
 		m.refused++
+	case enclave.BeaconFailed:
+		m.undated++
 	case enclave.EvidenceFailed:
 		m.unattested++
 	}
@@ -169,6 +172,8 @@ func (m *Metrics) WriteTo(w io.Writer) (int64, error) {
 	p.counters("tally_handshakes_failed_total", "reason", "handshakes that made no session", m.failed)
 	p.head("tally_evidence_failed_total", "counter", "sessions that asked for evidence in vain")
 	p.line("tally_evidence_failed_total", "", float64(m.unattested))
+	p.head("tally_beacons_failed_total", "counter", "keys made without a beacon")
+	p.line("tally_beacons_failed_total", "", float64(m.undated))
 	p.head("tally_keys_total", "counter", "static keys made and attested")
 	p.line("tally_keys_total", "", float64(m.keys))
 	p.head("tally_engine_ends_total", "counter", "ends of the engine")

@@ -29,7 +29,7 @@ func filled() *Metrics {
 	m.Request(infer.Event{Path: infer.PathModels})
 	m.Request(infer.Event{Path: infer.PathModels, Status: 987654})
 	for _, e := range []enclave.Event{{What: enclave.NewKey}, {What: enclave.SessionOpened}, {What: enclave.SessionOpened}, {What: enclave.SessionEnded, Reason: "closed"},
-		{What: enclave.SessionRefused, Reason: "busy"}, {What: enclave.EvidenceFailed}, {What: enclave.HandshakeFailed, Reason: canary}, {What: canary}} {
+		{What: enclave.SessionRefused, Reason: "busy"}, {What: enclave.EvidenceFailed}, {What: enclave.BeaconFailed}, {What: enclave.BeaconFailed}, {What: enclave.HandshakeFailed, Reason: canary}, {What: canary}} {
 		m.Session(e)
 	}
 	m.EngineEnded(1)
@@ -87,6 +87,7 @@ for f in text_string_to_metric_families(sys.stdin.read()):
 		"counter tally_sessions_refused_total [] 1.0",
 		"counter tally_handshakes_failed_total [('reason', 'other')] 1.0",
 		"counter tally_evidence_failed_total [] 1.0",
+		"counter tally_beacons_failed_total [] 2.0",
 		"counter tally_keys_total [] 1.0",
 		"counter tally_engine_ends_total [] 1.0",
 		"gauge tally_engine_ready [] 0.0",

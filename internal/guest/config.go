@@ -13,6 +13,9 @@
 //	  "listen": ":7443",                     TCP address of the service, [IP]:PORT
 //	  "attesters": ["snp", "tdx"],           who may attest, in order of preference: see Attesters
 //	  "operator": ":9090",                   optional, [IP]:PORT of metrics and health (tally/enclave/operate)
+//	  "beacon": "http://10.0.2.2:8080/checkpoint",
+//	                                         optional: where a log's cosigned checkpoint is fetched for each new key
+//	                                         (freshness: key); http, an IP address with a port, and a path
 //	  "network": {                           optional; without it there is only loopback
 //	    "interface": "eth0",
 //	    "address": "10.0.2.15/24",           IPv4 with prefix length
@@ -36,9 +39,11 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"net/url"
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"unicode/utf8"
 )
@@ -63,6 +68,7 @@ type Config struct {
 	Network  *Network       // nil: loopback only
 	Engine   *Engine        // nil: none
 	Operator netip.AddrPort // the zero AddrPort: nobody is told anything
+	Beacon   string         // URL; empty: none
 }
 
 // A Network is one static interface.
@@ -100,7 +106,7 @@ func ParseConfig(b []byte) (*Config, error) {
 	if len(b) > maxConfig {
 		return nil, fmt.Errorf("%d bytes, want at most %d", len(b), maxConfig)
 	}
-	top, err := object(b, "", []string{"schema", "hostname", "listen", "attesters"}, []string{"network", "engine", "operator"})
+	top, err := object(b, "", []string{"schema", "hostname", "listen", "attesters"}, []string{"network", "engine", "operator", "beacon"})
 	if err != nil {
 		return nil, err
 	}
@@ -126,6 +132,11 @@ func ParseConfig(b []byte) (*Config, error) {
 		}
 		if c.Operator.Port() == c.Listen.Port() {
 			return nil, fmt.Errorf("operator %q: want another port than listen", c.Operator)
+		}
+	}
+	if _, ok := top["beacon"]; ok {
+		if c.Beacon, err = beaconURL(top); err != nil {
+			return nil, err
 		}
 	}
 	if raw, ok := top["network"]; ok {
@@ -174,6 +185,22 @@ func parseAttesters(raw json.RawMessage) (list []string, err error) {
 		}
 	}
 	return list, nil
+}
+
+// beaconURL wants a URL that needs no resolver and holds no secret.
+func beaconURL(top map[string]json.RawMessage) (string, error) {
+	s, err := text(top, "beacon")
+	if err != nil {
+		return "", err
+	}
+	u, err := url.Parse(s)
+	if err == nil {
+		var host netip.AddrPort
+		if host, err = netip.ParseAddrPort(u.Host); err == nil && host.Port() != 0 && u.String() == s && s == "http://"+u.Host+u.Path && strings.HasPrefix(u.Path, "/") {
+			return s, nil
+		}
+	}
+	return "", fmt.Errorf("beacon %.80q: want http://IP:PORT/PATH", s)
 }
 
 func parseNetwork(raw json.RawMessage) (*Network, error) {

@@ -27,6 +27,8 @@ func TestParseConfig(t *testing.T) {
 		`{"schema":"tally.enclave-config/v1","hostname":"a","listen":":1","attesters":["tdx","snp","insecure","vtpm-unendorsed"],"operator":"127.0.0.1:9090"}`: {Hostname: "a",
 			Attesters: []string{"tdx", "snp", "insecure", "vtpm-unendorsed"},
 			Listen:    netip.MustParseAddrPort("0.0.0.0:1"), Operator: netip.MustParseAddrPort("127.0.0.1:9090")},
+		`{"schema":"tally.enclave-config/v1","hostname":"a","listen":":1","attesters":["snp"],"beacon":"http://10.0.2.2:8080/checkpoint"}`: {Hostname: "a",
+			Attesters: []string{"snp"}, Listen: netip.MustParseAddrPort("0.0.0.0:1"), Beacon: "http://10.0.2.2:8080/checkpoint"},
 		strings.Replace(goodConfig, `, "gateway": "10.0.2.2"`, "", 1): {Hostname: "minimal", Listen: netip.MustParseAddrPort("0.0.0.0:7443"), Attesters: []string{"snp", "vtpm-unendorsed"}, Network: &Network{
 			Interface: "eth0", Address: netip.MustParsePrefix("10.0.2.15/24")}},
 	} {
@@ -89,6 +91,15 @@ func TestParseConfigRefuses(t *testing.T) {
 		{`"network"`, `"operator": ":7443", "network"`, "another port"},
 		{`"network"`, `"operator": "9090", "network"`, "operator"},
 		{`"network"`, `"operator": 9090, "network"`, "operator"},
+		{`"network"`, `"beacon": "", "network"`, "beacon"},
+		{`"network"`, `"beacon": "https://10.0.2.2:80/c", "network"`, "want http://IP:PORT/PATH"},
+		{`"network"`, `"beacon": "http://log.example:80/c", "network"`, "want http://IP:PORT/PATH"},
+		{`"network"`, `"beacon": "http://10.0.2.2/c", "network"`, "want http://IP:PORT/PATH"},
+		{`"network"`, `"beacon": "http://10.0.2.2:0/c", "network"`, "want http://IP:PORT/PATH"},
+		{`"network"`, `"beacon": "http://10.0.2.2:80", "network"`, "want http://IP:PORT/PATH"},
+		{`"network"`, `"beacon": "http://10.0.2.2:80/c?q", "network"`, "want http://IP:PORT/PATH"},
+		{`"network"`, `"beacon": "http://10.0.2.2:80/c#f", "network"`, "want http://IP:PORT/PATH"},
+		{`"network"`, `"beacon": "http://u@10.0.2.2:80/c", "network"`, "want http://IP:PORT/PATH"},
 	} {
 		in := strings.Replace(goodConfig, c.old, c.new, 1)
 		if in == goodConfig {
