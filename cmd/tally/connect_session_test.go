@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
+	"log/slog"
 	"net"
 	"os"
 	"strings"
@@ -13,10 +15,13 @@ import (
 
 	"tally/enclave"
 	"tally/enclave/appraise"
+	"tally/enclave/attest/insecure"
 	"tally/enclave/attesttest"
 	"tally/enclave/channel"
 	"tally/enclave/evidence"
 	"tally/measure"
+	"tally/release"
+	"tally/release/releasetest"
 )
 
 // connectWithSession has connect ask for evidence about its session, and verify check what it saved.
@@ -131,5 +136,87 @@ func thief(t *testing.T, m *attesttest.AMD, answer func(ctx context.Context, non
 		}
 	}()
 	t.Cleanup(func() { ln.Close(); <-done })
+	return ln.Addr().String()
+}
+
+// TestConnectFreshKey: with freshness: key the log and the witnesses that vouch for the release also say how old
+// the enclave's key may be. The enclave has the checkpoint from its host.
+func TestConnectFreshKey(t *testing.T) {
+	w := newConnectWorld(t, insecure.Attester{}, enclave.Echo{})
+	pub, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	witness, err := release.NewWitnessKey("w.example", pub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(w.path("b.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle, err := release.ParseBundle(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := bundle.Entry.Checkpoint
+	cosigned := func(ago time.Duration) string {
+		line, err := witness.Cosign([]byte(plain[:strings.Index(plain, "\n\n")+1]), private, time.Now().Add(-ago))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return plain + line
+	}
+	put := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(w.path(name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bundle.Entry.Checkpoint = cosigned(48 * time.Hour) // the release is older than the key may be
+	put("c.json", string(releasetest.Marshal(t, bundle)))
+	put("witnesses.txt", "witness w "+witness.String()+"\nquorum w\n")
+	who, err := os.ReadFile(w.path("nothing.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	put("key.yaml", strings.Replace(string(who), "witnesses: none", "witness-policy: witnesses.txt", 1)+"evidence: {platforms: [insecure], freshness: key, freshness-max-age: 36h}\n")
+	for name, c := range map[string]struct {
+		beacon string
+		code   int
+		want   string
+	}{
+		"fresh":      {cosigned(time.Hour), 0, "the key is no older than that"},
+		"old":        {cosigned(37 * time.Hour), 5, "37h0m"},
+		"uncosigned": {plain, 5, "cosigned by 0 of the policy's witnesses"},
+		"no beacon":  {"", 5, "no beacon in the key evidence"},
+	} {
+		w.addr = serveBeacon(t, c.beacon)
+		code, out, talk := w.run("--policy", "{}/key.yaml", "--bundle", "{}/c.json", "--message", "hello")
+		if code != c.code || !strings.Contains(out, c.want) || (code == 0) != strings.Contains(out, "reply") || code != 0 && !strings.Contains(out, "reason: freshness") {
+			t.Errorf("%s: exit %d, want %d with %q\n%s%s", name, code, c.code, c.want, out, talk)
+		}
+	}
+}
+
+// serveBeacon runs an enclave whose host hands over a beacon.
+func serveBeacon(t *testing.T, beacon string) (addr string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- enclave.Serve(ctx, ln, insecure.Attester{}, enclave.Echo{}, enclave.Options{Authority: "default", Rand: rand.Reader, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
+			Beacon: func(context.Context) ([]byte, error) { return []byte(beacon), nil }})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 	return ln.Addr().String()
 }
