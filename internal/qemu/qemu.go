@@ -65,6 +65,7 @@ type Machine struct {
 	CPUs     int // 1 to 64
 
 	Firmware string   // file for -bios; "" with Kernel: QEMU's own
+	Flash    bool     // Firmware is a flash chip with the variable store in it; what is written there is lost with the machine
 	Kernel   string   // file; "" for a boot from the disk
 	Initrd   string   // file
 	Cmdline  string   // the words themselves
@@ -90,7 +91,10 @@ func (m Machine) Args() ([]string, error) {
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
 	}
-	if m.Firmware != "" {
+	switch {
+	case m.Flash: // from a ROM, OVMF takes no variables
+		args = append(args, "-drive", "if=pflash,format=raw,snapshot=on,file="+escape(m.Firmware))
+	case m.Firmware != "":
 		args = append(args, "-bios", m.Firmware)
 	}
 	if m.Kernel != "" {
@@ -132,6 +136,8 @@ func (m Machine) check() error {
 		return fmt.Errorf("cpus %d: want 1 to 64", m.CPUs)
 	case m.Kernel == "" && m.Firmware == "":
 		return errors.New("neither firmware nor kernel: nothing to boot")
+	case m.Flash && m.Firmware == "":
+		return errors.New("flash without a firmware")
 	case m.Kernel == "" && (m.Initrd != "" || m.Cmdline != ""):
 		return errors.New("initrd or command line without a kernel")
 	}

@@ -143,6 +143,11 @@ func TestArgs(t *testing.T) {
 	if args, err = m.Args(); err != nil || !slices.Contains(args, "if=none,id=volume0,format=raw,readonly=on,file="+strings.ReplaceAll(m.Disk, ",", ",,")) || !slices.Contains(args, "virtio-blk-pci,drive=volume0") {
 		t.Errorf("a volume: %q, %v", args, err)
 	}
+	flash := m
+	flash.Flash = true
+	if args, err := flash.Args(); err != nil || slices.Contains(args, "-bios") || !slices.Contains(args, "if=pflash,format=raw,snapshot=on,file="+m.Firmware) {
+		t.Errorf("a flash chip: %q, %v", args, err)
+	}
 	if !slices.Contains(args, "-no-reboot") || slices.Contains(args, "-kernel") || slices.Contains(args, "-initrd") {
 		t.Errorf("args %q", args)
 	}
@@ -156,6 +161,7 @@ func TestMachinesThatCannotBe(t *testing.T) {
 		"memory 1 MiB":         func(m *Machine) { m.MemoryMB = 1 },
 		"cpus 0":               func(m *Machine) { m.CPUs = 0 },
 		"nothing to boot":      func(m *Machine) { m.Firmware = "" },
+		"flash without":        func(m *Machine) { m.Kernel, m.Firmware, m.Flash = m.Firmware, "", true },
 		"without a kernel":     func(m *Machine) { m.Cmdline = "x" },
 		"no such file":         func(m *Machine) { m.Disk = "/nonexistent" },
 		"not a file":           func(m *Machine) { m.Disk = "/" },
