@@ -25,7 +25,8 @@ func veritySignCommand(e *env) *cli.Command {
 		},
 		Description: "The signature is what `veritysetup open --root-hash-signature` and the kernel take: PKCS #7, detached, in DER, without\n" +
 			"attributes and certificates, over the root hash in hex; the same as\n" +
-			"`openssl smime -sign -nocerts -noattr -binary -outform der` makes. The kernel wants the certificate in its trusted keyring.\n" +
+			"`openssl smime -sign -nocerts -noattr -binary -outform der` makes. The kernel wants the certificate in its trusted\n" +
+			"keyring or, as Debian's does too, in the firmware's db (package verity/rootsig).\n" +
 			"It says who vouched for a root hash on this machine; it is not the release's signature, and no client looks at it.\n\n" +
 			"--json prints tally.verity-signature/v1: root_hash, signature (FILE), size (bytes), certificate_sha256, subject.\n\n" +
 			"    tally verity sign 5f3e… --key key.pem --certificate cert.pem -o root.p7s",

@@ -2,15 +2,16 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"tally/internal/qemu"
 	"tally/internal/testtool"
@@ -25,6 +26,8 @@ type kernelCase struct {
 	roots   int   // of error correction; 0 for none
 	spoil   []int // blocks: of the data, then of the tree
 	refused bool  // the kernel cannot read it all
+	sign    func(*signers, verity.RootHash) []byte
+	says    string // when the table is refused
 }
 
 var kernelCases = []kernelCase{
@@ -35,11 +38,27 @@ var kernelCases = []kernelCase{
 	{name: "2 roots", p: verity.Params{DataBlocks: 700, Salt: []byte{2}}, roots: 2, spoil: []int{5, 6, 703}},
 	{name: "24 roots", p: verity.Params{DataBlocks: 300, Salt: []byte{24}}, roots: 24, spoil: []int{0, 2, 4, 11}},
 	{name: "beyond repair", p: verity.Params{DataBlocks: 300}, roots: 2, spoil: []int{0, 2, 4, 6}, refused: true},
+	{name: "signed, RSA", p: verity.Params{DataBlocks: 20}, sign: func(s *signers, r verity.RootHash) []byte { return s.rsa.sign(r) }},
+	{name: "signed, ECDSA", p: verity.Params{DataBlocks: 21}, sign: func(s *signers, r verity.RootHash) []byte { return s.ecdsa.sign(r) }},
+	{name: "signed, ECDSA, sha512", p: verity.Params{DataBlocks: 26, Hash: verity.SHA512}, sign: func(s *signers, r verity.RootHash) []byte { return s.ecdsa.sign(r) }},
+	{name: "signed, spoiled data", p: verity.Params{DataBlocks: 130}, spoil: []int{5}, refused: true, sign: func(s *signers, r verity.RootHash) []byte { return s.rsa.sign(r) }},
+	{name: "signature of another root hash", p: verity.Params{DataBlocks: 22}, says: "key was rejected by service", sign: func(s *signers, r verity.RootHash) []byte {
+		return s.rsa.sign(otherRoot(r))
+	}},
+	{name: "signature of another root hash, ECDSA", p: verity.Params{DataBlocks: 23}, says: "key was rejected by service", sign: func(s *signers, r verity.RootHash) []byte {
+		return s.ecdsa.sign(otherRoot(r))
+	}},
+	{name: "signed by a stranger", p: verity.Params{DataBlocks: 24}, says: "required key not available", sign: func(s *signers, r verity.RootHash) []byte { return s.stranger.sign(r) }},
+	{name: "damaged signature", p: verity.Params{DataBlocks: 25}, says: "key was rejected by service", sign: func(s *signers, r verity.RootHash) []byte {
+		sig := s.rsa.sign(r)
+		sig[len(sig)-1] ^= 1
+		return sig
+	}},
 }
 
 // TestKernelVerifies gives trees and error correction data of this project to the kernel, some with bad
-// blocks, in one boot: it must read the right data, repaired where it can be, and refuse
-// the rest.
+// blocks, some with signatures, in one boot: it must read the right data, repaired where it can be, and refuse
+// the rest. Of the signatures it must take those by keys of its platform keyring, which are the firmware's db.
 func TestKernelVerifies(t *testing.T) {
 	l := built(t)
 	testtool.Need(t, qemu.Binary)
@@ -51,21 +70,28 @@ func TestKernelVerifies(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	keys := newSigners(t)
 	var areas blob
 	var cases []map[string]any
 	var want []string
 	for _, c := range kernelCases {
-		described, digest := c.make(t, &areas)
+		described, digest := c.make(t, keys, &areas)
 		cases = append(cases, described)
 		line := fmt.Sprintf("verifier: %s: %x, <nil>", c.name, digest)
-		if c.refused {
+		switch {
+		case c.refused:
 			line = "input/output error"
+		case c.says != "":
+			line = c.says
 		}
 		want = append(want, line)
 	}
 	raw, cmdline := verityDisk(t, tr, areas.withHead(t, cases)...)
-	cmd := exec.Command(l.tally, "run", "--boot", "direct", "--accel", "tcg", "--disk", raw, "--until", "verifier: done", editedOut(t, l.out, cmdline))
-	said, err := cmd.CombinedOutput() // an error: the verdict on a boot with corrupted blocks
+	m := qemu.Machine{QEMU: testtool.Need(t, qemu.Binary), Accel: qemu.TCG, MemoryMB: 512, CPUs: 1, Firmware: keys.enrolled(t, filepath.Join(l.out, "firmware/ovmf.fd")), Flash: true,
+		Kernel: filepath.Join(l.out, "vmlinuz"), Initrd: filepath.Join(l.out, "initrd"), Cmdline: cmdline, Disk: raw}
+	var said []byte
+	_, err := qemu.Run(t.Context(), m, qemu.Options{Boot: 3 * time.Minute, Line: func(s string) { said = append(append(said, s...), '\n') },
+		Until: func(s string) bool { return strings.Contains(s, "verifier: done") }, Ready: func(context.Context) {}})
 	if !strings.Contains(string(said), "verifier: done, <nil>") {
 		t.Fatalf("%v\n%s", err, said)
 	}
@@ -87,7 +113,7 @@ func consoleLine(said []byte, with string) string {
 
 // make writes the data, the tree and the error correction data of a case into areas, and describes it for
 // the verifier; digest is of the data before it was spoiled.
-func (c kernelCase) make(t *testing.T, areas *blob) (described map[string]any, digest [sha256.Size]byte) {
+func (c kernelCase) make(t *testing.T, keys *signers, areas *blob) (described map[string]any, digest [sha256.Size]byte) {
 	t.Helper()
 	p := c.p
 	for _, size := range []*int{&p.DataBlockSize, &p.HashBlockSize} {
@@ -123,7 +149,11 @@ func (c kernelCase) make(t *testing.T, areas *blob) (described map[string]any, d
 		rand.NewChaCha8([32]byte{byte(block)}).Read(b[at*p.DataBlockSize:][:p.DataBlockSize])
 	}
 	where["DATA"], where["HASH"] = areas.add(data), areas.add(hash.b)
-	return map[string]any{"Name": c.name, "Table": table, "Sectors": len(data) / 512, "Areas": where}, digest
+	described = map[string]any{"Name": c.name, "Table": table, "Sectors": len(data) / 512, "Areas": where}
+	if c.sign != nil {
+		described["Signature"] = c.sign(keys, root)
+	}
+	return described, digest
 }
 
 // kernelTable is the verity table for p (Documentation/admin-guide/device-mapper/verity.rst), and the hash

@@ -14,6 +14,22 @@
 //
 // There are no signed attributes, so the signature is over the hex digits themselves. The certificate is
 // only the name of a key: as in the kernel, its dates, usage and issuer are not looked at.
+//
+// # What the kernel does with it
+//
+// It looks for the signer (drivers/md/dm-verity-verify-sig.c) in .builtin_trusted_keys, in
+// .secondary_trusted_keys (CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG_SECONDARY_KEYRING) and, when it is in
+// neither, in .platform (…_PLATFORM_KEYRING). Debian's kernels (6.12.117 was looked at) are built with all
+// three and with RSA and ECDSA. Into the first two a key comes with the kernel, or signed by one that did, or
+// by shim's list. Into .platform the kernel takes the certificates of the firmware's variable db
+// (CONFIG_LOAD_UEFI_KEYS), Secure Boot on or off: enrolling one there is all that a stock kernel needs.
+// internal/e2e (TestKernelVerifies) boots such a kernel and firmware and shows that it opens a volume with a
+// signature of Sign, by RSA and by ECDSA, and refuses its table with EKEYREJECTED when the signature is another
+// root hash's or damaged, and with ENOKEY when the signer is not in db.
+//
+// A volume without a signature opens too, unless the module was loaded with require_signatures=1: a
+// parameter that cannot be changed later. And db is the business of who owns the machine. An enclave
+// image therefore needs no such signature: its root hash is on the measured command line.
 package rootsig
 
 import (

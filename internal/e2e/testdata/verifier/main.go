@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -24,9 +25,12 @@ type testCase struct {
 	Table   string
 	Sectors uint64               // of the verity device
 	Areas   map[string][2]uint64 // start and length in sectors
+
+	Signature []byte // of the root hash; nil: none
 }
 
 func main() {
+	runtime.LockOSThread() // the keys are the thread's
 	fmt.Printf("verifier: done, %v\n", run())
 	for { // init must not end
 		time.Sleep(time.Hour)
@@ -82,6 +86,12 @@ func (c testCase) read(name string, base uint64, partition string) (string, erro
 		}
 		table = strings.ReplaceAll(table, area, dev)
 	}
+	if c.Signature != nil {
+		if err := addKey(name, c.Signature); err != nil {
+			return "", err
+		}
+		table += " 2 root_hash_sig_key_desc " + name
+	}
 	dev, err := device(name, "verity", c.Sectors, table)
 	if err != nil {
 		return "", err
@@ -98,6 +108,18 @@ func (c testCase) read(name string, base uint64, partition string) (string, erro
 	h := sha256.New()
 	_, err = io.Copy(h, f)
 	return fmt.Sprintf("%x", h.Sum(nil)), err
+}
+
+// addKey makes a key of type "user" in the thread's keyring (add_key(2)), where the table's description finds it.
+func addKey(description string, payload []byte) error {
+	kind, desc := append([]byte("user"), 0), append([]byte(description), 0)
+	const threadKeyring = ^uintptr(0) // KEY_SPEC_THREAD_KEYRING, -1
+	_, _, e := syscall.Syscall6(syscall.SYS_ADD_KEY, uintptr(unsafe.Pointer(&kind[0])), uintptr(unsafe.Pointer(&desc[0])),
+		uintptr(unsafe.Pointer(&payload[0])), uintptr(len(payload)), threadKeyring, 0)
+	if e != 0 {
+		return fmt.Errorf("add_key: %w", e)
+	}
+	return nil
 }
 
 // The device-mapper ioctls (Linux, include/uapi/linux/dm-ioctl.h): create, load a table, resume.
