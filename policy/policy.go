@@ -32,6 +32,7 @@
 //	    keys: […]                    # as signers, and none of them
 //	    identities: […]              # optional: as above, and none of them; each names one signer
 //	    logs: […]                    # optional: each as log; where rebuilders log, beside the releases' log
+//	  oci-manifest: require          # optional: a release names the manifest under which registries have it
 //	  revocation-keys: […]           # optional: as signers; keys that revoke and do nothing else
 //	  revocation-identities: […]     # optional: the same by certificates; each names one signer
 //	evidence:
@@ -143,6 +144,7 @@ type releaseYAML struct {
 	Signers     []signerYAML   `yaml:"signers"`
 	Identities  []identityYAML `yaml:"identities"`
 	TrustedRoot string         `yaml:"trusted-root"`
+	OCIManifest string         `yaml:"oci-manifest"`
 	Log         *logYAML       `yaml:"log"`
 	Channel     *channelYAML   `yaml:"channel"`
 
@@ -203,6 +205,9 @@ func Parse(data []byte, name string, read func(name string) ([]byte, error)) (*P
 			r.rebuilders(f.Release.Rebuilders, "release.rebuilders", p)
 		}
 		r.identities(f.Release, &p.Release)
+		if p.Release.OCIManifest = f.Release.OCIManifest != ""; p.Release.OCIManifest && f.Release.OCIManifest != "require" {
+			r.fail("release.oci-manifest", "oci-manifest %.64q: want require", f.Release.OCIManifest)
+		}
 	}
 	if f.Evidence != nil {
 		p.Evidence = r.evidence(f.Evidence, &p.Release.Log)

@@ -36,3 +36,15 @@ func TestRebuilders(t *testing.T) {
 		}
 	}
 }
+
+func TestOCIManifest(t *testing.T) {
+	for value, want := range map[string]bool{"require": true, "\"\"": false} {
+		p, err := policy.Parse([]byte("schema: tally.policy/v1\nrelease:\n  oci-manifest: "+value+"\n"), "p", nil)
+		if err != nil || p.Release.OCIManifest != want {
+			t.Errorf("%s: %v", value, err)
+		}
+	}
+	if _, err := policy.Parse([]byte("schema: tally.policy/v1\nrelease:\n  oci-manifest: allow\n"), "p", nil); err == nil || err.Error() != `p:3:17: oci-manifest "allow": want require` {
+		t.Error(err)
+	}
+}

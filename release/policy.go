@@ -16,6 +16,9 @@ type Policy struct {
 
 	Rebuilders RebuilderPolicy
 
+	// OCIManifest wants every release to name the manifest under which registries have it.
+	OCIManifest bool
+
 	// Revokers may revoke beside the signers of the channel, and do nothing else: whoever stole a release key
 	// cannot keep them from it.
 	Revokers          []Signer
@@ -150,7 +153,7 @@ func (p *Policy) channelSigners() ([]Signer, *IdentityPolicy) {
 // A Reason is a stable word for why a release is refused; scripts rely on it.
 type Reason string
 
-// The reasons. The last eight are the policy's no; the others mean that cryptography did not hold.
+// The reasons. The last nine are the policy's no; the others mean that cryptography did not hold.
 const (
 	BadBundle    Reason = "bundle"     // not a bundle in the form this package reads
 	BadIdentity  Reason = "identity"   // the signing key, or who a certificate says signed, is none of the policy's
@@ -174,12 +177,13 @@ const (
 
 	TooFewRebuilders Reason = "rebuilders" // fewer named rebuilders reproduced the release than the policy needs
 	Mismatch         Reason = "mismatch"   // a named rebuilder got other bytes
+	NoImage          Reason = "image"      // the statement names no image in registries, which the policy wants
 )
 
 // Policy reports whether r is the policy's no rather than failed cryptography.
 func (r Reason) Policy() bool {
 	switch r {
-	case PolicyEmpty, Expired, NotYetValid, Revoked, Rollback, BadChannel, TooFewRebuilders, Mismatch:
+	case PolicyEmpty, Expired, NotYetValid, Revoked, Rollback, BadChannel, TooFewRebuilders, Mismatch, NoImage:
 		return true
 	}
 	return false

@@ -108,6 +108,9 @@ func (r *Result) verify(data []byte, p *Policy, now time.Time) (*Statement, *Cha
 	if refusal := r.verifySource(s); refusal != nil {
 		return nil, nil, refusal
 	}
+	if refusal := r.verifyImage(s, p); refusal != nil {
+		return nil, nil, refusal
+	}
 	f, refusal := r.verifyFurther(parts[1:], p, now)
 	if refusal != nil {
 		return nil, nil, refusal

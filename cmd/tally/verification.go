@@ -21,7 +21,7 @@ func verifyFlags() []cli.Flag {
 }
 
 const verifyReasons = "reason bundle, identity, signature, not-logged, log, inclusion, log-fork, log-stale, no-proof, statement or artifact. Exit 5, reason\n" +
-	"revoked, rollback, channel, rebuilders, mismatch, policy, expired or not-yet."
+	"revoked, rollback, channel, rebuilders, mismatch, image, policy, expired or not-yet."
 
 // A verification is a release with what it is verified against.
 type verification struct {
