@@ -61,5 +61,11 @@ func TestOmit(t *testing.T) {
 		if d := cmp.Diff(c.want, got); d != "" {
 			t.Errorf("omit %s: %s", c.omit, d)
 		}
+		listed := strings.Join(in.Omitted, "\n")
+		for _, p := range strings.Split(c.omit, ", ") {
+			if p = strings.Trim(p, "'"); p != "" && !strings.Contains(listed, "root.0: path "+p+" of its packages") {
+				t.Errorf("omit %s: the manifest would not say so: %q", c.omit, in.Omitted)
+			}
+		}
 	}
 }

@@ -46,6 +46,9 @@ func (a *assembler) debian(ctx context.Context, user string, ignoreScripts bool,
 	if err := left.check(); err != nil {
 		return err
 	}
+	for _, p := range omit {
+		a.in.Omitted = append(a.in.Omitted, fmt.Sprintf("%s: path %s of its packages", user, p))
+	}
 	omitted, err := scripts.Apply(ctx, t, known, a.Spec.Epoch)
 	a.in.Omitted = append(a.in.Omitted, omitted...)
 	return err
