@@ -33,7 +33,7 @@ func rebuildCommand(e *env) *cli.Command {
 			"rebuilders is left aside: this is one.\n\n" + attestHelp + followHelp +
 			"--json prints tally.rebuild/v1: reproduced, reason, subjects (name, status, want, got), inputs (kind, name, was, is),\n" +
 			"stated (field, was, is), explanation (an object tally.compare/v1: a is the release, b the rebuild), notes,\n" +
-			"attestation (result, bundle, payload_sha256, key_id, identity, log, log_index).\n\n" +
+			"attestation (result, bundle, payload_sha256, key_id, identity, log, log_index, referrer).\n\n" +
 			"   tally rebuild minimal.sigstore.json --from pub -o again\n" +
 			"   tally rebuild minimal.sigstore.json --from pub --policy policy.yaml --attest --key rebuilder.key -o reproduced.sigstore.json --log mine\n" +
 			"   tally rebuild --follow https://releases.example/ --policy policy.yaml --state st --attest --key rebuilder.key --log mine",
@@ -66,6 +66,9 @@ func runRebuild(c *cli.Context, e *env) error {
 	}
 	if a != nil && t.statement == nil {
 		return usagef("--attest wants a release's BUNDLE: %s is an output directory", c.Args().First())
+	}
+	if a != nil && a.registry != "" && !t.has(release.OCIManifest) {
+		return fmt.Errorf("%s: names no %s, so no registry has it and --registry has nowhere to attach to", c.Args().First(), release.OCIManifest)
 	}
 	r, err := t.rebuild(c, e, a)
 	if err != nil {
@@ -215,6 +218,9 @@ func printRebuild(e *env, t *target, r *rebuild.Report) error {
 			where = fmt.Sprintf("in log %s at index %d", a.Log, *a.Index)
 		}
 		e.printf("attested %s by %s, %s\n", a.Result, signedBy(a.KeyID, a.Identity), where)
+		if a.Referrer != "" {
+			e.printf("attached %s\n", a.Referrer)
+		}
 	}
 	if !r.Reproduced {
 		return verdict(exitDiffers, "bytes", "the rebuild differs from the release")

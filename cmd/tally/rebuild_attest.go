@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -25,7 +26,8 @@ var commit string
 
 const attestHelp = "With --attest the result is signed: a statement (tag:tallystick,2026:rebuild/v1, see release/SPEC.md) that names every subject, the\n" +
 	"digests of spec, lock and sources, the commit of tally, and of each input whether its chain to a signed index was checked now (index) or only\n" +
-	"its hash (hash). With --log it is logged too, in the release's log or in one of your own. That the rebuild differs is signed only with\n" +
+	"its hash (hash). With --log it is logged too, in the release's log or in one of your own, and with --registry attached\n" +
+	"to the release in a container registry besides, where 'tally release fetch' and stock cosign find it. That the rebuild differs is signed only with\n" +
 	"--mismatch: clients that name you then refuse the release.\n" +
 	"Policies name a rebuilder by key, or with --keyless by identity (as 'tally release sign'); there the token is asked for at each signature.\n\n"
 
@@ -36,6 +38,7 @@ func attestFlags() []cli.Flag {
 		&cli.StringFlag{Name: "key", Usage: "with --attest: the rebuilder's signing key, a `FILE` or NAME://ID"},
 		&cli.StringFlag{Name: "log", Usage: "with --attest: log the statement in the log `DIR`"},
 		&cli.StringFlag{Name: "log-key", Usage: "the log's private key `FILE` (default: DIR.key)"},
+		&cli.StringFlag{Name: "registry", Usage: "with --log: also attach the statement to the release in the container registry's repository `HOST/PATH`"},
 		&cli.StringFlag{Name: "tally-commit", Usage: "the `COMMIT` this tally was built from, in hex (default: what it was built with)"})
 }
 
@@ -46,6 +49,7 @@ type attester struct {
 	mismatch  bool
 	log, file string // either may be empty, not both
 	logKey    string
+	registry  string // HOST/PATH or empty
 }
 
 // newAttester reads the flags, before anything is built; without --attest it returns nil.
@@ -54,7 +58,7 @@ func newAttester(c *cli.Context, e *env) (*attester, error) {
 		return nil, usagef("--once goes with --follow, and so does --every")
 	}
 	if !c.Bool("attest") {
-		for _, name := range append([]string{"mismatch", "key", "log", "log-key", "tally-commit", "keyless"}, keylessFlagNames...) {
+		for _, name := range append([]string{"mismatch", "key", "log", "log-key", "registry", "tally-commit", "keyless"}, keylessFlagNames...) {
 			if c.IsSet(name) {
 				return nil, usagef("--%s goes with --attest", name)
 			}
@@ -64,10 +68,13 @@ func newAttester(c *cli.Context, e *env) (*attester, error) {
 	if err := checkSigner(c); err != nil {
 		return nil, err
 	}
-	a := &attester{mismatch: c.Bool("mismatch"), log: strings.TrimRight(c.String("log"), "/"), file: c.String("o")}
+	a := &attester{mismatch: c.Bool("mismatch"), log: strings.TrimRight(c.String("log"), "/"), file: c.String("o"), registry: c.String("registry")}
 	a.logKey = firstOf(c.String("log-key"), a.log+".key")
 	if a.log == "" && a.file == "" {
 		return nil, usagef("--attest wants -o FILE, --log DIR or both")
+	}
+	if a.registry != "" && a.log == "" {
+		return nil, usagef("--registry goes with --log: nobody counts a statement that is in no log")
 	}
 	if c.IsSet("lock") {
 		return nil, usagef("--attest is about the release's own lock: it excludes --lock")
@@ -147,6 +154,11 @@ func (a *attester) store(ctx context.Context, e *env, b *release.Bundle, who sig
 			return err
 		}
 		answer.Log, answer.Index, data = l.Key().Origin(), &p.Index, p.Bundle
+	}
+	if a.registry != "" {
+		if answer.Referrer, err = registryAt(a.registry).Rebuild(ctx, data, who.key); err != nil {
+			return withHint(fmt.Errorf("%w (logged in %s at index %d; no file was written)", err, answer.Log, *answer.Index), "the same command again attaches what was logged")
+		}
 	}
 	if a.file == "" {
 		return nil

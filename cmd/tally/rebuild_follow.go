@@ -185,6 +185,10 @@ func (f *follower) rebuild(path string) error {
 	t := newTarget(s, payload, f.open)
 	t.verified = true // by the monitor, before it came into the queue
 	a := *f.a
+	if a.registry != "" && !t.has(release.OCIManifest) {
+		f.e.logf("release %s is in no registry: what is said of it is logged alone", payload)
+		a.registry = ""
+	}
 	if f.out != "" {
 		a.file = filepath.Join(f.out, payload.String()+".sigstore.json")
 	}

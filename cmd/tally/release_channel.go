@@ -22,6 +22,7 @@ func releaseChannelCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "log", Usage: "the log's `DIR`, where the releases were published"},
 			&cli.StringFlag{Name: "log-key", Usage: "the log's private key `FILE` (default: DIR.key)"},
 			&cli.StringFlag{Name: "key", Usage: "signing key: a `FILE` or NAME://ID"},
+			channelRegistryFlag(),
 			&cli.StringSliceFlag{Name: "current", Usage: "`BUNDLE` of a release that is current from now on; those before are not any more (several times)"},
 			&cli.StringSliceFlag{Name: "revoke", Usage: "`BUNDLE` of a release, or its payload's SHA-256, that is taken back for ever (several times)"},
 			&cli.StringFlag{Name: "reason", Usage: "why it is revoked, as `TEXT` for people"},
@@ -35,7 +36,7 @@ func releaseChannelCommand(e *env) *cli.Command {
 			"whose policy names this channel takes a release by a key that the statement names, as long as the statement is the one in force.\n" + passwordHelp +
 			"\n" + keyRefHelp + "\n" + keylessHelp +
 			"\n--json prints tally.channel/v1: name, channel, sequence, minimum_sequence, issued_at, valid_until, current (list of statement, version,\n" +
-			"sequence), revoked (list of statement, kind, reason, since), signers (list of key, notBefore, notAfter), payload_sha256, key_id, log_index, path (in DIR).\n\n" +
+			"sequence), revoked (list of statement, kind, reason, since), signers (list of key, notBefore, notAfter), payload_sha256, key_id, log_index, path (in DIR), registry (HOST/PATH:TAG).\n\n" +
 			"   tally release channel minimal@stable --log pub --key cosign.key --current minimal.sigstore.json",
 		Action: func(c *cli.Context) error { return releaseChannel(c, e) },
 	}
@@ -57,6 +58,12 @@ type channelAnswer struct {
 	KeyID    release.Digest           `json:"key_id"`
 	Index    int64                    `json:"log_index"`
 	Path     string                   `json:"path"`
+	Registry string                   `json:"registry,omitempty"`
+}
+
+// channelRegistryFlag is --registry of release channel and revoke.
+func channelRegistryFlag() cli.Flag {
+	return &cli.StringFlag{Name: "registry", Usage: "also push the statement to the container registry's repository `HOST/PATH`, where the releases are"}
 }
 
 func releaseChannel(c *cli.Context, e *env) error {
@@ -100,13 +107,21 @@ func publishChannel(c *cli.Context, e *env, dir string, statement *release.Chann
 	if cerr := l.Close(); err == nil {
 		err = cerr
 	}
-	if err == nil && c.IsSet("output") {
-		err = atomicfile.WriteFile(c.String("output"), p.Bundle, 0o644)
-	}
 	if err != nil {
 		return err
 	}
-	return printChannel(e, dir, statement, b, who.key, p)
+	pushed := ""
+	if repository := c.String("registry"); repository != "" {
+		if pushed, err = registryAt(repository).Channel(c.Context, p.Bundle, who.key); err != nil {
+			return fmt.Errorf("%w (logged at index %d; no file was written: the next statement of the channel can be pushed)", err, p.Index)
+		}
+	}
+	if c.IsSet("output") {
+		if err := atomicfile.WriteFile(c.String("output"), p.Bundle, 0o644); err != nil {
+			return err
+		}
+	}
+	return printChannel(e, dir, statement, b, who.key, p, pushed)
 }
 
 // nextChannel makes the statement that follows the last one.
@@ -233,11 +248,11 @@ func parseStatement(data []byte, path string) (*release.Statement, release.Diges
 	return s, release.PayloadDigest(b), nil
 }
 
-func printChannel(e *env, dir string, c *release.Channel, b *release.Bundle, k release.PublicKey, p *publish.Published) error {
+func printChannel(e *env, dir string, c *release.Channel, b *release.Bundle, k release.PublicKey, p *publish.Published, pushed string) error {
 	q := &c.Predicate
 	a := channelAnswer{
 		"tally.channel/v1", q.Name, q.Channel, q.Sequence, q.MinimumSequence, q.IssuedAt, q.ValidUntil, q.Current, q.Revoked, q.Signers,
-		release.PayloadDigest(b), k.ID(), p.Index, filepath.Join(dir, publish.ChannelPath(c.Key())),
+		release.PayloadDigest(b), k.ID(), p.Index, filepath.Join(dir, publish.ChannelPath(c.Key())), pushed,
 	}
 	if e.json {
 		return e.printJSON(a)
@@ -257,5 +272,8 @@ func printChannel(e *env, dir string, c *release.Channel, b *release.Bundle, k r
 		e.printf("revoked  %s%s %q\n", strings.TrimLeft(r.Kind+" ", " "), r.Statement, r.Reason)
 	}
 	e.printf("logged at index %d\nstored %s\n", a.Index, a.Path)
+	if pushed != "" {
+		e.printf("pushed %s\n", pushed)
+	}
 	return nil
 }

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,7 +12,6 @@ import (
 	"tally/internal/cli"
 	"tally/policy"
 	"tally/release"
-	tlog "tally/release/log"
 	"tally/release/publish"
 )
 
@@ -27,7 +26,8 @@ func releaseFetchCommand(e *env) *cli.Command {
 		Description: "NAME alone means the channel that the policy names. Of a channel the current release with the highest sequence is taken; NAME@WORD is a channel\n" +
 			"if there is one of that name. What the policy's rebuilders and revocation keys said about the release comes along. What comes is verified as by 'tally release verify', against the log as it stands there; only then is FILE written.\n" +
 			"Printed are the checks and then reference-values.json as it was released.\n" +
-			"From a registry a release comes by NAME@VERSION, and the log is asked for consistency where the policy says (release.log.from).\n" +
+			"From a registry come the releases, channels, rebuilds and revocations that were pushed there; it is not the log, which is asked for consistency, and\n" +
+			"for more rebuilds and revocations, where the policy says (release.log.from).\n" +
 			tlogProofText +
 			"Exit 1: not there, or no connection. Exit 4, " + verifyReasons + " Exit 4, reason name: another release than the one asked for.\n" +
 			"--json prints tally.fetched-release/v1: the fields of tally.release-verification/v1, from, file, reference_values.\n\n" +
@@ -56,75 +56,40 @@ func releaseFetch(c *cli.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	place := firstOf(c.String("from"), p.LogFrom)
-	if place == "" {
+	from := firstOf(c.String("from"), p.LogFrom)
+	if from == "" {
 		return usagef("release fetch wants --from DIR|URL: the policy names no place")
 	}
 	if err := p.Release.Check(); err != nil {
 		return verdict(exitAppraisal, string(release.PolicyEmpty), "%w", err)
 	}
-	if repository, ok := strings.CutPrefix(place, "oci://"); ok {
-		return fetchOCI(c, e, p, repository, now)
-	}
-	src, err := tlog.OpenSource(place, http.DefaultClient)
+	home, err := openPlace(from)
 	if err != nil {
 		return err
 	}
-	want, err := fetchWant(c, p, src)
+	want, err := fetchWant(c, p, home)
 	if err != nil {
 		return err
 	}
-	v, err := newVerificationAt(c, p, now, src)
+	v, err := home.verification(c, p, now)
 	if err != nil {
 		return err
 	}
-	data, err := publish.Fetch(c.Context, src, want)
+	data, err := home.fetch(c.Context, want)
 	if err == nil {
-		data, err = fetchFurther(c.Context, p, src, want.Name, data)
+		data, err = fetchFurther(c.Context, p, home, want.Name, data)
 	}
 	if err != nil {
 		return err
 	}
-	return verifyFetched(c, e, v, src.String(), want, data)
-}
-
-// fetchOCI fetches from a registry, which has neither channels nor the log.
-func fetchOCI(c *cli.Context, e *env, p *policy.Policy, repository string, now time.Time) error {
-	name, version, _ := strings.Cut(c.Args().First(), "@")
-	if !release.ValidLabel(name) || !release.ValidLabel(version) {
-		return usagef("%.256q: from a registry want NAME@VERSION", c.Args().First())
-	}
-	w := publish.Want{Name: name, Version: version}
-	for _, s := range p.Release.Signers {
-		w.Signers = append(w.Signers, s.Key)
-	}
-	v, err := newVerification(c, p, now)
-	if err != nil {
-		return err
-	}
-	data, err := registryAt(repository).Fetch(c.Context, w)
-	if err == nil {
-		data, err = fetchFurther(c.Context, p, nil, w.Name, data)
-	}
-	if err != nil {
-		return err
-	}
-	return verifyFetched(c, e, v, "oci://"+repository, w, data)
+	return verifyFetched(c, e, v, home.String(), want, data)
 }
 
 // fetchWant reads the argument. A word after "@" is the policy's channel, else a channel that is there, else a
 // version.
-func fetchWant(c *cli.Context, p *policy.Policy, src tlog.Source) (publish.Want, error) {
+func fetchWant(c *cli.Context, p *policy.Policy, home place) (publish.Want, error) {
 	name, word, _ := strings.Cut(c.Args().First(), "@")
-	w := publish.Want{Name: name, Channel: p.Release.Channel.Name}
-	for _, s := range p.Release.Signers {
-		w.Signers = append(w.Signers, s.Key)
-	}
-	for _, id := range p.Release.Identities.List {
-		if k, one := id.Signer(); one {
-			w.Signers = append(w.Signers, k)
-		}
-	}
+	w := publish.Want{Name: name, Channel: p.Release.Channel.Name, By: releaseSigners(p)}
 	if !release.ValidLabel(name) || strings.Contains(c.Args().First(), "@") && !release.ValidLabel(word) {
 		return w, usagef("%.256q: want NAME, NAME@VERSION or NAME@CHANNEL", c.Args().First())
 	}
@@ -134,7 +99,7 @@ func fetchWant(c *cli.Context, p *policy.Policy, src tlog.Source) (publish.Want,
 	case word == "" || word == w.Channel:
 		return w, nil
 	}
-	there, err := publish.HasChannel(c.Context, src, name, word)
+	there, err := home.hasChannel(c.Context, name, word)
 	if err != nil || !there {
 		w.Version = word
 		return w, err
@@ -147,9 +112,9 @@ func fetchWant(c *cli.Context, p *policy.Policy, src tlog.Source) (publish.Want,
 	return w, nil
 }
 
-// fetchFurther appends what the policy's rebuilders said, wherever they log, and what its revocation keys did.
-// Without a source, as for a registry, the place of the policy's log is asked.
-func fetchFurther(ctx context.Context, p *policy.Policy, src tlog.Source, name string, data []byte) ([]byte, error) {
+// fetchFurther appends what the policy's rebuilders said, wherever they log or publish, and what its revocation keys
+// did. A registry is not the log: the place of the policy's log is asked too.
+func fetchFurther(ctx context.Context, p *policy.Policy, home place, name string, data []byte) ([]byte, error) {
 	parts, err := release.Split(data)
 	if err != nil {
 		return nil, err
@@ -158,49 +123,44 @@ func fetchFurther(ctx context.Context, p *policy.Policy, src tlog.Source, name s
 	if err != nil {
 		return nil, err
 	}
-	var keys []release.PublicKey
-	for _, s := range p.Release.Rebuilders.Keys {
-		keys = append(keys, s.Key)
+	places, more := []place{home}, slices.Clone(p.RebuildsFrom)
+	if _, ok := home.(registryPlace); ok && p.LogFrom != "" {
+		more = append(more, p.LogFrom)
 	}
-	for _, id := range p.Release.Rebuilders.Identities.List {
-		k, _ := id.Signer() // one, by the policy's check
-		keys = append(keys, k)
-	}
-	if src == nil && p.LogFrom != "" {
-		if src, err = tlog.OpenSource(p.LogFrom, http.DefaultClient); err != nil {
-			return nil, err
-		}
-	}
-	var places []tlog.Source
-	if src != nil {
-		places = append(places, src)
-	}
-	for _, from := range p.RebuildsFrom {
-		place, err := tlog.OpenSource(from, http.DefaultClient)
+	for _, from := range more {
+		there, err := openPlace(from)
 		if err != nil {
 			return nil, err
 		}
-		places = append(places, place)
+		places = append(places, there)
 	}
-	for _, place := range places {
-		more, err := publish.Rebuilds(ctx, place, release.PayloadDigest(b), keys)
+	by := rebuilders(p)
+	revocations := len(p.Release.Revokers)+len(p.Release.RevokerIdentities.List) > 0
+	for i, there := range places {
+		more, err := there.rebuilds(ctx, b, by)
 		if err != nil {
 			return nil, err
 		}
-		data = appendLine(data, more)
+		data = appendNew(data, more)
+		if !revocations || i > 0 && there.String() != p.LogFrom {
+			continue // without one at hand the verification says what was not checked
+		}
+		if more, err = there.revocations(ctx, name); err != nil {
+			return nil, err
+		}
+		data = appendNew(data, more)
 	}
-	if len(p.Release.Revokers)+len(p.Release.RevokerIdentities.List) == 0 || src == nil {
-		return data, nil // without the log the verification says what was not checked
-	}
-	more, err := publish.Revocations(ctx, src, name)
-	return appendLine(data, more), err
+	return data, nil
 }
 
-func appendLine(data, more []byte) []byte {
-	if len(more) == 0 {
-		return data
+// appendNew appends bundles, one a line, that are not there yet: a registry may have what the log has.
+func appendNew(data, more []byte) []byte {
+	for line := range bytes.Lines(more) {
+		if line = bytes.TrimSpace(line); len(line) > 0 && !bytes.Contains(data, line) {
+			data = append(append(bytes.TrimRight(data, "\n"), '\n'), append(slices.Clone(line), '\n')...)
+		}
 	}
-	return append(append(bytes.TrimRight(data, "\n"), '\n'), append(more, '\n')...)
+	return data
 }
 
 func verifyFetched(c *cli.Context, e *env, v *verification, from string, w publish.Want, data []byte) error {

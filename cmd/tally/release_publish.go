@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/google/go-containerregistry/pkg/authn"
-
 	"tally/internal/atomicfile"
 	"tally/internal/cli"
 	"tally/release"
@@ -237,11 +235,6 @@ func (a *published) print(e *env, path string) error {
 		e.printf("pushed %s tag %s\nreferrer %s\n", p.Image, p.Tag, p.Referrer)
 	}
 	return nil
-}
-
-// registryAt is a repository with docker's credentials.
-func registryAt(repository string) *oci.Registry {
-	return &oci.Registry{Repository: repository, Keychain: authn.DefaultKeychain, Transport: http.DefaultTransport}
 }
 
 const tlogProofText = "With --tlog-proof index, inclusion proof and cosigned checkpoint also go to a file in C2SP's form; its record is the leaf\n" +

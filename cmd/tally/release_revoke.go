@@ -18,6 +18,7 @@ func releaseRevokeCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "log", Usage: "the log's `DIR`, where the releases were published"},
 			&cli.StringFlag{Name: "log-key", Usage: "the log's private key `FILE` (default: DIR.key)"},
 			&cli.StringFlag{Name: "key", Usage: "signing key, a `FILE` or NAME://ID: one that the policies name under release.revocation-keys"},
+			channelRegistryFlag(),
 			&cli.StringFlag{Name: "reason", Usage: "why, as `TEXT` for people"},
 			&cli.DurationFlag{Name: "valid-for", Value: 10 * 365 * 24 * time.Hour, Usage: "the statement expires after `TIME`; the revocations in it never do"},
 			&cli.StringFlag{Name: "at", Usage: "issue as of `TIME` (RFC 3339; default: now)"},

@@ -18,6 +18,7 @@ func releaseVerifyCommand(e *env) *cli.Command {
 		Name: "verify", Usage: "check a bundle against a policy, offline", ArgsUsage: "BUNDLE",
 		Flags: append(verifyFlags(),
 			&cli.StringSliceFlag{Name: "artifact", Usage: "also check that `FILE`, or every file of the directory, is what was released (several times)"},
+			&cli.StringFlag{Name: "image", Usage: "also check that `IMAGE` in a registry is what was released: HOST/PATH:TAG, which is asked for, or HOST/PATH@sha256:…"},
 			&cli.StringFlag{Name: "at", Usage: "verify as of `TIME` (RFC 3339; default: now)"}),
 		Description: "Checks signature, log entry, inclusion, statement and times in that order and prints each; what was not checked is said.\n" +
 			"A policy with rebuilders wants so many statements of theirs; one mismatch refuses. Revocations by the policy's revocation keys count too.\n" +
@@ -28,7 +29,7 @@ func releaseVerifyCommand(e *env) *cli.Command {
 			"A FILE is compared with the subject of its own base name; in a directory every subject must be there.\n" +
 			"Exit 0: verified. Exit 4, " + verifyReasons + "\n" +
 			"--json prints tally.release-verification/v1: verified, reason, checks (list of name, status ok|failed|not-checked, want, got, from) and, only\n" +
-			"when verified, payload_sha256, key_id, identity (of a certificate: issuer, subject, repository, ref,\n" +
+			"when verified, payload_sha256, oci_manifest (sha256:… under which registries have the files), key_id, identity (of a certificate: issuer, subject, repository, ref,\n" +
 			"commit, build_config, signed, certificate_logged), leaf_hash, log_index, tree_size, rebuilders (key ids), the statement and the channel statement.\n\n" +
 			"   tally release verify minimal.sigstore.json --policy policy.yaml --artifact OUT",
 		Action: func(c *cli.Context) error { return releaseVerify(c, e) },
@@ -42,6 +43,7 @@ type verifyAnswer struct {
 	Reason     release.Reason     `json:"reason,omitempty"`
 	Checks     []release.Check    `json:"checks"`
 	Payload    *release.Digest    `json:"payload_sha256,omitempty"`
+	Image      string             `json:"oci_manifest,omitempty"` // sha256:…
 	KeyID      *release.Digest    `json:"key_id,omitempty"`
 	Identity   *release.Certified `json:"identity,omitempty"`
 	Leaf       *release.Digest    `json:"leaf_hash,omitempty"`
@@ -78,6 +80,9 @@ func releaseVerify(c *cli.Context, e *env) error {
 			err = checkArtifacts(c.Context, r, path)
 		}
 	}
+	if image := c.String("image"); err == nil && image != "" {
+		err = checkImage(c.Context, r, image)
+	}
 	if err == nil {
 		err = v.state.Remember(r)
 	}
@@ -112,6 +117,15 @@ func checkArtifacts(ctx context.Context, r *release.Result, path string) error {
 		}
 	}
 	return nil
+}
+
+// checkImage compares an image in a registry with the release's.
+func checkImage(ctx context.Context, r *release.Result, image string) error {
+	d, err := registryAt("").Resolve(ctx, image)
+	if err != nil {
+		return err
+	}
+	return r.CheckImage(image, d)
 }
 
 // printVerification prints the table of checks and turns a refusal into its exit code.
@@ -162,6 +176,9 @@ func newVerifyAnswer(r *release.Result, refusal *release.Error) verifyAnswer {
 	id := r.Signer.ID()
 	a.Verified, a.Statement, a.Channel = true, r.Statement, r.Channel
 	a.Rebuilders, a.Identity = r.Rebuilders, r.Identity
+	if d, ok := r.Statement.Image(); ok {
+		a.Image = "sha256:" + d.String()
+	}
 	a.Payload, a.KeyID, a.Leaf, a.Index, a.TreeSize = &r.Payload, &id, &r.Leaf, &r.Index, &r.Tree.N
 	return a
 }

@@ -18,7 +18,25 @@ type Want struct {
 	Name    string
 	Version string // empty: the channel's current release with the highest sequence
 	Channel string // whose statement to bring along; empty: none
-	Signers []release.PublicKey
+	By      Party  // who signs releases
+}
+
+// A Party is whose statements are looked for.
+type Party struct {
+	Keys []release.PublicKey // and identities that name one signer
+
+	// Certified reports whether a bundle is signed by a certificate of somebody who counts; nil: nobody does.
+	Certified func(*release.Bundle) bool
+}
+
+// Signed reports whether one of p signed b. Nothing else of it is believed.
+func (p Party) Signed(b *release.Bundle) bool {
+	if b.Certificate != nil {
+		return p.Certified != nil && p.Certified(b)
+	}
+	return slices.ContainsFunc(p.Keys, func(k release.PublicKey) bool {
+		return !k.IsZero() && k.Hint() == b.Hint && release.VerifyEnvelope(b, k) == nil
+	})
 }
 
 // Fetch gets a release's bundle, and after it the channel statement's if w names a channel and there is one,
@@ -40,15 +58,15 @@ func Fetch(ctx context.Context, src log.Source, w Want) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	bundle, err := fetchBundle(ctx, src, payload, append(slices.Clone(w.Signers), named(channel)...))
+	bundle, err := fetchBundle(ctx, src, payload, append(slices.Clone(w.By.Keys), NamedSigners(channel)...))
 	if err != nil {
 		return nil, err
 	}
 	return append(append(bundle, '\n'), channel...), nil
 }
 
-// named are the signers of releases that a channel statement names: where else to look.
-func named(channel []byte) (keys []release.PublicKey) {
+// NamedSigners are the signers of releases that a channel statement names, given as its bundle: where else to look.
+func NamedSigners(channel []byte) (keys []release.PublicKey) {
 	b, err := release.ParseBundle(channel)
 	if err != nil {
 		return nil
@@ -85,22 +103,31 @@ func choose(ctx context.Context, src log.Source, w Want, channel []byte) (releas
 		}
 		return release.ParseDigest(strings.TrimSuffix(string(text), "\n"))
 	}
+	current, err := Current(channel)
+	if err != nil {
+		return release.Digest{}, fmt.Errorf("release %s: %w", w.Name, err)
+	}
+	return current.Statement, nil
+}
+
+// Current is the release with the highest sequence that a channel statement, given as its bundle, calls current.
+func Current(channel []byte) (release.CurrentRelease, error) {
 	if channel == nil {
-		return release.Digest{}, fmt.Errorf("release %s: neither a version nor a channel to choose by", w.Name)
+		return release.CurrentRelease{}, errors.New("neither a version nor a channel to choose by")
 	}
 	b, err := release.ParseBundle(channel)
 	if err != nil {
-		return release.Digest{}, fmt.Errorf("channel %s@%s: %w", w.Name, w.Channel, err)
+		return release.CurrentRelease{}, fmt.Errorf("channel: %w", err)
 	}
 	c, err := release.ParseChannel(b.Envelope.Payload)
 	if err != nil {
-		return release.Digest{}, err
+		return release.CurrentRelease{}, err
 	}
 	latest, ok := c.Predicate.Latest()
 	if !ok {
-		return release.Digest{}, fmt.Errorf("channel %s: no release is current", c.Key())
+		return latest, fmt.Errorf("channel %s: no release is current", c.Key())
 	}
-	return latest.Statement, nil
+	return latest, nil
 }
 
 // fetchBundle finds the publication of a statement by one of the signers.

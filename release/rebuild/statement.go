@@ -18,6 +18,7 @@ type Attestation struct {
 	Identity *release.Certified `json:"identity,omitempty"` // of a certificate
 	Log      string             `json:"log,omitempty"`      // origin; empty: not logged
 	Index    *int64             `json:"log_index,omitempty"`
+	Referrer string             `json:"referrer,omitempty"` // HOST/PATH@sha256:… in a registry
 }
 
 // Statement says that the release s, whose payload has that digest, was rebuilt with the result r. The manifest is
