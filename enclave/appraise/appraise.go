@@ -145,27 +145,43 @@ func (e *Error) Unwrap() error { return e.Err }
 // and an *Error otherwise.
 func Appraise(in Input, p Policy) (*Result, error) {
 	a := newAppraisal(in, p)
-	if err := a.run(append(a.keyEvidence(), a.freshness, a.gpus)...); err != nil {
+	if err := a.run(a.keyEvidence()); err != nil {
+		return a.result, err
+	}
+	return a.finish()
+}
+
+// A Pending is an appraisal of what a handshake shows, which has passed so far.
+type Pending struct {
+	Wants Wants // what has to be asked for in the session; zero: nothing
+
+	a *appraisal
+}
+
+// Begin judges key evidence before there is a session in which more could be asked for. Nobody is accepted
+// before [Pending.Finish] says so. A refusal is an *Error.
+func Begin(in Input, p Policy) (*Pending, error) {
+	a := newAppraisal(in, p)
+	if err := a.run(a.keyEvidence()); err != nil {
+		return nil, err
+	}
+	return &Pending{Wants{Session: p.Freshness == FreshSession, GPU: len(a.doc.Claims.GPU) != 0}, a}, nil
+}
+
+// Finish is Appraise for what has begun, with the documents that were wanted. It looks at nothing twice, and
+// may be called once.
+func (p *Pending) Finish(s *Session, g *GPU) (*Result, error) {
+	p.a.in.Session, p.a.in.GPU = s, g
+	return p.a.finish()
+}
+
+// finish takes the steps that may need more than key evidence.
+func (a *appraisal) finish() (*Result, error) {
+	if err := a.run([]func() *refusal{a.freshness, a.gpus}); err != nil {
 		return a.result, err
 	}
 	a.result.Accepted = true
 	return a.result, nil
-}
-
-// Begin judges what a handshake shows, before there is a session in which more could be asked for. When it
-// says that nothing more is wanted, the Result is Appraise's. Otherwise err is nil, the Result is not yet
-// accepted, and Appraise has the last word, with the documents in its Input.
-func Begin(in Input, p Policy) (*Result, Wants, error) {
-	a := newAppraisal(in, p)
-	if err := a.run(a.keyEvidence()...); err != nil {
-		return a.result, Wants{}, err
-	}
-	w := Wants{Session: p.Freshness == FreshSession && in.Session == nil, GPU: len(a.doc.Claims.GPU) != 0 && in.GPU == nil}
-	if w != (Wants{}) {
-		return a.result, w, nil
-	}
-	r, err := Appraise(in, p)
-	return r, w, err
 }
 
 func newAppraisal(in Input, p Policy) *appraisal {
@@ -178,7 +194,7 @@ func (a *appraisal) keyEvidence() []func() *refusal {
 }
 
 // run takes steps until one refuses.
-func (a *appraisal) run(steps ...func() *refusal) error {
+func (a *appraisal) run(steps []func() *refusal) error {
 	for _, step := range steps {
 		if r := step(); r != nil {
 			a.add(Check{Name: string(r.reason), Status: Failed, Want: r.want, Got: r.got, From: r.from})

@@ -2,9 +2,12 @@ package appraise
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"tally/enclave/evidence"
 )
@@ -83,28 +86,42 @@ func TestBeacon(t *testing.T) {
 	}
 }
 
-// TestBegin: what the handshake alone decides is decided there, and what is left is said.
+// TestBegin: what the handshake alone decides is decided there, and what is left is said. Both ways of asking
+// come to the same Result.
 func TestBegin(t *testing.T) {
 	m, p, rv := machine(t)
 	in := about(t, m, rv)
-	if r, w, err := Begin(in, p); err != nil || w != (Wants{}) || !r.Accepted {
-		t.Errorf("freshness none: %v, %+v", err, w)
-	}
-	p.Freshness = FreshSession
-	r, w, err := Begin(in, p)
-	if err != nil || w != (Wants{Session: true}) || r.Accepted {
-		t.Errorf("freshness session: %v, %+v, accepted %v", err, w, r.Accepted)
-	}
-	if r, w, err := Begin(withSession(t, in, m, 2), p); err != nil || w != (Wants{}) || !r.Accepted {
-		t.Errorf("with session evidence: %v, %+v", err, w)
+	full := withSession(t, in, m, 2)
+	for _, c := range []struct {
+		fresh   Freshness
+		wants   Wants
+		session *Session
+	}{{FreshNone, Wants{}, nil}, {FreshSession, Wants{Session: true}, full.Session}, {FreshSession, Wants{Session: true}, nil}, {FreshSession, Wants{Session: true}, &Session{Missing: "no time"}}} {
+		p.Freshness = c.fresh
+		pending, err := Begin(in, p)
+		if err != nil || pending.Wants != c.wants {
+			t.Fatalf("freshness %s: %v, %+v", c.fresh, err, pending)
+		}
+		got, gotErr := pending.Finish(c.session, nil)
+		once := in
+		once.Session = c.session
+		want, wantErr := Appraise(once, p)
+		if diff := cmp.Diff(want, got); diff != "" || fmt.Sprint(gotErr) != fmt.Sprint(wantErr) || got.Accepted != (gotErr == nil) {
+			t.Errorf("freshness %s: %v, %v, %s", c.fresh, gotErr, wantErr, diff)
+		}
 	}
 	bad := in
 	bad.Static[0]++
-	if r, w, err := Begin(bad, p); err == nil || w != (Wants{}) || r.Reason != BadKey {
-		t.Errorf("another key: %v, %+v", err, w)
-	}
-	if r, _, err := Begin(in, Policy{}); err == nil || r.Reason != PolicyEmpty {
-		t.Errorf("zero policy: %v", err)
+	for name, c := range map[string]struct {
+		in     Input
+		p      Policy
+		reason Reason
+	}{"another key": {bad, p, BadKey}, "zero policy": {in, Policy{}, PolicyEmpty}} {
+		pending, err := Begin(c.in, c.p)
+		var e *Error
+		if pending != nil || !errors.As(err, &e) || e.Result.Reason != c.reason {
+			t.Errorf("%s: %+v, %v", name, pending, err)
+		}
 	}
 	in.Session = &Session{Missing: "the enclave has no session evidence"}
 	refused(t, "missing", in, p, BadFreshness, "the enclave has no session evidence, want evidence about this session")

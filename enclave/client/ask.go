@@ -10,25 +10,24 @@ import (
 	"tally/enclave/channel"
 )
 
-// judge appraises what the handshake has shown. More may be wanted before the enclave is accepted.
-func judge(p channel.Peer, cfg *Config) (appraise.Input, *appraise.Result, appraise.Wants, error) {
+// judge begins to appraise what the handshake has shown.
+func judge(p channel.Peer, cfg *Config) (appraise.Input, *appraise.Pending, error) {
 	in := appraise.Input{Static: p.Static, Authority: cfg.Authority, Reference: cfg.Reference, Now: cfg.Now()}
 	// A payload of another form has no document: the appraisal refuses it as such.
 	if len(p.Payload) > 0 && p.Payload[0] == channel.InlineEvidence {
 		in.Document = p.Payload[1:]
 	}
-	r, w, err := appraise.Begin(in, cfg.Policy)
-	return in, r, w, err
+	pending, err := appraise.Begin(in, cfg.Policy)
+	return in, pending, err
 }
 
-// finish appraises the enclave with the documents that are wanted, and ends the session unless it is accepted.
+// finish has the enclave judged with the documents that are wanted, and ends the session unless it is accepted.
 // When a session opens, nothing but the question for them has been sent in it by then.
-func (s *Session) finish(ctx context.Context) error {
+func (s *Session) finish(ctx context.Context, judge func(appraise.Input) (*appraise.Result, error)) error {
 	in, err := s.documents(ctx)
 	var r *appraise.Result
 	if err == nil {
-		in.Now = s.cfg.Now()
-		r, err = appraise.Appraise(in, s.cfg.Policy)
+		r, err = judge(in)
 	}
 	if err != nil {
 		s.mux.Abort()

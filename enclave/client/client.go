@@ -94,8 +94,14 @@ func New(ctx context.Context, conn net.Conn, cfg Config) (*Session, error) {
 
 func newSession(ctx context.Context, conn net.Conn, cfg *Config) (*Session, error) {
 	s := &Session{cfg: cfg}
+	var pending *appraise.Pending
 	verify := func(_ context.Context, p channel.Peer) (err error) {
-		s.input, s.result, s.wants, err = judge(p, cfg)
+		if s.input, pending, err = judge(p, cfg); err != nil {
+			return err
+		}
+		if s.wants = pending.Wants; s.wants == (appraise.Wants{}) {
+			s.result, err = pending.Finish(nil, nil)
+		}
 		return err
 	}
 	c, err := channel.Client(ctx, conn, channel.Config{
@@ -107,7 +113,8 @@ func newSession(ctx context.Context, conn net.Conn, cfg *Config) (*Session, erro
 	}
 	s.mux, s.judged = channel.NewMux(c, channel.MuxOptions{}), s.input
 	if s.wants != (appraise.Wants{}) {
-		if err := s.finish(ctx); err != nil {
+		err := s.finish(ctx, func(in appraise.Input) (*appraise.Result, error) { return pending.Finish(in.Session, in.GPU) })
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -124,7 +131,12 @@ func (s *Session) Result() *appraise.Result {
 // Reappraise judges the enclave again, as of now, while the session goes on. What the policy wants about the
 // session is asked for anew, so that an enclave that has lost its hardware since fails. A refusal is an
 // *appraise.Error, and the session is over; so it is when ctx ends.
-func (s *Session) Reappraise(ctx context.Context) error { return s.finish(ctx) }
+func (s *Session) Reappraise(ctx context.Context) error {
+	return s.finish(ctx, func(in appraise.Input) (*appraise.Result, error) {
+		in.Now = s.cfg.Now()
+		return appraise.Appraise(in, s.cfg.Policy)
+	})
+}
 
 // Evidence is what the enclave was accepted by, the documents that it was asked for included. It must not be
 // changed.
