@@ -35,10 +35,12 @@ type Options struct {
 // A Command is the pinned go command. Open returns one.
 type Command struct {
 	Options
-	Root     string // GOROOT of the pinned release
-	Platform string // of this machine, e.g. "linux-amd64"
-	tool     string // path of its go command
-	sum      string // see Sum
+	Root string // GOROOT of the pinned release
+
+	experiments []string
+	Platform    string // of this machine, e.g. "linux-amd64"
+	tool        string // path of its go command
+	sum         string // see Sum
 }
 
 // passed are the caller's variables that say where things are, not what is built.
@@ -51,7 +53,7 @@ var passed = []string{"PATH", "HOME", "TMPDIR", "GOTMPDIR", "GOPROXY", "GONOPROX
 var network = []string{"GOPROXY", "GONOPROXY", "GOSUMDB", "GONOSUMDB", "GOPRIVATE", "GOINSECURE", "GOMODCACHE", "GOCACHE"}
 
 // fixed are the variables that decide about bytes.
-var fixed = []string{"GOENV=off", "GOFLAGS=", "GOWORK=off", "GOOS=linux", "GOARCH=amd64", "GOAMD64=v1", "GOEXPERIMENT=", "GODEBUG=", "GOFIPS140=off",
+var fixed = []string{"GOENV=off", "GOFLAGS=", "GOWORK=off", "GOOS=linux", "GOARCH=amd64", "GOAMD64=v1", "GODEBUG=", "GOFIPS140=off",
 	"CGO_ENABLED=0", "GO111MODULE=on", "GOTELEMETRY=off", "LC_ALL=C", "TZ=UTC"}
 
 var releaseForm = pattern.New(`^go1\.[0-9]+(\.[0-9]+|rc[0-9]+)$`)
@@ -89,6 +91,14 @@ func Open(ctx context.Context, o Options) (*Command, error) {
 	return c, nil
 }
 
+// With returns c with experiments of the toolchain (GOEXPERIMENT) for what it lists and builds: they are as much
+// a part of the program as its sources.
+func (c *Command) With(experiments []string) *Command {
+	changed := *c
+	changed.experiments = experiments
+	return &changed
+}
+
 // settings reads what the user set with `go env -w`, so that a company's proxy is used although GOENV is
 // off in every build.
 func (c *Command) settings(ctx context.Context) error {
@@ -114,6 +124,7 @@ func (c *Command) settings(ctx context.Context) error {
 // environ is the whole environment of the go command.
 func (c *Command) environ() []string {
 	env := append(slices.Clone(c.Environ), fixed...)
+	env = append(env, "GOEXPERIMENT="+strings.Join(c.experiments, ","))
 	toolchain := c.Toolchain
 	if c.Root != "" {
 		toolchain = "local" // c.tool is the pinned one itself

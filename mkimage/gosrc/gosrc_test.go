@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -84,6 +86,31 @@ func TestBuildIsReproducible(t *testing.T) {
 		t.Error("the two programs differ")
 	}
 	checkProgram(t, plain)
+}
+
+// TestExperiment: an experiment is asked for by the spec alone, and the program says so.
+func TestExperiment(t *testing.T) {
+	source := "package main\n\nimport \"runtime/secret\"\n\nfunc main() { secret.Do(func() {}) }\n"
+	dir, out := writeModule(t, "m", map[string]string{"go.mod": "module example.com/x\n\ngo 1.26\n", "cmd/x/main.go": source}), filepath.Join(t.TempDir(), "x")
+	plain := open(t, append(os.Environ(), "GOEXPERIMENT=runtimesecret"))
+	if err := plain.Build(t.Context(), dir, "./cmd/x", out); err == nil {
+		t.Error("the caller's environment asked for an experiment")
+	}
+	c := plain.With([]string{"runtimesecret"})
+	if err := c.Build(t.Context(), dir, "./cmd/x", out); err != nil {
+		t.Fatal(err)
+	}
+	info, err := buildinfo.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i := slices.IndexFunc(info.Settings, func(s debug.BuildSetting) bool { return s.Key == "GOEXPERIMENT" }); i < 0 || info.Settings[i].Value != "runtimesecret" {
+		t.Errorf("settings %+v", info.Settings)
+	}
+	s, err := c.List(t.Context(), dir, "./cmd/x")
+	if err != nil || !slices.Contains(s.Standard, "src/runtime/secret/secret.go") {
+		t.Errorf("the experiment's sources are not listed: %v", err)
+	}
 }
 
 // checkProgram looks into a program for what must not be there.

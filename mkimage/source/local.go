@@ -185,7 +185,7 @@ func (l *Local) small(p string) ([]byte, error) {
 	return data, err
 }
 
-// command returns the go command that the module of a program asks for in its go.mod.
+// command returns the go command that the module of a program asks for in its go.mod, with the program's experiments.
 func (l *Local) command(ctx context.Context, g *spec.Go) (*gosrc.Command, error) {
 	data, err := l.small(path.Join(g.Module, "go.mod"))
 	if err != nil {
@@ -205,14 +205,14 @@ func (l *Local) command(ctx context.Context, g *spec.Go) (*gosrc.Command, error)
 		return nil, errors.New("go.mod: no toolchain or go line: it names the release that builds the guest")
 	}
 	if c := l.commands[release]; c != nil {
-		return c, nil
+		return c.With(g.Experiments), nil
 	}
 	c, err := gosrc.Open(ctx, gosrc.Options{Toolchain: release, Environ: l.Environ, Proxy: l.GoProxy, Offline: l.Offline})
 	if err != nil {
 		return nil, fmt.Errorf("go.mod: %w", err)
 	}
 	l.commands[release] = c
-	return c, nil
+	return c.With(g.Experiments), nil
 }
 
 // list returns the sources of a program, found once.

@@ -252,9 +252,23 @@ func (c checker) decompress(at, how string) error {
 	return nil
 }
 
+// Experiments returns the experiments of the Go toolchain that a program may be built with. runtimesecret is what
+// tally/internal/erase needs to erase keys (linux on amd64 and arm64).
+func Experiments() []string { return []string{"runtimesecret"} }
+
 func (c checker) program(at string, g *Go) error {
 	if p := g.Package; !goPkgForm.MatchString(p) || path.Clean(p) != p[2:] || strings.Contains(p, "..") {
 		return c.fail(at+".package", "package %.200q: want a path like ./cmd/init", g.Package)
+	}
+	for i, e := range g.Experiments {
+		if !slices.Contains(Experiments(), e) || slices.Contains(g.Experiments[:i], e) {
+			return c.fail(at+".experiments", "experiment %.40q: want some of %q, each once", e, Experiments())
+		}
+	}
+	for _, o := range c.s.Programs() {
+		if o.Module == g.Module && o.Package == g.Package && !slices.Equal(o.Experiments, g.Experiments) {
+			return c.fail(at+".experiments", "package %.200q stands there with other experiments", g.Package)
+		}
 	}
 	return c.local(at+".module", g.Module)
 }

@@ -52,6 +52,7 @@ var beyond = []string{
 	"packages: none named, and base is not true",
 	"want a pattern as a shell has it",
 	"suite \"trixie\": want one of sid", "nothing in this spec names it", "\"trixie\": want a name like trixie, once",
+	"stands there with other experiments",
 	"is not Debian's: want a keyring", "is Debian's, whose keys tally knows",
 }
 

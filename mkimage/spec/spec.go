@@ -14,7 +14,7 @@
 //	  - dir: {path: rootfs, target: srv, uid: 0, gid: 0, override: [{path: bin/tool, mode: 04755}]}
 //	  - file: {path: a.xz, decompress: xz, target: etc/a, executable: false}      # or mode: 0640; uid, gid
 //	  - tar: {path: b.tar.xz, decompress: xz, target: opt, override: [{path: x, uid: 7}]}
-//	  - go: {module: ../.., package: ./cmd/enclave, target: sbin/init, mode: 0755, uid: 0, gid: 0}
+//	  - go: {module: ../.., package: ./cmd/enclave, target: sbin/init, mode: 0755, uid: 0, gid: 0, experiments: [runtimesecret]}
 //	  - model:                  # a volume of its own, mounted at target
 //	      name: tiny
 //	      target: srv/models/tiny
@@ -186,6 +186,8 @@ type Go struct {
 	Module  string `yaml:"module,required"`  // directory of go.mod
 	Package string `yaml:"package,required"` // path below it, e.g. ./cmd/init
 	Target  string `yaml:"target"`           // only below root, and required there
+
+	Experiments []string `yaml:"experiments"` // of the toolchain (GOEXPERIMENT), of those that Experiments returns
 
 	Mode    *uint32 `yaml:"mode"` // default 0755; only below root, like owner and group
 	UID     uint32  `yaml:"uid"`

@@ -42,7 +42,7 @@ root:
   - file: {path: a.xz, decompress: xz, target: etc/a, executable: true}
   - file: {path: b, target: etc/b, mode: 0600, uid: 1, gid: 2}
   - tar: {path: b.tar, target: opt, override: [{path: y, mode: 0}]}
-  - go: {module: ., package: ./cmd/enclave, target: sbin/init, mode: 0700, uid: 3, gid: 4}
+  - go: {module: ., package: ./cmd/enclave, target: sbin/init, mode: 0700, uid: 3, gid: 4, experiments: [runtimesecret]}
   - model: {name: tiny, target: srv/m, files: [{name: a/b.gguf, url: 'https://models.example/b', sha256: ` + digits + `, size: 5}, {name: c, path: model-c}]}
 steps:
   - name: hello
@@ -80,7 +80,7 @@ func TestParse(t *testing.T) {
 			{File: &File{Path: "a.xz", Decompress: "xz", Target: "etc/a", Executable: true}},
 			{File: &File{Path: "b", Target: "etc/b", Mode: number(0o600), UID: 1, GID: 2}},
 			{Tar: &Tar{Path: "b.tar", Target: "opt", Override: []Override{{Path: "y", Mode: number(0)}}}},
-			{Go: &Go{Module: ".", Package: "./cmd/enclave", Target: "sbin/init", Mode: number(0o700), UID: 3, GID: 4}},
+			{Go: &Go{Module: ".", Package: "./cmd/enclave", Target: "sbin/init", Mode: number(0o700), UID: 3, GID: 4, Experiments: []string{"runtimesecret"}}},
 			{Model: &Model{"tiny", "srv/m", []ModelFile{{Name: "a/b.gguf", URL: "https://models.example/b", SHA256: digits, Size: 5}, {Name: "c", Path: "model-c"}}}},
 		},
 		Steps: []Step{{Name: "hello", Root: Debian{Suites: []string{"trixie"}, Components: []string{"main"}, Packages: []string{"gcc"}},
@@ -397,6 +397,9 @@ var refusals = []struct{ old, new, want string }{
 	{"modules: [dm-verity]", "modules: [dm-verity]\noutputs: [disk.vhd]", `output "disk.vhd": want disk.qcow2 or disk.tar.gz, once`},
 	{"modules: [dm-verity]", "modules: [dm-verity]\noutputs: [disk.qcow2, disk.qcow2]", `output "disk.qcow2": want`},
 	{"init: {go: {module: ../.., package: ./cmd/init}}", "init: {file: {path: x, replace: true}}", `only for a file of the root`},
+	{"package: ./cmd/init}", "package: ./cmd/init, experiments: [arenas]}", `experiment "arenas": want some of ["runtimesecret"], each once`},
+	{"package: ./cmd/init}", "package: ./cmd/init, experiments: [runtimesecret, runtimesecret]}", `experiment "runtimesecret": want some of`},
+	{"dir: {path: rootfs}", "go: {module: ../.., package: ./cmd/init, target: b, experiments: [runtimesecret]}", `package "./cmd/init" stands there with other experiments`},
 	{"package: ./cmd/init}", "package: ./cmd/init, replace: true}", `the initrd's init is always /init`},
 	{"dir: {path: rootfs}", "dir: {path: a, replace: 1}", `replace: want true or false`},
 	{"modules: [dm-verity]", "config: {}\nmodules: []", `key "path" is missing`},
