@@ -11,8 +11,8 @@ import (
 // session must not keep a key alive that is retired.
 type shown struct {
 	static       [32]byte
-	endorsements []byte // of the key evidence
-	gpu          []byte // the GPU set that the key evidence names, or nil
+	endorsements []byte  // of the key evidence
+	gpus         *GPUSet // that the key evidence names, or nil
 }
 
 // answerer makes the documents that a client asks for in its session. binding is the handshake hash.
@@ -26,8 +26,8 @@ func (s *server) answerer(k shown, binding [32]byte) func(context.Context, chann
 				s.opt.observe(EvidenceFailed, "")
 			}
 			return doc, err
-		case one == channel.GPUEvidence && k.gpu != nil:
-			return k.gpu, nil
+		case one == channel.GPUEvidence && k.gpus != nil:
+			return k.gpus.Ship()
 		}
 		return nil, channel.ErrNoDocument
 	}

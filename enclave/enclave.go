@@ -78,11 +78,6 @@ type Options struct {
 	// platform's report with; 0: 100 ms.
 	SessionWindow time.Duration
 
-	// GPU has the machine's GPUs give evidence for a new key, whose claims it gets without any, verifies
-	// it, and returns the set with the digest that the claims are to name. No key is used without it. nil:
-	// there are no GPUs.
-	GPU func(ctx context.Context, c evidence.Claims) (set []byte, digest [32]byte, err error)
-
 	// Beacon fetches a log's checkpoint with its witnesses' cosignatures (evidence.MaxBeacon bytes at most)
 	// for a new key: clients that want freshness: key see by it that the key is no older. It comes from the
 	// host, and nothing here judges it. Without one a key is made all the same, and those clients refuse it.
@@ -91,6 +86,9 @@ type Options struct {
 
 	KeyLifetime time.Duration // after which a key takes no new session; 0: 24 h
 	KeySessions int           // after so many sessions likewise; 0: 1000
+
+	GPUs        GPUs          // what the engine computes on; nil: evidence says nothing of GPUs
+	GPUInterval time.Duration // between looks at them; 0: 1 h
 }
 
 // An Event is something that Serve counts. Its words are constants, whatever a peer sends.
@@ -111,6 +109,8 @@ const (
 	SessionRefused  What = "session refused"
 	BeaconFailed    What = "no beacon"           // for a new key
 	EvidenceFailed  What = "no session evidence" // the platform made none for a session that asked
+	GPUsLost        What = "GPUs lost"           // all sessions end
+	GPUsServe       What = "GPUs serve"          // at first, or again
 )
 
 func (o Options) observe(w What, reason string) {
@@ -138,7 +138,8 @@ func (o Options) withDefaults() (Options, error) {
 	setInt(&o.SessionWindow, SessionWindow)
 	setInt(&o.SessionLifetime, 24*time.Hour)
 	setInt(&o.KeyLifetime, 24*time.Hour)
-	if o.MaxSessions < 1 || o.MaxHandshakes < 1 || o.KeySessions < 1 || o.MaxRequest < 1 || o.HandshakeTimeout < 1 || o.IdleTimeout < 1 || o.StallTimeout < 1 || o.SessionLifetime < 1 || o.KeyLifetime < time.Second {
+	setInt(&o.GPUInterval, defaultGPUInterval)
+	if o.MaxSessions < 1 || o.MaxHandshakes < 1 || o.KeySessions < 1 || o.MaxRequest < 1 || o.HandshakeTimeout < 1 || o.IdleTimeout < 1 || o.StallTimeout < 1 || o.SessionLifetime < 1 || o.KeyLifetime < time.Second || o.GPUInterval < 1 {
 		return o, errors.New("enclave: options: a limit below its minimum")
 	}
 	return o, nil

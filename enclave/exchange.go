@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
+	"time"
 
 	"tally/enclave/channel"
 )
@@ -33,14 +35,18 @@ func (r *request) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// exchange has the engine answer one request. Its context ends as soon as the client cancels.
-func (s *server) exchange(engine Engine, st *channel.Stream) {
+// exchange has the engine answer one request. Its context ends as soon as the client cancels. ctx is the session's.
+func (s *server) exchange(ctx context.Context, engine Engine, st *channel.Stream) {
 	defer st.Close()
+	defer resetIfLost(ctx, st)()
 	req := &request{s: st, left: s.opt.MaxRequest}
 	status := channel.StatusOK
 	// The error's text may quote what the engine read: only the fact of it is used.
 	if engine.Exchange(st.Context(), req, response{st}) != nil {
 		status = channel.StatusFailed
+	}
+	if errors.Is(context.Cause(ctx), errGPULost) {
+		return // resetIfLost has the word
 	}
 	if req.err == nil {
 		_, _ = io.Copy(io.Discard, req) // what the engine left unread; its end decides
@@ -54,6 +60,23 @@ func (s *server) exchange(engine Engine, st *channel.Stream) {
 	_ = st.End(status) // a peer that does not take it is the session's to judge
 }
 
+// resetIfLost tells the client of a stream when ctx ends because a GPU was lost, whatever the engine does then. The returned
+// function ends that.
+func resetIfLost(ctx context.Context, st *channel.Stream) func() {
+	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(done)
+		if errors.Is(context.Cause(ctx), errGPULost) {
+			_ = st.Abort(channel.StatusGPULost) // a peer that does not take it is the session's to judge
+		}
+	})
+	return func() {
+		if !stop() {
+			<-done
+		}
+	}
+}
+
 // A response is a stream to write on and no more.
 type response struct{ s *channel.Stream }
 
@@ -65,19 +88,40 @@ func (s *server) session(ctx context.Context, m *channel.Mux) error {
 	if err != nil {
 		return err
 	}
+	var running sync.WaitGroup
 	for {
 		st, err := m.Accept(ctx)
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil
+		case errors.Is(err, errGPULost):
+			waitFor(&running, farewell) // CLOSE comes after the word to each stream
+			return err
 		case err != nil:
 			return err
 		}
 		s.wait.Add(1)
+		running.Add(1)
 		go func() {
 			defer s.wait.Done()
-			s.exchange(engine, st)
+			defer running.Done()
+			s.exchange(ctx, engine, st)
 		}()
+	}
+}
+
+// waitFor waits for wg, and no longer than d.
+func waitFor(wg *sync.WaitGroup, d time.Duration) {
+	done := make(chan struct{})
+	go func() {
+		wg.Wait()
+		close(done)
+	}()
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-done:
+	case <-t.C:
 	}
 }
 

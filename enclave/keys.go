@@ -16,6 +16,9 @@ type key struct {
 	shown    shown
 	made     time.Time
 	sessions int
+
+	claims evidence.Claims // without GPU
+	era    uint64          // gpuState.era when it was made
 }
 
 // A keyring hands out the current key and rotates it. The next key is made ahead of time, so that a
@@ -23,6 +26,7 @@ type key struct {
 type keyring struct {
 	attester Attester
 	opt      Options
+	gpus     *gpuState
 
 	// mu is held while a rotation is waited for: all who come then need the same new key.
 	mu    sync.Mutex
@@ -46,35 +50,62 @@ func (r *keyring) acquire(ctx context.Context) (*key, error) {
 			return nil, err
 		}
 	}
-	if r.next == nil && r.worn(9, 10) {
+	if ahead := r.ahead(); r.next == nil && r.worn(ahead, 10) {
 		r.prepare(ctx)
 	}
 	r.cur.sessions++
 	return r.cur, nil
 }
 
+// ahead is at how many tenths of a key the next one is made. GPUs take seconds to attest.
+func (r *keyring) ahead() int {
+	if r.gpus != nil {
+		return 5
+	}
+	return 9
+}
+
+// renew makes a key even where the current one is good.
+func (r *keyring) renew(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.rotate(ctx)
+}
+
+// claims are the current key's, without GPU.
+func (r *keyring) claims() evidence.Claims {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.cur.claims
+}
+
 // worn reports whether num/den of the current key's time or sessions is used up.
 func (r *keyring) worn(num, den int) bool {
 	k := r.cur
-	return k == nil || k.sessions >= r.opt.KeySessions*num/den || r.opt.Now().Sub(k.made) >= r.opt.KeyLifetime*time.Duration(num)/time.Duration(den)
+	return k == nil || k.era != r.gpus.era() || k.sessions >= r.opt.KeySessions*num/den || r.opt.Now().Sub(k.made) >= r.opt.KeyLifetime*time.Duration(num)/time.Duration(den)
 }
 
 func (r *keyring) rotate(ctx context.Context) error {
-	if r.next == nil {
-		r.prepare(ctx)
-	}
-	select {
-	case m := <-r.next:
-		r.next = nil
-		if m.err != nil {
-			return m.err
+	for {
+		if r.next == nil {
+			r.prepare(ctx)
 		}
-		r.cur = m.key
-		r.opt.Logger.Info("new key", "epoch", r.epoch)
-		r.opt.observe(NewKey, "")
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
+		select {
+		case m := <-r.next:
+			r.next = nil
+			switch {
+			case m.err != nil:
+				return m.err
+			case m.key.era != r.gpus.era():
+				continue // GPUs were lost since: what it says about them is void
+			}
+			r.cur = m.key
+			r.opt.Logger.Info("new key", "epoch", m.key.claims.Epoch)
+			r.opt.observe(NewKey, "")
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 }
 
@@ -97,13 +128,14 @@ func (r *keyring) generate(ctx context.Context, epoch uint64) (*key, error) {
 	if err != nil {
 		return nil, err
 	}
-	now := r.opt.Now()
+	now, era := r.opt.Now(), r.gpus.era()
 	d := evidence.Document{Platform: r.attester.Platform(), Claims: evidence.Claims{
 		Authority: r.opt.Authority, Static: static.Public(), Epoch: epoch,
 		NotBefore: now.Unix(), NotAfter: now.Add(r.opt.KeyLifetime).Unix(), EncapKey: decap.Public(),
 	}}
 	d.Claims.Beacon = r.beacon(ctx, epoch) // before the GPUs: what they sign depends on it
-	gpu, err := r.gpu(ctx, &d.Claims)
+	claims := d.Claims
+	set, err := r.gpus.bind(ctx, &d.Claims)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +147,7 @@ func (r *keyring) generate(ctx context.Context, epoch uint64) (*key, error) {
 		return nil, err
 	}
 	id := &channel.Identity{Static: static, Decap: decap, Payload: append([]byte{channel.InlineEvidence}, doc...)}
-	return &key{identity: id, shown: shown{static.Public(), d.Endorsements, gpu}, made: now}, nil
+	return &key{identity: id, shown: shown{static.Public(), d.Endorsements, set}, made: now, claims: claims, era: era}, nil
 }
 
 // beaconTimeout is how long a host may take to hand over a beacon.
@@ -135,20 +167,4 @@ func (r *keyring) beacon(ctx context.Context, epoch uint64) []byte {
 		return nil
 	}
 	return b
-}
-
-// gpu adds evidence of the GPUs to the claims of a key, where there are any, and returns the set.
-func (r *keyring) gpu(ctx context.Context, c *evidence.Claims) ([]byte, error) {
-	if r.opt.GPU == nil {
-		return nil, nil
-	}
-	set, digest, err := r.opt.GPU(ctx, *c)
-	if err != nil {
-		return nil, fmt.Errorf("enclave: GPU evidence: %w", err)
-	}
-	if len(set) == 0 || len(set) > channel.MaxGPUEvidence {
-		return nil, fmt.Errorf("enclave: GPU evidence of %d bytes, want 1 to %d", len(set), channel.MaxGPUEvidence)
-	}
-	c.GPU = digest[:]
-	return set, nil
 }

@@ -26,14 +26,23 @@ func Serve(ctx context.Context, ln net.Listener, a Attester, e Engine, opt Optio
 	if err != nil {
 		return err
 	}
-	s := &server{engine: e, opt: opt, attester: sessions, keys: &keyring{attester: a, opt: opt},
+	gpus := newGPUState(opt)
+	s := &server{engine: e, opt: opt, attester: sessions, gpus: gpus, keys: &keyring{attester: a, opt: opt, gpus: gpus},
 		sessions: make(chan struct{}, opt.MaxSessions), handshakes: make(chan struct{}, opt.MaxHandshakes)}
 	if err := s.keys.rotate(ctx); err != nil {
+		return err
+	}
+	if err := s.openGPUs(ctx); err != nil {
 		return err
 	}
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
 	defer s.wait.Wait()
+	if s.gpus != nil {
+		ctx, end := context.WithCancel(ctx)
+		defer end()
+		s.wait.Go(func() { s.watchGPUs(ctx) })
+	}
 	return s.accept(ctx, ln)
 }
 
@@ -42,6 +51,7 @@ type server struct {
 	opt        Options
 	keys       *keyring
 	attester   *SessionAttester
+	gpus       *gpuState
 	sessions   chan struct{} // one token an open session
 	handshakes chan struct{} // one token a handshake in progress
 	wait       sync.WaitGroup
@@ -67,6 +77,13 @@ func (s *server) accept(ctx context.Context, ln net.Listener) error {
 		}
 		failures = 0
 		s.wait.Add(1)
+		if !s.gpus.serving() {
+			go func() {
+				defer s.wait.Done()
+				s.turnAway(ctx, conn, channel.RefusedGPU)
+			}()
+			continue
+		}
 		select {
 		case s.sessions <- struct{}{}:
 			go func() {
@@ -77,7 +94,7 @@ func (s *server) accept(ctx context.Context, ln net.Listener) error {
 		default:
 			go func() {
 				defer s.wait.Done()
-				s.turnAway(ctx, conn)
+				s.turnAway(ctx, conn, channel.RefusedBusy)
 			}()
 		}
 	}
@@ -92,18 +109,20 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// turnAway says busy. It may not wait for a peer that does not read.
-func (s *server) turnAway(ctx context.Context, conn net.Conn) {
+// turnAway says why. It may not wait for a peer that does not read.
+func (s *server) turnAway(ctx context.Context, conn net.Conn, code channel.Refusal) {
 	ctx, cancel := context.WithTimeout(ctx, farewell)
 	defer cancel()
-	s.opt.Logger.Warn("session refused", "reason", channel.RefusedBusy.String())
-	s.opt.observe(SessionRefused, channel.RefusedBusy.String())
-	_ = channel.Refuse(ctx, conn, channel.RefusedBusy) // the peer's loss
+	s.opt.Logger.Warn("session refused", "reason", code.String())
+	s.opt.observe(SessionRefused, code.String())
+	_ = channel.Refuse(ctx, conn, code) // the peer's loss
 }
 
 // serve is one connection from its first byte to its last. What goes wrong is told to the log by class,
 // never by the peer's bytes.
 func (s *server) serve(ctx context.Context, conn net.Conn) {
+	ctx, leave := s.gpus.join(ctx)
+	defer leave()
 	c, k, err := s.handshake(ctx, conn)
 	if err != nil {
 		s.opt.Logger.Info("handshake ended", "reason", class(err))
@@ -152,7 +171,7 @@ func (s *server) handshake(ctx context.Context, conn net.Conn) (*channel.Conn, s
 // fatal reports whether the channel broke. A CLOSE would then vouch for exchanges that did not end; the
 // peer is left with a truncated session instead.
 func fatal(err error) bool {
-	return err != nil && !errors.Is(err, channel.ErrIdle) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+	return err != nil && !errors.Is(err, errGPULost) && !errors.Is(err, channel.ErrIdle) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }
 
 // class is the log's word for an error: a constant, whatever the peer sent.
@@ -161,6 +180,8 @@ func class(err error) string {
 	switch {
 	case err == nil:
 		return "closed"
+	case errors.Is(err, errGPULost):
+		return "gpu lost"
 	case errors.Is(err, channel.ErrIdle):
 		return "idle"
 	case errors.Is(err, channel.ErrStalled):

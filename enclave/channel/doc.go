@@ -181,6 +181,7 @@ const (
 	RefusedAuthority Refusal = 3 // another service than the one asked for
 	RefusedBusy      Refusal = 4 // no session free
 	RefusedKey       Refusal = 5 // a reconnect for a key not, or no longer, in use: begin anew
+	RefusedGPU       Refusal = 6 // the enclave lost a GPU and serves nobody until its GPUs are verified again
 )
 
 func (r Refusal) String() string {
@@ -195,6 +196,8 @@ func (r Refusal) String() string {
 		return "busy"
 	case RefusedKey:
 		return "key no longer in use"
+	case RefusedGPU:
+		return "it lost a GPU and serves nobody until its GPUs are verified again"
 	}
 	return fmt.Sprintf("code %d", byte(r))
 }

@@ -26,6 +26,19 @@ const (
 // ErrReset means that the peer does not want the rest of the stream, or cannot go on with it.
 var ErrReset = errors.New("channel: the peer reset the stream")
 
+// A ResetError is ErrReset as a reader meets it, with the peer's reason.
+type ResetError struct{ Status Status }
+
+func (e *ResetError) Error() string {
+	if e.Status == StatusGPULost {
+		return "channel: the enclave lost a GPU"
+	}
+	return ErrReset.Error()
+}
+
+// Unwrap returns ErrReset.
+func (e *ResetError) Unwrap() error { return ErrReset }
+
 // ErrStalled means that the peer took no, or sent no, part of a stream for too long.
 var ErrStalled = errors.New("channel: the peer stalled")
 

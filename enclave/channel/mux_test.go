@@ -120,7 +120,7 @@ func TestUnreadStream(t *testing.T) {
 	if _, err := io.ReadAll(held); !errors.Is(err, ErrReset) {
 		t.Errorf("the server's reader: %v", err)
 	}
-	if context.Cause(held.Context()) != ErrReset {
+	if !errors.Is(context.Cause(held.Context()), ErrReset) {
 		t.Errorf("the server's context: %v", context.Cause(held.Context()))
 	}
 	held.Close()

@@ -45,11 +45,11 @@ func (m *Mux) handle(r Record) error {
 	case Reset:
 		s.reset = true
 		if !s.peerEnded { // otherwise what came before END is whole, and stays
-			s.peerEnded, s.cut = true, true
+			s.peerEnded, s.cut, s.why = true, true, r.Status
 			m.owe(s.in.len())
 			s.in.reset()
 		}
-		s.cancel(ErrReset)
+		s.cancel(&ResetError{r.Status})
 	}
 	m.retire(s)
 	m.signal()

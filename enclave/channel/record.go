@@ -40,7 +40,8 @@ const (
 	StatusCancelled Status = 3 // of Reset: nobody wants the rest
 	StatusStalled   Status = 4 // of Reset: the peer took too long
 
-	StatusNone Status = 5 // of a document asked for: there is none
+	StatusNone    Status = 5 // of a document asked for: there is none
+	StatusGPULost Status = 6 // of Reset: the enclave's GPUs are no longer what was verified, and all its sessions end
 )
 
 // A Record is one typed message in a session.

@@ -25,6 +25,7 @@ type Stream struct {
 	status    Status // of the peer's END
 	reset     bool   // by the peer
 	cut       bool   // and it has not said END before
+	why       Status // of that RESET
 	dropped   bool   // nobody reads here
 	ended     bool   // this side's half
 	gaveUp    bool   // Close was called
@@ -64,7 +65,7 @@ func (s *Stream) Read(p []byte) (n int, err error) {
 			}
 			return true, nil
 		case s.cut:
-			return false, ErrReset
+			return false, &ResetError{s.why}
 		case s.peerEnded && s.status != StatusOK:
 			return false, &StatusError{s.status}
 		case s.peerEnded:
@@ -216,7 +217,10 @@ func (s *Stream) finish(r Record) error {
 
 // Close gives up what is left of the stream, in both directions: unless both halves have ended the peer
 // gets a RESET, and what it still sends is dropped. It returns at once where both have ended.
-func (s *Stream) Close() error {
+func (s *Stream) Close() error { return s.Abort(StatusCancelled) }
+
+// Abort is Close with the reason that the peer is told. It may be called while others read and write.
+func (s *Stream) Abort(status Status) error {
 	m := s.m
 	s.cancel(ErrClosed) // whoever writes or reads stops
 	s.w.Lock()
@@ -240,8 +244,7 @@ func (s *Stream) Close() error {
 	if !reset {
 		return nil
 	}
-	status := StatusCancelled
-	if errors.Is(s.w.err, ErrStalled) {
+	if status == StatusCancelled && errors.Is(s.w.err, ErrStalled) {
 		status = StatusStalled
 	}
 	r := Record{Type: Reset, Status: status}

@@ -341,15 +341,24 @@ func TestNothingAsked(t *testing.T) {
 	s.Close(t.Context())
 }
 
+// oneGPU is GPUs that are always there.
+type oneGPU func(evidence.Claims) *enclave.GPUSet
+
+func (g oneGPU) Attest(_ context.Context, c evidence.Claims) (*enclave.GPUSet, error) {
+	return g(c), nil
+}
+func (oneGPU) Serving(context.Context) error { return nil }
+func (oneGPU) Changed() <-chan struct{}      { return nil }
+
 // TestGPUDocument carries a set of GPU evidence, larger than any message, from the key that it is for.
 func TestGPUDocument(t *testing.T) {
 	set := make([]byte, 300000)
 	rand.Read(set)
 	var claims evidence.Claims
-	addr := serve(t, nil, enclave.Options{GPU: func(_ context.Context, c evidence.Claims) ([]byte, [32]byte, error) {
+	addr := serve(t, nil, enclave.Options{GPUs: oneGPU(func(c evidence.Claims) *enclave.GPUSet {
 		claims = c
-		return set, sha256.Sum256(set), nil
-	}})
+		return &enclave.GPUSet{Digest: sha256.Sum256(set), Ship: func() ([]byte, error) { return set, nil }}
+	})})
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)

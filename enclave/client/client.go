@@ -174,6 +174,10 @@ func (c *capped) Write(p []byte) (int, error) {
 // ErrIncomplete means that the enclave said it could not finish its answer.
 var ErrIncomplete = errors.New("client: the enclave could not finish the answer")
 
+// ErrGPULost means that the enclave lost a GPU, by its own word: all its sessions end, and it serves nobody before
+// its GPUs are verified again.
+var ErrGPULost = errors.New("client: the enclave lost a GPU and ended the session before the answer was whole")
+
 // ErrTooLong means that the enclave does not take requests of this length.
 var ErrTooLong = errors.New("client: the enclave refuses a request of this length")
 
@@ -203,6 +207,10 @@ func (s *Session) Exchange(ctx context.Context, request io.Reader, response io.W
 	var status *channel.StatusError
 	if errors.As(err, &status) {
 		return outcome(status.Status)
+	}
+	var reset *channel.ResetError
+	if errors.As(err, &reset) && reset.Status == channel.StatusGPULost {
+		err = ErrGPULost
 	}
 	if errors.Is(err, channel.ErrPeerClosed) {
 		err = fmt.Errorf("client: the enclave closed the session before the answer was whole: %w", err)

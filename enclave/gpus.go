@@ -1,0 +1,215 @@
+package enclave
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"tally/enclave/channel"
+	"tally/enclave/evidence"
+)
+
+// GPUs are what an enclave computes on whose release says that it has some. Its methods may be called from several goroutines.
+//
+// Serve has them attested for each key before the key is, wants the engine to compute on them before it accepts anybody, and does both
+// again every so often. When that fails, all sessions end, their clients are told that a GPU was lost, and nobody is
+// served until both have succeeded again, under a new key.
+type GPUs interface {
+	// Attest collects evidence of all GPUs for the key that c is about, c.GPU aside, verifies it, and lets them take
+	// work. After an error they take none.
+	Attest(ctx context.Context, c evidence.Claims) (*GPUSet, error)
+
+	// Serving returns an error unless the engine computes on the GPUs. It may wait for one that is being started.
+	Serving(ctx context.Context) error
+
+	// Changed delivers when there is reason to look at once: the engine was started again, say. nil: never.
+	Changed() <-chan struct{}
+}
+
+// A GPUSet is evidence of all GPUs, about one key.
+type GPUSet struct {
+	Digest [32]byte               // for the claims' field GPU
+	Ship   func() ([]byte, error) // what a client gets who asks for it: an appraise/gpu.Shipment
+}
+
+// Times between looks at the GPUs.
+const (
+	defaultGPUInterval = time.Hour
+	gpuRetry           = 30 * time.Second // and after a loss
+)
+
+// errGPULost is why sessions end when GPUs were lost.
+var errGPULost = errors.New("enclave: a GPU was lost")
+
+// A gpuError is an errGPULost with what happened.
+type gpuError struct{ error }
+
+func (e *gpuError) Is(target error) bool { return target == errGPULost }
+func (e *gpuError) Unwrap() error        { return e.error }
+
+// A gpuState is whether the GPUs may serve. A nil one is that of an enclave without.
+type gpuState struct {
+	gpus GPUs
+	opt  Options
+
+	mu     sync.Mutex
+	losses uint64          // so far; keys of before a loss are not used after it
+	ctx    context.Context // ends with cause errGPULost when a GPU is lost; nil while that is so
+	cancel context.CancelCauseFunc
+}
+
+func newGPUState(opt Options) *gpuState {
+	if opt.GPUs == nil {
+		return nil
+	}
+	return &gpuState{gpus: opt.GPUs, opt: opt}
+}
+
+// era counts losses. What was attested in another one is void.
+func (g *gpuState) era() uint64 {
+	if g == nil {
+		return 0
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.losses
+}
+
+// bind attests the GPUs for the key of c and puts their digest into c.
+func (g *gpuState) bind(ctx context.Context, c *evidence.Claims) (*GPUSet, error) {
+	if g == nil {
+		return nil, nil
+	}
+	set, err := g.gpus.Attest(ctx, *c)
+	if err != nil {
+		g.lose(ctx, err)
+		return nil, &gpuError{fmt.Errorf("enclave: attesting the GPUs: %w", err)}
+	}
+	if b, err := set.Ship(); err != nil || len(b) == 0 || len(b) > channel.MaxGPUEvidence {
+		return nil, fmt.Errorf("enclave: GPU set of %d bytes, want 1 to %d: %w", len(b), channel.MaxGPUEvidence, err)
+	}
+	c.GPU = set.Digest[:]
+	return set, nil
+}
+
+// check looks at GPUs that serve.
+func (g *gpuState) check(ctx context.Context, c evidence.Claims) error {
+	_, err := g.gpus.Attest(ctx, c)
+	if err == nil {
+		err = g.gpus.Serving(ctx)
+	}
+	if err != nil {
+		g.lose(ctx, err)
+	}
+	return err
+}
+
+// lose ends all sessions, unless ctx ended, which is no finding about the GPUs.
+func (g *gpuState) lose(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.losses++
+	if g.ctx == nil {
+		return
+	}
+	g.opt.Logger.Error("GPUs lost: sessions end", "reason", err)
+	g.opt.observe(GPUsLost, "")
+	g.cancel(errGPULost)
+	g.ctx, g.cancel = nil, nil
+}
+
+// regain opens the enclave, unless GPUs were lost since era.
+func (g *gpuState) regain(era uint64) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.losses != era {
+		return false
+	}
+	if g.ctx == nil {
+		g.ctx, g.cancel = context.WithCancelCause(context.Background())
+		g.opt.Logger.Info("GPUs verified, and the engine computes on them")
+		g.opt.observe(GPUsServe, "")
+	}
+	return true
+}
+
+// serving reports whether sessions may be opened.
+func (g *gpuState) serving() bool {
+	if g == nil {
+		return true
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.ctx != nil
+}
+
+// join returns a context for a session, which ends with ctx and, with cause errGPULost, when a GPU is lost.
+func (g *gpuState) join(ctx context.Context) (context.Context, context.CancelFunc) {
+	if g == nil {
+		return context.WithCancel(ctx)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	g.mu.Lock()
+	era := g.ctx
+	g.mu.Unlock()
+	if era == nil {
+		cancel(errGPULost)
+		return ctx, func() {}
+	}
+	stop := context.AfterFunc(era, func() { cancel(errGPULost) })
+	return ctx, func() { stop(); cancel(nil) }
+}
+
+// openGPUs is the first look, or the first after a loss: a key, and the GPUs with it, are attested anew.
+func (s *server) openGPUs(ctx context.Context) error {
+	if s.gpus == nil {
+		return nil
+	}
+	era := s.gpus.era()
+	if err := s.gpus.gpus.Serving(ctx); err != nil {
+		s.gpus.lose(ctx, err)
+		return &gpuError{fmt.Errorf("enclave: the engine does not compute on the GPUs: %w", err)}
+	}
+	if !s.gpus.regain(era) {
+		return errGPULost
+	}
+	return nil
+}
+
+// watchGPUs looks at the GPUs until ctx ends. Accepting sessions never waits for it.
+func (s *server) watchGPUs(ctx context.Context) {
+	for wait := s.opt.GPUInterval; ; {
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-s.gpus.gpus.Changed():
+		case <-t.C:
+		}
+		t.Stop()
+		wait = s.opt.GPUInterval
+		if s.lookAtGPUs(ctx) != nil {
+			wait = min(wait, gpuRetry)
+		}
+	}
+}
+
+func (s *server) lookAtGPUs(ctx context.Context) error {
+	if s.gpus.serving() {
+		return s.gpus.check(ctx, s.keys.claims())
+	}
+	err := s.keys.renew(ctx)
+	if err == nil {
+		err = s.openGPUs(ctx)
+	}
+	if err != nil && ctx.Err() == nil {
+		s.opt.Logger.Warn("GPUs still not verified", "reason", err)
+	}
+	return err
+}
