@@ -16,6 +16,8 @@
 //	tally_keys_total                    static keys made and attested
 //	tally_engine_ends_total             times that the engine ended and was started again
 //	tally_engine_ready                  1 when the engine says it is healthy
+//	tally_gpus_serving                  1 while GPUs are verified and the engine computes on them; 0 without GPUs
+//	tally_gpu_losses_total              times that a GPU was lost, which ends all sessions
 //	tally_boot_seconds{phase}           seconds since the kernel started: system, serving, ready
 //
 // Nothing is by session, client or time of day.
@@ -38,7 +40,7 @@ import (
 var (
 	paths    = []string{infer.PathChat, infer.PathCompletions, infer.PathEmbeddings, infer.PathModels}
 	statuses = []string{"none", "2xx", "3xx", "4xx", "5xx"}
-	reasons  = []string{"closed", "shutdown", "timeout", "truncated", "decrypt", "refused", "protocol", "request too long", "busy"}
+	reasons  = []string{"closed", "shutdown", "timeout", "truncated", "decrypt", "refused", "protocol", "request too long", "busy", "gpu lost"}
 	phases   = []string{"system", "serving", "ready"}
 )
 
@@ -56,7 +58,8 @@ type Metrics struct {
 	boot                            map[string]float64
 	open, refused, keys, engineEnds int64
 	unattested, undated             int64
-	ready                           bool
+	gpuLosses                       int64
+	ready, gpus                     bool
 }
 
 type histogram struct {
@@ -130,6 +133,10 @@ func (m *Metrics) Session(e enclave.Event) {
 		m.undated++
 	case enclave.EvidenceFailed:
 		m.unattested++
+	case enclave.GPUsLost:
+		m.gpuLosses, m.gpus = m.gpuLosses+1, false
+	case enclave.GPUsServe:
+		m.gpus = true
 	}
 }
 
@@ -180,6 +187,10 @@ func (m *Metrics) WriteTo(w io.Writer) (int64, error) {
 	p.line("tally_engine_ends_total", "", float64(m.engineEnds))
 	p.head("tally_engine_ready", "gauge", "1 when the engine is healthy")
 	p.line("tally_engine_ready", "", map[bool]float64{true: 1}[m.ready])
+	p.head("tally_gpus_serving", "gauge", "1 while GPUs are verified and the engine computes on them")
+	p.line("tally_gpus_serving", "", map[bool]float64{true: 1}[m.gpus])
+	p.head("tally_gpu_losses_total", "counter", "losses of a GPU")
+	p.line("tally_gpu_losses_total", "", float64(m.gpuLosses))
 	p.head("tally_boot_seconds", "gauge", "seconds from the kernel's start to a phase")
 	for _, k := range sorted(m.boot) {
 		p.line("tally_boot_seconds", label("phase", k), m.boot[k])

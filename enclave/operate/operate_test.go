@@ -29,7 +29,8 @@ func filled() *Metrics {
 	m.Request(infer.Event{Path: infer.PathModels})
 	m.Request(infer.Event{Path: infer.PathModels, Status: 987654})
 	for _, e := range []enclave.Event{{What: enclave.NewKey}, {What: enclave.SessionOpened}, {What: enclave.SessionOpened}, {What: enclave.SessionEnded, Reason: "closed"},
-		{What: enclave.SessionRefused, Reason: "busy"}, {What: enclave.EvidenceFailed}, {What: enclave.BeaconFailed}, {What: enclave.BeaconFailed}, {What: enclave.HandshakeFailed, Reason: canary}, {What: canary}} {
+		{What: enclave.SessionRefused, Reason: "busy"}, {What: enclave.EvidenceFailed}, {What: enclave.BeaconFailed}, {What: enclave.BeaconFailed}, {What: enclave.HandshakeFailed, Reason: canary}, {What: canary},
+		{What: enclave.GPUsServe}, {What: enclave.GPUsLost}, {What: enclave.GPUsLost}, {What: enclave.GPUsServe}} {
 		m.Session(e)
 	}
 	m.EngineEnded(1)
@@ -91,6 +92,8 @@ for f in text_string_to_metric_families(sys.stdin.read()):
 		"counter tally_keys_total [] 1.0",
 		"counter tally_engine_ends_total [] 1.0",
 		"gauge tally_engine_ready [] 0.0",
+		"gauge tally_gpus_serving [] 1.0",
+		"counter tally_gpu_losses_total [] 2.0",
 		"gauge tally_boot_seconds [('phase', 'serving')] 12.5",
 	} {
 		if !strings.Contains(string(out), want+"\n") {
