@@ -41,7 +41,8 @@ func parseModules(text string) ([]string, error) {
 }
 
 // loadModules loads what the list names and returns how many. Drivers for hardware that is not there
-// (ENODEV: sev-guest on a TDX machine) and modules already loaded (EEXIST) are passed over.
+// (ENODEV: sev-guest on a TDX machine) and modules already loaded (EEXIST) are passed over. A module that needs a
+// driver so passed over is an error: nvidia-uvm is in the list of an image that wants a GPU.
 func loadModules(list string) (int, error) {
 	text, err := os.ReadFile(list)
 	if err != nil {
@@ -51,14 +52,26 @@ func loadModules(list string) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", list, err)
 	}
+	var idle []string // drivers that found no device
 	for _, p := range paths {
 		switch err := loadModule(p); {
-		case errors.Is(err, syscall.ENODEV) || errors.Is(err, syscall.EEXIST):
+		case errors.Is(err, syscall.ENODEV):
+			idle = append(idle, strings.TrimSuffix(strings.TrimSuffix(path.Base(p), ".xz"), ".ko"))
+		case errors.Is(err, syscall.EEXIST):
 		case err != nil:
-			return 0, fmt.Errorf("module %s: %w", p, err)
+			return 0, fmt.Errorf("module %s: %w", p, because(err, idle))
 		}
 	}
 	return len(paths), nil
+}
+
+// because says in words why the kernel took no module when it answers ENOENT, its word for a symbol that no loaded
+// module has. A file that is not there is an error of package os, with its path.
+func because(err error, idle []string) error {
+	if e, ok := err.(syscall.Errno); !ok || e != syscall.ENOENT || len(idle) == 0 {
+		return err
+	}
+	return fmt.Errorf("needs a driver that is not loaded; no device was found for %s", strings.Join(idle, ", "))
 }
 
 func loadModule(p string) error {

@@ -48,6 +48,24 @@ func TestLoadModulesStopsAtAMissingOne(t *testing.T) {
 	}
 }
 
+func TestBecause(t *testing.T) {
+	missing := &os.PathError{Op: "open", Path: "/x.ko", Err: unix.ENOENT}
+	for _, c := range []struct {
+		err  error
+		idle []string
+		want string
+	}{
+		{unix.ENOENT, []string{"sev-guest", "nvidia"}, "needs a driver that is not loaded; no device was found for sev-guest, nvidia"},
+		{unix.ENOENT, nil, unix.ENOENT.Error()},
+		{unix.ENOEXEC, []string{"nvidia"}, unix.ENOEXEC.Error()},
+		{missing, []string{"nvidia"}, missing.Error()},
+	} {
+		if got := because(c.err, c.idle).Error(); got != c.want {
+			t.Errorf("%v after %q: %q, want %q", c.err, c.idle, got, c.want)
+		}
+	}
+}
+
 func TestFinitModuleNumber(t *testing.T) {
 	if sysFinitModule != unix.SYS_FINIT_MODULE || moduleCompressedFile != unix.MODULE_INIT_COMPRESSED_FILE {
 		t.Errorf("%d, %d", sysFinitModule, moduleCompressedFile)
