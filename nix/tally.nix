@@ -5,7 +5,7 @@
   inherit version src vendorHash;
   subPackages = [ "cmd/tally" "cmd/tally-keyless" ];
   env.CGO_ENABLED = "0";
-  ldflags = [ "-buildid=" "-X main.version=${version}" ];
+  ldflags = [ "-X main.version=${version}" ]; # buildGoModule adds -trimpath and -buildid=
   doCheck = false; # the tests need Debian's packages and QEMU: make test
   postInstall = ''
     $out/bin/tally man $out/share/man/man1

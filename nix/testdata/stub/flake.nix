@@ -38,11 +38,12 @@
             assert builtins.substring 0 9 url == "mirror://";
             run name { outputHashMode = "flat"; outputHashAlgo = "sha256"; outputHash = sha256; } "cp ${env "STUB_STORE"}/${sha256} $out";
           buildGoModule = {
-            __functor = _: a: run "${a.pname}-${a.version}" { } ''
+            # Like the real one: it adds -buildid= and warns about who does, and has CGO_ENABLED from env alone.
+            __functor = _: a: assert !(builtins.elem "-buildid=" a.ldflags) && !(a ? CGO_ENABLED); run "${a.pname}-${a.version}" { } ''
               export HOME=$TMPDIR CGO_ENABLED=${a.env.CGO_ENABLED} GOFLAGS=-buildvcs=false
               cd ${a.src}
               mkdir -p $out/bin
-              go build -trimpath -ldflags '${toString a.ldflags}' -o $out/bin/ ${toString (map (p: "./" + p) a.subPackages)}
+              go build -trimpath -ldflags '${toString (a.ldflags ++ [ "-buildid=" ])}' -o $out/bin/ ${toString (map (p: "./" + p) a.subPackages)}
               ${a.postInstall}
             '';
             override = o: assert o.go == tool; { pname, version, src, vendorHash, ... }@a:
