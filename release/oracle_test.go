@@ -8,19 +8,15 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strconv"
-	"strings"
 	"testing"
 
 	"filippo.io/torchwood"
 	"golang.org/x/mod/sumdb/tlog"
 
-	"tally/internal/testtool"
 	"tally/release"
 	rt "tally/release/releasetest"
 	"tally/release/sign"
@@ -167,116 +163,5 @@ func TestSecondVerifierOfRebuilds(t *testing.T) {
 	}
 	if len(keys) != 4 {
 		t.Fatal("a case is missing")
-	}
-}
-
-const cosignModule = "github.com/sigstore/cosign/v2/cmd/cosign@v2.6.5"
-
-// needCosign returns the path of stock cosign: $TALLY_COSIGN, one in PATH, or in CI (where nothing may be
-// skipped) one built from its module into the user's cache, once.
-func needCosign(t *testing.T) string {
-	t.Helper()
-	if p := os.Getenv("TALLY_COSIGN"); p != "" {
-		return p
-	}
-	if p, err := exec.LookPath("cosign"); err == nil {
-		return p
-	}
-	if os.Getenv("CI") == "" && os.Getenv("TALLY_CI") == "" {
-		t.Skip("SKIPPED: stock cosign is not installed; set TALLY_COSIGN to its path, or TALLY_CI=1 to build it (minutes)")
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(cache, "tallystick", "cosign-v2.6.5")
-	bin := filepath.Join(dir, "cosign")
-	if _, err := os.Stat(bin); err == nil {
-		return bin
-	}
-	cmd := exec.Command(testtool.Need(t, "go"), "install", "-trimpath", cosignModule)
-	cmd.Dir = t.TempDir() // outside this module
-	cmd.Env = append(os.Environ(), "GOBIN="+dir, "CGO_ENABLED=0", "GOFLAGS=")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("building cosign: %v\n%s", err, out)
-	}
-	return bin
-}
-
-// offline returns a command that runs argv in an empty network namespace.
-func offline(t *testing.T, argv ...string) *exec.Cmd {
-	t.Helper()
-	wrap := []string{testtool.Need(t, "unshare"), "--net"}
-	if os.Geteuid() != 0 {
-		wrap = append(wrap, "--map-root-user")
-	}
-	if out, err := exec.Command(wrap[0], append(wrap[1:], "true")...).CombinedOutput(); err != nil {
-		testtool.Missing(t, fmt.Sprintf("an empty network namespace cannot be made (%v: %s)", err, out))
-	}
-	argv = append(wrap, argv...)
-	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.Env = append(os.Environ(), "COSIGN_PASSWORD=secret", "HOME="+t.TempDir())
-	return cmd
-}
-
-// Stock cosign verifies our bundles with our log's trusted root and no network, refuses what it should,
-// and reads our key file.
-func TestStockCosign(t *testing.T) {
-	cosign := needCosign(t)
-	w := rt.New(t)
-	bundles := [][]byte{w.Bundle}
-	for i := range 4 {
-		bundles = append(bundles, w.Publish(t, w.Sign(t, w.Key, sign.Options{Sequence: uint64(i + 2)})).Bundle)
-	}
-	dir := t.TempDir()
-	file := func(name string, data []byte) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	verify := func(bundle []byte, artifact string, more ...string) (string, error) {
-		args := []string{
-			cosign, "verify-blob-attestation", "--new-bundle-format", "--bundle", file("b.sigstore.json", bundle),
-			"--key", file("cosign.pub", w.Key.Public().PEM()), "--trusted-root", filepath.Join(w.LogDir, "trusted_root.json"),
-			"--type", "tag:tallystick,2026:release/v1",
-		}
-		out, err := offline(t, append(append(args, more...), artifact)...).CombinedOutput()
-		return string(out), err
-	}
-	disk := filepath.Join(w.Out, "disk.raw")
-	for i, b := range bundles {
-		for _, artifact := range []string{disk, filepath.Join(w.Out, "reference-values.json")} {
-			if out, err := verify(b, artifact); err != nil || !strings.Contains(out, "Verified OK") {
-				t.Fatalf("bundle %d, %s: %v\n%s", i, artifact, err, out)
-			}
-		}
-	}
-	other := rt.New(t)
-	proof := strings.Replace(string(bundles[4]), `"hashes":["`, `"hashes":["AAAA`, 1)
-	for name, run := range map[string]func() (string, error){
-		"other file": func() (string, error) { return verify(w.Bundle, file("x", []byte("x"))) },
-		"other type": func() (string, error) { return verify(w.Bundle, disk, "--type", "https://example.org/v1") },
-		"other log": func() (string, error) {
-			return verify(w.Bundle, disk, "--trusted-root", filepath.Join(other.LogDir, "trusted_root.json"))
-		},
-		"other key": func() (string, error) {
-			return verify(w.Bundle, disk, "--key", file("other.pub", other.Key.Public().PEM()))
-		},
-		"bad proof":  func() (string, error) { return verify([]byte(proof), disk) },
-		"not logged": func() (string, error) { return verify(w.Sign(t, w.Key, sign.Options{Sequence: 1}), disk) },
-	} {
-		if out, err := run(); err == nil {
-			t.Errorf("%s: cosign accepts\n%s", name, out)
-		}
-	}
-	key, err := w.Key.Marshal([]byte("secret"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := offline(t, cosign, "public-key", "--key", file("cosign.key", key)).Output()
-	if err != nil || string(out) != string(w.Key.Public().PEM()) {
-		t.Errorf("cosign reads our key file: %v\n%s", err, out)
 	}
 }

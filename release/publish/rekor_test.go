@@ -23,6 +23,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"tally/internal/testtool"
 	"tally/release"
 	"tally/release/log"
 	"tally/release/publish"
@@ -252,13 +253,9 @@ func TestRekorRefuses(t *testing.T) {
 	}
 }
 
-// TestRekorServer asks the real rekor-server-posix (github.com/sigstore/rekor-tiles, v2.3.0 when this was written),
-// where it is installed. It serves no tiles: what it has already stays unproved.
+// TestRekorServer asks the real rekor-server-posix. It serves no tiles: what it has already stays unproved.
 func TestRekorServer(t *testing.T) {
-	program, err := exec.LookPath("rekor-server-posix")
-	if err != nil {
-		t.Skip("SKIPPED: program rekor-server-posix is not installed")
-	}
+	program := testtool.Build(t, "rekor-server-posix", "github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix", "v2.3.0")
 	dir := t.TempDir()
 	pub, priv, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
