@@ -27,12 +27,15 @@ func logMonitorCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "log-key", Usage: "without --policy: the log's verifier key, or a `FILE` that holds it (default: the one seen first)"},
 			&cli.BoolFlag{Name: "once", Usage: "look once and end"},
 			&cli.DurationFlag{Name: "every", Usage: "look every `DURATION`, until interrupted", Value: 5 * time.Minute},
+			&cli.BoolFlag{Name: "full", Usage: "read every leaf again in the first round, those that were audited before too"},
+			&cli.DurationFlag{Name: "full-every", Usage: "read every leaf again in a round each `DURATION`, also of rounds with --once; 0: only with --full", Value: 7 * 24 * time.Hour},
 			&cli.DurationFlag{Name: "wait", Usage: "how long a bundle may come after its leaf", Value: 5 * time.Second},
 			&cli.StringFlag{Name: "exec", Usage: "run `COMMAND` (by sh -c) for each new release"},
 			&cli.StringFlag{Name: "metrics", Usage: "serve Prometheus metrics at `ADDRESS`, under /metrics"}),
 		Description: "LOG is a published directory or its URL. Each round holds the log's checkpoint against everything remembered in DIR (the state of\n" +
 			"'tally release verify' may be the same directory), reads the new leaves and every hash tile over them, computes the root, and checks the bundle of\n" +
-			"each leaf. With --policy the log's key, its witnesses and the signers are the policy's; without it anybody may sign, which is said.\n\n" +
+			"each leaf. An audited leaf cannot change without the root, but what it is of can be taken away later: a full round reads all of it again and says\n" +
+			"what is wrong with any leaf then (damaged, no-bundle, bundle, …). With --policy the log's key, its witnesses and the signers are the policy's; without it anybody may sign, which is said.\n\n" +
 			"Alerts, by reason: log-fork (both checkpoints are kept in DIR/evidence), log-stale (fewer leaves than were seen), no-proof, log, witness, expired\n" +
 			"(cosignatures, or a signer whose time is over), not-yet, damaged (tiles or entries are not what the checkpoint promises), no-bundle (a leaf that\n" +
 			"nobody can read: said in every round until it has its bundle), bundle, identity, signature, not-logged, inclusion, statement (of a leaf's bundle),\n" +
@@ -42,7 +45,7 @@ func logMonitorCommand(e *env) *cli.Command {
 			"TALLY_LOG_INDEX, TALLY_PAYLOAD_SHA256. Its output goes to stderr. It runs once for each release, again only after a kill.\n" +
 			"Exit with --once: 0 no alert; 5 only expired, not-yet, revoked, rollback, mismatch, unexpected or command; 4 any other alert; 1 the log could not be read.\n" +
 			"Without --once every round is printed as it ends, a log that cannot be read is a line on stderr, and Ctrl-C ends with 0.\n" +
-			"--json prints one tally.log-audit/v1 a round: origin, size, audited, fresh (leaves of this round), bare (leaves without bundle), cosigned_at, releases (name, version, sequence,\n" +
+			"--json prints one tally.log-audit/v1 a round: origin, size, audited, fresh (leaves of this round), again (leaves read again by a full round), bare (leaves without bundle), cosigned_at, releases (name, version, sequence,\n" +
 			"payload_sha256, key_id, leaf_hash, log_index), channels (name, sequence, payload_sha256, log_index), rebuilds (name, version, result, statement, key_id, log_index), alerts (reason, log_index, text, evidence),\n" +
 			"not_checked.\n\n" +
 			"   tally log monitor https://releases.example/ --policy policy.yaml --state ~/.local/state/tally --every 1h \\\n" +
@@ -58,6 +61,7 @@ type monitorAnswer struct {
 	Size       int64             `json:"size"`
 	Audited    int64             `json:"audited"`
 	Fresh      int64             `json:"fresh"`
+	Again      int64             `json:"again"`
 	Bare       int               `json:"bare"`
 	CosignedAt string            `json:"cosigned_at,omitempty"`
 	Releases   []monitor.Release `json:"releases"`
@@ -86,8 +90,8 @@ func logMonitor(c *cli.Context, e *env) error {
 	switch {
 	case c.Bool("once") && (c.IsSet("every") || c.IsSet("metrics")):
 		return usagef("--once goes with neither --every nor --metrics")
-	case c.Duration("every") <= 0 || c.Duration("wait") < 0:
-		return usagef("--every wants a time above 0, --wait one of at least 0")
+	case c.Duration("every") <= 0 || c.Duration("wait") < 0 || c.Duration("full-every") < 0:
+		return usagef("--every wants a time above 0, --wait and --full-every one of at least 0")
 	case c.IsSet("policy") && c.IsSet("log-key"):
 		return usagef("--log-key goes without --policy, which names the log's key")
 	}
@@ -101,7 +105,7 @@ func logMonitor(c *cli.Context, e *env) error {
 		return err
 	}
 	w.key = p.Log.Key
-	o := monitor.Options{Source: src, Dir: c.String("state"), Policy: p, Now: time.Now, Wait: c.Duration("wait")}
+	o := monitor.Options{Source: src, Dir: c.String("state"), Policy: p, Now: time.Now, Wait: c.Duration("wait"), Full: c.Bool("full"), FullEvery: c.Duration("full-every")}
 	if command := c.String("exec"); command != "" {
 		o.Run = func(ctx context.Context, r monitor.Release, bundle string) error {
 			return runFor(ctx, e, command, c.Args().First(), r, bundle)
@@ -199,7 +203,7 @@ func mild(r release.Reason) bool {
 
 func (w *watcher) print(rep *monitor.Report) error {
 	a := monitorAnswer{
-		"tally.log-audit/v1", w.key.Origin(), rep.Size, rep.Audited, rep.Fresh, rep.Bare, "",
+		"tally.log-audit/v1", w.key.Origin(), rep.Size, rep.Audited, rep.Fresh, rep.Again, rep.Bare, "",
 		append([]monitor.Release{}, rep.Releases...), append([]monitor.Channel{}, rep.Channels...), append([]monitor.Rebuild{}, rep.Rebuilds...),
 		append([]monitor.Alert{}, rep.Alerts...), append([]string{}, w.notChecked...),
 	}
@@ -231,7 +235,11 @@ func (w *watcher) print(rep *monitor.Report) error {
 	for _, n := range a.NotChecked {
 		w.e.printf("not checked %s\n", n)
 	}
-	w.e.printf("log %s: %d leaves, %d audited, %d of them new, %d alerts\n", a.Origin, a.Size, a.Audited, a.Fresh, len(a.Alerts))
+	again := ""
+	if a.Again > 0 {
+		again = fmt.Sprintf(", %d read again", a.Again)
+	}
+	w.e.printf("log %s: %d leaves, %d audited, %d of them new%s, %d alerts\n", a.Origin, a.Size, a.Audited, a.Fresh, again, len(a.Alerts))
 	return nil
 }
 

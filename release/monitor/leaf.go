@@ -21,6 +21,7 @@ const readers = 8 // bundles read and checked at once
 type leaf struct {
 	index   int64
 	hash    release.Digest
+	judged  bool             // by an earlier round
 	bare    bool             // it has no bundle
 	bundle  []byte           // the release's, if a command wants it
 	tree    release.SeenTree // that the bundle's proof is for
@@ -57,7 +58,7 @@ func (m *Monitor) judge(ctx context.Context, first int64, bodies [][]byte) ([]*l
 }
 
 func (m *Monitor) leaf(ctx context.Context, index int64, body []byte) (*leaf, error) {
-	l := &leaf{index: index, hash: release.LeafHash(body)}
+	l := &leaf{index: index, hash: release.LeafHash(body), judged: m.judged(index)}
 	data, err := m.o.Source.Read(ctx, publish.BundlePath(l.hash), release.MaxBundle)
 	if errors.Is(err, fs.ErrNotExist) {
 		l.bare = true
@@ -77,7 +78,7 @@ func (m *Monitor) leaf(ctx context.Context, index int64, body []byte) (*leaf, er
 		return l, nil
 	}
 	m.check(l, b, signers, ids)
-	if m.o.Run != nil && l.release != nil {
+	if m.o.Run != nil && l.release != nil && !l.judged {
 		l.bundle = data
 	}
 	return l, nil
@@ -223,8 +224,8 @@ func (l *leaf) parse(payload []byte, signer release.Digest) (err error) {
 func (m *Monitor) checkWindow(l *leaf, s release.Signer, cosigned time.Time) {
 	at := cosigned
 	if at.IsZero() {
-		if l.index < m.first {
-			return // it was there before the monitor came
+		if l.index < m.first || l.judged {
+			return // it was there before the monitor came, or was weighed when it did
 		}
 		at = m.o.Now()
 	}

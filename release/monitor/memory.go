@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -31,7 +32,9 @@ type memoryFile struct {
 	LogKey   string                      `json:"log_key"`            // verifier key
 	Size     int64                       `json:"size"`               // leaves audited
 	Root     string                      `json:"root"`               // of the tree of those leaves; base64
+	Full     time.Time                   `json:"full,omitzero"`      // when every leaf was last read
 	Bare     map[int64]release.Digest    `json:"bare,omitempty"`     // leaves that had no bundle, by index
+	Lost     map[int64]release.Digest    `json:"lost,omitempty"`     // leaves that had one when they were judged
 	Queue    []Release                   `json:"queue,omitempty"`    // releases for which the command has not been run
 	Versions map[string]release.Digest   `json:"versions,omitempty"` // NAME@VERSION: payload
 	Highest  map[string]uint64           `json:"highest,omitempty"`  // NAME: highest sequence
@@ -94,6 +97,9 @@ func (m *memory) decode(data []byte, key release.LogKey) error {
 func (f *memoryFile) fill() {
 	if f.Bare == nil {
 		f.Bare = map[int64]release.Digest{}
+	}
+	if f.Lost == nil {
+		f.Lost = map[int64]release.Digest{}
 	}
 	if f.Versions == nil {
 		f.Versions = map[string]release.Digest{}

@@ -17,7 +17,7 @@ type Metrics struct {
 	ok, alerted, failed            int64 // rounds
 	alerts                         map[release.Reason]int64
 	releases, statements, rebuilds int64
-	size, audited, bare            int64
+	size, audited, bare, again     int64
 	last, lastGood, cosigned       time.Time
 	lastSeconds                    float64
 }
@@ -45,7 +45,7 @@ func (m *Metrics) Add(rep *Report, start, end time.Time) {
 	m.releases += int64(len(rep.Releases))
 	m.statements += int64(len(rep.Channels))
 	m.rebuilds += int64(len(rep.Rebuilds))
-	m.audited, m.bare = rep.Audited, int64(rep.Bare)
+	m.audited, m.bare, m.again = rep.Audited, int64(rep.Bare), m.again+rep.Again
 	if rep.Size > 0 {
 		m.size = rep.Size
 	}
@@ -82,6 +82,7 @@ func (m *Metrics) String() string {
 	metric("tally_monitor_log_leaves", "gauge", "Leaves of the log, by its latest checkpoint that held.", m.size)
 	metric("tally_monitor_audited_leaves", "gauge", "Leaves whose bundles have been looked at.", m.audited)
 	metric("tally_monitor_bare_leaves", "gauge", "Leaves without bundle.", m.bare)
+	metric("tally_monitor_leaves_again_total", "counter", "Leaves that full rounds read again.", m.again)
 	metric("tally_monitor_last_round_timestamp_seconds", "gauge", "When the last round ended.", unix(m.last))
 	metric("tally_monitor_last_round_seconds", "gauge", "How long the last round took.", m.lastSeconds)
 	metric("tally_monitor_last_ok_timestamp_seconds", "gauge", "When the last round without alert ended; 0: never.", unix(m.lastGood))

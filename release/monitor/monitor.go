@@ -9,6 +9,11 @@
 //	DIR/queue/LEAF.sigstore.json bundles of new releases for which the command has not been run yet
 //
 // with ORIGIN-ID as in package state. A round that cannot read everything remembers nothing.
+//
+// An audited leaf cannot become another one without another root, which every round would see. But its bundle, its
+// entry or a hash tile can be taken away or changed afterwards: whoever has the root does not have what it is of. So a
+// full round reads everything again from the first leaf, once in Options.FullEvery. What it finds about a leaf that was
+// judged before is what is wrong with it now; it is no news of releases.
 package monitor
 
 import (
@@ -49,6 +54,9 @@ type Options struct {
 	Policy *release.Policy // Log must be filled; without Signers and Identities anybody may sign
 	Now    func() time.Time
 	Wait   time.Duration // how long a bundle may come after its leaf
+
+	Full      bool          // the first round reads everything again
+	FullEvery time.Duration // and so does one after that time, also after a restart; 0: none
 
 	// Run is called once for each new release with its bundle in a file; nil: nothing is run. It is called
 	// again after a monitor that was killed meanwhile.
@@ -97,6 +105,7 @@ type Report struct {
 	Size     int64     // leaves of the log; 0 when its checkpoint was refused
 	Audited  int64     // of them, those whose bundles have been looked at, in this round or before
 	Fresh    int64     // of those, the ones of this round
+	Again    int64     // of those, the ones that were looked at before and in this round again
 	Cosigned time.Time // newest cosignatures; zero without witnesses
 	Bare     int       // leaves without bundle
 	Releases []Release
@@ -156,7 +165,7 @@ func (m *Monitor) Round(ctx context.Context) (*Report, error) {
 	if m.mem.file.Size == 0 {
 		m.first = head.Tree.N
 	}
-	w := &walk{m: m, rep: rep, head: head, view: p.Log.View}
+	w := &walk{m: m, rep: rep, head: head, view: p.Log.View, full: m.full()}
 	if err := w.run(ctx); err != nil {
 		if errors.Is(err, log.ErrDamaged) {
 			rep.alert(Damaged, "%v", err)
@@ -165,10 +174,24 @@ func (m *Monitor) Round(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 	rep.Audited, rep.Fresh = head.Tree.N, head.Tree.N-m.mem.file.Size
+	if w.full {
+		rep.Again, m.o.Full, m.mem.file.Full = m.mem.file.Size, false, m.o.Now().UTC().Truncate(time.Second)
+	}
 	if err := w.remember(); err != nil {
 		return nil, err
 	}
 	return rep, m.runCommands(ctx, rep)
+}
+
+// full reports whether this round reads everything. The first one ever does in any case.
+func (m *Monitor) full() bool {
+	return m.o.Full || m.mem.file.Size == 0 || m.o.FullEvery > 0 && !m.o.Now().Before(m.mem.file.Full.Add(m.o.FullEvery))
+}
+
+// judged reports whether an earlier round knew the leaf with its bundle.
+func (m *Monitor) judged(index int64) bool {
+	_, bare := m.mem.file.Bare[index]
+	return index < m.mem.file.Size && !bare
 }
 
 // refused reports what release refuses and keeps the evidence of a fork.

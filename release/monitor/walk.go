@@ -23,6 +23,7 @@ type walk struct {
 	rep  *Report
 	head release.SeenTree
 	view *release.LogView
+	full bool // from the first leaf
 
 	leaves []*leaf           // that are new, or had no bundle before
 	wants  map[int64][]*leaf // by the size of the tree in their bundles
@@ -61,11 +62,14 @@ func (w *walk) run(ctx context.Context) error {
 	return w.await(ctx)
 }
 
-// start takes up the tree where the last round ended.
+// start takes up the tree where the last round ended, or from nothing.
 func (w *walk) start(ctx context.Context) (*frontier, error) {
 	mem := &w.m.mem.file
 	if mem.Size > w.head.Tree.N {
 		return nil, fmt.Errorf("%w: %d leaves were audited, it has %d", log.ErrDamaged, mem.Size, w.head.Tree.N)
+	}
+	if w.full {
+		return new(frontier), nil
 	}
 	f, err := load(ctx, w.m.o.Source, mem.Size, w.head.Tree.N)
 	if err != nil {
@@ -90,7 +94,9 @@ func (w *walk) tile(ctx context.Context, f *frontier) error {
 		return err
 	}
 	for i, l := range leaves {
-		w.leaves = append(w.leaves, l)
+		if !l.judged || len(l.alerts) > 0 { // a log that is read again costs no memory for what is well
+			w.leaves = append(w.leaves, l)
+		}
 		switch {
 		case l.bare:
 			w.bare[l.index] = &bare{bodies[i], l.hash, false}
@@ -101,6 +107,9 @@ func (w *walk) tile(ctx context.Context, f *frontier) error {
 	for _, l := range leaves {
 		if err := f.add(ctx, w.m.o.Source, tlog.Hash(l.hash)); err != nil {
 			return err
+		}
+		if mem := &w.m.mem.file; f.size == mem.Size && f.root().String() != mem.Root {
+			return fmt.Errorf("%w: its first %d leaves have root %s, and had %s when they were audited", log.ErrDamaged, f.size, f.root(), mem.Root)
 		}
 		if len(w.wants[f.size]) > 0 {
 			w.compare(f.size, f.root())
@@ -126,22 +135,30 @@ func (w *walk) forked(l *leaf) {
 	if err != nil {
 		text += fmt.Sprintf("; keeping the evidence: %v", err)
 	}
+	if l.judged && len(l.alerts) == 0 {
+		w.leaves = append(w.leaves, l)
+	}
 	l.alerts = append(l.alerts, Alert{Reason: release.LogFork, Index: &l.index, Text: text, Evidence: path})
 }
 
-// bareBefore reads the leaves again that had no bundle in an earlier round.
+// bareBefore reads the leaves again that had no bundle in an earlier round; a full round does anyway.
 func (w *walk) bareBefore(ctx context.Context) error {
-	for _, index := range slices.Sorted(maps.Keys(w.m.mem.file.Bare)) {
+	if w.full {
+		return nil
+	}
+	known := maps.Clone(w.m.mem.file.Bare)
+	maps.Copy(known, w.m.mem.file.Lost)
+	for _, index := range slices.Sorted(maps.Keys(known)) {
 		first := index &^ (width - 1)
 		bodies, err := log.ReadEntries(ctx, w.m.o.Source, first>>height, int(min(w.head.Tree.N-first, width)))
 		if err != nil {
 			return err
 		}
 		body := bodies[index-first]
-		if h := release.LeafHash(body); h != w.m.mem.file.Bare[index] {
-			return fmt.Errorf("%w: leaf %d is %s, and was %s", log.ErrDamaged, index, h, w.m.mem.file.Bare[index])
+		if h := release.LeafHash(body); h != known[index] {
+			return fmt.Errorf("%w: leaf %d is %s, and was %s", log.ErrDamaged, index, h, known[index])
 		}
-		w.bare[index] = &bare{body, w.m.mem.file.Bare[index], false}
+		w.bare[index] = &bare{body, known[index], false}
 	}
 	return nil
 }
@@ -190,7 +207,9 @@ func (w *walk) look(ctx context.Context) error {
 				}
 			}
 		}
-		w.leaves = append(w.leaves, l)
+		if !l.judged || len(l.alerts) > 0 && !slices.Contains(w.leaves, l) {
+			w.leaves = append(w.leaves, l)
+		}
 	}
 	return nil
 }
@@ -198,10 +217,10 @@ func (w *walk) look(ctx context.Context) error {
 // remember takes in what was found and writes it.
 func (w *walk) remember() error {
 	mem, channels := &w.m.mem.file, map[release.Digest]*release.Channel{}
-	mem.Bare = map[int64]release.Digest{}
 	for _, l := range w.leaves {
 		w.rep.Alerts = append(w.rep.Alerts, l.alerts...)
 		switch {
+		case l.judged: // what it says is known
 		case l.release != nil:
 			if err := w.released(l); err != nil {
 				return err
@@ -216,19 +235,29 @@ func (w *walk) remember() error {
 			}
 		}
 	}
-	for _, index := range slices.Sorted(maps.Keys(w.bare)) {
-		b := w.bare[index]
-		mem.Bare[index] = b.hash
-		if !b.ahead {
-			w.rep.Alerts = append(w.rep.Alerts, Alert{Reason: NoBundle, Index: &index, Text: fmt.Sprintf("leaf %s has no bundle: nobody can tell what was logged", b.hash)})
-		}
-	}
-	w.rep.Bare = len(mem.Bare)
+	w.rememberBare()
 	mem.Size, mem.Root = w.head.Tree.N, w.head.Tree.Hash.String()
 	if err := w.m.mem.save(); err != nil {
 		return err
 	}
 	return w.m.state.RememberAudit(w.head, channels)
+}
+
+// rememberBare takes in which leaves have no bundle, or none any more.
+func (w *walk) rememberBare() {
+	bare, lost := map[int64]release.Digest{}, map[int64]release.Digest{}
+	for _, index := range slices.Sorted(maps.Keys(w.bare)) {
+		b, why := w.bare[index], "nobody can tell what was logged"
+		if w.m.judged(index) {
+			lost[index], why = b.hash, "it had one when it was judged"
+		} else {
+			bare[index] = b.hash
+		}
+		if !b.ahead {
+			w.rep.Alerts = append(w.rep.Alerts, Alert{Reason: NoBundle, Index: &index, Text: fmt.Sprintf("leaf %s has no bundle: %s", b.hash, why)})
+		}
+	}
+	w.m.mem.file.Bare, w.m.mem.file.Lost, w.rep.Bare = bare, lost, len(bare)+len(lost)
 }
 
 // released takes in a release; one that is known already, from another signer or an earlier round, is no news.
