@@ -20,6 +20,7 @@ import (
 	"strings"
 	"syscall"
 
+	"tally/enclave/channel/ws"
 	"tally/enclave/operate"
 	"tally/internal/guest"
 )
@@ -73,6 +74,9 @@ func run() (err error) {
 	ln, err := net.Listen("tcp", c.Listen.String())
 	if err != nil {
 		return err
+	}
+	if c.WebSocket != "" {
+		ln = ws.Serve(ln, c.WebSocket)
 	}
 	defer ln.Close()
 	printPCRs()

@@ -15,13 +15,15 @@ import (
 	"time"
 
 	"tally/enclave/channel"
+	"tally/enclave/channel/ws"
 	"tally/enclave/client"
 	"tally/enclave/infer"
 	"tally/internal/testtool"
 )
 
-// balance runs HAProxy in front of two addresses until the test ends. It sees TCP and nothing of what it is.
-func balance(t *testing.T, addrs ...string) (front string) {
+// balance runs HAProxy in front of two addresses until the test ends. In mode tcp it sees TCP and nothing of
+// what it is, in mode http WebSocket connections and nothing of what is in them.
+func balance(t *testing.T, mode string, addrs ...string) (front string) {
 	t.Helper()
 	program := testtool.Need(t, "haproxy")
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -30,7 +32,7 @@ func balance(t *testing.T, addrs ...string) (front string) {
 	}
 	front = ln.Addr().String()
 	ln.Close()
-	conf := "defaults\n mode tcp\n timeout connect 5s\n timeout client 5m\n timeout server 5m\n retries 3\n option redispatch 1\nlisten l\n bind " + front + "\n balance roundrobin\n"
+	conf := "defaults\n mode " + mode + "\n timeout tunnel 5m\n timeout connect 5s\n timeout client 5m\n timeout server 5m\n retries 3\n option redispatch 1\nlisten l\n bind " + front + "\n balance roundrobin\n"
 	for i, a := range addrs {
 		conf += fmt.Sprintf(" server s%d %s\n", i, a)
 	}
@@ -59,12 +61,21 @@ func balance(t *testing.T, addrs ...string) (front string) {
 // TestLoadBalancer: sessions share nothing, so that any balancer of connections spreads them over enclaves; each
 // client appraises the one it got. When one enclave shuts down, its clients go on with the other.
 func TestLoadBalancer(t *testing.T) {
-	one, two := newWorld(t, nil), newWorld(t, nil)
-	front := balance(t, one.addr, two.addr)
+	t.Run("tcp", func(t *testing.T) { loadBalancer(t, "tcp") })
+	t.Run("http", func(t *testing.T) { loadBalancer(t, "http") })
+}
+
+func loadBalancer(t *testing.T, mode string) {
+	carry, dialer := func(ln net.Listener) net.Listener { return ln }, client.Dialer(new(net.Dialer))
+	if mode == "http" {
+		carry, dialer = func(ln net.Listener) net.Listener { return ws.Serve(ln, "/tally") }, ws.Dialer{Scheme: "ws", Path: "/tally"}
+	}
+	one, two := newWorldOver(t, nil, carry), newWorldOver(t, nil, carry)
+	front := balance(t, mode, one.addr, two.addr)
 	var mu sync.Mutex
 	keys := map[channel.PublicKey]int{}
 	tr := &client.Transport{Now: time.Now, Open: func(ctx context.Context) (*client.Session, error) {
-		s, err := dial(ctx, front)
+		s, err := dialOver(ctx, dialer, front)
 		if err == nil {
 			mu.Lock()
 			keys[s.Peer().Static]++

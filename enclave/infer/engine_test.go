@@ -42,6 +42,12 @@ type world struct {
 
 func newWorld(t testing.TB, change func(*infer.Options, *enclave.Options)) *world {
 	t.Helper()
+	return newWorldOver(t, change, func(ln net.Listener) net.Listener { return ln })
+}
+
+// newWorldOver has the enclave listen through a carrier.
+func newWorldOver(t testing.TB, change func(*infer.Options, *enclave.Options), carry func(net.Listener) net.Listener) *world {
+	t.Helper()
 	w := &world{fake: infertest.Start(t), log: new(bytes.Buffer)}
 	io_ := infer.Options{Socket: w.fake.Socket, Observe: func(e infer.Event) {
 		w.mu.Lock()
@@ -62,7 +68,7 @@ func newWorld(t testing.TB, change func(*infer.Options, *enclave.Options)) *worl
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- enclave.Serve(ctx, ln, insecure.Attester{}, engine, eo) }()
+	go func() { done <- enclave.Serve(ctx, carry(ln), insecure.Attester{}, engine, eo) }()
 	w.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -77,7 +83,11 @@ func newWorld(t testing.TB, change func(*infer.Options, *enclave.Options)) *worl
 }
 
 func dial(ctx context.Context, addr string) (*client.Session, error) {
-	return client.Dial(ctx, new(net.Dialer), addr, client.Config{
+	return dialOver(ctx, new(net.Dialer), addr)
+}
+
+func dialOver(ctx context.Context, d client.Dialer, addr string) (*client.Session, error) {
+	return client.Dial(ctx, d, addr, client.Config{
 		Authority: "default", Policy: appraise.Policy{Platforms: []string{"insecure"}}, Rand: rand.Reader, Now: time.Now,
 		Reference: &measure.ReferenceValues{Values: []measure.Value{{}}},
 	})

@@ -11,6 +11,7 @@
 //	  "schema": "tally.enclave-config/v1",
 //	  "hostname": "minimal",                 RFC 1123 label
 //	  "listen": ":7443",                     TCP address of the service, [IP]:PORT
+//	  "websocket": "/tally",                 optional: there are WebSocket connections at listen, at this path, and no others
 //	  "attesters": ["snp", "tdx"],           who may attest, in order of preference: see Attesters
 //	  "operator": ":9090",                   optional, [IP]:PORT of metrics and health (tally/enclave/operate)
 //	  "beacon": "http://10.0.2.2:8080/checkpoint",
@@ -69,6 +70,8 @@ type Config struct {
 	Engine   *Engine        // nil: none
 	Operator netip.AddrPort // the zero AddrPort: nobody is told anything
 	Beacon   string         // URL; empty: none
+
+	WebSocket string // path of the URL; empty: bare TCP
 }
 
 // A Network is one static interface.
@@ -106,7 +109,7 @@ func ParseConfig(b []byte) (*Config, error) {
 	if len(b) > maxConfig {
 		return nil, fmt.Errorf("%d bytes, want at most %d", len(b), maxConfig)
 	}
-	top, err := object(b, "", []string{"schema", "hostname", "listen", "attesters"}, []string{"network", "engine", "operator", "beacon"})
+	top, err := object(b, "", []string{"schema", "hostname", "listen", "attesters"}, []string{"network", "engine", "operator", "beacon", "websocket"})
 	if err != nil {
 		return nil, err
 	}
@@ -139,6 +142,14 @@ func ParseConfig(b []byte) (*Config, error) {
 			return nil, err
 		}
 	}
+	if _, ok := top["websocket"]; ok {
+		if c.WebSocket, err = text(top, "websocket"); err != nil {
+			return nil, err
+		}
+		if !urlPath().MatchString(c.WebSocket) {
+			return nil, fmt.Errorf("websocket %.80q: want the path of a URL: / and letters, digits and ._~/-, at most 128", c.WebSocket)
+		}
+	}
 	if raw, ok := top["network"]; ok {
 		if c.Network, err = parseNetwork(raw); err != nil {
 			return nil, err
@@ -156,6 +167,7 @@ func ParseConfig(b []byte) (*Config, error) {
 var (
 	hostLabel = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$`) })
 	ifaceName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z][a-z0-9]{0,14}$`) }) // IFNAMSIZ less the NUL
+	urlPath   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^/[a-zA-Z0-9._~/-]{0,127}$`) })
 )
 
 func listenAddr(top map[string]json.RawMessage, key string) (netip.AddrPort, error) {

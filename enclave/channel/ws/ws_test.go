@@ -169,3 +169,60 @@ func TestRefused(t *testing.T) {
 		t.Errorf("after Close: %v", err)
 	}
 }
+
+// TestServe: one path takes connections, and nothing else is answered but 404.
+func TestServe(t *testing.T) {
+	raw, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := Serve(raw, "/tally")
+	address := raw.Addr().String()
+	for _, path := range []string{"/", "/tally/", "/tally/more", "/metrics"} {
+		rsp, err := http.Get("http://" + address + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rsp.Body.Close()
+		if rsp.StatusCode != http.StatusNotFound || !rsp.Close {
+			t.Errorf("%s: status %d, connection closed %v", path, rsp.StatusCode, rsp.Close)
+		}
+		if _, err := (Dialer{Scheme: "ws", Path: path}).DialContext(t.Context(), "tcp", address); err == nil {
+			t.Errorf("a session at %s", path)
+		}
+	}
+	if rsp, err := http.Get("http://" + address + "/tally"); err != nil || rsp.StatusCode != http.StatusUpgradeRequired {
+		t.Errorf("a request that is no WebSocket: %v, %v", rsp, err)
+	}
+	accepted := make(chan net.Conn, 1)
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			t.Error(err)
+		}
+		accepted <- c
+	}()
+	c, err := Dialer{Scheme: "ws", Path: "/tally"}.DialContext(t.Context(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	server := <-accepted
+	defer server.Close()
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+	if c, err := net.Dial("tcp", address); err == nil {
+		c.Close()
+		t.Error("it listens after Close")
+	}
+	// What was accepted goes on.
+	go server.Write([]byte{0, 1, 7})
+	got := make([]byte, 3)
+	if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, []byte{0, 1, 7}) {
+		t.Errorf("%x, %v", got, err)
+	}
+}
