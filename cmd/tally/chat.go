@@ -18,7 +18,7 @@ import (
 
 func chatCommand(e *env) *cli.Command {
 	return &cli.Command{
-		Name: "chat", Usage: "chat with the model in an attested enclave", ArgsUsage: "HOST:PORT",
+		Name: "chat", Usage: "chat with the model in an attested enclave", ArgsUsage: "TARGET",
 		Flags: sessionFlags(
 			&cli.StringFlag{Name: "message", Usage: "say `TEXT`, print the answer and end; without it lines are read from the terminal"},
 			&cli.StringFlag{Name: "system", Usage: "`TEXT` of the system message"},

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net"
 	"text/tabwriter"
 	"time"
 
@@ -20,7 +19,7 @@ import (
 
 func connectCommand(e *env) *cli.Command {
 	return &cli.Command{
-		Name: "connect", Usage: "verify a release, appraise a running enclave, and exchange one message with it", ArgsUsage: "HOST:PORT",
+		Name: "connect", Usage: "verify a release, appraise a running enclave, and exchange one message with it", ArgsUsage: "TARGET",
 		Flags: append(verifyFlags(),
 			&cli.StringFlag{Name: "bundle", Usage: "`FILE` with the release that the enclave should be (- for stdin)"},
 			&cli.StringFlag{Name: "message", Usage: "`TEXT` to send once the enclave is accepted; without it nothing is sent"},
@@ -28,7 +27,8 @@ func connectCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "session", Usage: "save the evidence about this session in `FILE`, where the policy wants it (freshness: session), for 'tally verify'"},
 			&cli.StringFlag{Name: "authority", Value: "default", Usage: "`NAME` of the service that the enclave must be"},
 			&cli.DurationFlag{Name: "timeout", Value: time.Minute, Usage: "give up after `TIME`"}),
-		Description: "First the bundle is verified under the policy (as by 'tally release verify'), then the enclave's evidence is appraised against the\n" +
+		Description: targetHelp +
+			"First the bundle is verified under the policy (as by 'tally release verify'), then the enclave's evidence is appraised against the\n" +
 			"reference values in it. Where the policy says freshness: session the enclave is asked for evidence about this very session. Only then is the message\n" +
 			"sent. Each check is printed, then the answer. Evidence that no hardware signed is accepted only\n" +
 			"when the policy's evidence.platforms names \"insecure\", and then every line says \"" + appraise.InsecureNote + "\".\n" +
@@ -70,11 +70,8 @@ type connectRelease struct {
 }
 
 func connect(c *cli.Context, e *env) error {
-	if err := wantArgs(c, "HOST:PORT"); err != nil {
+	if _, _, err := enclaveTarget(c); err != nil {
 		return err
-	}
-	if _, _, err := net.SplitHostPort(c.Args().First()); err != nil {
-		return usagef("%q: want HOST:PORT", c.Args().First())
 	}
 	p, err := loadPolicy(c)
 	if err != nil {
@@ -155,7 +152,11 @@ func (a *connectAnswer) describe(s *client.Session) {
 
 // converse opens the session, sends the message and prints what was found and answered.
 func converse(ctx context.Context, c *cli.Context, e *env, a *connectAnswer, cfg client.Config) error {
-	s, err := client.Dial(ctx, new(net.Dialer), c.Args().First(), cfg)
+	dialer, address, err := enclaveTarget(c)
+	if err != nil {
+		return err
+	}
+	s, err := client.Dial(ctx, dialer, address, cfg)
 	var refused *appraise.Error
 	if errors.As(err, &refused) {
 		a.Result = refused.Result

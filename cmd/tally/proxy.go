@@ -21,7 +21,7 @@ import (
 
 func proxyCommand(e *env) *cli.Command {
 	return &cli.Command{
-		Name: "proxy", Usage: "a local OpenAI-compatible endpoint whose server is an attested enclave", ArgsUsage: "HOST:PORT",
+		Name: "proxy", Usage: "a local OpenAI-compatible endpoint whose server is an attested enclave", ArgsUsage: "TARGET",
 		Flags: sessionFlags(
 			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8181", Usage: "loopback `IP:PORT` to listen on; port 0 takes a free one"}),
 		Description: "The release is verified and the enclave appraised as by 'tally connect'; then http://IP:PORT/v1 takes the requests of any OpenAI client,\n" +

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -26,7 +25,7 @@ func sessionFlags(more ...cli.Flag) []cli.Flag {
 		&cli.DurationFlag{Name: "timeout", Value: time.Minute, Usage: "give up opening a session after `TIME`"}), more...)
 }
 
-const sessionReasons = "Exit 1: no connection, or it broke. Exit 4: the bundle is not verified. Exit 5: the enclave is not accepted, or the release is not valid\n" +
+const sessionReasons = targetHelp + "Exit 1: no connection, or it broke. Exit 4: the bundle is not verified. Exit 5: the enclave is not accepted, or the release is not valid\n" +
 	"now; the reasons are those of 'tally connect'. Evidence that no hardware signed is accepted only when the policy's evidence.platforms names\n" +
 	"\"insecure\", and then every line says \"" + appraise.InsecureNote + "\".\n"
 
@@ -37,6 +36,9 @@ type attested struct {
 	e    *env
 	data []byte // the bundles
 
+	dialer  client.Dialer
+	address string
+
 	mu       sync.Mutex
 	verified time.Time
 	result   *release.Result
@@ -46,11 +48,9 @@ type attested struct {
 
 // newAttested verifies the release. A refusal of it is printed.
 func newAttested(c *cli.Context, e *env) (*attested, error) {
-	if err := wantArgs(c, "HOST:PORT"); err != nil {
+	dialer, address, err := enclaveTarget(c)
+	if err != nil {
 		return nil, err
-	}
-	if _, _, err := net.SplitHostPort(c.Args().First()); err != nil {
-		return nil, usagef("%q: want HOST:PORT", c.Args().First())
 	}
 	if _, err := loadPolicy(c); err != nil {
 		return nil, err
@@ -58,8 +58,7 @@ func newAttested(c *cli.Context, e *env) (*attested, error) {
 	if !c.IsSet("bundle") {
 		return nil, usagef("%s wants --bundle FILE: the release that the enclave should be", c.Command.Name)
 	}
-	a := &attested{c: c, e: e}
-	var err error
+	a := &attested{c: c, e: e, dialer: dialer, address: address}
 	if a.data, err = readRelease(c, e, c.String("bundle")); err != nil {
 		return nil, err
 	}
@@ -107,7 +106,7 @@ func (a *attested) open(ctx context.Context) (*client.Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := client.Dial(ctx, new(net.Dialer), a.c.Args().First(), cfg)
+	s, err := client.Dial(ctx, a.dialer, a.address, cfg)
 	return s, verdictOf(err)
 }
 
