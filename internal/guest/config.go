@@ -27,7 +27,8 @@
 //	                                         1 to 64 words, the first an absolute path
 //	    "uid": 990,                          user and group that it runs as, 1 to 65533
 //	    "memory-mib": 2048                   optional, of its cgroup; without it there is no limit
-//	  }
+//	  },
+//	  "gpu": {…}                             optional: what the engine computes on, see GPUs; without it the engine has no GPU
 //	}
 //
 // An engine has to listen on EngineSocket and speak the OpenAI API there. How it is kept apart: Engine.
@@ -70,6 +71,7 @@ type Config struct {
 	Engine   *Engine        // nil: none
 	Operator netip.AddrPort // the zero AddrPort: nobody is told anything
 	Beacon   string         // URL; empty: none
+	GPUs     *GPUs          // nil: none, and evidence says nothing of any
 
 	WebSocket string // path of the URL; empty: bare TCP
 }
@@ -109,7 +111,7 @@ func ParseConfig(b []byte) (*Config, error) {
 	if len(b) > maxConfig {
 		return nil, fmt.Errorf("%d bytes, want at most %d", len(b), maxConfig)
 	}
-	top, err := object(b, "", []string{"schema", "hostname", "listen", "attesters"}, []string{"network", "engine", "operator", "beacon", "websocket"})
+	top, err := object(b, "", []string{"schema", "hostname", "listen", "attesters"}, []string{"network", "engine", "operator", "beacon", "websocket", "gpu"})
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +140,7 @@ func ParseConfig(b []byte) (*Config, error) {
 		}
 	}
 	if _, ok := top["beacon"]; ok {
-		if c.Beacon, err = beaconURL(top); err != nil {
+		if c.Beacon, err = hostURL(top, "", "beacon"); err != nil {
 			return nil, err
 		}
 	}
@@ -159,6 +161,15 @@ func ParseConfig(b []byte) (*Config, error) {
 		if c.Engine, err = parseEngine(raw); err != nil {
 			return nil, err
 		}
+	}
+	if raw, ok := top["gpu"]; ok {
+		if c.GPUs, err = parseGPUs(raw); err != nil {
+			return nil, err
+		}
+		if c.Engine == nil {
+			return nil, errors.New("gpu: want an engine that computes on them")
+		}
+		c.Engine.GPU = true
 	}
 	return c, nil
 }
@@ -199,9 +210,9 @@ func parseAttesters(raw json.RawMessage) (list []string, err error) {
 	return list, nil
 }
 
-// beaconURL wants a URL that needs no resolver and holds no secret.
-func beaconURL(top map[string]json.RawMessage) (string, error) {
-	s, err := text(top, "beacon")
+// hostURL wants a URL that needs no resolver and holds no secret.
+func hostURL(o map[string]json.RawMessage, at, key string) (string, error) {
+	s, err := text(o, key)
 	if err != nil {
 		return "", err
 	}
@@ -212,7 +223,7 @@ func beaconURL(top map[string]json.RawMessage) (string, error) {
 			return s, nil
 		}
 	}
-	return "", fmt.Errorf("beacon %.80q: want http://IP:PORT/PATH", s)
+	return "", fmt.Errorf("%s%s %.80q: want http://IP:PORT/PATH", at, key, s)
 }
 
 func parseNetwork(raw json.RawMessage) (*Network, error) {

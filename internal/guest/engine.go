@@ -21,13 +21,14 @@ const (
 
 // An Engine is the inference server, a process of its own that must not be trusted with more than what is
 // asked of it. It runs as a user of its own without capabilities or new privileges, in mount, network, PID,
-// IPC and UTS namespaces of its own: it sees the root, an empty /sys, a /dev of five harmless devices, and
+// IPC and UTS namespaces of its own: it sees the root, an empty /sys, a /dev of five harmless devices (and, with GPU, those of the GPUs), and
 // no network interface. A seccomp filter refuses it what the kernel should not be asked (see seccomp). Its
 // input and output are /dev/null. With it ends everything it has started.
 type Engine struct {
 	Command   []string
 	UID       int   // and GID
 	MemoryMiB int64 // 0: no limit
+	GPU       bool  // it has the devices of the GPU driver, too
 }
 
 func parseEngine(raw json.RawMessage) (*Engine, error) {

@@ -191,7 +191,7 @@ func TestEngineIsKeptApart(t *testing.T) {
 	done := make(chan error, 1)
 	e := &Engine{Command: []string{program, "engine-probe", "one", "two three"}, UID: 990}
 	go func() {
-		done <- RunEngine(ctx, e, r, program, slog.New(slog.NewTextHandler(&log, nil)), func(n int) { ends <- n })
+		done <- RunEngine(ctx, e, r, program, slog.New(slog.NewTextHandler(&log, nil)), Hooks{Ended: func(n int) { ends <- n }})
 	}()
 	want := map[string]string{
 		"args": "one|two three", "env": strings.Join(engineEnv, "|"),
@@ -232,7 +232,7 @@ func TestEngineEnds(t *testing.T) {
 	done := make(chan error, 1)
 	e := &Engine{Command: []string{"/bin/sh", "-c", "sleep 987 & sleep 987"}, UID: 990}
 	go func() {
-		done <- RunEngine(ctx, e, r, "/mnt/engine", slog.New(slog.DiscardHandler), nil)
+		done <- RunEngine(ctx, e, r, "/mnt/engine", slog.New(slog.DiscardHandler), Hooks{})
 	}()
 	sleepers := func() (n int) {
 		all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
@@ -273,11 +273,11 @@ func TestEngineThatIsNotThere(t *testing.T) {
 	r := new(Reaper)
 	go r.Run(ctx)
 	var log bytes.Buffer
-	err := RunEngine(ctx, &Engine{Command: []string{"/nonexistent"}, UID: 990}, r, program, slog.New(slog.NewTextHandler(&log, nil)), func(n int) {
+	err := RunEngine(ctx, &Engine{Command: []string{"/nonexistent"}, UID: 990}, r, program, slog.New(slog.NewTextHandler(&log, nil)), Hooks{Ended: func(n int) {
 		if n == 3 {
 			cancel()
 		}
-	})
+	}})
 	if err != nil {
 		t.Error(err)
 	}
@@ -290,7 +290,7 @@ func TestEngineThatIsNotThere(t *testing.T) {
 
 // TestExecEngineRefuses: nothing becomes an engine by mistake, and none as root.
 func TestExecEngineRefuses(t *testing.T) {
-	for _, args := range [][]string{nil, {EngineName}, {EngineName, "990"}, {"sh", "990", "/bin/sh"}, {EngineName, "0", "/bin/sh"}, {EngineName, "-1", "/bin/sh"}, {EngineName, "65534", "/bin/sh"}, {EngineName, "x", "/bin/sh"}} {
+	for _, args := range [][]string{nil, {EngineName}, {EngineName, "990"}, {EngineName, "990", "gpu"}, {EngineName, "990", "/bin/sh", "-c"}, {"sh", "990", "no-gpu", "/bin/sh"}, {EngineName, "0", "no-gpu", "/bin/sh"}, {EngineName, "-1", "no-gpu", "/bin/sh"}, {EngineName, "65534", "no-gpu", "/bin/sh"}, {EngineName, "x", "no-gpu", "/bin/sh"}} {
 		if err := execEngine(args); err == nil {
 			t.Errorf("%q: no error", args)
 		}
@@ -328,7 +328,7 @@ func TestEngineConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(&Engine{[]string{"/usr/bin/llama-server", "-t", "1"}, 990, 512}, c.Engine); d != "" {
+	if d := cmp.Diff(&Engine{[]string{"/usr/bin/llama-server", "-t", "1"}, 990, 512, false}, c.Engine); d != "" {
 		t.Error(d)
 	}
 	for in, want := range map[string]string{

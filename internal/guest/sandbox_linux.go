@@ -5,10 +5,17 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+)
+
+// The word about GPUs in an engine's arguments.
+const (
+	withGPUs    = "gpu"
+	withoutGPUs = "no-gpu"
 )
 
 // EngineName is the argv[0] by which this program is asked to become the engine: see ExecEngine.
@@ -21,7 +28,7 @@ const engineNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNE
 var engineEnv = []string{"PATH=/usr/bin:/bin", "HOME=/tmp", "LANG=C.UTF-8"}
 
 // ExecEngine is the inside of an engine's fresh namespaces: it takes everything away that an engine does
-// not need and becomes the engine. args are EngineName, the user, and the command. It does not return: when
+// not need and becomes the engine. args are EngineName, the user, the word about GPUs, and the command. It does not return: when
 // it fails, it says why on sayWhy, which the engine itself does not have, and ends the process.
 func ExecEngine(args []string) {
 	unix.CloseOnExec(sayWhy)
@@ -35,8 +42,8 @@ const sayWhy = 3
 
 func execEngine(args []string) error {
 	runtime.LockOSThread() // privileges, filter and exec are this thread's
-	if len(args) < 3 || args[0] != EngineName {
-		return errors.New("engine: want a user and a command")
+	if len(args) < 4 || args[0] != EngineName || args[2] != withGPUs && args[2] != withoutGPUs {
+		return errors.New("engine: want a user, a word about GPUs and a command")
 	}
 	uid, err := strconv.Atoi(args[1])
 	if err != nil || uid < 1 || uid > maxEngineUser {
@@ -46,7 +53,7 @@ func execEngine(args []string) error {
 		name string
 		do   func() error
 	}{
-		{"mounts", furnish},
+		{"mounts", func() error { return furnish(args[2] == withGPUs) }},
 		{"limits", limitEngine},
 		{"user", func() error { return becomeUser(uid) }},
 		{"no-new-privileges", func() error { return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }},
@@ -56,12 +63,20 @@ func execEngine(args []string) error {
 			return fmt.Errorf("engine: %s: %w", step.name, err)
 		}
 	}
-	return fmt.Errorf("engine: %w", syscall.Exec(args[2], args[2:], engineEnv))
+	return fmt.Errorf("engine: %w", syscall.Exec(args[3], args[3:], engineEnv))
 }
 
 // furnish gives the mount namespace its own /run, /tmp, /dev, /proc and /sys. What lies below them in the
 // enclave's (TPM devices, configfs with the reports of the platform, other sockets) is gone.
-func furnish() error {
+func furnish(gpus bool) error {
+	var devices []device
+	if gpus {
+		all, err := gpuDevices("")
+		if err != nil {
+			return err
+		}
+		devices = slices.DeleteFunc(all, func(d device) bool { return !d.engine })
+	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
@@ -86,7 +101,7 @@ func furnish() error {
 	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", shared), engineDir, "", unix.MS_BIND, ""); err != nil {
 		return &os.PathError{Op: "bind", Path: engineDir, Err: err}
 	}
-	if err := makeDevices(); err != nil {
+	if err := makeDevices(devices); err != nil {
 		return err
 	}
 	// Last, because the way to shared leads through the old one.
@@ -96,15 +111,13 @@ func furnish() error {
 	return nil
 }
 
-// makeDevices makes the character devices of memory and randomness (major 1).
-func makeDevices() error {
+// makeDevices makes the character devices of memory and randomness (major 1), and others.
+func makeDevices(more []device) error {
 	for name, minor := range map[string]uint32{"null": 3, "zero": 5, "full": 7, "random": 8, "urandom": 9} {
-		if err := unix.Mknod("/dev/"+name, unix.S_IFCHR|0o666, int(unix.Mkdev(1, minor))); err != nil {
-			return &os.PathError{Op: "mknod", Path: "/dev/" + name, Err: err}
-		}
-		if err := os.Chmod("/dev/"+name, 0o666); err != nil { // whatever the umask
-			return err
-		}
+		more = append(more, device{name: name, major: 1, minor: minor})
+	}
+	if err := makeNodes("/dev", more, 0o666); err != nil {
+		return err
 	}
 	return unix.Mount("", "/dev", "", unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NOEXEC, "")
 }

@@ -27,10 +27,16 @@ const (
 // cgroupRoot is where mounts puts the unified hierarchy.
 const cgroupRoot = "/sys/fs/cgroup"
 
+// Hooks follow an engine. Each may be nil; RunEngine waits for it.
+type Hooks struct {
+	Before  func(ctx context.Context) error // before each start; an error ends RunEngine
+	Started func(pid int, stop func())      // stop kills it, unless it has ended: Ended was called
+	Ended   func(n int)                     // with the number of ends so far
+}
+
 // RunEngine keeps e running until ctx ends, and then kills it. self is the path of a program that calls
-// ExecEngine when its argv[0] is EngineName. ended is told of each end, with the number of ends so far; it
-// may be nil. RunEngine returns an error only when an engine cannot be started at all.
-func RunEngine(ctx context.Context, e *Engine, r *Reaper, self string, log *slog.Logger, ended func(n int)) error {
+// ExecEngine when its argv[0] is EngineName. RunEngine returns an error only when an engine cannot be started at all.
+func RunEngine(ctx context.Context, e *Engine, r *Reaper, self string, log *slog.Logger, hooks Hooks) error {
 	if err := makeEngineDir(e.UID); err != nil {
 		return fmt.Errorf("engine: %w", err)
 	}
@@ -47,10 +53,20 @@ func RunEngine(ctx context.Context, e *Engine, r *Reaper, self string, log *slog
 		if err := os.Remove(EngineSocket); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("engine: %w", err) // an engine would not bind to it
 		}
+		if hooks.Before != nil {
+			if err := hooks.Before(ctx); ctx.Err() != nil {
+				return nil
+			} else if err != nil {
+				return fmt.Errorf("engine: %w", err)
+			}
+		}
 		began := time.Now()
 		pid, died, why, err := r.start(self, e, group)
 		if err != nil {
 			return fmt.Errorf("engine: %w", err)
+		}
+		if hooks.Started != nil {
+			hooks.Started(pid, func() { _ = unix.Kill(pid, unix.SIGKILL) })
 		}
 		select {
 		case <-ctx.Done():
@@ -65,8 +81,8 @@ func RunEngine(ctx context.Context, e *Engine, r *Reaper, self string, log *slog
 				wait = firstWait
 			}
 			log.Warn("engine ended", "status", ending(status)+reason(why), "ends", n, "starts again in", wait)
-			if ended != nil {
-				ended(n)
+			if hooks.Ended != nil {
+				hooks.Ended(n)
 			}
 		}
 		select {
@@ -152,7 +168,11 @@ func (r *Reaper) start(self string, e *Engine, group *os.File) (pid int, died <-
 	if group != nil {
 		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(group.Fd())
 	}
-	argv := append([]string{EngineName, strconv.Itoa(e.UID)}, e.Command...)
+	word := withoutGPUs
+	if e.GPU {
+		word = withGPUs
+	}
+	argv := append([]string{EngineName, strconv.Itoa(e.UID), word}, e.Command...)
 	pid, died, err = r.fork(func() (int, error) { return syscall.ForkExec(self, argv, attr) })
 	if err != nil {
 		why.Close()
