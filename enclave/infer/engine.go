@@ -23,6 +23,10 @@ type Options struct {
 	// Patience is how long a request waits for an engine that does not listen yet, or again; 0: not at all.
 	Patience time.Duration
 
+	// Admit is asked before a request goes to the engine; while it returns an error the engine counts as one that
+	// does not listen. nil: all requests go. It must not block.
+	Admit func() error
+
 	// Observe is told how each request ended; nil: nobody is. It must not block.
 	Observe func(Event)
 }
@@ -199,15 +203,7 @@ func (e *Engine) forward(ctx context.Context, h RequestHead, body []byte, out io
 // ask sends the request. It waits for an engine that does not listen: such a one has not seen the request.
 func (e *Engine) ask(ctx context.Context, h RequestHead, body []byte) (*http.Response, error) {
 	for until := e.now().Add(e.opt.Patience); ; {
-		req, err := http.NewRequestWithContext(ctx, h.Method, "http://engine"+h.Path, bytes.NewReader(body))
-		if err != nil {
-			return nil, err
-		}
-		req.Header = http.Header{"User-Agent": {""}}
-		if body != nil {
-			req.Header.Set("Content-Type", "application/json")
-		}
-		resp, err := e.http.Do(req)
+		resp, err := e.once(ctx, h.Method, h.Path, body)
 		if !notListening(err) || ctx.Err() != nil || !e.now().Before(until) {
 			return resp, err
 		}
@@ -218,12 +214,35 @@ func (e *Engine) ask(ctx context.Context, h RequestHead, body []byte) (*http.Res
 	}
 }
 
+// once sends a request that the engine may have, once.
+func (e *Engine) once(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
+	if e.opt.Admit != nil && e.opt.Admit() != nil {
+		return nil, errNotAdmitted
+	}
+	return e.send(ctx, method, path, body)
+}
+
+func (e *Engine) send(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://engine"+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header = http.Header{"User-Agent": {""}}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	return e.http.Do(req)
+}
+
+// errNotAdmitted means that Options.Admit refused.
+var errNotAdmitted = errors.New("infer: the engine may not have requests")
+
 // pollEngine is how often a waiting request looks for the engine.
 const pollEngine = 50 * time.Millisecond
 
 func notListening(err error) bool {
 	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial"
+	return errors.As(err, &op) && op.Op == "dial" || errors.Is(err, errNotAdmitted)
 }
 
 // contentType passes on the types of the OpenAI API alone.

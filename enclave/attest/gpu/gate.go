@@ -21,6 +21,8 @@ type State struct {
 	ConfidentialCompute bool `json:"confidential_compute"` // on for all of them
 	DeveloperTools      bool `json:"developer_tools"`      // on: memory can be read from outside
 	GPUs                int  `json:"gpus"`                 // as many as the driver sees
+	Switches            int  `json:"switches"`             // likewise
+	SwitchesUnlocked    int  `json:"switches_unlocked"`    // of them: whose NVLink traffic may be watched from outside
 }
 
 // Collected is what a source returns.
@@ -35,14 +37,19 @@ type Source interface {
 	Collect(ctx context.Context, nonce [32]byte) (*Collected, error)
 	// SetReady lets the GPUs take work, or no more.
 	SetReady(ctx context.Context, ready bool) error
+	// Usage says who computes on them.
+	Usage(ctx context.Context) (*Usage, error)
 }
 
 // A Gate decides whether the GPUs may serve. It is not safe for concurrent use.
 type Gate struct {
 	Source Source
 	Verify appraise.Input // manifests, responses, roots and policy; devices, nonce and time are filled in
-	Now    func() time.Time
-	Log    *slog.Logger
+
+	GPUs, Switches int // that there must be, neither more nor fewer
+
+	Now func() time.Time
+	Log *slog.Logger
 }
 
 // A Set is evidence of all devices, as it is shipped to clients.
@@ -82,7 +89,7 @@ func (g *Gate) attest(ctx context.Context, nonce [32]byte) (*Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("GPU evidence: %w", err)
 	}
-	if err := got.check(); err != nil {
+	if err := g.check(got); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrGate, err)
 	}
 	in := g.Verify
@@ -98,11 +105,13 @@ func (g *Gate) attest(ctx context.Context, nonce [32]byte) (*Set, error) {
 	return &Set{Document: document, Digest: appraise.SetDigest(document), Result: res}, nil
 }
 
-// check refuses what no policy may allow.
-func (c *Collected) check() error {
-	gpus := 0
+// check refuses what no policy may allow, and other devices than there must be.
+func (g *Gate) check(c *Collected) error {
+	gpus, switches := 0, 0
 	for _, d := range c.Devices {
-		if !d.Arch.Switch() {
+		if d.Arch.Switch() {
+			switches++
+		} else {
 			gpus++
 		}
 	}
@@ -111,34 +120,16 @@ func (c *Collected) check() error {
 		return fmt.Errorf("the driver sees %d GPUs and %d gave evidence: a GPU release does not serve without", c.State.GPUs, gpus)
 	case gpus != c.State.GPUs:
 		return fmt.Errorf("the driver sees %d GPUs, %d gave evidence", c.State.GPUs, gpus)
+	case switches != c.State.Switches:
+		return fmt.Errorf("the driver sees %d switches, %d gave evidence", c.State.Switches, switches)
+	case c.State.SwitchesUnlocked != 0:
+		return fmt.Errorf("%d switches are not locked", c.State.SwitchesUnlocked)
+	case gpus != g.GPUs || switches != g.Switches:
+		return fmt.Errorf("%d GPUs and %d switches, want %d and %d", gpus, switches, g.GPUs, g.Switches)
 	case !c.State.ConfidentialCompute:
 		return errors.New("confidential computing is off")
 	case c.State.DeveloperTools:
 		return errors.New("developer tools are on")
 	}
 	return nil
-}
-
-// Watch attests again every so often until ctx ends or the GPUs fail, and returns why. It does not retry: a GPU that
-// stopped answering may hold what sessions left in it, so the caller ends them. Evidence for the same claims differs
-// from the first in the devices' own nonces; what clients hold stays good.
-func (g *Gate) Watch(ctx context.Context, c evidence.Claims, every time.Duration) error {
-	if every <= 0 {
-		return fmt.Errorf("GPU re-attestation every %s: want a time", every)
-	}
-	t := time.NewTicker(every)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-t.C:
-		}
-		if _, err := g.Attest(ctx, c); err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			return fmt.Errorf("GPUs lost: %w", err)
-		}
-	}
 }

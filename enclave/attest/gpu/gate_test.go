@@ -28,6 +28,7 @@ type machine struct {
 	late    error // of the second and later collections
 	ready   []bool
 	asked   int
+	usage   gpu.Usage
 }
 
 func (m *machine) Collect(_ context.Context, nonce [32]byte) (*gpu.Collected, error) {
@@ -50,6 +51,8 @@ func (m *machine) SetReady(_ context.Context, ready bool) error {
 	return nil
 }
 
+func (m *machine) Usage(context.Context) (*gpu.Usage, error) { return &m.usage, nil }
+
 var (
 	now    = time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC)
 	claims = evidence.Claims{Authority: "example", Static: [32]byte{1}, Epoch: 1, NotBefore: 1, NotAfter: 2}
@@ -66,7 +69,7 @@ func newGate(t testing.TB) (*gpu.Gate, *machine) {
 	t.Helper()
 	v, err := gputest.New(now)
 	fatal(t, err)
-	m := &machine{state: gpu.State{ConfidentialCompute: true, GPUs: 1}}
+	m := &machine{state: gpu.State{ConfidentialCompute: true, GPUs: 1, Switches: 1}}
 	g, err := v.Device(appraise.Hopper, "550.90.07", "96.00.5E.00.01")
 	fatal(t, err)
 	s, err := v.Device(appraise.LS10, "", "96.10.55.00.01")
@@ -89,7 +92,7 @@ func newGate(t testing.TB) (*gpu.Gate, *machine) {
 	r, err := appraise.ParseRIM(text)
 	fatal(t, err)
 	in.RIMs = append(in.RIMs, r)
-	return &gpu.Gate{Source: m, Verify: in, Now: func() time.Time { return now }, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}, m
+	return &gpu.Gate{Source: m, Verify: in, GPUs: 1, Switches: 1, Now: func() time.Time { return now }, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}, m
 }
 
 // TestAttest: the set is bound to the key both ways, and a client comes to the same verdict.
@@ -134,6 +137,10 @@ func TestGateRefuses(t *testing.T) {
 		"no GPU":          {func(_ *gpu.Gate, m *machine) { m.devices, m.state.GPUs = nil, 0 }, "sees 0 GPUs", true},
 		"switch alone":    {func(_ *gpu.Gate, m *machine) { m.devices = m.devices[1:] }, "0 gave evidence", true},
 		"one is silent":   {func(_ *gpu.Gate, m *machine) { m.state.GPUs = 2 }, "sees 2 GPUs, 1 gave", true},
+		"silent switch":   {func(_ *gpu.Gate, m *machine) { m.devices = m.devices[:1] }, "sees 1 switches, 0 gave", true},
+		"open switch":     {func(_ *gpu.Gate, m *machine) { m.state.SwitchesUnlocked = 1 }, "1 switches are not locked", true},
+		"one too many":    {func(g *gpu.Gate, _ *machine) { g.GPUs = 2 }, "1 GPUs and 1 switches, want 2 and 1", true},
+		"no switch meant": {func(g *gpu.Gate, _ *machine) { g.Switches = 0 }, "want 1 and 0", true},
 		"CC off":          {func(_ *gpu.Gate, m *machine) { m.state.ConfidentialCompute = false }, "confidential computing is off", true},
 		"developer tools": {func(_ *gpu.Gate, m *machine) { m.state.DeveloperTools = true }, "developer tools are on", true},
 		"measurement":     {func(_ *gpu.Gate, m *machine) { m.devices[0].Blocks[10] = appraise.Digest{} }, "measurements [10]", true},
@@ -152,32 +159,9 @@ func TestGateRefuses(t *testing.T) {
 	}
 }
 
-// TestWatch: a GPU that stops answering ends the watch, and the GPUs take no more work.
-func TestWatch(t *testing.T) {
-	g, m := newGate(t)
-	if _, err := g.Attest(t.Context(), claims); err != nil {
-		t.Fatal(err)
-	}
-	m.late = errors.New("fell off the bus")
-	if err := g.Watch(t.Context(), claims, time.Millisecond); err == nil || !strings.Contains(err.Error(), "GPUs lost: GPU evidence: fell off the bus") {
-		t.Errorf("%v, want the loss", err)
-	}
-	if !slices.Equal(m.ready, []bool{true, false}) {
-		t.Errorf("ready %v, want on, then off", m.ready)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := g.Watch(ctx, claims, time.Hour); !errors.Is(err, context.Canceled) {
-		t.Errorf("%v, want the end of the context", err)
-	}
-	if err := g.Watch(t.Context(), claims, 0); err == nil {
-		t.Error("no interval: accepted")
-	}
-}
-
 // TestMain lets the test binary be the helper: what it does stands in its name.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 2 && (os.Args[1] == "collect" || os.Args[1] == "ready") {
+	if len(os.Args) > 1 && (os.Args[1] == "collect" || os.Args[1] == "ready" || os.Args[1] == "usage") {
 		os.Exit(helper(os.Args))
 	}
 	os.Exit(m.Run())
@@ -224,6 +208,13 @@ func helper(args []string) int {
 			return 1
 		}
 	}
+	if args[1] == "usage" {
+		memory := uint64(5)
+		u := gpu.UsageAnswer{Schema: a.Schema, Usage: gpu.Usage{Processes: []gpu.Process{{GPU: 1, PID: 7, Memory: &memory}, {PID: 8}}, Used: []uint64{3, 4}}}
+		if json.NewEncoder(os.Stdout).Encode(u) != nil {
+			return 1
+		}
+	}
 	if args[1] == "collect" && json.NewEncoder(os.Stdout).Encode(a) != nil {
 		return 1
 	}
@@ -248,6 +239,11 @@ func TestHelper(t *testing.T) {
 		t.Errorf("%+v", c.State)
 	}
 	fatal(t, good.SetReady(t.Context(), true))
+	u, err := good.Usage(t.Context())
+	fatal(t, err)
+	if len(u.Processes) != 2 || u.Processes[0].PID != 7 || *u.Processes[0].Memory != 5 || u.Processes[1].Memory != nil || !slices.Equal(u.Used, []uint64{3, 4}) {
+		t.Errorf("%+v", u)
+	}
 	if c, err := as("empty", time.Minute).Collect(t.Context(), [32]byte{}); err != nil || len(c.Devices) != 0 {
 		t.Errorf("no devices: %v %v", c, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os/exec"
 	"strings"
 	"time"
@@ -16,8 +17,12 @@ import (
 // HelperSchema names the answer of the process that talks to NVML:
 //
 //	HELPER collect NONCE   prints {"schema": "tally.gpu-helper/v1", "state": {"confidential_compute": true,
-//	                       "developer_tools": false, "gpus": 8}, "devices": […]}; devices as in the vendor's evidence files
+//	                       "developer_tools": false, "gpus": 8, "switches": 4, "switches_unlocked": 0}, "devices": […]};
+//	                       devices as in the vendor's evidence files
 //	HELPER ready on|off    sets the ready state of all GPUs and prints nothing
+//	HELPER usage           prints {"schema": "tally.gpu-helper/v1", "processes": [{"gpu": 0, "pid": 41, "memory": 123}],
+//	                       "used": [456]}: who computes on which GPU with how many bytes (no memory: the driver does not say),
+//	                       and the bytes in use on each; process IDs as the helper's own PID namespace has them
 //
 // It exits 0, or otherwise with one line on stderr that says why.
 const HelperSchema = "tally.gpu-helper/v1"
@@ -26,10 +31,20 @@ const HelperSchema = "tally.gpu-helper/v1"
 type Helper struct {
 	Path    string        // of the program
 	Timeout time.Duration // of one call
+
+	// Run runs a program with an empty environment and no input to its end, or until ctx ends or a writer returns an
+	// error. nil: os/exec does, which a process cannot use that collects the children of others.
+	Run func(ctx context.Context, path string, args []string, stdout, stderr io.Writer) error
 }
 
 // maxStderr is as much of the helper's complaint as is repeated.
 const maxStderr = 300
+
+// UsageAnswer is what `usage` prints.
+type UsageAnswer struct {
+	Schema string `json:"schema"`
+	Usage
+}
 
 // HelperAnswer is what `collect` prints.
 type HelperAnswer struct {
@@ -44,14 +59,9 @@ func (h *Helper) Collect(ctx context.Context, nonce [32]byte) (*Collected, error
 	if err != nil {
 		return nil, err
 	}
-	d := json.NewDecoder(bytes.NewReader(out))
-	d.DisallowUnknownFields()
 	var a HelperAnswer
-	if err := d.Decode(&a); err != nil {
-		return nil, fmt.Errorf("GPU helper: %w", err)
-	}
-	if a.Schema != HelperSchema || d.More() {
-		return nil, fmt.Errorf("GPU helper: schema %.40q, want one %s", a.Schema, HelperSchema)
+	if err := decode(out, &a, &a.Schema); err != nil {
+		return nil, err
 	}
 	c := &Collected{State: a.State}
 	if string(bytes.TrimSpace(a.Devices)) != "[]" { // none is an answer, which the gate refuses
@@ -72,14 +82,42 @@ func (h *Helper) SetReady(ctx context.Context, ready bool) error {
 	return err
 }
 
+// Usage runs the helper's usage.
+func (h *Helper) Usage(ctx context.Context) (*Usage, error) {
+	out, err := h.run(ctx, "usage")
+	if err != nil {
+		return nil, err
+	}
+	var a UsageAnswer
+	if err := decode(out, &a, &a.Schema); err != nil {
+		return nil, err
+	}
+	return &a.Usage, nil
+}
+
+// decode reads one answer, whose schema is then in *schema.
+func decode(out []byte, to any, schema *string) error {
+	d := json.NewDecoder(bytes.NewReader(out))
+	d.DisallowUnknownFields()
+	if err := d.Decode(to); err != nil {
+		return fmt.Errorf("GPU helper: %w", err)
+	}
+	if *schema != HelperSchema || d.More() {
+		return fmt.Errorf("GPU helper: schema %.40q, want one %s", *schema, HelperSchema)
+	}
+	return nil
+}
+
 // run runs the helper with an empty environment.
 func (h *Helper) run(ctx context.Context, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, h.Timeout)
 	defer cancel()
 	out, complaint := &capped{limit: appraise.MaxEvidence}, &capped{limit: 4096}
-	cmd := exec.CommandContext(ctx, h.Path, args...)
-	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = []string{}, out, complaint, time.Second
-	err := cmd.Run()
+	run := h.Run
+	if run == nil {
+		run = execute
+	}
+	err := run(ctx, h.Path, args, out, complaint)
 	switch {
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("GPU helper: %s: %w", args[0], ctx.Err())
@@ -88,6 +126,12 @@ func (h *Helper) run(ctx context.Context, args ...string) ([]byte, error) {
 		return nil, fmt.Errorf("GPU helper: %s: %w: %.*q", args[0], err, maxStderr, text)
 	}
 	return out.buf.Bytes(), nil
+}
+
+func execute(ctx context.Context, path string, args []string, stdout, stderr io.Writer) error {
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = []string{}, stdout, stderr, time.Second
+	return cmd.Run()
 }
 
 // A capped writer refuses more than its limit, which ends the process that writes. It does not embed its buffer,
