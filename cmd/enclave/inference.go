@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"tally/enclave"
+	"tally/enclave/attest/gpu"
 	"tally/enclave/infer"
 	"tally/enclave/operate"
 	"tally/internal/guest"
@@ -26,21 +27,26 @@ const engineStart = 30 * time.Second
 // of them ends, all do.
 func serveAll(ctx context.Context, c *guest.Config, ln net.Listener, a enclave.Attester, r *guest.Reaper, m *operate.Metrics, log *slog.Logger) error {
 	var engine enclave.Engine = enclave.Echo{}
+	opt := enclave.Options{Logger: log, Observe: m.Session, Beacon: beaconFrom(c.Beacon)}
 	ready := func(context.Context) error { return nil }
 	var parts []func(context.Context) error
 	if c.Engine != nil {
-		e, err := infer.New(infer.Options{Socket: guest.EngineSocket, Patience: engineStart, Observe: m.Request}, time.Now)
+		e, err := newEngine(c, r, m, log)
 		if err != nil {
 			return err
 		}
-		engine, ready = e, e.Ready
+		defer e.release()
+		engine, ready = e.Engine, e.ready
 		parts = append(parts, func(ctx context.Context) error {
-			return guest.RunEngine(ctx, c.Engine, r, "/proc/self/exe", log, m.EngineEnded)
+			return guest.RunEngine(ctx, c.Engine, r, "/proc/self/exe", log, e.hooks)
 		}, func(ctx context.Context) error {
-			awaitReady(ctx, e.Ready, m)
+			awaitReady(ctx, e.ready, m)
 			<-ctx.Done()
 			return nil
 		})
+		if e.gpus != nil {
+			opt.GPUs, opt.GPUInterval = e.gpus, c.GPUs.Attest
+		}
 	}
 	if c.Operator.IsValid() {
 		op, err := net.Listen("tcp", c.Operator.String())
@@ -53,10 +59,44 @@ func serveAll(ctx context.Context, c *guest.Config, ln net.Listener, a enclave.A
 		fmt.Printf("tally-enclave: serving on :%d\n", c.Listen.Port())
 		bootPhase(m, "serving")
 	}
-	parts = append(parts, func(ctx context.Context) error {
-		return runServer(ctx, ln, a, engine, c.Beacon, serving, m.Session, log)
-	})
+	parts = append(parts, func(ctx context.Context) error { return runServer(ctx, ln, a, engine, opt, serving) })
 	return together(ctx, parts)
+}
+
+// An engine is the inference server with what it computes on.
+type engine struct {
+	*infer.Engine
+	gpus    *gpu.Service // nil: none
+	hooks   guest.Hooks
+	release func() // of the GPUs
+}
+
+func newEngine(c *guest.Config, r *guest.Reaper, m *operate.Metrics, log *slog.Logger) (*engine, error) {
+	e := &engine{hooks: guest.Hooks{Ended: m.EngineEnded}, release: func() {}}
+	opt := infer.Options{Socket: guest.EngineSocket, Patience: engineStart, Observe: m.Request}
+	if c.GPUs != nil {
+		opt.Admit = func() error { return e.gpus.Admit() }
+	}
+	var err error
+	if e.Engine, err = infer.New(opt, time.Now); err != nil || c.GPUs == nil {
+		return e, err
+	}
+	if e.gpus, err = newGPUs(c.GPUs, e.Engine, r, log); err != nil {
+		return nil, err
+	}
+	e.hooks = guest.Hooks{Before: e.gpus.Before, Started: e.gpus.Started, Ended: func(n int) { e.gpus.Ended(); m.EngineEnded(n) }}
+	e.release, err = guest.OpenGPUs()
+	return e, err
+}
+
+// ready is whether requests are answered.
+func (e *engine) ready(ctx context.Context) error {
+	if e.gpus != nil {
+		if err := e.gpus.Admit(); err != nil {
+			return err
+		}
+	}
+	return e.Ready(ctx)
 }
 
 // together runs parts until one ends or ctx does, then waits for all of them.

@@ -37,24 +37,26 @@ func announce(a enclave.Attester, log *slog.Logger) {
 	}
 }
 
-// runServer answers attested sessions on ln until ctx ends, with evidence by a and a beacon from the URL
-// where there is one. serving is called once, when
-// there is evidence to show.
-func runServer(ctx context.Context, ln net.Listener, a enclave.Attester, e enclave.Engine, beacon string, serving func(), observe func(enclave.Event), log *slog.Logger) error {
-	authority, err := readAuthority(authorityFile)
-	if err != nil {
+// runServer answers attested sessions on ln until ctx ends, with evidence by a and what opt says of beacon, GPUs,
+// observer and log. serving is called once, when there is evidence to show.
+func runServer(ctx context.Context, ln net.Listener, a enclave.Attester, e enclave.Engine, opt enclave.Options, serving func()) (err error) {
+	if opt.Authority, err = readAuthority(authorityFile); err != nil {
 		return err
 	}
+	first := enclave.NewKey
+	if opt.GPUs != nil {
+		first = enclave.GPUsServe // which is later
+	}
 	var once sync.Once
-	return enclave.Serve(ctx, ln, a, e, enclave.Options{
-		Authority: authority, Rand: rand.Reader, Now: time.Now, Logger: log, Beacon: beaconFrom(beacon),
-		Observe: func(ev enclave.Event) {
-			if ev.What == enclave.NewKey {
-				once.Do(serving)
-			}
-			observe(ev)
-		},
-	})
+	observe := opt.Observe
+	opt.Rand, opt.Now = rand.Reader, time.Now
+	opt.Observe = func(ev enclave.Event) {
+		if ev.What == first {
+			once.Do(serving)
+		}
+		observe(ev)
+	}
+	return enclave.Serve(ctx, ln, a, e, opt)
 }
 
 // readAuthority reads the measured configuration. Only its absence has a default; a damaged one is an

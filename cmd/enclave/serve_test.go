@@ -32,7 +32,7 @@ func TestRunServer(t *testing.T) {
 	done := make(chan error, 1)
 	served := make(chan struct{})
 	go func() {
-		done <- runServer(ctx, ln, insecure.Attester{}, enclave.Echo{}, "", func() { close(served) }, func(enclave.Event) {}, slog.New(slog.DiscardHandler))
+		done <- runServer(ctx, ln, insecure.Attester{}, enclave.Echo{}, enclave.Options{Observe: func(enclave.Event) {}, Logger: slog.New(slog.DiscardHandler)}, func() { close(served) })
 	}()
 	<-served
 	s, err := client.Dial(t.Context(), new(net.Dialer), ln.Addr().String(), client.Config{
@@ -63,7 +63,7 @@ func (mute) Attest(context.Context, [64]byte) ([]byte, []byte, error) {
 
 // TestNoEvidenceNoService: without a report nobody is told that the enclave serves.
 func TestNoEvidenceNoService(t *testing.T) {
-	err := runServer(t.Context(), nil, mute{}, enclave.Echo{}, "", func() { t.Error("it says that it serves") }, func(enclave.Event) {}, slog.New(slog.DiscardHandler))
+	err := runServer(t.Context(), nil, mute{}, enclave.Echo{}, enclave.Options{Observe: func(enclave.Event) {}, Logger: slog.New(slog.DiscardHandler)}, func() { t.Error("it says that it serves") })
 	if err == nil || !strings.Contains(err.Error(), "no report today") {
 		t.Errorf("%v", err)
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 // LogKeys are the keys that a log line of the enclave may have.
-var LogKeys = []string{"authority", "cgroup", "ends", "epoch", "hostname", "level", "locked", "not in this kernel", "platform", "reason", "starts again in", "status", "uid"}
+var LogKeys = []string{"authority", "cgroup", "devices", "ends", "epoch", "hostname", "level", "locked", "not in this kernel", "platform", "reason", "starts again in", "status", "uid"}
 
 // maxText is how much of a message or value is logged, in bytes.
 const maxText = 400
