@@ -41,6 +41,10 @@ type Config struct {
 	// key evidence; 0: 30 s.
 	EvidenceTimeout time.Duration
 
+	// What the vendor says of GPUs and the caller has at hand, beside what the enclave ships: manifests
+	// (gpu.ParseRIM) and OCSP responses in DER. Both may be empty.
+	GPURIMs, GPUOCSP [][]byte
+
 	Pins *Pins // evidence of earlier sessions, for reconnects; nil: none is kept
 }
 

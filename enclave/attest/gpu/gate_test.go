@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 
 // A machine is fake GPUs and switches and what their driver says.
 type machine struct {
+	mu      sync.Mutex
 	state   gpu.State
 	devices []*gputest.Device
 	fail    error
@@ -32,6 +34,8 @@ type machine struct {
 }
 
 func (m *machine) Collect(_ context.Context, nonce [32]byte) (*gpu.Collected, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.asked++; m.asked > 1 && m.late != nil {
 		return nil, m.late
 	}
