@@ -24,6 +24,8 @@ func connectCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "bundle", Usage: "`FILE` with the release that the enclave should be (- for stdin)"},
 			&cli.StringFlag{Name: "message", Usage: "`TEXT` to send once the enclave is accepted; without it nothing is sent"},
 			&cli.StringFlag{Name: "evidence", Usage: "save the enclave's evidence in `FILE`, for 'tally verify' and 'tally quote'"},
+			&cli.StringFlag{Name: "gpus", Usage: "save the evidence of the enclave's GPUs in `FILE`, where the policy has a section gpu, for 'tally verify'"},
+			gpuCollateralFlag(),
 			&cli.StringFlag{Name: "session", Usage: "save the evidence about this session in `FILE`, where the policy wants it (freshness: session), for 'tally verify'"},
 			&cli.StringFlag{Name: "authority", Value: "default", Usage: "`NAME` of the service that the enclave must be"},
 			&cli.DurationFlag{Name: "timeout", Value: time.Minute, Usage: "give up after `TIME`"}),
@@ -80,6 +82,9 @@ func connect(c *cli.Context, e *env) error {
 	if !c.IsSet("bundle") {
 		return usagef("connect wants --bundle FILE: the release that the enclave should be")
 	}
+	if c.IsSet("gpus") && p.GPU == nil {
+		return usagef("--gpus: the policy has no section gpu, so the enclave is not asked for evidence of GPUs")
+	}
 	if c.IsSet("session") && p.Evidence.Freshness != appraise.FreshSession {
 		return usagef("--session: the policy does not want evidence about the session (evidence.freshness: session)")
 	}
@@ -96,7 +101,12 @@ func connect(c *cli.Context, e *env) error {
 	if err != nil {
 		return verdict(exitUnverified, string(release.BadStatement), "%w", err)
 	}
+	col, err := readGPUCollateral(c.String("gpu-collateral"))
+	if err != nil {
+		return err
+	}
 	return converse(ctx, c, e, newConnectAnswer(r), client.Config{
+		GPURIMs: col.files, GPUOCSP: col.ocsp,
 		Authority: c.String("authority"), Policy: p.Appraisal(r.Statement.Predicate.GPURIMs), Reference: rv, Rand: rand.Reader, Now: time.Now,
 	})
 }
@@ -192,6 +202,11 @@ func converse(ctx context.Context, c *cli.Context, e *env, a *connectAnswer, cfg
 func saveEvidence(c *cli.Context, shown appraise.Input) error {
 	if c.IsSet("evidence") {
 		if err := atomicfile.WriteFile(c.String("evidence"), shown.Document, 0o644); err != nil {
+			return err
+		}
+	}
+	if c.IsSet("gpus") && shown.GPU != nil {
+		if err := atomicfile.WriteFile(c.String("gpus"), shown.GPU.Document, 0o644); err != nil {
 			return err
 		}
 	}

@@ -45,7 +45,7 @@ func (w connectWorld) run(args ...string) (code int, stdout, stderr string) {
 	return code, out.String(), talk.String()
 }
 
-func newConnectWorld(t *testing.T, a enclave.Attester, e enclave.Engine) connectWorld {
+func newConnectWorld(t *testing.T, a enclave.Attester, e enclave.Engine, change ...func(*enclave.Options)) connectWorld {
 	t.Helper()
 	rw := releasetest.New(t)
 	w := connectWorld{dir: t.TempDir()}
@@ -74,9 +74,11 @@ func newConnectWorld(t *testing.T, a enclave.Attester, e enclave.Engine) connect
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() {
-		done <- enclave.Serve(ctx, ln, a, e, enclave.Options{Authority: "default", Rand: rand.Reader, Now: time.Now, Logger: slog.New(slog.DiscardHandler)})
-	}()
+	opt := enclave.Options{Authority: "default", Rand: rand.Reader, Now: time.Now, Logger: slog.New(slog.DiscardHandler)}
+	for _, c := range change {
+		c(&opt)
+	}
+	go func() { done <- enclave.Serve(ctx, ln, a, e, opt) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {

@@ -110,7 +110,13 @@ const gpuVerifyText = "\n" + gpuFiles +
 type gpuCollateral struct {
 	chain []byte
 	rims  []*gpu.RIM
+	files [][]byte // of rims
 	ocsp  [][]byte
+}
+
+// gpuCollateralFlag is of the commands that appraise an enclave.
+func gpuCollateralFlag() cli.Flag {
+	return &cli.StringFlag{Name: "gpu-collateral", Usage: "`DIR` with manifests and OCSP responses of the enclave's GPUs, beside those that it ships (see 'tally quote verify')"}
 }
 
 // maxCollateral bounds the files of a directory of collateral.
@@ -151,7 +157,7 @@ func (col *gpuCollateral) add(name string) (err error) {
 		if err != nil {
 			return gpuVerdict(fmt.Errorf("%s: %w", name, err), gpu.BadRIM)
 		}
-		col.rims = append(col.rims, r)
+		col.rims, col.files = append(col.rims, r), append(col.files, data)
 	default:
 		return fmt.Errorf("%s: want *.swidtag, *.xml, *.der and chain.pem only", name)
 	}

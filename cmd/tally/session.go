@@ -22,6 +22,7 @@ func sessionFlags(more ...cli.Flag) []cli.Flag {
 	return append(append(verifyFlags(),
 		&cli.StringFlag{Name: "bundle", Usage: "`FILE` with the release that the enclave should be (- for stdin)"},
 		&cli.StringFlag{Name: "authority", Value: "default", Usage: "`NAME` of the service that the enclave must be"},
+		gpuCollateralFlag(),
 		&cli.DurationFlag{Name: "timeout", Value: time.Minute, Usage: "give up opening a session after `TIME`"}), more...)
 }
 
@@ -92,9 +93,13 @@ func (a *attested) verify(now time.Time) (*release.Result, error) {
 	if err != nil {
 		return nil, verdict(exitUnverified, string(release.BadStatement), "%w", err)
 	}
+	col, err := readGPUCollateral(a.c.String("gpu-collateral"))
+	if err != nil {
+		return nil, err
+	}
 	a.verified, a.result = now, r
 	a.cfg = client.Config{Authority: a.c.String("authority"), Policy: p.Appraisal(r.Statement.Predicate.GPURIMs), Reference: rv,
-		Rand: rand.Reader, Now: time.Now, Timeout: a.c.Duration("timeout"), Pins: &a.pins}
+		Rand: rand.Reader, Now: time.Now, Timeout: a.c.Duration("timeout"), Pins: &a.pins, GPURIMs: col.files, GPUOCSP: col.ocsp}
 	return r, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"tally/enclave/appraise"
+	"tally/enclave/appraise/gpu"
 	"tally/enclave/appraise/intel"
 	"tally/enclave/evidence"
 	"tally/internal/cli"
@@ -23,6 +24,8 @@ func verifyCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "authority", Value: "default", Usage: "`NAME` of the service that the enclave must be"},
 			&cli.StringFlag{Name: "collateral", Usage: "`FILE` of the vendor, in place of what came with the evidence (see 'tally quote verify')"},
 			&cli.StringFlag{Name: "key", Usage: "`HEX` of the key that the channel showed; without it, what the evidence says is not held to a channel"},
+			&cli.StringFlag{Name: "gpus", Usage: "`FILE` with evidence of the enclave's GPUs, as 'tally connect --gpus FILE' saves it"},
+			gpuCollateralFlag(),
 			&cli.StringFlag{Name: "session", Usage: "`FILE` with session evidence; wants --handshake, --nonce and --key"},
 			&cli.StringFlag{Name: "handshake", Usage: "`HEX` of the session's handshake hash"},
 			&cli.StringFlag{Name: "nonce", Usage: "`HEX` of the nonce that the client sent"},
@@ -77,7 +80,7 @@ func verifyEvidence(c *cli.Context, e *env) error {
 	if in.Reference, err = referenceValues(r.Statement); err != nil {
 		return verdict(exitUnverified, string(release.BadStatement), "%w", err)
 	}
-	result, err := appraise.Appraise(*in, p.Evidence.Policy)
+	result, err := appraise.Appraise(*in, p.Appraisal(r.Statement.Predicate.GPURIMs))
 	a := &verifyEvidenceAnswer{Schema: "tally.verification/v1", Result: result, Release: newConnectAnswer(r).Release, ReleaseChecks: r.Checks}
 	if !c.IsSet("key") {
 		open := appraise.Check{Name: "channel", Status: appraise.NotChecked, Got: "no --key: the key of the evidence is not held to a channel's"}
@@ -131,6 +134,9 @@ func evidenceInput(c *cli.Context, now time.Time) (*appraise.Input, error) {
 	} else if d, err := evidence.Parse(in.Document); err == nil {
 		in.Static = d.Claims.Static
 	}
+	if err := addGPUs(c, in); err != nil {
+		return nil, err
+	}
 	if any, all := c.IsSet("session") || c.IsSet("handshake") || c.IsSet("nonce"), c.IsSet("session") && c.IsSet("handshake") && c.IsSet("nonce") && c.IsSet("key"); any && !all {
 		return nil, usagef("want --session, --handshake, --nonce and --key together")
 	} else if !any {
@@ -146,6 +152,21 @@ func evidenceInput(c *cli.Context, now time.Time) (*appraise.Input, error) {
 	s.Nonce, err = hex32(c, "nonce")
 	in.Session = s
 	return in, err
+}
+
+// addGPUs reads what the flags name of GPUs.
+func addGPUs(c *cli.Context, in *appraise.Input) error {
+	col, err := readGPUCollateral(c.String("gpu-collateral"))
+	if err != nil {
+		return err
+	}
+	in.GPURIMs, in.GPUOCSP = col.files, col.ocsp
+	if !c.IsSet("gpus") {
+		return nil
+	}
+	in.GPU = new(appraise.GPU)
+	in.GPU.Document, err = readAtMost(c.String("gpus"), gpu.MaxShipment)
+	return err
 }
 
 func hex32(c *cli.Context, flag string) (out [32]byte, err error) {
