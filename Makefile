@@ -10,7 +10,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
 TALLY := bin/tally
 
-.PHONY: all build setup demo test bench fuzz man fmt clean
+.PHONY: all build setup demo test bench image-gpu fuzz man fmt clean
 
 all: build
 
@@ -31,6 +31,10 @@ test: setup
 
 bench: setup build
 	@scripts/bench
+
+# The image of examples/gpu, twice; its record in docs/gpu-image.md. Half an hour, and too large for `make test`.
+image-gpu: setup build
+	@scripts/image-gpu
 
 # Each fuzz target for FUZZTIME; the corpora under testdata run in every `make test`.
 FUZZTIME ?= 20s

@@ -61,7 +61,7 @@ var beyond = []string{
 func TestSchemaAgrees(t *testing.T) {
 	valid := validator(t)
 	good := map[string][]byte{"minimal": []byte(minimal), "everything": []byte(everything)}
-	examples, err := filepath.Glob("../../examples/*/" + FileName)
+	examples, err := filepath.Glob("../../examples/*/image*.yaml")
 	if err != nil || len(examples) < 2 {
 		t.Fatalf("examples %q: %v", examples, err)
 	}
