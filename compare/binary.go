@@ -63,20 +63,13 @@ func goCause(x, y *debug.BuildInfo) string {
 	}
 	say("package", x.Path, y.Path)
 	say("version of "+x.Main.Path, x.Main.Version, y.Main.Version)
-	settings := map[string][2]string{}
+	settings, deps := map[string][2]string{}, map[string][2]string{}
 	for i, info := range []*debug.BuildInfo{x, y} {
 		for _, s := range info.Settings {
-			v := settings[s.Key]
-			v[i] = s.Value
-			settings[s.Key] = v
+			setSide(settings, s.Key, i, s.Value)
 		}
-	}
-	deps := map[string][2]string{}
-	for i, info := range []*debug.BuildInfo{x, y} {
 		for _, m := range info.Deps {
-			v := deps[m.Path]
-			v[i] = m.Version
-			deps[m.Path] = v
+			setSide(deps, m.Path, i, m.Version)
 		}
 	}
 	for _, m := range []map[string][2]string{settings, deps} {
@@ -91,6 +84,13 @@ func goCause(x, y *debug.BuildInfo) string {
 		diffs = append(diffs[:4], fmt.Sprintf("%d more", len(diffs)-4))
 	}
 	return "Go build info differs: " + strings.Join(diffs, "; ")
+}
+
+// setSide sets what side 0 or 1 says of key.
+func setSide(m map[string][2]string, key string, side int, value string) {
+	v := m[key]
+	v[side] = value
+	m[key] = v
 }
 
 func sortedKeys(m map[string][2]string) []string {

@@ -19,17 +19,7 @@ func (c *comparer) esps(where string, a, b source) error {
 	}
 	d := Difference{Layer: LayerESP, Where: where, Path: "boot sector"}
 	before := len(c.all)
-	for _, f := range []pairField{
-		{"FAT type", fmt.Sprint(x.Bits), fmt.Sprint(y.Bits), "another program or size"},
-		{"OEM name", x.OEM, y.OEM, "another program that made the file system"},
-		{"serial", fmt.Sprintf("%08x", x.Serial), fmt.Sprintf("%08x", y.Serial), "volume serial (a random one, a clock, or another name)"},
-		{"label", x.Label, y.Label, "volume label"},
-		{"hidden sectors", fmt.Sprint(x.Hidden), fmt.Sprint(y.Hidden), "place of the partition"},
-		{"sector size", fmt.Sprint(x.SectorSize), fmt.Sprint(y.SectorSize), "options of the file system"},
-		{"cluster size", fmt.Sprint(x.ClusterSize), fmt.Sprint(y.ClusterSize), "options of the file system"},
-		{"media byte", fmt.Sprintf("%#x", x.Media), fmt.Sprintf("%#x", y.Media), "options of the file system"},
-		{"copies of the table", fmt.Sprint(x.TablesEqual), fmt.Sprint(y.TablesEqual), "damage: the copies of the table are not equal"},
-	} {
+	for _, f := range bootFields(x, y) {
 		if f.a != f.b {
 			c.add(d, f.name, f.a, f.b, f.cause)
 		}
@@ -49,6 +39,21 @@ func (c *comparer) esps(where string, a, b source) error {
 		c.add(d, "bytes", fmt.Sprintf("0x%02x at byte %d", diff.x, diff.first), fmt.Sprintf("0x%02x, %d bytes differ", diff.y, diff.count), causeSlack)
 	}
 	return err
+}
+
+// bootFields are the values of the boot sectors and what comes of them.
+func bootFields(x, y *fat.Volume) []pairField {
+	return []pairField{
+		{"FAT type", fmt.Sprint(x.Bits), fmt.Sprint(y.Bits), "another program or size"},
+		{"OEM name", x.OEM, y.OEM, "another program that made the file system"},
+		{"serial", fmt.Sprintf("%08x", x.Serial), fmt.Sprintf("%08x", y.Serial), "volume serial (a random one, a clock, or another name)"},
+		{"label", x.Label, y.Label, "volume label"},
+		{"hidden sectors", fmt.Sprint(x.Hidden), fmt.Sprint(y.Hidden), "place of the partition"},
+		{"sector size", fmt.Sprint(x.SectorSize), fmt.Sprint(y.SectorSize), "options of the file system"},
+		{"cluster size", fmt.Sprint(x.ClusterSize), fmt.Sprint(y.ClusterSize), "options of the file system"},
+		{"media byte", fmt.Sprintf("%#x", x.Media), fmt.Sprintf("%#x", y.Media), "options of the file system"},
+		{"copies of the table", fmt.Sprint(x.TablesEqual), fmt.Sprint(y.TablesEqual), "damage: the copies of the table are not equal"},
+	}
 }
 
 // espFiles compares the entries, and takes apart the boot programs that differ.

@@ -190,23 +190,25 @@ func (c *comparer) crossCheck(data, tree *part) error {
 			data source
 			tree source
 		}{{"A", x, data.a, tree.a}, {"B", y, data.b, tree.b}} {
-			stands, err := side.t.stands(side.data, side.tree, block)
-			if err != nil {
+			if stands, err := side.t.stands(side.data, side.tree, block); err != nil {
 				return err
+			} else if !stands {
+				c.fallen(data.name, block, side.name)
+				return nil
 			}
-			if stands {
-				continue
-			}
-			d := Difference{Layer: LayerVerity, Where: data.name, Path: fmt.Sprintf("data block %d", block)}
-			right, wrong := "digest in the hash tree stands", "digest in the hash tree is not that of the block"
-			if side.name == "A" {
-				right, wrong = wrong, right
-			}
-			c.add(d, "hash tree", right, wrong, "data changed after the hash tree was made, in "+side.name+": damage or tampering, which dm-verity refuses")
-			return nil
 		}
 	}
 	return nil
+}
+
+// fallen records a data block that the hash tree of that side (A or B) does not vouch for.
+func (c *comparer) fallen(where string, block int64, side string) {
+	d := Difference{Layer: LayerVerity, Where: where, Path: fmt.Sprintf("data block %d", block)}
+	a, b := "digest in the hash tree stands", "digest in the hash tree is not that of the block"
+	if side == "A" {
+		a, b = b, a
+	}
+	c.add(d, "hash tree", a, b, "data changed after the hash tree was made, in "+side+": damage or tampering, which dm-verity refuses")
 }
 
 // stands says whether the digest of a data block in the tree is right. Algorithms other than sha256 and

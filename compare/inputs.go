@@ -20,29 +20,9 @@ type lock struct {
 
 // inputs compares what the two were built from, and finds whose the kernel, the stub and the firmware are.
 func (c *comparer) inputs(a, b Output) {
-	type key struct{ kind, name string }
-	values := map[key][2]string{}
-	for i, o := range []Output{a, b} {
-		s, done, err := openFile(o.Files[manifestName])
-		if err != nil {
-			c.note("%s: no manifest.json: inputs were not compared", o.Name)
-			return
-		}
-		m, err := readManifest(s)
-		done()
-		if err != nil {
-			c.note("%s: manifest.json: %v: inputs were not compared", o.Name, err)
-			return
-		}
-		for _, in := range m.Inputs {
-			k := key{in.Kind, in.Name}
-			v := values[k]
-			if v[i] != "" { // several versions of one module
-				v[i] += ", "
-			}
-			v[i] += strings.TrimSpace(in.Version + " sha256:" + in.SHA256)
-			values[k] = v
-		}
+	values, ok := c.inputValues(a, b)
+	if !ok {
+		return
 	}
 	for k, v := range values {
 		if v[0] != v[1] {
@@ -63,6 +43,37 @@ func (c *comparer) inputs(a, b Output) {
 	for _, user := range unionKeys(p, q) {
 		c.partOwner[user] = change(p[user], q[user])
 	}
+}
+
+// An inputKey is what an input of one side is found by on the other.
+type inputKey struct{ kind, name string }
+
+// inputValues reads versions and hashes of both sides from their manifests, or notes why not.
+func (c *comparer) inputValues(a, b Output) (values map[inputKey][2]string, ok bool) {
+	values = map[inputKey][2]string{}
+	for i, o := range []Output{a, b} {
+		s, done, err := openFile(o.Files[manifestName])
+		if err != nil {
+			c.note("%s: no manifest.json: inputs were not compared", o.Name)
+			return nil, false
+		}
+		m, err := readManifest(s)
+		done()
+		if err != nil {
+			c.note("%s: manifest.json: %v: inputs were not compared", o.Name, err)
+			return nil, false
+		}
+		for _, in := range m.Inputs {
+			k := inputKey{in.Kind, in.Name}
+			v := values[k]
+			if v[i] != "" { // several versions of one module
+				v[i] += ", "
+			}
+			v[i] += strings.TrimSpace(in.Version + " sha256:" + in.SHA256)
+			values[k] = v
+		}
+	}
+	return values, true
 }
 
 // usersOf reads which package is for what (kernel, stub, firmware.NAME) from a lock; nothing when it cannot.

@@ -84,52 +84,67 @@ func Outputs(ctx context.Context, a, b Output, opt Options) (*Report, error) {
 
 // artifact compares one file of both outputs, either of which may be missing ("").
 func (c *comparer) artifact(name, a, b string) (same bool, err error) {
-	row := Artifact{Name: name, Status: OnlyB}
-	var x, y source
-	for _, side := range []struct {
-		path string
-		s    *source
-		size *int64
-	}{{a, &x, &row.SizeA}, {b, &y, &row.SizeB}} {
-		if side.path == "" {
+	row := Artifact{Name: name}
+	var files [2]source
+	sizes := [2]*int64{&row.SizeA, &row.SizeB}
+	for i, path := range []string{a, b} {
+		if path == "" {
 			continue
 		}
-		s, done, err := openFile(side.path)
+		s, done, err := openFile(path)
 		if err != nil {
 			return false, err
 		}
 		defer done()
-		*side.s, *side.size = s, s.Size()
+		files[i], *sizes[i] = s, s.Size()
 	}
-	switch {
-	case x != nil && y != nil:
-		if same, err = equal(c.ctx, x, y); err != nil {
-			return false, fmt.Errorf("%s: %w", name, err)
-		}
-		if row.Status = Differ; same {
-			row.Status = Match
-		}
-	case x != nil:
-		row.Status = OnlyA
+	if row.Status, err = c.status(files[0], files[1]); err != nil {
+		return false, fmt.Errorf("%s: %w", name, err)
 	}
 	c.r.Artifacts = append(c.r.Artifacts, row)
-	if part := map[string]string{"vmlinuz": "kernel", "initrd": "initrd", "cmdline": "cmdline"}[name]; part != "" && !same {
+	if row.Status == Match {
+		return true, nil
+	}
+	if part := map[string]string{"vmlinuz": "kernel", "initrd": "initrd", "cmdline": "cmdline"}[name]; part != "" {
 		c.part(part, name)
 	}
-	if row.Status == Differ {
-		c.volume = strings.HasPrefix(name, "models/")
-		c.models = c.models || c.volume
-		err = c.explain(name, x, y)
-		c.volume = false
-	} else if !same {
-		if strings.HasPrefix(name, "firmware/") {
-			c.part("firmware", name)
-		}
-		d := Difference{Layer: LayerArtifact, Where: name}
-		text := map[bool]string{true: fmt.Sprintf("%d bytes", row.SizeA+row.SizeB)}
-		c.add(d, "file", text[row.Status == OnlyA], text[row.Status == OnlyB], map[Status]string{OnlyA: "only in A", OnlyB: "only in B"}[row.Status])
+	if row.Status != Differ {
+		c.onlyOne(row)
+		return false, nil
 	}
-	return same, err
+	c.volume = strings.HasPrefix(name, "models/")
+	c.models = c.models || c.volume
+	defer func() { c.volume = false }()
+	return false, c.explain(name, files[0], files[1])
+}
+
+// status compares the bytes of two files, either of which may be missing (nil).
+func (c *comparer) status(a, b source) (Status, error) {
+	switch {
+	case a == nil:
+		return OnlyB, nil
+	case b == nil:
+		return OnlyA, nil
+	}
+	same, err := equal(c.ctx, a, b)
+	if same {
+		return Match, err
+	}
+	return Differ, err
+}
+
+// onlyOne records a file that one output has.
+func (c *comparer) onlyOne(row Artifact) {
+	if strings.HasPrefix(row.Name, "firmware/") {
+		c.part("firmware", row.Name)
+	}
+	d := Difference{Layer: LayerArtifact, Where: row.Name}
+	text := fmt.Sprintf("%d bytes", row.SizeA+row.SizeB)
+	if row.Status == OnlyA {
+		c.add(d, "file", text, "", "only in A")
+	} else {
+		c.add(d, "file", "", text, "only in B")
+	}
 }
 
 // explain takes one artefact apart, by name where the name says what it is.
