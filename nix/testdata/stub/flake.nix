@@ -37,15 +37,29 @@
           fetchurl = { name, url, sha256 }:
             assert builtins.substring 0 9 url == "mirror://";
             run name { outputHashMode = "flat"; outputHashAlgo = "sha256"; outputHash = sha256; } "cp ${env "STUB_STORE"}/${sha256} $out";
+          # Like the real one: the modules come from a fixed-output derivation that vendors them, and are all
+          # that the build has; -buildid= is added, with a warning to who does; CGO_ENABLED is read from env alone.
           buildGoModule = {
-            # Like the real one: it adds -buildid= and warns about who does, and has CGO_ENABLED from env alone.
-            __functor = _: a: assert !(builtins.elem "-buildid=" a.ldflags) && !(a ? CGO_ENABLED); run "${a.pname}-${a.version}" { } ''
-              export HOME=$TMPDIR CGO_ENABLED=${a.env.CGO_ENABLED} GOFLAGS=-buildvcs=false
-              cd ${a.src}
-              mkdir -p $out/bin
-              go build -trimpath -ldflags '${toString (a.ldflags ++ [ "-buildid=" ])}' -o $out/bin/ ${toString (map (p: "./" + p) a.subPackages)}
-              ${a.postInstall}
-            '';
+            __functor = _: a:
+              let
+                goModules = run "${a.pname}-${a.version}-go-modules" { outputHashMode = "recursive"; outputHashAlgo = "sha256"; outputHash = a.vendorHash; } ''
+                  export HOME=$TMPDIR
+                  cp -r ${a.src} source
+                  chmod -R u+w source
+                  cd source
+                  go mod vendor
+                  cp -r vendor $out
+                '';
+              in assert !(builtins.elem "-buildid=" a.ldflags) && !(a ? CGO_ENABLED); run "${a.pname}-${a.version}" { } ''
+                export HOME=$TMPDIR CGO_ENABLED=${a.env.CGO_ENABLED} GOFLAGS="-buildvcs=false -mod=vendor -trimpath"
+                cp -r ${a.src} source
+                chmod -R u+w source
+                cd source
+                cp -r ${goModules} vendor
+                mkdir -p $out/bin
+                go build -ldflags '${toString (a.ldflags ++ [ "-buildid=" ])}' -o $out/bin/ ${toString (map (p: "./" + p) a.subPackages)}
+                ${a.postInstall}
+              '';
             override = o: assert o.go == tool; { pname, version, src, vendorHash, ... }@a:
               (pkgs system).buildGoModule a;
           };
