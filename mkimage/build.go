@@ -185,10 +185,7 @@ func (b *builder) buildDisk(ctx context.Context) error {
 		return err
 	}
 	b.describeVerity(p, root, image.Size(), hashSize)
-	if len(b.m.Cmdline) > MaxCmdline {
-		return fmt.Errorf("cmdline: %d bytes with the words of the build, want at most %d", len(b.m.Cmdline), MaxCmdline)
-	}
-	uefi, err := uki.Assemble(b.in.Stub, uki.Sections{OSRelease: b.osRelease(), Cmdline: []byte(b.m.Cmdline), Uname: []byte(b.release), Linux: b.in.Kernel, Initrd: b.initrd})
+	uefi, err := b.uki()
 	if err != nil {
 		return err
 	}
@@ -202,6 +199,14 @@ func (b *builder) buildDisk(ctx context.Context) error {
 		return err
 	}
 	return errors.Join(b.hashFile(ctx, f, "disk.raw", "disk"), f.Close())
+}
+
+// uki puts kernel, initrd and the command line that names the root hash behind the stub.
+func (b *builder) uki() ([]byte, error) {
+	if len(b.m.Cmdline) > MaxCmdline {
+		return nil, fmt.Errorf("cmdline: %d bytes with the words of the build, want at most %d", len(b.m.Cmdline), MaxCmdline)
+	}
+	return uki.Assemble(b.in.Stub, uki.Sections{OSRelease: b.osRelease(), Cmdline: []byte(b.m.Cmdline), Uname: []byte(b.release), Linux: b.in.Kernel, Initrd: b.initrd})
 }
 
 // verityParams derives salt and UUID: the salt from the name, so that two images share no tree blocks by

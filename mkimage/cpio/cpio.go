@@ -113,15 +113,12 @@ func (a *archive) add(e *tree.Entry) error {
 	if err := a.ctx.Err(); err != nil {
 		return err
 	}
-	file, name := e, e.Path
+	file := e
 	if e.Kind == tree.HardLink {
 		file = a.t.Get(e.Link)
 	}
-	if len(file.Xattrs) > 0 {
-		return fmt.Errorf("path %q from %s: extended attributes, which this format cannot hold", file.Path, file.Source)
-	}
-	if name == trailer {
-		return fmt.Errorf("path %q from %s: the name that ends an archive", name, e.Source)
+	if err := check(e, file); err != nil {
+		return err
 	}
 	ino, seen := a.inos[file.Path]
 	if !seen {
@@ -129,7 +126,7 @@ func (a *archive) add(e *tree.Entry) error {
 		ino = a.next
 		a.inos[file.Path] = ino
 	}
-	h := header{name: name, ino: ino, mode: modeType(file.Kind) | file.Mode, uid: file.UID, gid: file.GID,
+	h := header{name: e.Path, ino: ino, mode: modeType(file.Kind) | file.Mode, uid: file.UID, gid: file.GID,
 		nlink: a.links[file.Path], mtime: file.Time(a.epoch)}
 	if file.Kind == tree.CharDev || file.Kind == tree.BlockDev {
 		h.major, h.minor = file.Major, file.Minor
@@ -140,9 +137,6 @@ func (a *archive) add(e *tree.Entry) error {
 		h.write(a.w)
 		io.WriteString(a.w, file.Link)
 	case file.Kind == tree.File && !seen:
-		if file.Size > math.MaxUint32 {
-			return fmt.Errorf("path %q from %s: %d bytes, want less than 4 GiB", file.Path, file.Source, file.Size)
-		}
 		h.size = file.Size
 		h.write(a.w)
 		if err := file.CopyTo(a.ctx, a.w, a.buf); err != nil {
@@ -152,6 +146,19 @@ func (a *archive) add(e *tree.Entry) error {
 		h.write(a.w)
 	}
 	a.w.pad(4)
+	return nil
+}
+
+// check says what of an entry, or of the file that it is a name of, the format cannot hold.
+func check(e, file *tree.Entry) error {
+	switch {
+	case len(file.Xattrs) > 0:
+		return fmt.Errorf("path %q from %s: extended attributes, which this format cannot hold", file.Path, file.Source)
+	case e.Path == trailer:
+		return fmt.Errorf("path %q from %s: the name that ends an archive", e.Path, e.Source)
+	case file.Kind == tree.File && file.Size > math.MaxUint32:
+		return fmt.Errorf("path %q from %s: %d bytes, want less than 4 GiB", file.Path, file.Source, file.Size)
+	}
 	return nil
 }
 

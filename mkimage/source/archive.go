@@ -77,40 +77,16 @@ func (l *Local) paths() []string {
 // collect lists what the archive holds, by name.
 func (l *Local) collect(ctx context.Context, base string, rawLock []byte) (map[string]item, error) {
 	all := map[string]item{}
-	file := func(p string) error {
+	files, err := l.files(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range files {
 		o, err := l.hash(ctx, p)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		all[path.Join(base, p)] = item{kind: tree.File, mode: 0o644, object: o, data: onDisk(l.disk(p))}
-		return nil
-	}
-	for _, p := range l.Spec.Files() {
-		if err := file(p); err != nil {
-			return nil, err
-		}
-	}
-	for _, o := range l.Spec.Layouts() {
-		files, err := l.layoutFiles(ctx, o)
-		if err != nil {
-			return nil, err
-		}
-		for _, f := range files {
-			if err := file(f); err != nil {
-				return nil, err
-			}
-		}
-	}
-	for _, g := range l.Spec.Programs() {
-		s, err := l.list(ctx, g)
-		if err != nil {
-			return nil, err
-		}
-		for _, f := range s.Files {
-			if err := file(path.Join(g.Module, f)); err != nil {
-				return nil, err
-			}
-		}
 	}
 	for _, p := range l.Spec.Dirs() {
 		t, err := l.tree(ctx, p)
@@ -124,6 +100,28 @@ func (l *Local) collect(ctx context.Context, base string, rawLock []byte) (map[s
 	for name, data := range map[string][]byte{spec.FileName: l.Raw, lock.FileName: rawLock} {
 		o := lock.Object{SHA256: sha256.Sum256(data), Size: int64(len(data))}
 		all[path.Join(base, name)] = item{kind: tree.File, mode: 0o644, object: o, data: tree.Bytes(data)}
+	}
+	return all, nil
+}
+
+// files lists the files that the spec names: by themselves, as an OCI layout or as a program.
+func (l *Local) files(ctx context.Context) ([]string, error) {
+	all := slices.Clone(l.Spec.Files())
+	for _, o := range l.Spec.Layouts() {
+		files, err := l.layoutFiles(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, files...)
+	}
+	for _, g := range l.Spec.Programs() {
+		s, err := l.list(ctx, g)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range s.Files {
+			all = append(all, path.Join(g.Module, f))
+		}
 	}
 	return all, nil
 }

@@ -82,16 +82,9 @@ func readTar(ctx context.Context, f io.ReadSeeker, name, source string) (*tree.T
 			continue
 		}
 		if e.Kind == tree.File {
-			at, err := f.Seek(0, io.SeekCurrent)
-			if err != nil {
-				return nil, err
-			}
-			sum := sha256.New()
-			if _, err := io.Copy(sum, ctxReader{ctx, tr}); err != nil {
+			if err := fileContents(ctx, &e, tr, f, name); err != nil {
 				return nil, fmt.Errorf("path %q: %w", e.Path, err)
 			}
-			sum.Sum(e.Digest[:0])
-			e.Data = section{name, at, e.Size}
 		}
 		if t.Get(e.Path) != nil {
 			return nil, fmt.Errorf("path %q: twice", e.Path)
@@ -100,6 +93,21 @@ func readTar(ctx context.Context, f io.ReadSeeker, name, source string) (*tree.T
 			return nil, err
 		}
 	}
+}
+
+// fileContents hashes the bytes of e, which tr is at, and says where in the file name they lie.
+func fileContents(ctx context.Context, e *tree.Entry, tr io.Reader, f io.Seeker, name string) error {
+	at, err := f.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return err
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, ctxReader{ctx, tr}); err != nil {
+		return err
+	}
+	sum.Sum(e.Digest[:0])
+	e.Data = section{name, at, e.Size}
+	return nil
 }
 
 // tarEntry translates a header.

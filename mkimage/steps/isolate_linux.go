@@ -129,6 +129,14 @@ func lookPath(name string, env []string) (string, error) {
 // renounce takes from this thread, and what it starts, every capability for good, and fixes what a
 // process has of its own: limits, address layout, CPUs.
 func renounce(vary bool) error {
+	if err := fixProcess(vary); err != nil {
+		return err
+	}
+	return dropCapabilities()
+}
+
+// fixProcess gives every run the same limits, and the same addresses or, to vary, others and one CPU.
+func fixProcess(vary bool) error {
 	unix.Umask(0o022)
 	for _, l := range []struct {
 		resource  int
@@ -149,6 +157,11 @@ func renounce(vary bool) error {
 	if _, _, e := unix.RawSyscall(unix.SYS_PERSONALITY, personality, 0, 0); e != 0 {
 		return fmt.Errorf("personality: %w", e)
 	}
+	return nil
+}
+
+// dropCapabilities leaves no capability, no way to one, and no key of the caller's.
+func dropCapabilities() error {
 	for c := uintptr(0); ; c++ {
 		err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0)
 		if errors.Is(err, unix.EINVAL) && c > unix.CAP_LAST_CAP {

@@ -85,12 +85,17 @@ func readOutputs(ctx context.Context, s *Step, file string) (*tree.Tree, error) 
 			return nil, err
 		}
 	}
+	return t, s.complete(seen)
+}
+
+// complete wants every declared output, by index.
+func (s *Step) complete(seen map[int]bool) error {
 	for i, o := range s.Outputs {
 		if !seen[i] {
-			return nil, fmt.Errorf("output %q: missing", o.Path)
+			return fmt.Errorf("output %q: missing", o.Path)
 		}
 	}
-	return t, nil
+	return nil
 }
 
 // contents hashes the bytes of e, which tr is at, and says where in file they lie.
