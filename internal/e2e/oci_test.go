@@ -90,8 +90,8 @@ func TestInputsFileIsEnough(t *testing.T) {
 	}
 }
 
-// TestModelVolumeBoots boots examples/oci: init finds the model volume by the root hash in the verified root
-// and mounts it; with one bit of the volume changed it stops.
+// TestModelVolumeBoots boots examples/oci: init finds the model volume by the PARTUUIDs in the verified root and
+// mounts it; with one bit of the volume changed, or with the volume attached twice, it stops with the volume named.
 func TestModelVolumeBoots(t *testing.T) {
 	l := built(t)
 	testtool.Need(t, qemu.Binary)
@@ -109,14 +109,33 @@ func TestModelVolumeBoots(t *testing.T) {
 	if said, code := run(out, "--until-serving"); code != 0 || !strings.Contains(said, want) || !strings.Contains(said, `hostname=oci`) {
 		t.Errorf("exit code %d, want %q in\n%s", code, want, said)
 	}
-	bad := filepath.Join(l.dir, "oci-changed")
-	copyDir(t, out, bad)
-	volume := read(t, filepath.Join(bad, m.Models[0].File))
-	volume[1<<20+1024+4] ^= 1 // the checksum of the file system's superblock
-	if err := os.WriteFile(filepath.Join(bad, m.Models[0].File), volume, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if said, code := run(bad); code != 4 || strings.Contains(said, "starting /sbin/init") {
-		t.Errorf("a changed volume: exit code %d, want 4:\n%s", code, said)
+	for _, c := range []struct {
+		name   string
+		change func(dir string, volume []byte) error
+		code   int
+		says   []string
+	}{
+		{"a changed volume", func(dir string, volume []byte) error {
+			volume[1<<20+1024+4] ^= 1 // the checksum of the file system's superblock
+			return os.WriteFile(filepath.Join(dir, m.Models[0].File), volume, 0o644)
+		}, notVerified, []string{"tally-model-stand-in: verity on vdb1 and vdb2", "data block 0 is corrupted"}},
+		{"the volume twice", func(dir string, volume []byte) error {
+			return os.WriteFile(filepath.Join(dir, "models/twice.raw"), volume, 0o644)
+		}, failed, []string{"refused: model stand-in: PARTUUID ", ": on vdb1 and on vdc1: want it once"}},
+	} {
+		bad := filepath.Join(t.TempDir(), "out")
+		copyDir(t, out, bad)
+		if err := c.change(bad, read(t, filepath.Join(out, m.Models[0].File))); err != nil {
+			t.Fatal(err)
+		}
+		said, code := run(bad)
+		for _, s := range c.says {
+			if !strings.Contains(said, s) {
+				t.Errorf("%s: no %q", c.name, s)
+			}
+		}
+		if code != c.code || strings.Contains(said, "starting /sbin/init") {
+			t.Errorf("%s: exit code %d, want %d:\n%s", c.name, code, c.code, said)
+		}
 	}
 }
