@@ -76,8 +76,8 @@ func otherSalt(s string) string {
 	return s[:i] + string("10"[min(1, int(s[i]-'0')&1)]) + s[i+1:]
 }
 
-// A layout says where root and hash tree lie on the disk, in bytes.
-type layout struct{ data, dataSize, hash, hashSize int64 }
+// A layout says where ESP, root and hash tree lie on the disk, in bytes.
+type layout struct{ esp, data, dataSize, hash, hashSize int64 }
 
 func layoutOf(t *testing.T, out string) layout {
 	t.Helper()
@@ -87,7 +87,7 @@ func layoutOf(t *testing.T, out string) layout {
 	}
 	table := read(t, filepath.Join(out, "disk.raw"))[1024:] // UEFI: entries of 128 bytes from sector 2; the first sector stands at 32
 	first := func(i int) int64 { return int64(binary.LittleEndian.Uint64(table[i*128+32:])) * 512 }
-	return layout{first(1), int64(m.Verity.DataBlocks) * verity.BlockSize, first(2), m.Verity.HashSize}
+	return layout{first(0), first(1), int64(m.Verity.DataBlocks) * verity.BlockSize, first(2), m.Verity.HashSize}
 }
 
 // flippedDisk is OUT's disk with one bit changed.

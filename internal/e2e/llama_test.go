@@ -75,14 +75,15 @@ func (l *line) vtpmPolicy(t *testing.T, out, name string) {
 }
 
 // boot runs out with a software TPM and, once it serves, command; it returns all that was said, and the exit code.
-func (l *line) boot(t *testing.T, out string, args []string, command ...string) (string, int) {
+// env is added to the environment.
+func (l *line) boot(t *testing.T, out string, env, args []string, command ...string) (string, int) {
 	t.Helper()
 	args = append([]string{"run", out, "--tpm", "--accel", "tcg", "--timeout", "5m"}, args...)
 	if len(command) > 0 {
 		args = append(append(args, "--"), command...)
 	}
 	cmd := exec.Command(l.tally, args...)
-	cmd.Dir = l.dir
+	cmd.Dir, cmd.Env = l.dir, append(os.Environ(), env...)
 	said, _ := cmd.CombinedOutput()
 	return string(said), cmd.ProcessState.ExitCode()
 }
@@ -105,7 +106,7 @@ func TestLlamaChats(t *testing.T) {
 		"%[2]s connect 127.0.0.1:%[3]d --policy vtpm.yaml --bundle llama.json --evidence llama.evidence --timeout 3m | sed 's/^/connect: /' &&\n"+
 		"%[2]s chat 127.0.0.1:%[3]d --policy vtpm.yaml --bundle llama.json --message 'And the LORD said' --max-tokens 24 --timeout 3m --quiet &&\n"+
 		"curl -sf http://127.0.0.1:%[1]d/metrics", operator, l.tally, port)
-	said, code := l.boot(t, out, []string{"--memory", "1024", "--forward", fmt.Sprintf("%d:7443", port), "--forward", fmt.Sprintf("%d:9090", operator)}, "sh", "-c", script)
+	said, code := l.boot(t, out, nil, []string{"--memory", "1024", "--forward", fmt.Sprintf("%d:7443", port), "--forward", fmt.Sprintf("%d:9090", operator)}, "sh", "-c", script)
 	if code != 0 {
 		t.Fatalf("exit code %d\n%s", code, said)
 	}
