@@ -27,6 +27,7 @@ type keyring struct {
 	attester Attester
 	opt      Options
 	gpus     *gpuState
+	forget   forgetter
 
 	// mu is held while a rotation is waited for: all who come then need the same new key.
 	mu    sync.Mutex
@@ -100,6 +101,7 @@ func (r *keyring) rotate(ctx context.Context) error {
 				continue // GPUs were lost since: what it says about them is void
 			}
 			r.cur = m.key
+			r.forget.ended() // the retired one, once the handshakes with it have ended
 			r.opt.Logger.Info("new key", "epoch", m.key.claims.Epoch)
 			r.opt.observe(NewKey, "")
 			return nil

@@ -27,7 +27,8 @@ func Serve(ctx context.Context, ln net.Listener, a Attester, e Engine, opt Optio
 		return err
 	}
 	gpus := newGPUState(opt)
-	s := &server{engine: e, opt: opt, attester: sessions, gpus: gpus, keys: &keyring{attester: a, opt: opt, gpus: gpus},
+	forget := newForgetter()
+	s := &server{engine: e, opt: opt, attester: sessions, gpus: gpus, forget: forget, keys: &keyring{attester: a, opt: opt, gpus: gpus, forget: forget},
 		sessions: make(chan struct{}, opt.MaxSessions), handshakes: make(chan struct{}, opt.MaxHandshakes)}
 	if err := s.keys.rotate(ctx); err != nil {
 		return err
@@ -43,6 +44,7 @@ func Serve(ctx context.Context, ln net.Listener, a Attester, e Engine, opt Optio
 		defer end()
 		s.wait.Go(func() { s.watchGPUs(ctx) })
 	}
+	go forget.run(ctx)
 	return s.accept(ctx, ln)
 }
 
@@ -50,6 +52,7 @@ type server struct {
 	engine     Engine
 	opt        Options
 	keys       *keyring
+	forget     forgetter
 	attester   *SessionAttester
 	gpus       *gpuState
 	sessions   chan struct{} // one token an open session
@@ -121,6 +124,7 @@ func (s *server) turnAway(ctx context.Context, conn net.Conn, code channel.Refus
 // serve is one connection from its first byte to its last. What goes wrong is told to the log by class,
 // never by the peer's bytes.
 func (s *server) serve(ctx context.Context, conn net.Conn) {
+	defer s.forget.ended()
 	ctx, leave := s.gpus.join(ctx)
 	defer leave()
 	c, k, err := s.handshake(ctx, conn)

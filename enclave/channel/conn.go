@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/flynn/noise"
+
+	"tally/internal/erase"
 )
 
 // Sizes in bytes of the buffered reader of a session: a few small records at once, or the head of a large
@@ -99,7 +101,7 @@ func (c *Conn) refresh(ctx context.Context) error {
 	if err := c.seal(ctx, &Record{Type: rekey}); err != nil {
 		return err
 	}
-	c.w.cs.Rekey()
+	erase.Do(c.w.cs.Rekey)
 	c.w.count, c.w.since = 0, now
 	return nil
 }
@@ -112,7 +114,8 @@ func (c *Conn) seal(ctx context.Context, r *Record) error {
 		return err
 	}
 	c.w.buf = buf // keeps what it has grown to
-	if buf, err = c.w.cs.Encrypt(buf[:2], nil, buf[2:]); err == nil {
+	erase.Do(func() { buf, err = c.w.cs.Encrypt(buf[:2], nil, buf[2:]) })
+	if err == nil {
 		c.w.buf = buf
 		c.w.count++
 		err = c.write(ctx, buf)
@@ -163,7 +166,7 @@ func (c *Conn) Receive(ctx context.Context) (Record, error) {
 		case r.Type == Close:
 			c.r.err = io.EOF
 		case r.Type == rekey:
-			c.r.cs.Rekey()
+			erase.Do(c.r.cs.Rekey)
 			c.r.count = 0
 		case r.Type == Pad:
 		default:
@@ -189,7 +192,8 @@ func (c *Conn) open(ctx context.Context) (r Record, err error) {
 	if len(c.r.buf) < bucket+tagSize {
 		return Record{}, fmt.Errorf("channel: record of %d bytes, want at least %d", len(c.r.buf), bucket+tagSize)
 	}
-	plain, err := c.r.cs.Decrypt(c.r.buf[:0], nil, c.r.buf)
+	var plain []byte
+	erase.Do(func() { plain, err = c.r.cs.Decrypt(c.r.buf[:0], nil, c.r.buf) })
 	if err != nil {
 		return Record{}, ErrDecrypt // and no retry: noise would allow one
 	}

@@ -8,18 +8,22 @@ import (
 	"io"
 
 	"github.com/flynn/noise"
+
+	"tally/internal/erase"
 )
 
 // A StaticKey is the long-lived X25519 key of one side. It stays in memory and cannot be exported.
 type StaticKey struct{ priv *ecdh.PrivateKey }
 
 // GenerateStatic makes a key from 32 bytes of rand.
-func GenerateStatic(rand io.Reader) (*StaticKey, error) {
-	priv, err := generateX25519(rand)
-	if err != nil {
-		return nil, err
-	}
-	return &StaticKey{priv}, nil
+func GenerateStatic(rand io.Reader) (k *StaticKey, err error) {
+	erase.Do(func() {
+		var priv *ecdh.PrivateKey
+		if priv, err = generateX25519(rand); err == nil {
+			k = &StaticKey{priv}
+		}
+	})
+	return k, err
 }
 
 // Public returns the public half.

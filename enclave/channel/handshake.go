@@ -8,6 +8,8 @@ import (
 	"net"
 
 	"github.com/flynn/noise"
+
+	"tally/internal/erase"
 )
 
 // Verify judges what a server has shown: its static key, proven to be in its hands, and its evidence. It
@@ -51,8 +53,13 @@ type half struct {
 	isClient bool
 }
 
-// handshake runs one side under the deadline of cfg and makes the Conn.
-func handshake(ctx context.Context, conn net.Conn, cfg Config, side func(context.Context, *half) error) (*Conn, error) {
+// handshake runs one side under the deadline of cfg and makes the Conn. What it computes on the way is erased.
+func handshake(ctx context.Context, conn net.Conn, cfg Config, side func(context.Context, *half) error) (c *Conn, err error) {
+	erase.Do(func() { c, err = erased(ctx, conn, cfg, side) })
+	return c, err
+}
+
+func erased(ctx context.Context, conn net.Conn, cfg Config, side func(context.Context, *half) error) (*Conn, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		conn.Close()
@@ -78,7 +85,7 @@ func handshake(ctx context.Context, conn net.Conn, cfg Config, side func(context
 // tag in the prologue.
 func (h *half) start(kind Kind, static *StaticKey, wire []byte, c noise.Config) (err error) {
 	h.peer.Kind, h.dh.static = kind, static.priv
-	c.CipherSuite = noise.NewCipherSuite(h.dh, noise.CipherAESGCM, noise.HashSHA256)
+	c.CipherSuite = noise.NewCipherSuite(h.dh, aesGCM{}, noise.HashSHA256)
 	c.Random, c.Prologue, c.StaticKeypair = h.cfg.Rand, prologue(wire), static.noise()
 	kind.pattern(&c)
 	h.hs, err = noise.NewHandshakeState(c)

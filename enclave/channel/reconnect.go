@@ -11,6 +11,8 @@ import (
 	"sync"
 
 	"github.com/flynn/noise"
+
+	"tally/internal/erase"
 )
 
 // A Pin is what a client keeps of a session in order to reconnect: the server's keys, and the evidence that
@@ -56,15 +58,17 @@ func (p *Pin) kind(full Kind) Kind {
 type DecapKey struct{ priv *mlkem.DecapsulationKey768 }
 
 // GenerateDecap makes a key from 64 bytes of rand.
-func GenerateDecap(rand io.Reader) (*DecapKey, error) {
+func GenerateDecap(rand io.Reader) (k *DecapKey, err error) {
 	if rand == nil {
 		return nil, errors.New("channel: no source of randomness")
 	}
-	priv, err := generateMLKEM(rand)
-	if err != nil {
-		return nil, err
-	}
-	return &DecapKey{priv}, nil
+	erase.Do(func() {
+		var priv *mlkem.DecapsulationKey768
+		if priv, err = generateMLKEM(rand); err == nil {
+			k = &DecapKey{priv}
+		}
+	})
+	return k, err
 }
 
 // Public returns the encapsulation key, 1184 bytes: what the evidence has to bind.

@@ -97,7 +97,7 @@ func vectorSide(t *testing.T, v noiseVector, kind Kind, client bool, c noise.Con
 			t.Fatal(err)
 		}
 	}
-	c.CipherSuite = noise.NewCipherSuite(d, noise.CipherAESGCM, noise.HashSHA256)
+	c.CipherSuite = noise.NewCipherSuite(d, aesGCM{}, noise.HashSHA256)
 	c.Random, c.Prologue, c.StaticKeypair = bytes.NewReader(ephemeral), pro, (&StaticKey{priv}).noise()
 	c.Initiator = client == (kind != ClassicalFallback)
 	kind.pattern(&c)

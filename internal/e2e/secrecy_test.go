@@ -1,0 +1,213 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"tally/enclave/channel"
+	"tally/internal/qemu"
+	"tally/internal/testtool"
+)
+
+// forgetWithin is how long an enclave may take to forget a session, on a slow machine.
+const forgetWithin = time.Minute
+
+// TestProcessForgets reads the memory of a process that runs the enclave. Its randomness is the test's, so that
+// the enclave's own keys are known too: those of a session are gone soon after it, and the static and the
+// ML-KEM key once another has taken their place.
+func TestProcessForgets(t *testing.T) {
+	bin := filepath.Join(t.TempDir(), "victim")
+	build := exec.Command("go", "build", "-o", bin, "tally/internal/e2e/victim")
+	build.Env = append(os.Environ(), "GOEXPERIMENT=runtimesecret")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	addr, pid, fed := startVictim(t, bin)
+	look := func(all []secret) []string { return searchProcess(t, pid, all) }
+	// The enclave draws its static key, the seed of its ML-KEM key, and then the ephemeral key of each session.
+	key := []secret{{"static key", fed[:32]}, {"ML-KEM seed", fed[32:96]}, {"ML-KEM d", fed[32:64]}, {"ML-KEM z", fed[64:96]}}
+	r, c := openTaped(t, addr)
+	session := append(secretsOf(t, r, c.Peer().Static), secret{"ephemeral key", fed[96:128]})
+	if found := look(append(session, key...)); len(found) < 10 {
+		t.Fatalf("of an open session only %q were found: the search finds nothing", found)
+	}
+	exchange(t, c, 2)
+	if err := c.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantForgotten(t, "the session", look, session)
+	if found := look(key); len(found) != len(key) {
+		t.Errorf("of the key that serves still, %q were found", found)
+	}
+	for range 3 { // of three a key
+		_, c := openTaped(t, addr)
+		if err := c.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantForgotten(t, "the retired key", look, key)
+}
+
+// startVictim starts the program and feeds it randomness, which it returns.
+func startVictim(t *testing.T, bin string) (addr string, pid int, fed []byte) {
+	t.Helper()
+	cmd := exec.Command(bin)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	fed = make([]byte, 32<<10) // less than a pipe holds
+	rand.Read(fed)
+	if _, err := in.Write(fed); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(line), cmd.Process.Pid, fed
+}
+
+// TestGuestForgets boots the image with its memory in a file of the host, and reads all of it, the kernel's too,
+// while a session is open and after it has ended.
+func TestGuestForgets(t *testing.T) {
+	l := built(t)
+	testtool.Need(t, qemu.Binary)
+	ram := filepath.Join(t.TempDir(), "ram")
+	port := freePort(t)
+	cmd := exec.CommandContext(t.Context(), l.tally, "run", l.out, "--boot", "direct", "--accel", "tcg", "--memory", "256", "--timeout", "5m", "--forward", fmt.Sprintf("%d:7443", port))
+	cmd.Env = append(os.Environ(), wrappedQEMU(t, "-object memory-backend-file,id=ram,size=256M,share=on,mem-path="+ram+" -machine memory-backend=ram"))
+	console, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { cmd.Process.Signal(os.Interrupt); cmd.Wait() }()
+	awaitLine(t, console, "tally-enclave: serving")
+	look := func(all []secret) []string {
+		data, err := os.ReadFile(ram)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return search(data, all)
+	}
+	r, c := openTaped(t, fmt.Sprintf("127.0.0.1:%d", port))
+	session := secretsOf(t, r, c.Peer().Static)
+	if found := look(session); len(found) < 10 {
+		t.Fatalf("of an open session only %q were found: the search finds nothing", found)
+	}
+	exchange(t, c, 2)
+	if err := c.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantForgotten(t, "the session", look, session)
+}
+
+// awaitLine reads until a line holds text, and goes on reading behind it.
+func awaitLine(t *testing.T, r io.Reader, text string) {
+	t.Helper()
+	in, said := bufio.NewScanner(r), ""
+	for in.Scan() {
+		said += in.Text() + "\n"
+		if strings.Contains(in.Text(), text) {
+			go io.Copy(io.Discard, r)
+			return
+		}
+	}
+	t.Fatalf("no %q\n%s", text, said)
+}
+
+// wantForgotten wants look to find nothing any more.
+func wantForgotten(t *testing.T, what string, look func([]secret) []string, all []secret) {
+	t.Helper()
+	start := time.Now()
+	for {
+		found := look(all)
+		if len(found) == 0 {
+			t.Logf("%s: none of %d secrets is left after %.1f s", what, len(all), time.Since(start).Seconds())
+			return
+		}
+		if time.Since(start) > forgetWithin {
+			t.Errorf("%s: after %v there are still %q", what, forgetWithin, found)
+			return
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
+}
+
+// search returns the names of the secrets that are in memory.
+func search(memory []byte, all []secret) (found []string) {
+	for _, s := range all {
+		if n := bytes.Count(memory, s.bytes); n > 0 {
+			found = append(found, fmt.Sprintf("%s x%d", s.name, n))
+		}
+	}
+	return found
+}
+
+// searchProcess searches everything that a process can write.
+func searchProcess(t *testing.T, pid int, all []secret) (found []string) {
+	t.Helper()
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mem.Close()
+	for line := range strings.Lines(string(maps)) {
+		var from, to int64
+		var mode string
+		if n, _ := fmt.Sscanf(line, "%x-%x %s", &from, &to, &mode); n != 3 || !strings.HasPrefix(mode, "rw") {
+			continue
+		}
+		buf := make([]byte, to-from)
+		if _, err := mem.ReadAt(buf, from); err != nil && !errors.Is(err, io.EOF) {
+			continue // a region that is not there any more
+		}
+		found = append(found, search(buf, all)...)
+	}
+	return found
+}
+
+// exchange says something on a stream of its own and reads the echo to its end.
+func exchange(t *testing.T, c *channel.Conn, stream uint32) {
+	t.Helper()
+	for _, r := range []channel.Record{{Type: channel.Data, Stream: stream, Payload: []byte("a line of a prompt")}, {Type: channel.End, Stream: stream}} {
+		if err := c.Send(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for {
+		r, err := c.Receive(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Type == channel.End {
+			return
+		}
+	}
+}
