@@ -43,7 +43,7 @@ func tdxInput(c *cli.Context) (in *tdx.Input, done func(), err error) {
 	}
 	in = &tdx.Input{VCPUs: c.Int("vcpus"), Cmdline: c.String("append")}
 	// The initrd is the most to hash: it starts first.
-	for _, flag := range []string{"initrd", "disk"} {
+	for _, flag := range []string{"initrd", "ovmf", "kernel", "disk"} {
 		if !c.IsSet(flag) {
 			continue
 		}
@@ -52,17 +52,22 @@ func tdxInput(c *cli.Context) (in *tdx.Input, done func(), err error) {
 			return nil, done, err
 		}
 		open = append(open, f)
-		if flag == "disk" {
-			in.Disk = f
-		} else {
+		switch flag {
+		case "initrd":
 			in.Initrd = tdx.HashInitrd(f, size)
+		case "disk":
+			in.Disk = f
+		case "ovmf":
+			in.FirmwareFile = &tdx.File{R: f, Size: size}
+		case "kernel":
+			in.KernelFile = &tdx.File{R: f, Size: size}
 		}
 	}
 	for _, f := range []struct {
 		flag  string
 		to    *[]byte
 		limit int64
-	}{{"ovmf", &in.Firmware, maxTDXFirmware}, {"kernel", &in.Kernel, maxTDXKernel}, {"uki", &in.UKI, maxTDXKernel}, {"acpi-tables", &in.ACPI, maxTDXTable}, {"smbios", &in.SMBIOS, maxTDXTable}} {
+	}{{"uki", &in.UKI, maxTDXKernel}, {"acpi-tables", &in.ACPI, maxTDXTable}, {"smbios", &in.SMBIOS, maxTDXTable}} {
 		if !c.IsSet(f.flag) {
 			continue
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha512"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"strings"
 
@@ -31,31 +32,33 @@ const maxCmdline = 2047
 
 // readBoot reads kernel or UKI; nil when there is neither. forms says in which the image can arrive.
 func readBoot(in Input, forms []bool) (*boot, error) {
-	if in.Kernel == nil && in.UKI == nil {
+	if !in.kernel() && in.UKI == nil {
 		return nil, nil
 	}
 	if err := checkCmdline(in); err != nil {
 		return nil, err
 	}
 	b := &boot{direct: in.Disk == nil, cmdline: in.Cmdline, image: map[bool]eventlog.Digest{}, what: "kernel"}
-	if err := b.read(in, forms); err != nil {
-		return nil, err
+	return b, b.read(in, forms)
+}
+
+// wait takes the digest of the initrd, which was being computed.
+func (b *boot) wait(initrd *Initrd) error {
+	if b == nil || initrd == nil {
+		return nil
 	}
-	if in.Initrd != nil {
-		d, err := in.Initrd.digest()
-		if err != nil {
-			return nil, fmt.Errorf("initrd: %w", err)
-		}
-		b.initrd = d[:]
+	d, err := initrd.digest()
+	if err != nil {
+		return fmt.Errorf("initrd: %w", err)
 	}
-	return b, nil
+	b.initrd = d[:]
+	return nil
 }
 
 // read reads all but the initrd.
 func (b *boot) read(in Input, forms []bool) (err error) {
-	image := in.Kernel
 	if in.UKI != nil {
-		image, b.what, forms = in.UKI, "UKI", []bool{false}
+		b.what, forms = "UKI", []bool{false}
 		if b.uki, err = pcr.ReadBoot(in.UKI, pcr.SHA384, in.Hashes); err != nil {
 			return err
 		}
@@ -71,19 +74,69 @@ func (b *boot) read(in Input, forms []bool) (err error) {
 	if in.Initrd != nil {
 		load.initrdSize = uint64(in.Initrd.size)
 	}
+	switch {
+	case in.KernelFile != nil:
+		err = b.fileDigests(*in.KernelFile, forms, load)
+	case in.UKI != nil:
+		err = b.digests(in.UKI, forms, load, in.Hashes)
+	default:
+		err = b.digests(in.Kernel, forms, load, in.Hashes)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", b.what, err)
+	}
+	return nil
+}
+
+// digests are the Authenticode digests of an image in memory in each form. A form is left out that needs the memory
+// size when that was not given.
+func (b *boot) digests(image []byte, forms []bool, load kernelLoad, hashes *once.Hashes) error {
 	for _, patched := range forms {
 		var lacks errLacks
-		d, signed, err := imageDigest(image, patched, load, in.Hashes)
+		d, signed, err := imageDigest(image, patched, load, hashes)
 		if err != nil && !errors.As(err, &lacks) {
-			return fmt.Errorf("%s: %w", b.what, err)
+			return err
 		}
 		b.image[patched], b.signed = d, b.signed || signed
 	}
 	return nil
 }
 
+// fileDigests are the digests of a kernel in a file, of all forms in one pass.
+func (b *boot) fileDigests(file File, forms []bool, load kernelLoad) error {
+	f, err := pe.OpenFile(file.R, file.Size)
+	if err != nil {
+		return err
+	}
+	var known []bool
+	var heads [][]byte
+	var hs []hash.Hash
+	for _, patched := range forms {
+		head := f.Head()
+		if patched {
+			var lacks errLacks
+			if err := load.patch(head); errors.As(err, &lacks) {
+				continue
+			} else if err != nil {
+				return err
+			}
+		}
+		known, heads, hs = append(known, patched), append(heads, head), append(hs, sha512.New384())
+	}
+	if len(hs) == 0 {
+		return nil
+	}
+	if b.signed, err = f.Authenticode(heads, hs); err != nil {
+		return err
+	}
+	for i, patched := range known {
+		b.image[patched] = hs[i].Sum(nil)
+	}
+	return nil
+}
+
 func checkCmdline(in Input) error {
-	if in.Kernel == nil {
+	if !in.kernel() {
 		return nil
 	}
 	if in.Initrd != nil && in.Initrd.size == 0 {
@@ -99,11 +152,8 @@ func checkCmdline(in Input) error {
 // the memory size and that was not given.
 func imageDigest(image []byte, patched bool, l kernelLoad, hashes *once.Hashes) (d eventlog.Digest, signed bool, err error) {
 	if patched {
-		if l.memory == 0 && l.initrdSize > 0 {
-			return nil, false, errLacks("the memory size")
-		}
 		image, hashes = bytes.Clone(image), nil
-		if err := patchKernel(image, l); err != nil {
+		if err := l.patch(image); err != nil {
 			return nil, false, err
 		}
 	}
@@ -120,6 +170,9 @@ type Initrd struct {
 	digest func() (Digest, error) // waits
 }
 
+// initrdChunk is how many bytes are read at a time: they are hashed while a core's cache holds them.
+const initrdChunk = 64 << 10
+
 // HashInitrd starts to hash the size bytes of r, an initrd, while the caller goes on. The result may be an
 // input several times.
 func HashInitrd(r io.ReaderAt, size int64) *Initrd {
@@ -130,7 +183,7 @@ func HashInitrd(r io.ReaderAt, size int64) *Initrd {
 		defer close(done)
 		h := sha512.New384()
 		var n int64
-		n, err = io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{io.NewSectionReader(r, 0, size)}, make([]byte, 256<<10))
+		n, err = io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{io.NewSectionReader(r, 0, size)}, make([]byte, initrdChunk))
 		if err == nil && n < size {
 			err = fmt.Errorf("%d bytes, want %d: it became shorter", n, size)
 		}

@@ -15,16 +15,18 @@ import (
 // An Input is what the registers of a trust domain are computed from. What is not given leaves out the
 // registers that need it; the zero Input is an error.
 type Input struct {
-	Firmware []byte  // whole
-	Memory   uint64  // bytes, a multiple of 1 MiB; 0: not given
-	VCPUs    int     // what the ACPI tables must enable; 0: any
-	ACPI     []byte  // QEMU's fw_cfg file etc/acpi/tables; nil: not given
-	SMBIOS   []byte  // the SMBIOS table in the guest's memory; nil: not given
-	Tables   *Tables // in place of VCPUs, ACPI and SMBIOS: their digests
+	Firmware     []byte  // whole
+	FirmwareFile *File   // in place of Firmware
+	Memory       uint64  // bytes, a multiple of 1 MiB; 0: not given
+	VCPUs        int     // what the ACPI tables must enable; 0: any
+	ACPI         []byte  // QEMU's fw_cfg file etc/acpi/tables; nil: not given
+	SMBIOS       []byte  // the SMBIOS table in the guest's memory; nil: not given
+	Tables       *Tables // in place of VCPUs, ACPI and SMBIOS: their digests
 
-	Kernel  []byte  // handed over by the VMM, with Initrd and Cmdline
-	Initrd  *Initrd // nil: none
-	Cmdline string  // printable ASCII
+	Kernel     []byte  // handed over by the VMM, with Initrd and Cmdline
+	KernelFile *File   // in place of Kernel: read once, as it is hashed
+	Initrd     *Initrd // nil: none
+	Cmdline    string  // printable ASCII
 
 	UKI        []byte      // alone: handed over by the VMM; with Disk: started from it
 	Disk       io.ReaderAt // with the GPT that the firmware boots from
@@ -33,6 +35,20 @@ type Input struct {
 	Events []Digest // what applications extend RTMR3 with, in order
 
 	Hashes *once.Hashes // what other calls know of the same bytes; nil: nothing
+}
+
+// A File is a file that is not held in memory.
+type File struct {
+	R    io.ReaderAt
+	Size int64 // bytes
+}
+
+// firmware is the firmware as a file.
+func (in Input) firmware() File {
+	if in.FirmwareFile != nil {
+		return *in.FirmwareFile
+	}
+	return File{bytes.NewReader(in.Firmware), int64(len(in.Firmware))}
 }
 
 // A Register is a value of one register, under the rules of all profiles that Hosts, Firmwares and Notes name.
@@ -66,18 +82,18 @@ func Compute(in Input, p Profile) (*Result, error) {
 	if err := in.check(p); err != nil {
 		return nil, err
 	}
-	sections, err := fw.ReadTDVF(bytes.NewReader(in.Firmware), int64(len(in.Firmware)))
+	firmware := in.firmware()
+	sections, err := fw.ReadTDVF(firmware.R, firmware.Size)
 	if err != nil {
 		return nil, err
 	}
-	mrtds := startMRTD(in.Firmware, p)
-	b, err := readBoot(in, p.forms())
+	b, mrtds, err := hashAll(in, firmware, p)
 	if err != nil {
 		return nil, err
 	}
 	c := &collector{profile: p}
-	if err := mrtds(c); err != nil {
-		return nil, err
+	for _, m := range mrtds {
+		c.add(who{note: string(m.Pass)}, "mrtd", m.Digest, m.log())
 	}
 	if p.GCE != nil {
 		err = c.gce(in, sections, b)
@@ -93,13 +109,17 @@ func Compute(in Input, p Profile) (*Result, error) {
 
 func (in Input) check(p Profile) error {
 	switch {
-	case len(in.Firmware) == 0:
+	case in.Firmware != nil && in.FirmwareFile != nil:
+		return errors.New("firmware and firmware file: want one of them")
+	case in.firmware().Size == 0:
 		return errors.New("firmware: missing")
 	case p.GCE == nil && (len(p.Hosts) == 0 || len(p.Firmwares) == 0):
 		return errors.New("profile: no host or no firmware")
-	case in.Kernel != nil && in.UKI != nil:
+	case in.Kernel != nil && in.KernelFile != nil:
+		return errors.New("kernel and kernel file: want one of them")
+	case in.kernel() && in.UKI != nil:
 		return errors.New("kernel and UKI: want one of them")
-	case in.Kernel == nil && (in.Initrd != nil || in.Cmdline != ""):
+	case !in.kernel() && (in.Initrd != nil || in.Cmdline != ""):
 		return errors.New("initrd or command line without a kernel")
 	case in.Disk != nil && in.UKI == nil:
 		return errors.New("disk without a UKI")
@@ -107,11 +127,14 @@ func (in Input) check(p Profile) error {
 		return errors.New("ACPI tables and their digests: want one of them")
 	case in.BootDevice != nil && in.Disk == nil:
 		return errors.New("boot device without a disk")
-	case p.GCE != nil && (in.Kernel != nil || in.UKI != nil && in.Disk == nil):
+	case p.GCE != nil && (in.kernel() || in.UKI != nil && in.Disk == nil):
 		return errors.New("gce boots a UKI from a disk: want both")
 	}
 	return nil
 }
+
+// kernel says whether the VMM hands over a kernel.
+func (in Input) kernel() bool { return in.Kernel != nil || in.KernelFile != nil }
 
 // forms says in which forms the profile's hosts hand over kernels.
 func (p Profile) forms() []bool {
@@ -128,65 +151,23 @@ func (p Profile) forms() []bool {
 	return forms
 }
 
-// startMRTD computes MRTD under each pass while the caller goes on.
-func startMRTD(firmware []byte, p Profile) func(c *collector) error {
-	hosts := p.Hosts
-	if p.GCE != nil {
-		hosts = []Host{{Passes: []Pass{SinglePass}}}
-	}
-	type computed struct {
-		m   *MRTD
-		err error
-	}
-	results := map[Pass]chan computed{}
-	for _, h := range hosts {
-		for _, pass := range h.Passes {
-			if results[pass] == nil {
-				done := make(chan computed, 1)
-				results[pass] = done
-				go func() {
-					m, err := Measure(bytes.NewReader(firmware), int64(len(firmware)), pass)
-					done <- computed{m, err}
-				}()
-			}
-		}
-	}
-	return func(c *collector) error {
-		ms := map[Pass]*MRTD{}
-		for pass, done := range results {
-			r := <-done
-			if r.err != nil {
-				return r.err
-			}
-			ms[pass] = r.m
-		}
-		for _, pass := range Passes() {
-			if m := ms[pass]; m != nil {
-				c.add(who{note: string(pass)}, "mrtd", m.Digest, m.log())
-			}
-		}
-		return nil
-	}
-}
-
 // edk2 adds RTMR0 to RTMR2 under each host and firmware.
 func (c *collector) edk2(in Input, sections []fw.TDSection, b *boot) error {
 	stub := 0
 	if b != nil && b.uki != nil {
 		stub = b.uki.Stub
 	}
+	cfv, err := configuration(in.firmware().R, sections)
+	if err != nil {
+		return err
+	}
 	var plat *platform
-	var err error
 	if in.Memory != 0 && (in.ACPI != nil || in.Tables != nil) {
-		if plat, err = readPlatform(in, sections, stub); err != nil {
+		if plat, err = readPlatform(in, sections, cfv, stub); err != nil {
 			return err
 		}
 	} else {
 		c.lack(who{}, "rtmr0", "memory size and ACPI tables")
-	}
-	cfv, err := configuration(in.Firmware, sections)
-	if err != nil {
-		return err
 	}
 	vars, err := readStore(cfv)
 	if err != nil {

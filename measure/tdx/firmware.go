@@ -38,7 +38,7 @@ func ReadFirmware(b []byte) (*Measured, error) {
 		}
 		*m.of(pass) = r.Digest
 	}
-	cfv, err := configuration(b, sections)
+	cfv, err := configuration(bytes.NewReader(b), sections)
 	if err != nil {
 		return nil, err
 	}

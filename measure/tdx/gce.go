@@ -88,7 +88,7 @@ func known(what, digest string) eventlog.Event {
 
 // gce adds RTMR0 to RTMR2 of a UKI that Google's firmware starts from the disk.
 func (c *collector) gce(in Input, sections []fw.TDSection, b *boot) error {
-	cfv, err := configuration(in.Firmware, sections)
+	cfv, err := configuration(in.firmware().R, sections)
 	if err != nil {
 		return err
 	}

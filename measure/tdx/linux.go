@@ -35,6 +35,14 @@ type kernelLoad struct {
 	cmdline    string
 }
 
+// patch is patchKernel, or errLacks when that needs the memory size and it was not given.
+func (l kernelLoad) patch(b []byte) error {
+	if l.memory == 0 && l.initrdSize > 0 {
+		return errLacks("the memory size")
+	}
+	return patchKernel(b, l)
+}
+
 // patchKernel changes the setup header in b, the start of a kernel, as QEMU does before it hands the kernel
 // to the firmware (hw/i386/x86-common.c, x86_load_linux). What is not a Linux kernel by its header, such
 // as a UKI, it leaves as it is.

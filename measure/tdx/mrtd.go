@@ -115,6 +115,9 @@ func Measure(r io.ReaderAt, size int64, pass Pass) (*MRTD, error) {
 type builder struct {
 	hash hash.Hash
 	page [pageSize]byte
+	buf  [16 * pageSize]byte // of the file, from byte at on
+	at   int64
+	have int
 }
 
 func (b *builder) section(r io.ReaderAt, s fw.TDSection, pass Pass) error {
@@ -156,8 +159,13 @@ func (b *builder) load(r io.ReaderAt, s fw.TDSection, off uint64) error {
 		return nil
 	}
 	want := b.page[:min(pageSize, uint64(s.RawSize)-off)]
-	if n, err := r.ReadAt(want, int64(s.Offset)+int64(off)); n < len(want) {
-		return fmt.Errorf("page at %#x: %w", off, err)
+	from := int64(s.Offset) + int64(off)
+	if from < b.at || from+int64(len(want)) > b.at+int64(b.have) {
+		n, err := r.ReadAt(b.buf[:], from)
+		if b.at, b.have = from, n; n < len(want) {
+			return fmt.Errorf("page at %#x: %w", off, err)
+		}
 	}
+	copy(want, b.buf[from-b.at:])
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha512"
 	"fmt"
+	"io"
 
 	"tally/measure/eventlog"
 	"tally/measure/internal/fw"
@@ -22,12 +23,9 @@ type platform struct {
 }
 
 // readPlatform reads what RTMR0 depends on.
-func readPlatform(in Input, sections []fw.TDSection, stub int) (*platform, error) {
-	p := &platform{smbios: in.SMBIOS, direct: in.Disk == nil, disk: in.BootDevice, stub: stub}
+func readPlatform(in Input, sections []fw.TDSection, cfv []byte, stub int) (*platform, error) {
+	p := &platform{cfv: cfv, smbios: in.SMBIOS, direct: in.Disk == nil, disk: in.BootDevice, stub: stub}
 	var err error
-	if p.cfv, err = configuration(in.Firmware, sections); err != nil {
-		return nil, err
-	}
 	if p.store, err = readStore(p.cfv); err != nil {
 		return nil, err
 	}
@@ -72,7 +70,7 @@ func readTables(in Input) (t Tables, err error) {
 }
 
 // configuration returns the bytes of the configuration firmware volume.
-func configuration(firmware []byte, sections []fw.TDSection) ([]byte, error) {
+func configuration(firmware io.ReaderAt, sections []fw.TDSection) ([]byte, error) {
 	var cfv []byte
 	for _, s := range sections {
 		if s.Type != fw.TDConfiguration {
@@ -81,7 +79,10 @@ func configuration(firmware []byte, sections []fw.TDSection) ([]byte, error) {
 		if cfv != nil {
 			return nil, fmt.Errorf("firmware: two CFV sections")
 		}
-		cfv = firmware[s.Offset:][:s.RawSize]
+		cfv = make([]byte, s.RawSize)
+		if n, err := firmware.ReadAt(cfv, int64(s.Offset)); n < len(cfv) {
+			return nil, fmt.Errorf("firmware: CFV at byte %d: %w", s.Offset, err)
+		}
 	}
 	if len(cfv) == 0 {
 		return nil, fmt.Errorf("firmware: no CFV section with contents")

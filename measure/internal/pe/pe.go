@@ -16,6 +16,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash"
+	"slices"
 	"sort"
 )
 
@@ -37,43 +38,57 @@ type Section struct {
 
 // An Image is a parsed PE32+ file.
 type Image struct {
-	b        []byte
-	checksum int // offset of CheckSum
-	certDir  int // offset of the certificate directory entry
-	headers  int // SizeOfHeaders
+	b        []byte // the file, or its first bytes
+	size     int64  // of the file
+	checksum int    // offset of CheckSum
+	certDir  int    // offset of the certificate directory entry
+	headers  int    // SizeOfHeaders
 	certSize int
 	Sections []Section // in header order
 }
 
 // Parse reads the headers of an image given whole.
-func Parse(b []byte) (*Image, error) {
+func Parse(b []byte) (*Image, error) { return parse(b, int64(len(b))) }
+
+// A shortError says that the headers end behind what there is of a larger file.
+type shortError struct{}
+
+func (shortError) Error() string { return "PE image: headers further in the file" }
+
+// parse reads the headers of a file of size bytes from b, its first ones or all.
+func parse(b []byte, size int64) (*Image, error) {
 	le := binary.LittleEndian
-	if len(b) > MaxSize {
-		return nil, fmt.Errorf("PE image: %d bytes, want at most %d", len(b), MaxSize)
+	if size > MaxSize {
+		return nil, fmt.Errorf("PE image: %d bytes, want at most %d", size, MaxSize)
 	}
 	if len(b) < 0x40 || string(b[:2]) != "MZ" {
-		return nil, fmt.Errorf("PE image: no MZ header in %d bytes", len(b))
+		return nil, fmt.Errorf("PE image: no MZ header in %d bytes", size)
 	}
 	off := int64(le.Uint32(b[0x3c:]))
-	if off+24+112 > int64(len(b)) || !bytes.Equal(b[off:off+4], []byte("PE\x00\x00")) {
+	if end := off + 24 + 112; end <= size && end > int64(len(b)) {
+		return nil, shortError{}
+	} else if end > size || !bytes.Equal(b[off:off+4], []byte("PE\x00\x00")) {
 		return nil, fmt.Errorf("PE image: no PE header at byte %d", off)
 	}
 	coff := int(off) + 4
 	count, optSize := int(le.Uint16(b[coff+2:])), int(le.Uint16(b[coff+16:]))
 	opt := coff + 20
+	table := opt + optSize + count*sectionHeader
 	switch {
 	case le.Uint16(b[opt:]) != 0x20b:
 		return nil, fmt.Errorf("PE image: optional header magic %#x, want 0x20b (PE32+)", le.Uint16(b[opt:]))
 	case count == 0 || count > maxSections:
 		return nil, fmt.Errorf("PE image: %d sections, want 1 to %d", count, maxSections)
-	case optSize < 112+5*8 || opt+optSize+count*sectionHeader > len(b):
-		return nil, fmt.Errorf("PE image: optional header of %d bytes and %d sections do not fit %d bytes", optSize, count, len(b))
+	case optSize < 112+5*8 || int64(table) > size:
+		return nil, fmt.Errorf("PE image: optional header of %d bytes and %d sections do not fit %d bytes", optSize, count, size)
+	case table > len(b):
+		return nil, shortError{}
 	case le.Uint32(b[opt+108:]) < 5:
 		return nil, fmt.Errorf("PE image: %d data directories, want at least 5", le.Uint32(b[opt+108:]))
 	}
-	im := &Image{b: b, checksum: opt + 64, certDir: opt + 112 + 4*8, headers: int(le.Uint32(b[opt+60:])), certSize: int(le.Uint32(b[opt+112+4*8+4:]))}
-	if im.headers < opt+optSize+count*sectionHeader || im.headers > len(b) {
-		return nil, fmt.Errorf("PE image: SizeOfHeaders %d, want %d to %d", im.headers, opt+optSize+count*sectionHeader, len(b))
+	im := &Image{b: b, size: size, checksum: opt + 64, certDir: opt + 112 + 4*8, headers: int(le.Uint32(b[opt+60:])), certSize: int(le.Uint32(b[opt+112+4*8+4:]))}
+	if im.headers < table || int64(im.headers) > size {
+		return nil, fmt.Errorf("PE image: SizeOfHeaders %d, want %d to %d", im.headers, table, size)
 	}
 	return im, im.sections(opt+optSize, count)
 }
@@ -85,14 +100,14 @@ func (im *Image) sections(off, count int) error {
 		h := im.b[off+i*sectionHeader:]
 		name, _, _ := bytes.Cut(h[:8], []byte{0})
 		s := Section{string(name), le.Uint32(h[8:]), le.Uint32(h[16:]), le.Uint32(h[20:])}
-		if int64(s.RawOffset)+int64(s.RawSize) > int64(len(im.b)) {
-			return fmt.Errorf("PE image: section %q: %d bytes at %d, but the file has %d", s.Name, s.RawSize, s.RawOffset, len(im.b))
+		if int64(s.RawOffset)+int64(s.RawSize) > im.size {
+			return fmt.Errorf("PE image: section %q: %d bytes at %d, but the file has %d", s.Name, s.RawSize, s.RawOffset, im.size)
 		}
 		total += int64(s.RawSize)
 		im.Sections = append(im.Sections, s)
 	}
-	if total+int64(im.certSize) > int64(len(im.b)) {
-		return fmt.Errorf("PE image: headers, sections and certificates have %d bytes, but the file has %d", total+int64(im.certSize), len(im.b))
+	if total+int64(im.certSize) > im.size {
+		return fmt.Errorf("PE image: headers, sections and certificates have %d bytes, but the file has %d", total+int64(im.certSize), im.size)
 	}
 	return nil
 }
@@ -123,21 +138,31 @@ func (im *Image) Bytes() []byte { return im.b }
 // Signed says whether the image carries certificates, of whatever worth.
 func (im *Image) Signed() bool { return im.certSize > 0 }
 
-// Authenticode feeds h with what the digest covers.
-func (im *Image) Authenticode(h hash.Hash) {
-	h.Write(im.b[:im.checksum])
-	h.Write(im.b[im.checksum+4 : im.certDir])
-	h.Write(im.b[im.certDir+8 : im.headers])
-	sorted := append([]Section(nil), im.Sections...)
+// A span is a part of the file that the digest covers.
+type span struct{ off, n int64 }
+
+// spans are the parts that the digest covers, in its order.
+func (im *Image) spans() []span {
+	between := func(from, to int) span { return span{int64(from), int64(to - from)} }
+	all := []span{between(0, im.checksum), between(im.checksum+4, im.certDir), between(im.certDir+8, im.headers)}
+	sorted := slices.Clone(im.Sections)
 	sort.SliceStable(sorted, func(i, j int) bool { return sorted[i].RawOffset < sorted[j].RawOffset })
-	sum := im.headers
+	sum := int64(im.headers)
 	for _, s := range sorted {
 		if s.RawSize != 0 {
-			h.Write(im.b[s.RawOffset:][:s.RawSize])
-			sum += int(s.RawSize)
+			all = append(all, span{int64(s.RawOffset), int64(s.RawSize)})
+			sum += int64(s.RawSize)
 		}
 	}
-	if end := len(im.b) - im.certSize; end > sum {
-		h.Write(im.b[sum:end])
+	if end := im.size - int64(im.certSize); end > sum {
+		all = append(all, span{sum, end - sum})
+	}
+	return all
+}
+
+// Authenticode feeds h with what the digest covers of an image that was given whole.
+func (im *Image) Authenticode(h hash.Hash) {
+	for _, s := range im.spans() {
+		h.Write(im.b[s.off:][:s.n])
 	}
 }

@@ -1,6 +1,7 @@
 package pe
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -152,10 +153,16 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		im, err := Parse(b)
+		got, ferr := fileDigests(t, bytes.NewReader(b), int64(len(b)), asIs)
+		if (err == nil) != (ferr == nil) {
+			t.Fatalf("whole: %v, as a file: %v", err, ferr)
+		}
 		if err != nil {
 			return
 		}
-		im.Authenticode(sha256.New())
+		if want := digest(t, b); got[0] != want {
+			t.Fatalf("whole: %s, as a file: %s", want, got[0])
+		}
 		for _, s := range im.Sections {
 			im.Data(s.Name)
 		}
