@@ -34,31 +34,26 @@ func refuseEmptyLists(c *cli.Context, flags ...string) error {
 	return nil
 }
 
-// startKernel hashes --kernel and --initrd, each on its own, while the caller reads the firmware, and
-// returns how to get the result; nil without --kernel.
+// startKernel hashes --kernel and --initrd, the larger while the caller reads the firmware, and returns how to get
+// the result; nil without --kernel. It makes two tasks of it: with three, two cores would take turns at them, and
+// the initrd, which takes longest, would end later.
 func startKernel(c *cli.Context) func() (*snp.KernelHashes, error) {
 	if !c.IsSet("kernel") {
 		return func() (*snp.KernelHashes, error) { return nil, nil }
 	}
 	h := &snp.KernelHashes{Initrd: snp.NoInitrd(), Cmdline: snp.HashCmdline(c.String("append"))}
-	done := make(chan error, 2)
-	hash := func(name string, sum *[32]byte) {
-		var err error
-		*sum, err = hashFile(c.Context, name)
-		done <- err
-	}
-	n := 1
-	go hash(c.String("kernel"), &h.Kernel)
+	kernel := func() (err error) { h.Kernel, err = hashFile(c.Context, c.String("kernel")); return err }
+	first, second := kernel, func() error { return nil }
 	if c.IsSet("initrd") {
-		n++
-		go hash(c.String("initrd"), &h.Initrd)
+		first, second = func() (err error) { h.Initrd, err = hashFile(c.Context, c.String("initrd")); return err }, kernel
 	}
+	done := make(chan error, 1)
+	go func() { done <- first() }()
 	return func() (*snp.KernelHashes, error) {
-		var errs []error
-		for range n {
-			errs = append(errs, <-done)
+		if err := errors.Join(second(), <-done); err != nil {
+			return nil, err
 		}
-		return h, errors.Join(errs...)
+		return h, nil
 	}
 }
 
