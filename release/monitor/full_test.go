@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"tally/release"
+	"tally/release/log"
 	"tally/release/monitor"
 	"tally/release/publish"
 	rt "tally/release/releasetest"
@@ -132,5 +133,40 @@ func TestFullEvery(t *testing.T) {
 		if r, err := m.Round(t.Context()); err != nil || r.Again != again {
 			t.Errorf("%+v, %v, want %d again", r, err, again)
 		}
+	}
+}
+
+// An audit without bundles gives the log's own tree, and none of a damaged log.
+func TestAudit(t *testing.T) {
+	t.Parallel()
+	w := rt.New(t)
+	appendAll(t, w, 600)
+	src, err := log.OpenSource(w.LogDir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tree, err := monitor.Audit(t.Context(), src, w.Log); err != nil || tree.N != 601 {
+		t.Errorf("%v, %v", tree, err)
+	}
+	for _, name := range []string{"tile/entries/001", "tile/0/001", "tile/1/000.p/2", "checkpoint"} {
+		path := filepath.Join(w.LogDir, filepath.FromSlash(name))
+		whole, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		damaged := bytes.Clone(whole)
+		damaged[33] ^= 1
+		if err := os.WriteFile(path, damaged, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if tree, err := monitor.Audit(t.Context(), src, w.Log); err == nil {
+			t.Errorf("%s: %v", name, tree)
+		}
+		if err := os.WriteFile(path, whole, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := monitor.Audit(t.Context(), src, rt.New(t).Log); err == nil {
+		t.Error("another log's key")
 	}
 }
