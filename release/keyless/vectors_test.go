@@ -2,7 +2,6 @@ package keyless
 
 import (
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
 	"os"
 	"path/filepath"
@@ -10,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sigstore/sigstore-go/pkg/bundle"
 	"github.com/sigstore/sigstore-go/pkg/root"
 
 	"tally/release"
@@ -64,64 +62,6 @@ func TestFulcioCertificate(t *testing.T) {
 	tagged.BuildConfig = tagged.Subject
 	if err := id.Match(&tagged); err != nil {
 		t.Error(err)
-	}
-}
-
-// The cases of the sigstore-conformance suite that are about certificates and timestamps, when its directory is at
-// hand. The suite comes without a licence and so is not here.
-func TestConformance(t *testing.T) {
-	dir := os.Getenv("SIGSTORE_CONFORMANCE")
-	if dir == "" {
-		t.Skip("SKIPPED: SIGSTORE_CONFORMANCE does not name the directory test/assets/bundle-verify of sigstore-conformance")
-	}
-	n := 0
-	for _, pattern := range []string{"rekor2-timestamp-*", "rekor2-dsse-happy-path", "intoto-tsa-timestamp-*", "trust-root-tsa-*", "bundle-with-sct-with-extensions"} {
-		cases, err := filepath.Glob(filepath.Join(dir, pattern))
-		if err != nil || len(cases) == 0 {
-			t.Errorf("%s: no case, %v", pattern, err)
-		}
-		for _, c := range cases {
-			n++
-			t.Run(filepath.Base(c), func(t *testing.T) { conformance(t, c) })
-		}
-	}
-	t.Logf("%d cases", n)
-}
-
-func conformance(t *testing.T, dir string) {
-	data, err := os.ReadFile(filepath.Join(dir, "bundle.sigstore.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	trusted, err := os.ReadFile(filepath.Join(dir, "trusted_root.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var b bundle.Bundle
-	if err := json.Unmarshal(data, &b); err != nil {
-		if !strings.HasSuffix(dir, "_fail") {
-			t.Error(err)
-		}
-		return
-	}
-	m := b.GetVerificationMaterial()
-	ours := &release.Bundle{Envelope: release.Envelope{Payload: []byte("{}")}, Certificate: m.GetCertificate().GetRawBytes()}
-	if ours.Certificate == nil {
-		ours.Certificate = m.GetX509CertificateChain().GetCertificates()[0].GetRawBytes()
-	}
-	for _, s := range m.GetTimestampVerificationData().GetRfc3161Timestamps() {
-		ours.Timestamps = append(ours.Timestamps, s.GetSignedTimestamp())
-	}
-	if e := b.GetDsseEnvelope(); e != nil {
-		ours.Envelope.Signature = e.GetSignatures()[0].GetSig()
-	} else {
-		ours.Envelope.Signature = b.GetMessageSignature().GetSignature()
-	}
-	c, err := Verifier{}.VerifyCertificate(ours, trusted)
-	if fail := strings.HasSuffix(dir, "_fail"); (err != nil) != fail {
-		t.Errorf("%v, %v", c, err)
-	} else {
-		t.Logf("%v, %v", c, err)
 	}
 }
 
