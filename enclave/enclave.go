@@ -74,6 +74,10 @@ type Options struct {
 	// their times; 0: 50 ms. Below 0 each write of the engine is sent at once.
 	Tick time.Duration
 
+	// Cover has a record go out at each Tick while an exchange is open, whether or not there is a token: it
+	// costs a client some 5 KiB/s, and hides at which ticks tokens came. It wants a Tick.
+	Cover bool
+
 	// SessionWindow is how long a session that asks for evidence of its own waits for others to share the
 	// platform's report with; 0: 100 ms.
 	SessionWindow time.Duration
@@ -139,6 +143,9 @@ func (o Options) withDefaults() (Options, error) {
 	setInt(&o.SessionLifetime, 24*time.Hour)
 	setInt(&o.KeyLifetime, 24*time.Hour)
 	setInt(&o.GPUInterval, defaultGPUInterval)
+	if o.Cover && o.Tick < 0 {
+		return o, errors.New("enclave: options: cover without a tick")
+	}
 	if o.MaxSessions < 1 || o.MaxHandshakes < 1 || o.KeySessions < 1 || o.MaxRequest < 1 || o.HandshakeTimeout < 1 || o.IdleTimeout < 1 || o.StallTimeout < 1 || o.SessionLifetime < 1 || o.KeyLifetime < time.Second || o.GPUInterval < 1 {
 		return o, errors.New("enclave: options: a limit below its minimum")
 	}

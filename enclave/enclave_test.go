@@ -426,11 +426,13 @@ func TestFailedRotation(t *testing.T) {
 
 func TestServeRefusesBadOptions(t *testing.T) {
 	for name, change := range map[string]func(*enclave.Options){
-		"no authority":   func(o *enclave.Options) { o.Authority = "" },
-		"no randomness":  func(o *enclave.Options) { o.Rand = nil },
-		"no clock":       func(o *enclave.Options) { o.Now = nil },
-		"no logger":      func(o *enclave.Options) { o.Logger = nil },
-		"negative limit": func(o *enclave.Options) { o.MaxSessions = -1 },
+		"no authority":         func(o *enclave.Options) { o.Authority = "" },
+		"no randomness":        func(o *enclave.Options) { o.Rand = nil },
+		"no clock":             func(o *enclave.Options) { o.Now = nil },
+		"no logger":            func(o *enclave.Options) { o.Logger = nil },
+		"negative limit":       func(o *enclave.Options) { o.MaxSessions = -1 },
+		"cover without a tick": func(o *enclave.Options) { o.Cover = true }, // options have none
+		"window of an hour":    func(o *enclave.Options) { o.SessionWindow = time.Hour },
 	} {
 		opt := options(t)
 		change(&opt)

@@ -137,7 +137,7 @@ func (s *server) serve(ctx context.Context, conn net.Conn) {
 	ctx, cancel := context.WithTimeout(ctx, s.opt.SessionLifetime)
 	defer cancel()
 	m := channel.NewMux(c, channel.MuxOptions{Server: true, Idle: s.opt.IdleTimeout, ReadStall: s.opt.IdleTimeout, Stall: s.opt.StallTimeout,
-		Tick: s.opt.Tick, Answer: s.answerer(k, c.Peer().Binding)})
+		Tick: s.opt.Tick, Cover: s.opt.Cover, Answer: s.answerer(k, c.Peer().Binding)})
 	err = s.session(ctx, m)
 	// CLOSE goes out even when ctx has ended: shutting down is no truncation.
 	bye, cancelBye := context.WithTimeout(context.WithoutCancel(ctx), farewell)

@@ -27,7 +27,7 @@ const engineStart = 30 * time.Second
 // of them ends, all do.
 func serveAll(ctx context.Context, c *guest.Config, ln net.Listener, a enclave.Attester, r *guest.Reaper, m *operate.Metrics, log *slog.Logger) error {
 	var engine enclave.Engine = enclave.Echo{}
-	opt := enclave.Options{Logger: log, Observe: m.Session, Beacon: beaconFrom(c.Beacon)}
+	opt := enclave.Options{Logger: log, Observe: m.Session, Beacon: beaconFrom(c.Beacon), Cover: c.Cover}
 	ready := func(context.Context) error { return nil }
 	var parts []func(context.Context) error
 	if c.Engine != nil {

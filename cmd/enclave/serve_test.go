@@ -32,7 +32,7 @@ func TestRunServer(t *testing.T) {
 	done := make(chan error, 1)
 	served := make(chan struct{})
 	go func() {
-		done <- runServer(ctx, ln, insecure.Attester{}, enclave.Echo{}, enclave.Options{Observe: func(enclave.Event) {}, Logger: slog.New(slog.DiscardHandler)}, func() { close(served) })
+		done <- runServer(ctx, ln, insecure.Attester{}, enclave.Echo{}, quiet(), func() { close(served) })
 	}()
 	<-served
 	s, err := client.Dial(t.Context(), new(net.Dialer), ln.Addr().String(), client.Config{
@@ -61,9 +61,14 @@ func (mute) Attest(context.Context, [64]byte) ([]byte, []byte, error) {
 	return nil, nil, errors.New("no report today")
 }
 
+// quiet options tell nobody anything.
+func quiet() enclave.Options {
+	return enclave.Options{Logger: slog.New(slog.DiscardHandler), Observe: func(enclave.Event) {}}
+}
+
 // TestNoEvidenceNoService: without a report nobody is told that the enclave serves.
 func TestNoEvidenceNoService(t *testing.T) {
-	err := runServer(t.Context(), nil, mute{}, enclave.Echo{}, enclave.Options{Observe: func(enclave.Event) {}, Logger: slog.New(slog.DiscardHandler)}, func() { t.Error("it says that it serves") })
+	err := runServer(t.Context(), nil, mute{}, enclave.Echo{}, quiet(), func() { t.Error("it says that it serves") })
 	if err == nil || !strings.Contains(err.Error(), "no report today") {
 		t.Errorf("%v", err)
 	}

@@ -74,6 +74,10 @@ type MuxOptions struct {
 	// 0 or less sends at once.
 	Tick time.Duration
 
+	// Cover sends a record at each tick while a stream is open, PAD where there is nothing else, so that
+	// the ticks at which tokens came do not show either. Of a server with a Tick only.
+	Cover bool
+
 	// Answer makes a document that the client asks for, one at a time and within AnswerTimeout; nonce is
 	// the client's. ErrNoDocument says that there is none. nil: there are none at all. Of a server only.
 	Answer func(ctx context.Context, one Documents, nonce [32]byte) ([]byte, error)
@@ -103,6 +107,9 @@ type Mux struct {
 	granting  bool          // a goroutine sends Window records
 	asking    *question     // client: what an answer is awaited to
 	answering bool          // server: the client may not ask again yet
+	covering  bool          // a goroutine sends Pad records
+	shape     int           // bytes of plaintext of the last record of data, at most maxCover
+	ticked    int64         // the tick since which a stream has sent something
 	changed   chan struct{} // closed when waiters should look again; nil: there are none
 	err       error         // why the session has ended; io.EOF for CLOSE
 }

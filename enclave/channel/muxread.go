@@ -75,6 +75,7 @@ func (m *Mux) find(r Record) (*Stream, error) {
 	s.id = m.last
 	m.streams[s.id] = s
 	m.ready <- s // has room for all that may be open
+	m.startCovering()
 	return s, nil
 }
 

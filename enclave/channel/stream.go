@@ -150,6 +150,7 @@ func (s *Stream) send(p []byte) (sent int, err error) {
 func (s *Stream) record(r Record) error {
 	m := s.m
 	m.mu.Lock()
+	m.sending(&r)
 	fresh := s.id == 0
 	m.mu.Unlock()
 	if fresh {

@@ -17,6 +17,7 @@
 //	  "beacon": "http://10.0.2.2:8080/checkpoint",
 //	                                         optional: where a log's cosigned checkpoint is fetched for each new key
 //	                                         (freshness: key); http, an IP address with a port, and a path
+//	  "cover": true,                         optional: cover records at each tick while an exchange is open
 //	  "network": {                           optional; without it there is only loopback
 //	    "interface": "eth0",
 //	    "address": "10.0.2.15/24",           IPv4 with prefix length
@@ -41,11 +42,9 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"net/url"
 	"os"
 	"regexp"
 	"slices"
-	"strings"
 	"sync"
 	"unicode/utf8"
 )
@@ -73,6 +72,7 @@ type Config struct {
 	Beacon   string         // URL; empty: none
 	GPUs     *GPUs          // nil: none, and evidence says nothing of any
 
+	Cover     bool
 	WebSocket string // path of the URL; empty: bare TCP
 }
 
@@ -111,7 +111,7 @@ func ParseConfig(b []byte) (*Config, error) {
 	if len(b) > maxConfig {
 		return nil, fmt.Errorf("%d bytes, want at most %d", len(b), maxConfig)
 	}
-	top, err := object(b, "", []string{"schema", "hostname", "listen", "attesters"}, []string{"network", "engine", "operator", "beacon", "websocket", "gpu"})
+	top, err := object(b, "", []string{"schema", "hostname", "listen", "attesters"}, optionalKeys())
 	if err != nil {
 		return nil, err
 	}
@@ -131,45 +131,12 @@ func ParseConfig(b []byte) (*Config, error) {
 	if c.Attesters, err = parseAttesters(top["attesters"]); err != nil {
 		return nil, err
 	}
-	if _, ok := top["operator"]; ok {
-		if c.Operator, err = listenAddr(top, "operator"); err != nil {
-			return nil, err
+	for _, o := range optional {
+		if _, ok := top[o.key]; ok {
+			if err := o.read(c, top); err != nil {
+				return nil, err
+			}
 		}
-		if c.Operator.Port() == c.Listen.Port() {
-			return nil, fmt.Errorf("operator %q: want another port than listen", c.Operator)
-		}
-	}
-	if _, ok := top["beacon"]; ok {
-		if c.Beacon, err = hostURL(top, "", "beacon"); err != nil {
-			return nil, err
-		}
-	}
-	if _, ok := top["websocket"]; ok {
-		if c.WebSocket, err = text(top, "websocket"); err != nil {
-			return nil, err
-		}
-		if !urlPath().MatchString(c.WebSocket) {
-			return nil, fmt.Errorf("websocket %.80q: want the path of a URL: / and letters, digits and ._~/-, at most 128", c.WebSocket)
-		}
-	}
-	if raw, ok := top["network"]; ok {
-		if c.Network, err = parseNetwork(raw); err != nil {
-			return nil, err
-		}
-	}
-	if raw, ok := top["engine"]; ok {
-		if c.Engine, err = parseEngine(raw); err != nil {
-			return nil, err
-		}
-	}
-	if raw, ok := top["gpu"]; ok {
-		if c.GPUs, err = parseGPUs(raw); err != nil {
-			return nil, err
-		}
-		if c.Engine == nil {
-			return nil, errors.New("gpu: want an engine that computes on them")
-		}
-		c.Engine.GPU = true
 	}
 	return c, nil
 }
@@ -208,54 +175,6 @@ func parseAttesters(raw json.RawMessage) (list []string, err error) {
 		}
 	}
 	return list, nil
-}
-
-// hostURL wants a URL that needs no resolver and holds no secret.
-func hostURL(o map[string]json.RawMessage, at, key string) (string, error) {
-	s, err := text(o, key)
-	if err != nil {
-		return "", err
-	}
-	u, err := url.Parse(s)
-	if err == nil {
-		var host netip.AddrPort
-		if host, err = netip.ParseAddrPort(u.Host); err == nil && host.Port() != 0 && u.String() == s && s == "http://"+u.Host+u.Path && strings.HasPrefix(u.Path, "/") {
-			return s, nil
-		}
-	}
-	return "", fmt.Errorf("%s%s %.80q: want http://IP:PORT/PATH", at, key, s)
-}
-
-func parseNetwork(raw json.RawMessage) (*Network, error) {
-	o, err := object(raw, "network.", []string{"interface", "address"}, []string{"gateway"})
-	if err != nil {
-		return nil, err
-	}
-	n := new(Network)
-	if n.Interface, err = text(o, "interface"); err != nil {
-		return nil, err
-	}
-	if !ifaceName().MatchString(n.Interface) || n.Interface == "lo" {
-		return nil, fmt.Errorf("network.interface %.80q: want the name of an interface other than lo", n.Interface)
-	}
-	s, err := text(o, "address")
-	if err != nil {
-		return nil, err
-	}
-	if n.Address, err = netip.ParsePrefix(s); err != nil || !n.Address.Addr().Is4() || n.Address.Bits() == 0 {
-		return nil, fmt.Errorf("network.address %.80q: want an IPv4 address with prefix length", s)
-	}
-	if _, ok := o["gateway"]; !ok {
-		return n, nil
-	}
-	if s, err = text(o, "gateway"); err != nil {
-		return nil, err
-	}
-	n.Gateway, err = netip.ParseAddr(s)
-	if err != nil || !n.Address.Contains(n.Gateway) || n.Gateway == n.Address.Addr() {
-		return nil, fmt.Errorf("network.gateway %.80q: want another IPv4 address in %s", s, n.Address.Masked())
-	}
-	return n, nil
 }
 
 // object reads one JSON object whose keys are exactly the required ones and some of the optional ones,

@@ -29,8 +29,8 @@ func TestParseConfig(t *testing.T) {
 			Listen:    netip.MustParseAddrPort("0.0.0.0:1"), Operator: netip.MustParseAddrPort("127.0.0.1:9090")},
 		`{"schema":"tally.enclave-config/v1","hostname":"a","listen":":1","attesters":["snp"],"beacon":"http://10.0.2.2:8080/checkpoint"}`: {Hostname: "a",
 			Attesters: []string{"snp"}, Listen: netip.MustParseAddrPort("0.0.0.0:1"), Beacon: "http://10.0.2.2:8080/checkpoint"},
-		`{"schema":"tally.enclave-config/v1","hostname":"a","listen":":1","attesters":["snp"],"websocket":"/v1/tally.noise"}`: {Hostname: "a",
-			Attesters: []string{"snp"}, Listen: netip.MustParseAddrPort("0.0.0.0:1"), WebSocket: "/v1/tally.noise"},
+		`{"schema":"tally.enclave-config/v1","hostname":"a","listen":":1","attesters":["snp"],"websocket":"/v1/tally.noise","cover":true}`: {Hostname: "a",
+			Attesters: []string{"snp"}, Listen: netip.MustParseAddrPort("0.0.0.0:1"), WebSocket: "/v1/tally.noise", Cover: true},
 		strings.Replace(goodConfig, `, "gateway": "10.0.2.2"`, "", 1): {Hostname: "minimal", Listen: netip.MustParseAddrPort("0.0.0.0:7443"), Attesters: []string{"snp", "vtpm-unendorsed"}, Network: &Network{
 			Interface: "eth0", Address: netip.MustParsePrefix("10.0.2.15/24")}},
 	} {
@@ -93,6 +93,8 @@ func TestParseConfigRefuses(t *testing.T) {
 		{`"network"`, `"operator": ":7443", "network"`, "another port"},
 		{`"network"`, `"operator": "9090", "network"`, "operator"},
 		{`"network"`, `"operator": 9090, "network"`, "operator"},
+		{`"network"`, `"cover": "yes", "network"`, "want true or false"},
+		{`"network"`, `"cover": 1, "network"`, "want true or false"},
 		{`"network"`, `"websocket": "", "network"`, "want the path of a URL"},
 		{`"network"`, `"websocket": true, "network"`, "want a string"},
 		{`"network"`, `"websocket": "tally", "network"`, "want the path of a URL"},
