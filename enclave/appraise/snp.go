@@ -118,6 +118,7 @@ func tcbOf(v uint64) SNPTCB {
 	return SNPTCB{BootLoader: uint8(v), TEE: uint8(v >> 8), SNP: uint8(v >> 48), Microcode: uint8(v >> 56)}
 }
 
+// String names the components.
 func (t SNPTCB) String() string {
 	return fmt.Sprintf("boot loader %d, TEE %d, SNP %d, microcode %d", t.BootLoader, t.TEE, t.SNP, t.Microcode)
 }

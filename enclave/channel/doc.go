@@ -56,6 +56,7 @@ const (
 	ClassicalFallback Kind = 0x0f
 )
 
+// String says how strong the handshake is, and which Noise pattern it has.
 func (k Kind) String() string {
 	switch k {
 	case Classical:
@@ -167,6 +168,7 @@ var (
 // anybody on the way can send it. It never makes a client retry with less.
 type RefusedError struct{ Code Refusal }
 
+// Error says why, and that it is nobody's word.
 func (e *RefusedError) Error() string {
 	return "channel: the enclave, or somebody on the way, refused the handshake: " + e.Code.String()
 }
@@ -184,6 +186,7 @@ const (
 	RefusedGPU       Refusal = 6 // the enclave lost a GPU and serves nobody until its GPUs are verified again
 )
 
+// String is the reason in words.
 func (r Refusal) String() string {
 	switch r {
 	case RefusedHeader:

@@ -29,6 +29,7 @@ var ErrReset = errors.New("channel: the peer reset the stream")
 // A ResetError is ErrReset as a reader meets it, with the peer's reason.
 type ResetError struct{ Status Status }
 
+// Error says the reason where it is the enclave's own.
 func (e *ResetError) Error() string {
 	if e.Status == StatusGPULost {
 		return "channel: the enclave lost a GPU"
@@ -51,6 +52,7 @@ var ErrPeerClosed = fmt.Errorf("channel: the peer closed the session: %w", ErrTr
 // A StatusError is the peer's END with a status other than StatusOK: what came before is incomplete.
 type StatusError struct{ Status Status }
 
+// Error says the status.
 func (e *StatusError) Error() string {
 	return fmt.Sprintf("channel: stream ended with status %d", e.Status)
 }

@@ -15,15 +15,19 @@ func (m *Mux) handle(r Record) error {
 	if m.idle != nil {
 		m.idle.Reset(m.opt.Idle)
 	}
-	if r.Type == Window && r.Stream == 0 {
+	switch {
+	case r.Type == Window && r.Stream == 0:
 		return m.grant(&m.credit, int(r.Credit), SessionWindow)
-	}
-	switch r.Type {
-	case askRecord:
+	case r.Type == askRecord:
 		return m.asked(r.Payload)
-	case answerRecord:
+	case r.Type == answerRecord:
 		return m.answered(r.Payload)
 	}
+	return m.handleStream(r)
+}
+
+// handleStream is handle for a record of a stream; m.mu is held.
+func (m *Mux) handleStream(r Record) error {
 	s, err := m.find(r)
 	if s == nil || err != nil {
 		return err

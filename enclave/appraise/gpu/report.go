@@ -24,6 +24,7 @@ const (
 // A Digest is a SHA-384 value: a measurement, or the identity of firmware.
 type Digest [48]byte
 
+// String returns it in hex.
 func (d Digest) String() string { return fmt.Sprintf("%x", d[:]) }
 
 // A Field is the type of an item of opaque data.

@@ -52,6 +52,7 @@ type Error struct {
 	Err    error
 }
 
+// Error returns the cause; the reason is a field of its own.
 func (e *Error) Error() string { return e.Err.Error() }
 
 // Unwrap returns the cause.
