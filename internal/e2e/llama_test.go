@@ -100,11 +100,15 @@ func TestLlamaChats(t *testing.T) {
 	if a, b := read(t, filepath.Join(out, "manifest.json")), read(t, filepath.Join(again, "manifest.json")); string(a) != string(b) {
 		t.Errorf("manifests differ:\n%s\n%s", a, b)
 	}
+	session := strings.Replace(string(read(t, filepath.Join(l.dir, "vtpm.yaml"))), "freshness: none", "freshness: session", 1)
+	if err := os.WriteFile(filepath.Join(l.dir, "vtpm-session.yaml"), []byte(session), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	port, operator := freePort(t), freePort(t)
 	// The operator's page says when the model is loaded, and afterwards what was counted.
 	script := fmt.Sprintf("until curl -sf -m 5 http://127.0.0.1:%[1]d/readyz; do sleep 1; done\n"+
-		"%[2]s connect 127.0.0.1:%[3]d --policy vtpm.yaml --bundle llama.json --evidence llama.evidence --timeout 3m | sed 's/^/connect: /' &&\n"+
-		"%[2]s chat 127.0.0.1:%[3]d --policy vtpm.yaml --bundle llama.json --message 'And the LORD said' --max-tokens 24 --timeout 3m --quiet &&\n"+
+		"%[2]s connect 127.0.0.1:%[3]d --policy vtpm-session.yaml --bundle llama.json --evidence llama.evidence --session llama.session --timeout 3m | sed 's/^/connect: /' &&\n"+
+		"%[2]s chat 127.0.0.1:%[3]d --policy vtpm-session.yaml --bundle llama.json --message 'And the LORD said' --max-tokens 24 --timeout 3m --quiet &&\n"+
 		"curl -sf http://127.0.0.1:%[1]d/metrics", operator, l.tally, port)
 	said, code := l.boot(t, out, nil, []string{"--memory", "1024", "--forward", fmt.Sprintf("%d:7443", port), "--forward", fmt.Sprintf("%d:9090", operator)}, "sh", "-c", script)
 	if code != 0 {
@@ -123,10 +127,18 @@ func TestLlamaChats(t *testing.T) {
 	}
 	// The evidence that was saved is judged again offline, and another release has other registers.
 	l.tallyMust(t, "verify", "llama.evidence", "--bundle", "llama.json", "--policy", "vtpm.yaml")
+	m := sessionLines.FindStringSubmatch(said)
+	if m == nil {
+		t.Fatalf("connect does not say what its session was:\n%s", said)
+	}
+	l.tallyMust(t, "verify", "llama.evidence", "--bundle", "llama.json", "--policy", "vtpm-session.yaml", "--session", "llama.session", "--key", m[1], "--handshake", m[2], "--nonce", m[3])
 	if msg, err := l.try(l.dir, nil, "verify", "llama.evidence", "--bundle", "b.sigstore.json", "--policy", "vtpm.yaml"); err == nil || !strings.Contains(msg, "appraisal: measurement: ") {
 		t.Errorf("evidence of this image under the release of another: %v\n%s", err, msg)
 	}
 }
+
+// sessionLines are connect's words about the key and the session.
+var sessionLines = regexp.MustCompile(`(?ms)^connect: ok +key +([0-9a-f]{64}) .*^connect: session +handshake ([0-9a-f]{64}), nonce ([0-9a-f]{64}) `)
 
 // checkEvidenceLines wants the registers of the boot among the checks, and the note on every line.
 func checkEvidenceLines(t *testing.T, said string) {
@@ -143,6 +155,9 @@ func checkEvidenceLines(t *testing.T, said string) {
 		if slices.Contains([]string{"0", "2", "4", "5", "7", "9", "11", "12", "13"}, m[1]) && !strings.Contains(text, m[2]) {
 			t.Errorf("PCR %s, %s, is not among the checks:\n%s", m[1], m[2], text)
 		}
+	}
+	if !strings.Contains(text, "leaf 0 of 1 under one report") {
+		t.Errorf("the TPM was not asked about the session:\n%s", text)
 	}
 	if !regexp.MustCompile(`(?m)^ACCEPTED +vtpm-unendorsed evidence`).MatchString(text) {
 		t.Errorf("not accepted:\n%s", text)
