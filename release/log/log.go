@@ -17,7 +17,6 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 	"golang.org/x/sys/unix"
-	"k8s.io/klog/v2"
 
 	"tally/release"
 )
@@ -107,8 +106,7 @@ func open(ctx context.Context, dir string, signer note.Signer, key release.LogKe
 	if err != nil {
 		return nil, err
 	}
-	// Tessera talks through klog, which is one per process; errors matter, the rest is chatter.
-	klog.SetSlogLogger(slog.New(errorsOnly{logger.Handler()}))
+	tesseraTo(logger.Handler())
 	trace := new(answers)
 	driver, err := posix.New(ctx, posix.Config{Path: dir, HTTPClient: &http.Client{Transport: trace, Timeout: witnessTime}})
 	if err != nil {
@@ -283,12 +281,3 @@ func (l *Log) find(ctx context.Context, leaf release.Digest) (uint64, bool, erro
 	}
 	return 0, false, nil
 }
-
-// errorsOnly passes errors on and drops the rest.
-type errorsOnly struct{ slog.Handler }
-
-func (h errorsOnly) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelError }
-
-func (h errorsOnly) WithAttrs(a []slog.Attr) slog.Handler { return errorsOnly{h.Handler.WithAttrs(a)} }
-
-func (h errorsOnly) WithGroup(n string) slog.Handler { return errorsOnly{h.Handler.WithGroup(n)} }
