@@ -3,6 +3,7 @@ package deb
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,35 +38,66 @@ func newApt(t *testing.T) *apt {
 	a.arch = strings.TrimSpace(run(testtool.Need(t, "dpkg"), "--print-architecture"))
 	targets := run(a.tool, "indextargets", "--format", "$(ARCHITECTURE)|$(FILENAME)|deb [trusted=yes] $(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages", "Origin: Debian", "Component: main")
 	var sources strings.Builder
+	files := map[string]string{"status": "", "archives/partial/x": "", "lists/partial/x": ""}
 	for line := range strings.Lines(targets) {
 		f := strings.SplitN(line, "|", 3)
 		if f[0] != a.arch || strings.Contains(f[2], "-backports") { // apt takes nothing from backports unasked
 			continue
 		}
-		ps, err := ParseIndex(strings.NewReader(run("/usr/lib/apt/apt-helper", "cat-file", f[1])))
+		text := run("/usr/lib/apt/apt-helper", "cat-file", f[1])
+		ps, err := ParseIndex(strings.NewReader(text))
 		if err != nil {
 			t.Fatalf("%s: %v", filepath.Base(f[1]), err)
 		}
+		// Apt reads a package's own entry again, which takes long when the list is compressed.
+		list, _, _ := strings.Cut(filepath.Base(f[1]), "_Packages")
+		files["lists/"+list+"_Packages"] = text
 		a.packages = append(a.packages, ps...)
 		sources.WriteString(f[2])
 	}
 	if len(a.packages) < 1000 {
 		testtool.Missing(t, "apt has fetched no package list of Debian here (apt-get update)")
 	}
-	dir := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(dir, "archives/partial"), 0o755); err != nil {
+	releases, err := filepath.Glob("/var/lib/apt/lists/*_InRelease")
+	if err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string]string{"status": "", "sources.list": sources.String()} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+	for _, name := range releases {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files["lists/"+filepath.Base(name)] = string(b)
+	}
+	files["sources.list"] = sources.String()
+	dir := t.TempDir()
+	put(t, dir, files)
+	a.options = aptOptions(dir)
+	return a
+}
+
+// put writes files below dir.
+func put(t *testing.T, dir string, files map[string]string) {
+	t.Helper()
+	for name, text := range files {
+		name = filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, o := range []string{"Dir::State::status=" + filepath.Join(dir, "status"), "Dir::Etc::sourcelist=" + filepath.Join(dir, "sources.list"),
-		"Dir::Etc::sourceparts=/dev/null", "Dir::Etc::preferencesparts=/dev/null", "Dir::Cache=" + dir, "Debug::NoLocking=1", "APT::Install-Recommends=0"} {
-		a.options = append(a.options, "-o", o)
+}
+
+// aptOptions makes apt look at dir alone, and act as it does when nobody configured it.
+func aptOptions(dir string) (options []string) {
+	for _, o := range []string{"Dir::State::status=" + dir + "/status", "Dir::State::lists=" + dir + "/lists", "Dir::Etc::sourcelist=" + dir + "/sources.list", "Dir::Etc::sourceparts=/dev/null",
+		"Dir::Etc::preferences=" + dir + "/preferences", "Dir::Etc::preferencesparts=/dev/null", "Dir::Cache=" + dir, "Dir::Cache::pkgcache=pkgcache.bin", "Dir::Cache::srcpkgcache=srcpkgcache.bin",
+		"Debug::NoLocking=1", "APT::Install-Recommends=0", "APT::AutoRemove::SuggestsImportant=1", "APT::Sandbox::User=root", "Acquire::Languages=none"} {
+		options = append(options, "-o", o)
 	}
-	return a
+	return options
 }
 
 // aptLine is a line of --print-uris: 'ADDRESS' NAME_VERSION_ARCH.deb SIZE HASH. It is asked for rather than
@@ -128,16 +160,20 @@ func TestAgainstApt(t *testing.T) {
 // closed checks that every dependency of ps is among them and that none excludes another.
 func closed(t *testing.T, ps []*Package) {
 	t.Helper()
-	has := map[string][]provider{}
+	type provision struct {
+		by *Package
+		as Version
+	}
+	has := map[string][]provision{}
 	for _, p := range ps {
-		has[p.Name] = append(has[p.Name], provider{p, p.Version})
+		has[p.Name] = append(has[p.Name], provision{p, p.Version})
 		for _, v := range p.Provides {
-			has[v.Name] = append(has[v.Name], provider{p, v.Version})
+			has[v.Name] = append(has[v.Name], provision{p, v.Version})
 		}
 	}
 	others := func(p *Package, alts []Relation) bool {
 		return slices.ContainsFunc(alts, func(a Relation) bool {
-			return slices.ContainsFunc(has[a.Name], func(v provider) bool { return v.p != p && a.satisfiedBy(v.version) })
+			return slices.ContainsFunc(has[a.Name], func(v provision) bool { return v.by != p && a.satisfiedBy(v.as) })
 		})
 	}
 	for _, p := range ps {
@@ -150,6 +186,44 @@ func closed(t *testing.T, ps []*Package) {
 			if others(p, d) {
 				t.Errorf("package %s excludes one that is there: %s", p.Name, joinAlts(d))
 			}
+		}
+	}
+}
+
+// word is a name in the short lines of a case.
+var word = regexp.MustCompile(`\b(?:[a-z]{2,3}|none|p[0-9]+)\b`)
+
+// TestCasesAgainstApt asks apt about the cases of TestResolve and TestResolveRefusals, all in one archive: the names
+// of each are made its own.
+func TestCasesAgainstApt(t *testing.T) {
+	a := &apt{tool: testtool.Need(t, "apt-get")}
+	w := &world{suites: []worldSuite{{name: "base", priority: 500}}}
+	roots := map[string][]string{}
+	for i, cases := range []map[string]resolveCase{resolveCases, refusals} {
+		for j, name := range slices.Sorted(maps.Keys(cases)) {
+			own := func(s string) string { return word.ReplaceAllString(s, fmt.Sprintf("${0}-%d-%d", i, j)) }
+			for _, line := range cases[name].index {
+				parts := strings.Split(line, "; ")
+				parts[0] = own(parts[0])
+				for k, f := range parts[1:] {
+					if field, value, _ := strings.Cut(f, ": "); !slices.Contains([]string{"Priority", "Essential", "Multi-Arch"}, field) {
+						parts[1+k] = field + ": " + own(value)
+					}
+				}
+				w.suites[0].packages.WriteString(stanzas(strings.Join(parts, "; ")))
+			}
+			for _, root := range cases[name].roots {
+				roots[name] = append(roots[name], own(root))
+			}
+		}
+	}
+	a.options = w.write(t, t.TempDir())
+	r := w.resolver(t)
+	for name, names := range roots {
+		theirs, aptErr := a.ask(names)
+		ps, err := r.Resolve(names)
+		if (err == nil) != (aptErr == nil) || err == nil && !slices.Equal(theirs, render(ps)) {
+			t.Errorf("%s: %s, %v; apt: %s, %v", name, render(ps), err, theirs, aptErr)
 		}
 	}
 }

@@ -28,8 +28,17 @@ type Package struct {
 	SHA256    [32]byte     // of the .deb
 	Suite     string       // set by the caller
 
-	weak [4]string // Recommends, Suggests, Replaces, Enhances as written: what they name counts for the order of names
+	weak      [4]string // Recommends, Suggests, Replaces, Enhances as written: what they name counts for the order of names
+	breaks    int       // so many of Conflicts, the last, are from the field Breaks
+	multiArch string    // the field Multi-Arch
+	source    string    // the field Source: NAME, or NAME (VERSION); "" is the package's own
 }
+
+// Fields of Package.weak.
+const (
+	recommends = iota
+	suggests
+)
 
 // ParseIndex reads a Packages index (uncompressed).
 func ParseIndex(r io.Reader) ([]*Package, error) {
@@ -57,7 +66,8 @@ func ParseIndex(r io.Reader) ([]*Package, error) {
 func parsePackage(para Paragraph) (*Package, error) {
 	p := &Package{Name: para["package"], Arch: para["architecture"], Priority: para["priority"], Essential: para["essential"] == "yes", Filename: para["filename"],
 		Important: para["important"] == "yes" || para["protected"] == "yes",
-		weak:      [4]string{para["recommends"], para["suggests"], para["replaces"], para["enhances"]}}
+		weak:      [4]string{para["recommends"], para["suggests"], para["replaces"], para["enhances"]},
+		multiArch: para["multi-arch"], source: para["source"]}
 	if err := checkPackageName(p.Name); err != nil {
 		return nil, err
 	}
@@ -87,6 +97,9 @@ func (p *Package) parseRelations(para Paragraph) error {
 			return fmt.Errorf("%s: %w", f.field, err)
 		}
 		*f.into = append(*f.into, rs...)
+		if f.field == "breaks" {
+			p.breaks = len(rs)
+		}
 	}
 	provides, err := ParseRelations(para["provides"])
 	if err != nil {
@@ -101,11 +114,25 @@ func (p *Package) parseRelations(para Paragraph) error {
 	return nil
 }
 
-// recommends is the field of that name. Nothing is chosen by it, and what cannot be read is no error.
-func (p *Package) recommends() [][]Relation {
-	all, err := ParseRelations(p.weak[0])
+// weakly reads one of the weak fields. Nothing is chosen by it, and what cannot be read is no error.
+func (p *Package) weakly(field int) [][]Relation {
+	all, err := ParseRelations(p.weak[field])
 	if err != nil {
 		return nil
 	}
 	return all
+}
+
+// from is the source package p was built from, and its version.
+func (p *Package) from() (string, Version) {
+	name, rest, _ := strings.Cut(p.source, " ")
+	if name == "" {
+		name = p.Name
+	}
+	if _, bound, ok := strings.Cut(rest, "("); ok {
+		if version, _, ok := strings.Cut(bound, ")"); ok {
+			return name, Version(version)
+		}
+	}
+	return name, p.Version
 }

@@ -10,6 +10,8 @@ type Relation struct {
 	Name    string
 	Op      string  // "", "<<", "<=", "=", ">=", ">>"
 	Version Version // "" when Op is
+
+	arch string // the architecture after the name, if that was "any", "native" or another than "all"
 }
 
 func (r Relation) String() string {
@@ -44,8 +46,15 @@ func ParseRelations(s string) ([][]Relation, error) {
 func parseRelation(s string) (Relation, error) {
 	name, bound, bounded := strings.Cut(s, "(")
 	r := Relation{Name: strings.TrimSpace(name)}
-	if base, arch, ok := strings.Cut(r.Name, ":"); ok && (arch == "any" || arch == "native" || arch == "amd64" || arch == "all") {
-		r.Name = base
+	if base, arch, ok := strings.Cut(r.Name, ":"); ok {
+		switch arch {
+		case "any", "native", "amd64":
+			r.Name, r.arch = base, arch
+		case "all":
+			r.Name = base
+		default:
+			r.arch = arch
+		}
 	}
 	base, _, _ := strings.Cut(r.Name, ":") // a package of another architecture: never satisfied here
 	if err := checkPackageName(base); err != nil {

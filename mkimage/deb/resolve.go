@@ -7,10 +7,9 @@ import (
 	"sync"
 )
 
-// A Resolver chooses packages as apt does for a machine on which nothing is installed (apt's depcache.cc,
-// apt_preferences(5)). Where apt is left with something broken and starts to guess (its problem resolver), this
-// is an error instead, which names the two packages that stand in each other's way: naming more packages
-// in the spec decides it. It is deterministic:
+// A Resolver chooses packages as apt does for a machine on which nothing is installed: as the apt of Debian 13,
+// 3.0, with its usual solver and its defaults, but without recommended packages (depcache.cc, algorithms.cc,
+// apt_preferences(5)). The apt of Debian 12 gives the same answers. It is deterministic:
 //
 //   - Each name has one candidate, that of the highest priority and then of the highest version. Nothing
 //     else is ever chosen.
@@ -19,14 +18,23 @@ import (
 //   - Among alternatives, and for each the package of that name before those that provide it, the first that
 //     can be chosen wins. Providers are ordered: essential, important, by the field Priority, and last
 //     by where the package lists first name them: later first.
-//   - A package that a root needs without any alternative is protected. A conflict removes what is not
-//     protected; a package that cannot be had is given up, with what wanted it, unless that is protected.
-//   - What nothing needs any more at the end is left out.
+//   - A package that a root needs without any alternative is settled. A conflict removes what is not
+//     settled; a package that cannot be had is given up, with what wanted it, unless that is settled.
+//   - When something is broken then, the problem resolver mends it if it can: packages of a high score, which is that of
+//     their priority and of what depends on them, drive out those of a low one, which are then replaced by
+//     an alternative or left out with what needed them. It is apt's, down to the order of packages of equal
+//     score, and ends after 20 rounds.
+//   - What nothing needs, recommends or suggests any more at the end is left out.
+//
+// Where apt finds nothing, this is an error that names the two packages that stand in each other's way, as
+// they did before the problem resolver: naming more packages in the spec decides it. Three things are left out. When its
+// solver has failed, apt 3.0 tries another one, solver3, and that of Debian 12 does not: here, too, that is a refusal. So
+// is an answer that is not whole, which apt gives when it has lost count of what it gave up. And no
+// package is kept for the sake of the configuration APT::NeverAutoRemove.
 type Resolver struct {
-	packages []*Package // in the order of the lists
 	byName   map[string]candidate
-	provides map[string][]provider
-	order    func() map[string]int // how early a name occurs in the lists
+	universe func() *universe
+	order    func() []*name // the names as apt's table has them
 }
 
 // A candidate is what a name stands for.
@@ -35,35 +43,26 @@ type candidate struct {
 	pin int
 }
 
-type provider struct {
-	p       *Package
-	version Version // of the provision; "" when unversioned
-}
-
 // NewResolver indexes packages for one architecture; others but "all" are left out. pin is the priority of
 // a package in the sense of apt_preferences(5): greater than 0. Earlier entries win over later ones of the
 // same name, version and priority.
 func NewResolver(packages []*Package, arch string, pin func(*Package) int) *Resolver {
-	r := &Resolver{byName: map[string]candidate{}, provides: map[string][]provider{}}
+	r := &Resolver{byName: map[string]candidate{}}
+	var all []*Package
 	for _, p := range packages {
 		if p.Arch != arch && p.Arch != "all" {
 			continue
 		}
-		r.packages = append(r.packages, p)
+		all = append(all, p)
 		c := candidate{p, pin(p)}
 		if old, ok := r.byName[p.Name]; !ok || cmp.Or(cmp.Compare(c.pin, old.pin), p.Version.Compare(old.Version)) > 0 {
 			r.byName[p.Name] = c
 		}
 	}
-	for _, p := range r.packages { // not by the map: in one order
-		if r.byName[p.Name].Package != p {
-			continue
-		}
-		for _, v := range p.Provides {
-			r.provides[v.Name] = append(r.provides[v.Name], provider{p, v.Version})
-		}
-	}
-	r.order = sync.OnceValue(r.names)
+	r.universe = sync.OnceValue(func() *universe {
+		return newUniverse(all, arch, func(p *Package) bool { return r.byName[p.Name].Package == p })
+	})
+	r.order = sync.OnceValue(func() []*name { return tableOrder(r.universe().names) })
 	return r
 }
 
@@ -83,81 +82,12 @@ func (r *Resolver) Base() []string {
 	return names
 }
 
-// names numbers every name in the order in which apt meets it: with each package its own, then those in
-// its fields.
-func (r *Resolver) names() map[string]int {
-	all := map[string]int{}
-	add := func(name string) {
-		if _, ok := all[name]; !ok {
-			all[name] = len(all)
-		}
-	}
-	groups := func(rs [][]Relation) {
-		for _, alts := range rs {
-			for _, a := range alts {
-				add(a.Name)
-			}
-		}
-	}
-	for _, p := range r.packages {
-		add(p.Name)
-		groups(p.Depends)
-		groups(p.Conflicts)
-		for _, field := range p.weak {
-			weakNames(field, add)
-		}
-		for _, v := range p.Provides {
-			add(v.Name)
-		}
-	}
-	return all
-}
-
-// weakNames lists the names in a dependency field that nothing else reads; its form is not checked.
-func weakNames(field string, add func(string)) {
-	for field != "" {
-		var one string
-		if i := strings.IndexAny(field, ",|"); i >= 0 {
-			one, field = field[:i], field[i+1:]
-		} else {
-			one, field = field, ""
-		}
-		one = strings.TrimSpace(one)
-		if i := strings.IndexAny(one, " (:\n\t"); i >= 0 {
-			one = one[:i]
-		}
-		if one != "" {
-			add(strings.Clone(one))
-		}
-	}
-}
-
-// compare orders two solutions of a dependency on target as apt does; less than 0: a is better.
-func (s *state) compare(target string, a, b *Package) int {
-	first := func(x, y bool) int {
-		switch {
-		case x == y:
-			return 0
-		case x:
-			return -1
-		}
-		return 1
-	}
-	if a == b {
-		return 0
-	}
-	return cmp.Or(first(s.at(a.Name).protected, s.at(b.Name).protected), first(a.Name == target, b.Name == target),
-		first(a.Essential, b.Essential), first(a.Important, b.Important), cmp.Compare(rank(a), rank(b)), s.later(a, b))
-}
-
-func (s *state) later(a, b *Package) int { return cmp.Compare(s.order()[b.Name], s.order()[a.Name]) }
-
 // rank numbers the field Priority (Debian Policy 2.5).
 func rank(p *Package) int {
 	if p.Priority == "" {
 		return 0
 	}
-	i := slices.Index([]string{"required", "important", "standard", "optional"}, p.Priority)
+	i := slices.Index([]string{"required", "important", "standard", "optional"}, strings.ToLower(p.Priority))
 	if i < 0 {
 		return 5
 	}

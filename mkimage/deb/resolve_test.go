@@ -17,21 +17,25 @@ import (
 // index renders a Packages file from short lines: "name version; Field: value; …".
 func index(t testing.TB, lines ...string) []*Package {
 	t.Helper()
+	ps, err := ParseIndex(strings.NewReader(stanzas(lines...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ps
+}
+
+func stanzas(lines ...string) string {
 	var b strings.Builder
 	for _, l := range lines {
 		parts := strings.Split(l, "; ")
 		name, version, _ := strings.Cut(parts[0], " ")
-		fmt.Fprintf(&b, "Package: %s\nVersion: %s\nArchitecture: amd64\nFilename: pool/%s.deb\nSize: 1\nSHA256: %064x\n", name, version, name, 1)
+		fmt.Fprintf(&b, "Package: %s\nVersion: %s\nArchitecture: amd64\nFilename: pool/%s.deb\nSize: 1\nSHA256: %x\n", name, version, name, sum256(l))
 		for _, f := range parts[1:] {
 			b.WriteString(f + "\n")
 		}
 		b.WriteString("\n")
 	}
-	ps, err := ParseIndex(strings.NewReader(b.String()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ps
+	return b.String()
 }
 
 func resolve(ps []*Package, roots ...string) (string, error) {
@@ -46,92 +50,67 @@ func resolve(ps []*Package, roots ...string) (string, error) {
 // level gives every package apt's usual priority.
 func level(*Package) int { return 500 }
 
+// A resolveCase is an index, what is wanted of it, and what should come of that. TestCasesAgainstApt asks apt.
+type resolveCase struct {
+	index []string
+	roots []string
+	want  string // the packages; of an error, a part
+}
+
+var resolveCases = map[string]resolveCase{
+	"chain":                {[]string{"aa 1; Depends: bb (>= 2)", "bb 2; Pre-Depends: cc", "cc 1"}, []string{"aa"}, "aa=1 bb=2 cc=1"},
+	"highest version":      {[]string{"aa 1", "aa 1.10", "aa 1.9"}, []string{"aa"}, "aa=1.10"},
+	"first alternative":    {[]string{"aa 1; Depends: bb | cc", "bb 1", "cc 1"}, []string{"aa"}, "aa=1 bb=1"},
+	"alternative is there": {[]string{"aa 1; Depends: bb | cc", "bb 1", "cc 1"}, []string{"cc", "aa"}, "aa=1 cc=1"},
+	"missing alternative":  {[]string{"aa 1; Depends: bb | cc", "cc 1"}, []string{"aa"}, "aa=1 cc=1"},
+	"provided":             {[]string{"aa 1; Depends: vv", "zz 1; Provides: vv", "yy 1; Provides: vv"}, []string{"aa"}, "aa=1 yy=1"},
+	"priority decides":     {[]string{"aa 1; Depends: vv", "zz 1; Provides: vv; Priority: required", "yy 1; Provides: vv; Priority: optional"}, []string{"aa"}, "aa=1 zz=1"},
+	"provider is there":    {[]string{"aa 1; Depends: vv", "zz 1; Provides: vv", "yy 1; Provides: vv"}, []string{"zz", "aa"}, "aa=1 zz=1"},
+	"versioned provision":  {[]string{"aa 1; Depends: vv (>= 2)", "yy 1; Provides: vv (= 1)", "zz 1; Provides: vv (= 3)"}, []string{"aa"}, "aa=1 zz=1"},
+	"cycle":                {[]string{"aa 1; Depends: bb", "bb 1; Depends: aa"}, []string{"aa"}, "aa=1 bb=1"},
+	"conflict passed over": {[]string{"aa 1; Depends: dd, bb | cc", "bb 1", "cc 1", "dd 1; Conflicts: bb"}, []string{"aa"}, "aa=1 cc=1 dd=1"},
+	"conflict decided":     {[]string{"aa 1; Depends: bb | cc, dd", "bb 1", "cc 1", "dd 1; Conflicts: bb"}, []string{"aa", "cc"}, "aa=1 cc=1 dd=1"},
+	"in the order written": {[]string{"aa 1; Depends: bb | cc, dd", "bb 1", "cc 1", "dd 1; Depends: cc"}, []string{"aa"}, "aa=1 bb=1 cc=1 dd=1"},
+	"given up":             {[]string{"aa 1; Depends: bb | cc", "bb 1; Depends: dd, ee", "cc 1", "dd 1", "ee 1; Depends: none"}, []string{"aa"}, "aa=1 cc=1"},
+	"named later":          {[]string{"aa 1; Depends: vv", "xx 1; Provides: vv", "yy 1; Provides: vv; Suggests: zz", "zz 1; Provides: vv", "ww 1; Provides: vv"}, []string{"aa"}, "aa=1 ww=1"},
+	"named early":          {[]string{"aa 1; Depends: vv; Suggests: ww, zz (>= 1) | none", "xx 1; Provides: vv", "zz 1; Provides: vv", "ww 1; Provides: vv"}, []string{"aa"}, "aa=1 xx=1"},
+	"essential provider":   {[]string{"aa 1; Depends: vv", "xx 1; Provides: vv; Essential: yes", "yy 1; Provides: vv"}, []string{"aa"}, "aa=1 xx=1"},
+	"virtual root":         {[]string{"aa 1; Provides: vv"}, []string{"vv"}, "aa=1"},
+	"provides and breaks":  {[]string{"aa 2; Provides: vv; Conflicts: vv; Breaks: vv"}, []string{"aa"}, "aa=2"},
+	"conflict given way":   {[]string{"aa 1; Depends: bb | cc, dd", "bb 1", "cc 1", "dd 1; Conflicts: bb"}, []string{"aa"}, "aa=1 cc=1 dd=1"},
+	"any architecture":     {[]string{"aa 1; Depends: bb:any", "bb 1; Multi-Arch: allowed"}, []string{"aa"}, "aa=1 bb=1"},
+}
+
 func TestResolve(t *testing.T) {
-	for name, c := range map[string]struct {
-		index []string
-		roots []string
-		want  string
-	}{
-		"chain":                {[]string{"aa 1; Depends: bb (>= 2)", "bb 2; Pre-Depends: cc", "cc 1"}, []string{"aa"}, "aa=1 bb=2 cc=1"},
-		"highest version":      {[]string{"aa 1", "aa 1.10", "aa 1.9"}, []string{"aa"}, "aa=1.10"},
-		"first alternative":    {[]string{"aa 1; Depends: bb | cc", "bb 1", "cc 1"}, []string{"aa"}, "aa=1 bb=1"},
-		"alternative is there": {[]string{"aa 1; Depends: bb | cc", "bb 1", "cc 1"}, []string{"cc", "aa"}, "aa=1 cc=1"},
-		"missing alternative":  {[]string{"aa 1; Depends: bb | cc", "cc 1"}, []string{"aa"}, "aa=1 cc=1"},
-		"provided":             {[]string{"aa 1; Depends: vv", "zz 1; Provides: vv", "yy 1; Provides: vv"}, []string{"aa"}, "aa=1 yy=1"},
-		"priority decides":     {[]string{"aa 1; Depends: vv", "zz 1; Provides: vv; Priority: required", "yy 1; Provides: vv; Priority: optional"}, []string{"aa"}, "aa=1 zz=1"},
-		"provider is there":    {[]string{"aa 1; Depends: vv", "zz 1; Provides: vv", "yy 1; Provides: vv"}, []string{"zz", "aa"}, "aa=1 zz=1"},
-		"versioned provision":  {[]string{"aa 1; Depends: vv (>= 2)", "yy 1; Provides: vv (= 1)", "zz 1; Provides: vv (= 3)"}, []string{"aa"}, "aa=1 zz=1"},
-		"cycle":                {[]string{"aa 1; Depends: bb", "bb 1; Depends: aa"}, []string{"aa"}, "aa=1 bb=1"},
-		"conflict passed over": {[]string{"aa 1; Depends: dd, bb | cc", "bb 1", "cc 1", "dd 1; Conflicts: bb"}, []string{"aa"}, "aa=1 cc=1 dd=1"},
-		"conflict decided":     {[]string{"aa 1; Depends: bb | cc, dd", "bb 1", "cc 1", "dd 1; Conflicts: bb"}, []string{"aa", "cc"}, "aa=1 cc=1 dd=1"},
-		"in the order written": {[]string{"aa 1; Depends: bb | cc, dd", "bb 1", "cc 1", "dd 1; Depends: cc"}, []string{"aa"}, "aa=1 bb=1 cc=1 dd=1"},
-		"given up":             {[]string{"aa 1; Depends: bb | cc", "bb 1; Depends: dd, ee", "cc 1", "dd 1", "ee 1; Depends: none"}, []string{"aa"}, "aa=1 cc=1"},
-		"named later":          {[]string{"aa 1; Depends: vv", "xx 1; Provides: vv", "yy 1; Provides: vv; Suggests: zz", "zz 1; Provides: vv", "ww 1; Provides: vv"}, []string{"aa"}, "aa=1 ww=1"},
-		"named early":          {[]string{"aa 1; Depends: vv; Suggests: ww, zz (>= 1) | none", "xx 1; Provides: vv", "zz 1; Provides: vv", "ww 1; Provides: vv"}, []string{"aa"}, "aa=1 xx=1"},
-		"essential provider":   {[]string{"aa 1; Depends: vv", "xx 1; Provides: vv; Essential: yes", "yy 1; Provides: vv"}, []string{"aa"}, "aa=1 xx=1"},
-		"virtual root":         {[]string{"aa 1; Provides: vv"}, []string{"vv"}, "aa=1"},
-		"provides and breaks":  {[]string{"aa 2; Provides: vv; Conflicts: vv; Breaks: vv"}, []string{"aa"}, "aa=2"},
-		"any architecture":     {[]string{"aa 1; Depends: bb:any", "bb 1"}, []string{"aa"}, "aa=1 bb=1"},
-	} {
+	for name, c := range resolveCases {
 		if got, err := resolve(index(t, c.index...), c.roots...); err != nil || got != c.want {
 			t.Errorf("%s: %q, %v; want %q", name, got, err, c.want)
 		}
 	}
 }
 
+// refusals are cases of which nothing comes.
+var refusals = map[string]resolveCase{
+	"missing root":          {[]string{"bb 1"}, []string{"aa"}, "package aa, wanted by the spec, is in none"},
+	"missing dependency":    {[]string{"aa 1; Depends: bb"}, []string{"aa"}, "package bb, wanted by package aa"},
+	"unmet bound":           {[]string{"aa 1; Depends: bb (>= 2)", "bb 1"}, []string{"aa"}, "bb (>= 2), wanted by package aa"},
+	"lower version":         {[]string{"aa 1; Depends: bb (<< 2)", "bb 2", "bb 1"}, []string{"aa"}, "package bb (<< 2), wanted by package aa: the candidate is 2, of priority 500"},
+	"conflict":              {[]string{"aa 1; Depends: bb", "bb 1; Conflicts: aa"}, []string{"aa"}, "package bb conflicts with package aa"},
+	"breaks":                {[]string{"aa 1; Depends: bb", "bb 1; Breaks: aa (<< 2)"}, []string{"aa"}, "conflicts"},
+	"conflict by provision": {[]string{"aa 1; Depends: bb, cc", "bb 1; Provides: mta; Conflicts: mta", "cc 1; Provides: mta; Conflicts: mta"}, []string{"aa"}, "which provides mta"},
+	"unversioned provision": {[]string{"aa 1; Depends: vv (>= 1)", "bb 1; Provides: vv"}, []string{"aa"}, "vv (>= 1)"},
+	"conflict in between":   {[]string{"aa 1; Depends: bb | cc, dd", "bb 1", "cc 1; Depends: none", "dd 1; Conflicts: bb"}, []string{"aa"}, "package bb | cc, wanted by package aa: package dd conflicts with package bb 1"},
+	"for any architecture":  {[]string{"aa 1; Depends: bb:any", "bb 1"}, []string{"aa"}, "package bb, wanted by package aa"},
+	"virtual root of two":   {[]string{"bb 1; Provides: aa", "cc 1; Provides: aa"}, []string{"aa"}, "package aa, wanted by the spec, is provided by several: name one of bb, cc"},
+	"the one to blame":      {[]string{"aa 1; Depends: bb, cc (>= 2)", "bb 1", "cc 1"}, []string{"aa"}, "package cc (>= 2), wanted by package aa: the candidate is 1"},
+	"foreign architecture":  {[]string{"aa 1; Depends: gcc:arm64", "gcc 1"}, []string{"aa"}, "gcc:arm64"},
+}
+
 func TestResolveRefusals(t *testing.T) {
-	for name, c := range map[string]struct {
-		index []string
-		want  string
-	}{
-		"missing root":          {[]string{"bb 1"}, "package aa, wanted by the spec, is in none"},
-		"missing dependency":    {[]string{"aa 1; Depends: bb"}, "package bb, wanted by package aa"},
-		"unmet bound":           {[]string{"aa 1; Depends: bb (>= 2)", "bb 1"}, "bb (>= 2), wanted by package aa"},
-		"lower version":         {[]string{"aa 1; Depends: bb (<< 2)", "bb 2", "bb 1"}, "package bb (<< 2), wanted by package aa: the candidate is 2, of priority 500"},
-		"conflict":              {[]string{"aa 1; Depends: bb", "bb 1; Conflicts: aa"}, "package bb conflicts with package aa"},
-		"breaks":                {[]string{"aa 1; Depends: bb", "bb 1; Breaks: aa (<< 2)"}, "conflicts"},
-		"conflict by provision": {[]string{"aa 1; Depends: bb, cc", "bb 1; Provides: mta; Conflicts: mta", "cc 1; Provides: mta; Conflicts: mta"}, "which provides mta"},
-		"unversioned provision": {[]string{"aa 1; Depends: vv (>= 1)", "bb 1; Provides: vv"}, "vv (>= 1)"},
-		"conflict in between":   {[]string{"aa 1; Depends: bb | cc, dd", "bb 1", "cc 1", "dd 1; Conflicts: bb"}, "package bb | cc, wanted by package aa: package dd conflicts with package bb 1"},
-		"virtual root of two":   {[]string{"bb 1; Provides: aa", "cc 1; Provides: aa"}, "package aa, wanted by the spec, is provided by several: name one of bb, cc"},
-		"the one to blame":      {[]string{"aa 1; Depends: bb, cc (>= 2)", "bb 1", "cc 1"}, "package cc (>= 2), wanted by package aa: the candidate is 1"},
-		"foreign architecture":  {[]string{"aa 1; Depends: gcc:arm64", "gcc 1"}, "gcc:arm64"},
-	} {
-		if got, err := resolve(index(t, c.index...), "aa"); err == nil || !strings.Contains(err.Error(), c.want) {
+	for name, c := range refusals {
+		if got, err := resolve(index(t, c.index...), c.roots...); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %q, %v; want an error with %q", name, got, err, c.want)
 		}
-	}
-}
-
-// TestDeepChain: a chain of dependencies has an end, and not that of the stack.
-func TestDeepChain(t *testing.T) {
-	var lines []string
-	for i := range 5000 {
-		lines = append(lines, fmt.Sprintf("p%d 1; Depends: p%d", i, i+1))
-	}
-	ps := index(t, append(lines, "p5000 1")...)
-	if chosen, err := NewResolver(ps, "amd64", level).Resolve([]string{"p3000"}); err != nil || len(chosen) != 2001 {
-		t.Errorf("%d packages, %v", len(chosen), err)
-	}
-	if _, err := NewResolver(ps, "amd64", level).Resolve([]string{"p0"}); err == nil || err.Error() != "package p3000, wanted by package p2999: dependencies nested deeper than 3000" {
-		t.Errorf("5000 deep: %v", err)
-	}
-}
-
-// TestLongStory: an error that has many causes behind it names the first and the last.
-func TestLongStory(t *testing.T) {
-	lines := []string{"aa 1; Depends: p0 | zz", "zz 1; Conflicts: aa"}
-	for i := range 12 {
-		lines = append(lines, fmt.Sprintf("p%d 1; Depends: p%d", i, i+1))
-	}
-	_, err := resolve(index(t, append(lines, "p12 1; Conflicts: aa")...), "aa")
-	want := "package p0 | zz, wanted by package aa: package p1, wanted by package p0: package p2, wanted by package p1: package p3, wanted by package p2: (7 more): " +
-		"package p11, wanted by package p10: package p12, wanted by package p11: package p12 conflicts with package aa 1"
-	if err == nil || err.Error() != want {
-		t.Errorf("got  %v\nwant %s", err, want)
-	}
-	if e := Root(err); e == nil || e.By != "p12" || e.Other != "aa" {
-		t.Errorf("root %+v", e)
 	}
 }
 
