@@ -6,7 +6,8 @@
 //
 //	CGO_ENABLED=1 go build -tags nvml -trimpath -buildvcs=false ./cmd/gpu-helper
 //
-// NVSwitches are not behind NVML and are not collected. It decides nothing: the enclave verifies what it prints.
+// NVSwitches are not behind NVML: their own library is asked where it is installed (nscq.go). It decides nothing: the enclave
+// verifies what it prints.
 package main
 
 import (
@@ -29,14 +30,16 @@ func main() {
 }
 
 func run(args []string) error {
-	if len(args) != 2 {
-		return fmt.Errorf("want collect NONCE, or ready on|off")
+	if len(args) != 2 && (len(args) != 1 || args[0] != "usage") {
+		return fmt.Errorf("want collect NONCE, ready on|off, or usage")
 	}
 	if ret := nvml.Init(); ret != nvml.SUCCESS {
 		return failed("init", ret)
 	}
 	defer nvml.Shutdown()
 	switch {
+	case args[0] == "usage":
+		return usage()
 	case args[0] == "collect":
 		nonce, err := hex.DecodeString(args[1])
 		if err != nil || len(nonce) != 32 {
@@ -48,7 +51,7 @@ func run(args []string) error {
 	case args[0] == "ready" && args[1] == "off":
 		return failed("ready state", nvml.SystemSetConfComputeGpusReadyState(nvml.CC_ACCEPTING_CLIENT_REQUESTS_FALSE))
 	}
-	return fmt.Errorf("%.20q %.20q: want collect NONCE, or ready on|off", args[0], args[1])
+	return fmt.Errorf("%.20q %.20q: want collect NONCE, ready on|off, or usage", args[0], args[1])
 }
 
 func failed(what string, ret nvml.Return) error {
@@ -82,8 +85,12 @@ func collect(nonce [32]byte) error {
 			devices = append(devices, d)
 		}
 	}
-	var err error
-	if a.Devices, err = appraise.MarshalEvidence(devices); err != nil {
+	more, unlocked, err := switches(nonce)
+	if err != nil {
+		return err
+	}
+	a.State.Switches, a.State.SwitchesUnlocked = len(more), unlocked
+	if a.Devices, err = appraise.MarshalEvidence(append(devices, more...)); err != nil {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(a)
@@ -111,3 +118,45 @@ func device(i int, nonce [32]byte) (appraise.Device, error) {
 	}
 	return all[0], nil
 }
+
+// usage prints who computes on which GPU.
+func usage() error {
+	n, ret := nvml.DeviceGetCount()
+	if err := failed("count", ret); err != nil {
+		return err
+	}
+	a := gpu.UsageAnswer{Schema: gpu.HelperSchema, Usage: gpu.Usage{Processes: []gpu.Process{}, Used: []uint64{}}}
+	for i := range n {
+		if err := usageOf(i, &a.Usage); err != nil {
+			return fmt.Errorf("GPU %d: %w", i, err)
+		}
+	}
+	return json.NewEncoder(os.Stdout).Encode(a)
+}
+
+func usageOf(i int, u *gpu.Usage) error {
+	d, ret := nvml.DeviceGetHandleByIndex(i)
+	if err := failed("handle", ret); err != nil {
+		return err
+	}
+	memory, ret := d.GetMemoryInfo()
+	if err := failed("memory", ret); err != nil {
+		return err
+	}
+	u.Used = append(u.Used, memory.Used)
+	all, ret := d.GetComputeRunningProcesses()
+	if err := failed("processes", ret); err != nil {
+		return err
+	}
+	for _, p := range all {
+		one := gpu.Process{GPU: i, PID: int(p.Pid)}
+		if p.UsedGpuMemory != notAvailable {
+			one.Memory = &p.UsedGpuMemory
+		}
+		u.Processes = append(u.Processes, one)
+	}
+	return nil
+}
+
+// notAvailable is NVML_VALUE_NOT_AVAILABLE (nvml.h) as an unsigned long long.
+const notAvailable = ^uint64(0)
