@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -25,7 +26,7 @@ func quoteCommand(e *env) *cli.Command {
 }
 
 const quoteFiles = "FILE is an SNP attestation report (1184 bytes), a TDX quote (version 4 or 5), a TPM quote in the form of tally/enclave/appraise/tpm, or an\n" +
-	"enclave's evidence, as 'tally connect --evidence FILE' saves it: then the report in it is meant.\n"
+	"enclave's evidence or session evidence, as 'tally connect --evidence FILE --session FILE' saves them: then the report in it is meant.\n"
 
 // The kinds of report.
 const (
@@ -39,7 +40,8 @@ const (
 type quoteFile struct {
 	kind                 string
 	report, endorsements []byte
-	claims               *evidence.Claims // of an evidence document
+	claims               *evidence.Claims          // of an evidence document
+	session              *evidence.SessionDocument // of session evidence
 }
 
 // readQuote reads FILE and finds out what it is.
@@ -55,16 +57,24 @@ func readQuote(path string) (*quoteFile, error) {
 		return &quoteFile{kind: kindTDX, report: data}, nil
 	}
 	if d, err := evidence.Parse(data); err == nil {
-		switch d.Platform {
-		case kindSNP, kindTDX, kindTPM, kindInsecure:
-			return &quoteFile{kind: d.Platform, report: d.Report, endorsements: d.Endorsements, claims: &d.Claims}, nil
-		}
-		return nil, fmt.Errorf("%s: evidence of platform %q: want snp, tdx, vtpm-unendorsed or insecure", path, d.Platform)
+		return &quoteFile{kind: d.Platform, report: d.Report, endorsements: d.Endorsements, claims: &d.Claims}, knownPlatform(path, d.Platform)
+	}
+	if d, err := evidence.ParseSession(data); err == nil {
+		return &quoteFile{kind: d.Platform, report: d.Report, endorsements: d.Endorsements, session: d}, knownPlatform(path, d.Platform)
 	}
 	if _, err := tpm.Verify(data); err == nil {
 		return &quoteFile{kind: kindTPM, report: data}, nil
 	}
 	return nil, fmt.Errorf("%s: neither an SNP report nor a TDX quote, a TPM quote that its key signed, or an enclave's evidence", path)
+}
+
+// knownPlatform refuses evidence whose report nothing here can read.
+func knownPlatform(path, platform string) error {
+	switch platform {
+	case kindSNP, kindTDX, kindTPM, kindInsecure:
+		return nil
+	}
+	return fmt.Errorf("%s: evidence of platform %q: want snp, tdx, vtpm-unendorsed or insecure", path, platform)
 }
 
 // A quoteAnswer is tally.quote/v1.
@@ -124,6 +134,16 @@ func (q *quoteFile) describe(a *quoteAnswer) error {
 		a.add("key epoch", c.Epoch)
 		rd := c.ReportData()
 		a.add("claims give REPORTDATA", rd[:])
+		if len(c.GPU) != 0 {
+			a.add("GPU set", c.GPU)
+		}
+		if len(c.Beacon) != 0 {
+			origin, _, _ := strings.Cut(string(c.Beacon), "\n")
+			a.add("beacon", fmt.Sprintf("%d bytes of %.80q", len(c.Beacon), origin))
+		}
+	}
+	if s := q.session; s != nil {
+		a.add("session", fmt.Sprintf("leaf %d of %d", s.Index, s.Size))
 	}
 	switch q.kind {
 	case kindSNP:
