@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"tally/internal/testtool"
+	"tally/mkimage/lock"
 )
 
 // piece is device code for one GPU as nvcc writes it: a header of 64 bytes, and size bytes of fill.
@@ -145,4 +146,46 @@ func size(t *testing.T, file string) int64 {
 		t.Fatal(err)
 	}
 	return st.Size()
+}
+
+// TestGPUVersions: what must be of one version is, in the lock of the image that CI does not build. The driver refuses another's
+// firmware and libraries, the kernel modules for another, and libggml another's backend.
+func TestGPUVersions(t *testing.T) {
+	const file = "../../examples/gpu/image.lock"
+	k, err := lock.Parse(read(t, file), file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	versions := map[string]string{}
+	for _, p := range k.Packages {
+		for _, user := range p.For {
+			versions[user+" "+p.Name] = p.Version
+		}
+	}
+	upstream := func(v string) string { return v[:strings.LastIndexByte(v, '-')] }
+	for _, same := range [][]string{
+		{"root.0 libcuda1", "root.0 libnvidia-ml1", "root.0 firmware-nvidia-gsp", "root.0 libnvidia-ptxjitcompiler1", "root.0 libnvidia-pkcs11-openssl3", "step.nvidia nvidia-open-kernel-source", "step.helper libnvidia-ml1"},
+		{"root.0 libggml0", "root.0 libggml0-backend-cuda", "step.engine libggml0-backend-cuda"},
+		{"root.0 libcublas12", "root.0 libcublaslt12"},
+	} {
+		for _, name := range same {
+			if versions[name] == "" || upstream(versions[name]) != upstream(versions[same[0]]) {
+				t.Errorf("%s is %q, %s %q", name, versions[name], same[0], versions[same[0]])
+			}
+		}
+	}
+	kernels := 0
+	for name, version := range versions {
+		release, ok := strings.CutPrefix(name, "kernel linux-image-")
+		if !ok || !strings.ContainsAny(release, "0123456789") {
+			continue
+		}
+		kernels++
+		if headers := versions["step.nvidia linux-headers-"+release]; headers != version {
+			t.Errorf("kernel %s %s, headers %q", release, version, headers)
+		}
+	}
+	if kernels != 1 {
+		t.Errorf("%d kernels in the lock, want one", kernels)
+	}
 }
