@@ -37,7 +37,7 @@ func ParseEvidence(data, chain []byte) ([]Device, error) {
 		}
 		return parseJSON(text)
 	}
-	report, err := parseHex(text)
+	report, err := parseHex(data)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,8 @@ func ParseEvidence(data, chain []byte) ([]Device, error) {
 	return []Device{{arch, report, chain}}, err
 }
 
-// parseHex reads a report as binary, or as hexadecimal digits with white space between.
+// parseHex reads a report as binary, or as hexadecimal digits with white space between. A binary one is taken as it is: its signature
+// may well end with a byte that is white space in text.
 func parseHex(text []byte) ([]byte, error) {
 	if IsReport(text) {
 		return text, nil
@@ -75,7 +76,7 @@ func IsEvidence(data []byte) bool {
 	if len(text) > 0 && text[0] == '[' {
 		return true
 	}
-	_, err := parseHex(text)
+	_, err := parseHex(data)
 	return err == nil
 }
 

@@ -46,6 +46,18 @@ func TestReportBytes(t *testing.T) {
 	}
 }
 
+// TestBinaryReportEndsInWhiteSpace: one signature in forty ends with a byte that text would lose.
+func TestBinaryReportEndsInWhiteSpace(t *testing.T) {
+	b, chain := sample(t)
+	for _, end := range []byte(" \t\n\v\f\r\x85\xa0") {
+		b[len(b)-1] = end
+		all, err := ParseEvidence(b, chain)
+		if err != nil || !bytes.Equal(all[0].Report, b) || !IsEvidence(b) {
+			t.Errorf("a report that ends with %#02x: %v", end, err)
+		}
+	}
+}
+
 func TestReportRefused(t *testing.T) {
 	b, _ := sample(t)
 	for name, c := range map[string]struct {
