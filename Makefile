@@ -10,7 +10,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
 TALLY := bin/tally
 
-.PHONY: all build setup demo test bench image-gpu fuzz man fmt clean
+.PHONY: all build setup demo test bench gpu image-gpu fuzz man fmt clean
 
 all: build
 
@@ -40,6 +40,10 @@ image-gpu: setup build
 FUZZTIME ?= 20s
 fuzz:
 	@scripts/fuzz $(FUZZTIME)
+
+# A GPU, where there is one: llama.cpp from carried source, generated weights, the channel's cost. Without one it says so.
+gpu:
+	@scripts/gpu
 
 man: build
 	@$(TALLY) man man

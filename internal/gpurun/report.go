@@ -1,0 +1,140 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"tally/enclave/channel"
+)
+
+// A report is what a run found.
+type report struct {
+	options options
+	Shape   shape
+	Device  *device // nil: the processor
+	Proof   string  // by what the answers are known to come from the GPU
+	At      time.Time
+
+	Kinds []kind
+	One   kind // one stream at a time, through the channel on its grid: not compared
+}
+
+// A kind is a way to the engine, with its rounds.
+type kind struct {
+	Name   string
+	client *http.Client
+	Rounds []round
+}
+
+// measure asks by turns, so that what changes on the machine meanwhile meets all kinds alike. A round of each comes before, and does
+// not count.
+func (r *report) measure(ctx context.Context, o *options) error {
+	grid, err := channelClient(ctx, o, channel.DefaultTick)
+	if err != nil {
+		return err
+	}
+	once, err := channelClient(ctx, o, -1)
+	if err != nil {
+		return err
+	}
+	r.Kinds = []kind{{Name: "engine alone", client: directClient(o.Socket)}, {Name: "channel, at once", client: once}, {Name: "channel, on its grid of 50 ms", client: grid}}
+	for i := range o.Rounds + 1 {
+		for k := range r.Kinds {
+			got, err := run(ctx, r.Kinds[k].client, o.Streams, o.Tokens, i)
+			if err != nil {
+				return fmt.Errorf("%s: %w", r.Kinds[k].Name, err)
+			}
+			if i > 0 {
+				r.Kinds[k].Rounds = append(r.Kinds[k].Rounds, got)
+			}
+		}
+	}
+	r.One = kind{Name: "one stream, engine alone", client: r.Kinds[0].client}
+	got, err := run(ctx, r.One.client, 1, o.Tokens, 0)
+	r.One.Rounds = []round{got}
+	return err
+}
+
+// overhead is what a round took more wall time for a token than the round of the engine alone beside it, in per cent: the
+// median over the pairs.
+func overhead(alone, other []round) float64 {
+	var all []float64
+	for i := range alone {
+		all = append(all, (alone[i].rate()/other[i].rate()-1)*100)
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
+func (k *kind) median(of func(round) float64) float64 {
+	var all []float64
+	for _, r := range k.Rounds {
+		all = append(all, of(r))
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
+func (r *report) text() string {
+	var b bytes.Buffer
+	o := r.options
+	if r.Device == nil {
+		fmt.Fprintf(&b, "NOT A GPU RESULT: the engine ran on the processor, to try the line.\n\n")
+	} else {
+		fmt.Fprintf(&b, "%s, %s, compute capability %s, driver %s, %s. %s.\n\n", r.Device.Name, r.Device.Memory, r.Device.Capability, r.Device.Driver, r.At.UTC().Format(time.DateOnly), r.Proof)
+	}
+	fmt.Fprintf(&b, "%s, random weights in the shape of %s (%.1f GB, F16), %d streams of %d tokens, %d rounds of each by turns, medians. Insecure evidence; engine, enclave\nand client on one machine.\n\n",
+		o.Engine, o.Shape, float64(r.Shape.size())/1e9, o.Streams, o.Tokens, o.Rounds)
+	w := tabwriter.NewWriter(&b, 0, 0, 1, ' ', 0)
+	fmt.Fprintf(w, "| way\t| tokens/s\t| overhead\t| first token\t| our user CPU a token\t|\n| ---\t| ---\t| ---\t| ---\t| ---\t|\n")
+	for i, k := range r.Kinds {
+		more := ""
+		if i > 0 {
+			more = fmt.Sprintf("%+.2f %%", overhead(r.Kinds[0].Rounds, k.Rounds))
+		}
+		fmt.Fprintf(w, "| %s\t| %.0f\t| %s\t| %.1f ms\t| %.1f us\t|\n", k.Name, k.median(round.rate), more,
+			k.median(func(r round) float64 { return float64(r.First.Microseconds()) / 1000 }),
+			k.median(func(r round) float64 { return float64(r.CPU.Nanoseconds()) / 1000 / float64(r.Tokens) }))
+	}
+	one := r.One.Rounds[0]
+	fmt.Fprintf(w, "| %s\t| %.0f\t| \t| %.1f ms\t| \t|\n", r.One.Name, one.rate(), float64(one.First.Microseconds())/1000)
+	_ = w.Flush() // to memory
+	return b.String()
+}
+
+// Marks around the section of a page that a run replaces.
+const (
+	beginMark = "<!-- make gpu: begin -->\n"
+	endMark   = "<!-- make gpu: end -->\n"
+)
+
+// publish prints the report and, when it is a GPU's, puts it into the page.
+func (r *report) publish(out io.Writer) error {
+	if _, err := io.WriteString(out, r.text()); err != nil || r.Device == nil || r.options.Doc == "" {
+		return err
+	}
+	page, err := os.ReadFile(r.options.Doc)
+	if err != nil {
+		return err
+	}
+	if page, err = replaceSection(page, r.text()); err != nil {
+		return fmt.Errorf("%s: %w", r.options.Doc, err)
+	}
+	return os.WriteFile(r.options.Doc, page, 0o644)
+}
+
+func replaceSection(page []byte, text string) ([]byte, error) {
+	head, rest, ok := bytes.Cut(page, []byte(beginMark))
+	_, tail, ends := bytes.Cut(rest, []byte(endMark))
+	if !ok || !ends {
+		return nil, fmt.Errorf("no section between %q and %q", beginMark, endMark)
+	}
+	return slices.Concat(head, []byte(beginMark), []byte(text), []byte(endMark), tail), nil
+}
