@@ -49,6 +49,9 @@ type volume struct {
 
 // planVolume decides everything that is no byte of a file.
 func planVolume(in ModelInput, epoch int64) (*volume, error) {
+	if !nameForm.MatchString(in.Name) || in.Tree == nil {
+		return nil, fmt.Errorf("model %.80q: want a plain name and files", in.Name)
+	}
 	image, err := erofs.Plan(in.Tree, erofs.Options{Epoch: epoch, Label: in.Name[:min(16, len(in.Name))]})
 	if err != nil {
 		return nil, err

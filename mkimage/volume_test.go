@@ -232,6 +232,11 @@ func TestVolumeErrors(t *testing.T) {
 			t.Errorf("a disk of %d bytes: error %v", limit, err)
 		}
 	}
+	for _, bad := range []ModelInput{{}, {Name: "m"}, {Name: "../m", Tree: in.Tree}} {
+		if _, _, err := WriteVolume(t.Context(), create(t), bad, 1e9); err == nil || !strings.Contains(err.Error(), "want a plain name and files") {
+			t.Errorf("%+v: error %v", bad, err)
+		}
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, _, err := WriteVolume(ctx, create(t), in, 1e9); !errors.Is(err, context.Canceled) {
