@@ -111,31 +111,16 @@ func (se storedEntry) entry(tar, source string) (tree.Entry, bool) {
 			return e, false
 		}
 		e.Digest = [32]byte(se.Digest)
-		e.Data = slice{tar, se.Offset, e.Size}
+		e.Data = slice{tree.Section{Path: tar, Offset: se.Offset, Size: e.Size}}
 	}
 	return e, true
 }
 
 // slice is a Content: bytes of the unpacked tar.
-type slice struct {
-	path         string
-	offset, size int64
-}
+type slice struct{ tree.Section }
 
 // Location names the file for messages. It is made again when it is missing.
-func (s slice) Location() string { return "cached in " + s.path + ": remove it" }
-
-// Open returns a reader over the bytes.
-func (s slice) Open() (io.ReadCloser, error) {
-	f, err := os.Open(s.path)
-	if err != nil {
-		return nil, err
-	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{io.NewSectionReader(f, s.offset, s.size), f}, nil
-}
+func (s slice) Location() string { return "cached in " + s.Path + ": remove it" }
 
 func (c cached) load() (*Archive, error) {
 	data, err := os.ReadFile(c.list())
@@ -197,7 +182,8 @@ func (c cached) fill(ctx context.Context, f *os.File) (*Archive, error) {
 	defer out.Abort()
 	w := bufio.NewWriterSize(out, 256<<10)
 	p := &position{ctx: ctx, r: io.TeeReader(z, w), limit: maxUnpacked}
-	if a.Entries, err = readData(p, a.source(), func(off, size int64) tree.Content { return slice{c.tar(), off, size} }); err != nil {
+	content := func(off, size int64) tree.Content { return slice{tree.Section{Path: c.tar(), Offset: off, Size: size}} }
+	if a.Entries, err = readData(p, a.source(), content); err != nil {
 		return nil, err
 	}
 	if err := w.Flush(); err != nil {
@@ -214,7 +200,7 @@ func (c cached) save(a *Archive, tarSize int64) error {
 	for _, e := range a.Entries {
 		se := storedEntry{Path: []byte(e.Path), Link: []byte(e.Link), Kind: e.Kind, Mode: e.Mode, UID: e.UID, GID: e.GID, MTime: e.MTime, Size: e.Size, Xattrs: e.Xattrs}
 		if sl, ok := e.Data.(slice); ok {
-			se.Digest, se.Offset = e.Digest[:], sl.offset
+			se.Digest, se.Offset = e.Digest[:], sl.Offset
 		}
 		s.Entries = append(s.Entries, se)
 	}

@@ -3,7 +3,6 @@ package oci
 import (
 	"archive/tar"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -57,16 +56,9 @@ func readLayer(ctx context.Context, f io.ReadSeeker, name, source string, declar
 			continue
 		}
 		if e.Kind == tree.File {
-			at, err := f.Seek(0, io.SeekCurrent)
-			if err != nil {
-				return nil, err
-			}
-			sum := sha256.New()
-			if _, err := io.Copy(sum, tr); err != nil {
+			if err := e.Locate(tr, f, name); err != nil {
 				return nil, fmt.Errorf("path %q: %w", e.Path, err)
 			}
-			sum.Sum(e.Digest[:0])
-			e.Data = section{name, at, e.Size}
 		}
 		c.entries = append(c.entries, e)
 	}

@@ -88,23 +88,6 @@ func (c *counted) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// section is a Content: bytes of a file on disk.
-type section struct {
-	path         string
-	offset, size int64
-}
-
-func (s section) Open() (io.ReadCloser, error) {
-	f, err := os.Open(s.path)
-	if err != nil {
-		return nil, err
-	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{io.NewSectionReader(f, s.offset, s.size), f}, nil
-}
-
 // unpackTo unpacks l into the file name and returns it open, at its start.
 func (l Layer) unpackTo(ctx context.Context, name string, r io.Reader, limit int64) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)

@@ -3,7 +3,6 @@ package source
 import (
 	"archive/tar"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -37,23 +36,6 @@ func (a *assembler) tarball(ctx context.Context, t *spec.Tar) (*tree.Tree, error
 	return out, f.Close()
 }
 
-// section is a Content: bytes of a file on disk.
-type section struct {
-	path         string
-	offset, size int64
-}
-
-func (s section) Open() (io.ReadCloser, error) {
-	f, err := os.Open(s.path)
-	if err != nil {
-		return nil, err
-	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{io.NewSectionReader(f, s.offset, s.size), f}, nil
-}
-
 // readTar reads an uncompressed tar file. Owners are taken by number, modes and times as they are, extended
 // attributes by oci.Xattrs; devices, sparse files and whatever leaves the archive's root are refused, and a path
 // may come once.
@@ -82,7 +64,7 @@ func readTar(ctx context.Context, f io.ReadSeeker, name, source string) (*tree.T
 			continue
 		}
 		if e.Kind == tree.File {
-			if err := fileContents(ctx, &e, tr, f, name); err != nil {
+			if err := e.Locate(ctxReader{ctx, tr}, f, name); err != nil {
 				return nil, fmt.Errorf("path %q: %w", e.Path, err)
 			}
 		}
@@ -93,21 +75,6 @@ func readTar(ctx context.Context, f io.ReadSeeker, name, source string) (*tree.T
 			return nil, err
 		}
 	}
-}
-
-// fileContents hashes the bytes of e, which tr is at, and says where in the file name they lie.
-func fileContents(ctx context.Context, e *tree.Entry, tr io.Reader, f io.Seeker, name string) error {
-	at, err := f.Seek(0, io.SeekCurrent)
-	if err != nil {
-		return err
-	}
-	sum := sha256.New()
-	if _, err := io.Copy(sum, ctxReader{ctx, tr}); err != nil {
-		return err
-	}
-	sum.Sum(e.Digest[:0])
-	e.Data = section{name, at, e.Size}
-	return nil
 }
 
 // tarEntry translates a header.

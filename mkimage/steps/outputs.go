@@ -23,26 +23,6 @@ type Result struct {
 // Digest names the outputs of r: mkimage/tree's digest of them.
 func (r *Result) Digest(epoch int64) [sha256.Size]byte { return r.Tree.Digest(epoch) }
 
-// section is a Content: bytes of a file on disk.
-type section struct {
-	path         string
-	offset, size int64
-}
-
-func (s section) Open() (io.ReadCloser, error) {
-	f, err := os.Open(s.path)
-	if err != nil {
-		return nil, err
-	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{io.NewSectionReader(f, s.offset, s.size), f}, nil
-}
-
-// Location names the file for messages.
-func (s section) Location() string { return "in " + s.path }
-
 // readOutputs reads the tar file that the inside of a step wrote: a file, a directory or a symbolic link
 // an entry, named by the index of its output and the path below that. What s does not declare is an
 // error, and modes, owners and times are those of the declaration.
@@ -74,7 +54,7 @@ func readOutputs(ctx context.Context, s *Step, file string) (*tree.Tree, error) 
 		}
 		seen[index] = true
 		if e.Kind == tree.File {
-			if err := contents(ctx, &e, tr, f, file); err != nil {
+			if err := e.Locate(ctxReader{ctx, tr}, f, file); err != nil {
 				return nil, fmt.Errorf("output %q: %w", h.Name, err)
 			}
 		}
@@ -95,21 +75,6 @@ func (s *Step) complete(seen map[int]bool) error {
 			return fmt.Errorf("output %q: missing", o.Path)
 		}
 	}
-	return nil
-}
-
-// contents hashes the bytes of e, which tr is at, and says where in file they lie.
-func contents(ctx context.Context, e *tree.Entry, tr io.Reader, f io.Seeker, file string) error {
-	at, err := f.Seek(0, io.SeekCurrent)
-	if err != nil {
-		return err
-	}
-	sum := sha256.New()
-	if _, err := io.Copy(sum, ctxReader{ctx, tr}); err != nil {
-		return err
-	}
-	sum.Sum(e.Digest[:0])
-	e.Data = section{file, at, e.Size}
 	return nil
 }
 
