@@ -98,7 +98,8 @@ func (a *appraisal) covers(shape []measure.Value, p *proven) *refusal {
 		return &refusal{BadMeasurement, "all of firmware, kernel, initrd, cmdline and root", "the value covers no " + strings.Join(missing, ", "), from}
 	}
 	for _, name := range required[shape[0].Platform.TEE] {
-		a.ok("measurement", name+" "+p.registers[name], p.registers[name], from)
+		value := name + " " + p.registers[name]
+		a.ok("measurement", value, value, from)
 	}
 	return nil
 }

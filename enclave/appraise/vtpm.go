@@ -33,14 +33,14 @@ func (a *appraisal) vtpm(q quoted) (*proven, *refusal) {
 		name string
 		list []string
 	}{{"pcr0", a.policy.VTPM.PCR0}, {"pcr2", a.policy.VTPM.PCR2}} {
-		if x := a.expect(BadMeasurement, slices.Contains(c.list, p.registers[c.name]), c.name+" "+short(c.list), orNone(p.registers[c.name]), "policy"); x != nil {
+		if x := a.expect(BadMeasurement, slices.Contains(c.list, p.registers[c.name]), c.name+" "+short(c.list), c.name+" "+orNone(p.registers[c.name]), "policy"); x != nil {
 			return nil, x
 		}
 	}
 	// A host can add to the command line and hand over credentials without moving PCR 4 or 11.
 	zero := strings.Repeat("0", 64)
 	for _, name := range []string{"pcr12", "pcr13"} {
-		if x := a.expect(BadMeasurement, p.registers[name] == zero, name+" "+zero, orNone(p.registers[name]), "tally"); x != nil {
+		if x := a.expect(BadMeasurement, p.registers[name] == zero, name+" "+zero, name+" "+orNone(p.registers[name]), "tally"); x != nil {
 			return nil, x
 		}
 	}

@@ -5,7 +5,6 @@ package e2e
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -324,27 +323,28 @@ func (l *line) publish(t *testing.T) {
 	}
 }
 
-// TestDemo runs what README promises: the demo boots the image, talks to it, tampers with it, and ends with
-// a non-zero exit code when any step is not as it must be.
+// TestDemo runs what README promises: the demo boots the image, talks to it, tampers with it, has the model of
+// another answer, and ends with a non-zero exit code when any step is not as it must be.
 func TestDemo(t *testing.T) {
 	l := built(t)
-	for _, tool := range []string{"qemu-system-x86_64", "sgdisk"} {
+	for _, tool := range []string{"qemu-system-x86_64", "swtpm", "sgdisk", "curl"} {
 		testtool.Need(t, tool)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	home := filepath.Join(l.dir, "home")
+	if err := os.MkdirAll(home, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	port := ln.Addr().(*net.TCPAddr).Port
-	ln.Close()
+	if err := os.Symlink(l.cache, filepath.Join(home, "tally")); err != nil { // what other tests have fetched
+		t.Fatal(err)
+	}
 	command(t, l.repo, "make", "build")
 	cmd := exec.CommandContext(t.Context(), filepath.Join(l.repo, "scripts/demo"))
-	cmd.Env = append(os.Environ(), fmt.Sprintf("DEMO_PORT=%d", port), "XDG_CACHE_HOME="+filepath.Join(l.dir, "home"))
+	cmd.Env = append(os.Environ(), fmt.Sprintf("DEMO_PORT=%d", freePort(t)), fmt.Sprintf("DEMO_OPERATOR_PORT=%d", freePort(t)), "XDG_CACHE_HOME="+home)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if text := string(out); !strings.Contains(text, "REPRODUCED") || !strings.Contains(text, `"is anybody there?"`) || strings.Count(text, "is corrupted") < 2 {
+	if text := string(out); !strings.Contains(text, "REPRODUCED") || !strings.Contains(text, `"is anybody there?"`) || strings.Count(text, "is corrupted") < 2 || !strings.Contains(text, "\n["+vtpmNote+"] ") {
 		t.Errorf("the demo did not show what it must:\n%s", text)
 	}
 }
