@@ -15,30 +15,42 @@ import (
 
 // firmware measures the firmware that p names, once for each TEE and bank, and returns its bytes.
 func (im *image) firmware(ctx context.Context, s *Static, p Platform) ([]byte, error) {
-	if err := ctx.Err(); err != nil {
+	f, data, err := im.firmwareFile(ctx, p.Firmware, maxFirmware)
+	if err != nil {
 		return nil, err
 	}
+	if err := s.measureFirmware(Firmware{Name: f.name, SHA256: f.sum}, data, p); err != nil {
+		return nil, fmt.Errorf("%s: %w", f.file, err)
+	}
+	return data, nil
+}
+
+// A firmwareFile is one that was read.
+type firmwareFile struct {
+	name, file string
+	sum        Hash
+}
+
+// firmwareFile reads the firmware file called name, of at most limit bytes, checked against the manifest.
+func (im *image) firmwareFile(ctx context.Context, name string, limit int64) (firmwareFile, []byte, error) {
+	if err := ctx.Err(); err != nil {
+		return firmwareFile{}, nil, err
+	}
 	for _, f := range im.m.Firmware {
-		if f.Name != p.Firmware {
+		if f.Name != name {
 			continue
 		}
 		if !fs.ValidPath(f.File) {
-			return nil, fmt.Errorf("manifest.json: firmware file %.128q: want a clean relative path", f.File)
+			return firmwareFile{}, nil, fmt.Errorf("manifest.json: firmware file %.128q: want a clean relative path", f.File)
 		}
-		data, err := readCapped(im.fsys, f.File, maxFirmware)
+		data, err := readCapped(im.fsys, f.File, limit)
 		if err != nil {
-			return nil, err
+			return firmwareFile{}, nil, err
 		}
 		sum := sha256.Sum256(data)
-		if err := im.checkDigest(f.File, sum); err != nil {
-			return nil, err
-		}
-		if err := s.measureFirmware(Firmware{Name: f.Name, SHA256: sum}, data, p); err != nil {
-			return nil, fmt.Errorf("%s: %w", f.File, err)
-		}
-		return data, nil
+		return firmwareFile{f.Name, f.File, sum}, data, im.checkDigest(f.File, sum)
 	}
-	return nil, fmt.Errorf("firmware %q is not in the image: its manifest lists %s", p.Firmware, im.firmwareNames())
+	return firmwareFile{}, nil, fmt.Errorf("firmware %q is not in the image: its manifest lists %s", name, im.firmwareNames())
 }
 
 // measureFirmware adds what a platform takes from a firmware, if it is not there.

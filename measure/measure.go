@@ -98,10 +98,13 @@ func (im *image) platform(ctx context.Context, a *Artifacts, p Platform) (*Refer
 	if err != nil {
 		return nil, fmt.Errorf("platform %q: %w", p.Name, err)
 	}
-	if p.TEE != "vtpm" || p.Firmware != "" {
+	if p.TEE != "vtpm" && p.IGVM == "" || p.Firmware != "" {
 		if a.FirmwareBytes, err = im.firmware(ctx, &a.Static, p); err != nil {
 			return nil, err
 		}
+	}
+	if err := im.guestFirmware(ctx, &a.Static, p); err != nil {
+		return nil, err
 	}
 	done, err := im.starts(ctx, a, p)
 	if err != nil {

@@ -25,6 +25,9 @@ type Platform struct {
 	VCPUType      string  `json:"vcpu-type,omitempty"` // QEMU CPU model
 	VCPUs         []int   `json:"vcpus"`               // each number is one shape
 	GuestFeatures uint64  `json:"guest-features"`      // SEV_FEATURES; Boot, below, is uki when the kernel handed over is the UKI, alone
+	SVSM          string  `json:"svsm,omitempty"`      // name of the firmware file that is an SVSM under Firmware
+	VarsSize      *int64  `json:"vars-size,omitempty"` // bytes of Firmware's variable store, with SVSM
+	IGVM          string  `json:"igvm,omitempty"`      // name of the firmware file that is an IGVM file: it says everything but VMM
 
 	// Of vtpm: a machine whose firmware loads the UKI from the disk, with a TPM. Firmware, above, may name it, for PCR 0.
 	Bank       pcr.Bank           `json:"bank"`
@@ -63,17 +66,28 @@ func (p Platform) MarshalJSON() ([]byte, error) {
 			Events   []tdx.Digest `json:"rtmr3,omitempty"`
 		}{p.Name, p.TEE, p.Rules, p.Firmware, p.Boot, p.DiskSlot, p.Shapes, p.Events})
 	}
+	if p.IGVM != "" {
+		return json.Marshal(struct {
+			Name  string  `json:"name"`
+			TEE   string  `json:"tee"`
+			VMM   snp.VMM `json:"vmm"`
+			IGVM  string  `json:"igvm"`
+			VCPUs []int   `json:"vcpus"`
+		}{p.Name, p.TEE, p.VMM, p.IGVM, p.VCPUs})
+	}
 	return json.Marshal(struct {
 		Name          string  `json:"name"`
 		TEE           string  `json:"tee"`
 		VMM           snp.VMM `json:"vmm"`
 		Firmware      string  `json:"firmware"`
+		SVSM          string  `json:"svsm,omitempty"`
+		VarsSize      *int64  `json:"vars-size,omitempty"`
 		KernelHashes  bool    `json:"kernel-hashes"`
 		VCPUType      string  `json:"vcpu-type,omitempty"`
 		VCPUs         []int   `json:"vcpus"`
 		GuestFeatures uint64  `json:"guest-features"`
 		Boot          string  `json:"boot,omitempty"`
-	}{p.Name, p.TEE, p.VMM, p.Firmware, p.KernelHashes, p.VCPUType, p.VCPUs, p.GuestFeatures, p.Boot})
+	}{p.Name, p.TEE, p.VMM, p.Firmware, p.SVSM, p.VarsSize, p.KernelHashes, p.VCPUType, p.VCPUs, p.GuestFeatures, p.Boot})
 }
 
 // maxPlatforms and maxShapes bound the work a list can ask for.
@@ -123,8 +137,11 @@ func ParsePlatforms(data []byte) ([]Platform, error) {
 	return ps, nil
 }
 
+// A keySet is the keys of a kind of platform.
+type keySet struct{ all, wanted []string }
+
 // keys are those of each TEE, and of them those whose zero value would silently measure less.
-var keys = map[string]struct{ all, wanted []string }{
+var keys = map[string]keySet{
 	"snp":  {[]string{"name", "tee", "vmm", "firmware", "kernel-hashes", "vcpu-type", "vcpus", "guest-features", "boot"}, []string{"kernel-hashes", "guest-features"}},
 	"vtpm": {[]string{"name", "tee", "bank", "secure-boot", "firmware", "phases"}, []string{"bank", "secure-boot"}},
 	"tdx":  {[]string{"name", "tee", "profile", "firmware", "boot", "disk-slot", "shapes", "rtmr3"}, []string{"profile", "boot", "shapes"}},
@@ -142,6 +159,11 @@ func checkKeys(p map[string]json.RawMessage) error {
 	k, ok := keys[tee]
 	if !ok {
 		return fmt.Errorf("tee %.40q: want \"snp\", \"tdx\" or \"vtpm\"", tee)
+	}
+	if _, is := p["svsm"]; is && tee == "snp" {
+		k = svsmKeys
+	} else if _, is := p["igvm"]; is && tee == "snp" {
+		k = igvmKeys
 	}
 	if err := onlyKeys(p, k.all, k.wanted); err != nil {
 		return err
@@ -181,6 +203,12 @@ func (p *Platform) checkVTPM() error {
 }
 
 func (p *Platform) checkSNP() error {
+	if p.IGVM != "" {
+		return p.checkIGVM()
+	}
+	if err := p.checkSVSM(); err != nil {
+		return err
+	}
 	switch {
 	case p.Firmware == "":
 		return errors.New("firmware: missing")
@@ -206,6 +234,10 @@ func (p *Platform) checkSNP() error {
 	} else if p.VCPUType != "" {
 		return fmt.Errorf("vcpu-type %q: does not enter the digest on vmm %s", p.VCPUType, p.VMM)
 	}
+	return p.checkVCPUs()
+}
+
+func (p *Platform) checkVCPUs() error {
 	last := 0
 	for _, n := range p.VCPUs {
 		if n <= last || n > snp.MaxVCPUs {

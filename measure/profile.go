@@ -116,6 +116,10 @@ func (p Platform) Profile() (Profile, error) {
 	}
 	name := "vtpm-uki"
 	switch {
+	case p.SVSM != "":
+		name = "snp-qemu-svsm"
+	case p.IGVM != "":
+		name = "snp-qemu-igvm"
 	case p.TEE == "snp" && p.Boot == bootUKI:
 		name = ukiProfile(p.VMM)
 	case p.TEE == "snp" && p.KernelHashes:

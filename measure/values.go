@@ -69,6 +69,8 @@ type Firmware struct {
 	SNP    *snp.Firmware `json:"snp,omitempty"`  // when a platform of snp uses it
 	TDX    *tdx.Measured `json:"tdx,omitempty"`  // when a platform of tdx does
 	VTPM   *pcr.Firmware `json:"vtpm,omitempty"` // when a platform of vtpm does
+	SVSM   []SVSM        `json:"svsm,omitempty"` // when a platform of snp starts it under another
+	IGVM   *IGVM         `json:"igvm,omitempty"` // when a platform of snp starts from it
 }
 
 // A Part is something that a reference value covers. A client wants all five proven together.
@@ -117,9 +119,15 @@ func (s *Static) Launches(p Platform) ([]*snp.Launch, error) {
 	if err := p.check(); err != nil {
 		return nil, err
 	}
+	if p.IGVM != "" {
+		return s.igvmLaunches(p)
+	}
 	f := s.firmware(p.Firmware)
 	if f == nil || f.SNP == nil {
 		return nil, fmt.Errorf("firmware %q: not measured", p.Firmware)
+	}
+	if p.SVSM != "" {
+		return s.svsmLaunches(p, f.SNP)
 	}
 	in := snp.Input{VMM: p.VMM, Firmware: f.SNP, Features: p.GuestFeatures}
 	if p.VMM.NeedsVCPU() {
@@ -223,7 +231,7 @@ func (s *Static) check() error {
 	}
 	seen := map[string]bool{}
 	for _, f := range s.Firmware {
-		if f.SNP == nil && f.TDX == nil && f.VTPM == nil || seen[f.Name] {
+		if f.SNP == nil && f.TDX == nil && f.VTPM == nil && f.SVSM == nil && f.IGVM == nil || seen[f.Name] {
 			return fmt.Errorf("firmware %.40q: twice, or without its measurement", f.Name)
 		}
 		if err := f.VTPM.Check(); err != nil {

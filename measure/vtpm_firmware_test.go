@@ -48,18 +48,25 @@ func withFirmware(t testing.TB, file string) fstest.MapFS {
 		t.Fatal(err)
 	}
 	fsys := bootable(t, "roothash="+root)
-	add(t, fsys, "firmware/ovmf.fd", "firmware", data)
+	addFirmware(t, fsys, "ovmf", data)
+	return fsys
+}
+
+// addFirmware adds a firmware file to an image.
+func addFirmware(t testing.TB, fsys fstest.MapFS, name string, data []byte) {
+	t.Helper()
+	file := "firmware/" + name + ".fd"
+	add(t, fsys, file, "firmware", data)
 	var m map[string]any
 	if err := json.Unmarshal(fsys["manifest.json"].Data, &m); err != nil {
 		t.Fatal(err)
 	}
-	m["firmware"] = append(m["firmware"].([]any), map[string]any{"name": "ovmf", "file": "firmware/ovmf.fd"})
+	m["firmware"] = append(m["firmware"].([]any), map[string]any{"name": name, "file": file})
 	b, err := json.Marshal(m)
 	if err != nil {
 		t.Fatal(err)
 	}
 	fsys["manifest.json"] = &fstest.MapFile{Data: b}
-	return fsys
 }
 
 const (

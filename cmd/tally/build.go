@@ -8,6 +8,8 @@ import (
 	"runtime"
 
 	"tally/internal/cli"
+	"tally/internal/strictyaml"
+	"tally/measure"
 	"tally/mkimage"
 	"tally/mkimage/lock"
 	"tally/mkimage/source"
@@ -84,9 +86,22 @@ type build struct {
 // stepLog shows what the command of a build step says.
 func (e *env) stepLog(step, line string) { e.logf("step %s: %s", step, line) }
 
+// openSpec opens a spec. Its platforms are opaque to the builder, so they are held to their rules here: a mistake in
+// them would show after the build only.
+func openSpec(path string, environ []string) (*source.Local, error) {
+	l, err := source.Open(path, environ)
+	if err != nil || l.Spec.Platforms == nil || string(l.Spec.Platforms) == "[]" {
+		return l, err
+	}
+	if _, err := measure.ParsePlatforms(l.Spec.Platforms); err != nil {
+		return nil, &strictyaml.Error{File: path, Msg: "platforms: " + err.Error()}
+	}
+	return l, nil
+}
+
 // run builds spec with the lock at lockFile into out.
 func (b *build) run(ctx context.Context, spec, lockFile, out string) (*mkimage.Manifest, error) {
-	l, err := source.Open(spec, b.environ)
+	l, err := openSpec(spec, b.environ)
 	if err != nil {
 		return nil, err
 	}

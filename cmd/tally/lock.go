@@ -86,7 +86,7 @@ func runLock(c *cli.Context, e *env) error {
 // makeLock reads the spec and pins what it names: local inputs first, because a mistake there is found
 // without the network. With names to update, it starts from the lock at file.
 func makeLock(ctx context.Context, x *lock.Indexer, spec, file string, update []string) (*lock.Lock, error) {
-	l, err := source.Open(spec, os.Environ())
+	l, err := openSpec(spec, os.Environ())
 	if err != nil {
 		return nil, err
 	}

@@ -229,6 +229,10 @@ func digestText(c *cli.Context, d snp.Digest) string {
 // explainSNP prints the events behind a launch digest: the digest after each.
 func explainSNP(e *env, l *snp.Launch) {
 	for _, ev := range l.Events {
+		if ev.Pages == 0 { // a file that is measured as a whole
+			e.printf("  %-28s %s%s\n", ev.What, ev.Digest, coversText(ev.Covers))
+			continue
+		}
 		e.printf("  %-28s %-10s %#014x %6d pages  %s%s\n", ev.What, ev.Type, ev.GPA, ev.Pages, ev.Digest, coversText(ev.Covers))
 	}
 }

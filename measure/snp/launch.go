@@ -105,12 +105,8 @@ func (in Input) check(vcpus []int) (profile, error) {
 	case p.needsVCPU && in.Signature == 0:
 		return p, errors.New("cpu signature: missing: it enters the digest on this vmm type")
 	}
-	last := 0
-	for _, n := range vcpus {
-		if n <= last || n > MaxVCPUs {
-			return p, fmt.Errorf("vcpus: %d, want 1 to %d, ascending", n, MaxVCPUs)
-		}
-		last = n
+	if err := checkVCPUs(vcpus); err != nil {
+		return p, err
 	}
 	if err := in.Firmware.check(); err != nil {
 		return p, err
@@ -119,6 +115,18 @@ func (in Input) check(vcpus []int) (profile, error) {
 		return p, in.Firmware.checkKernelHashes()
 	}
 	return p, nil
+}
+
+// checkVCPUs wants ascending numbers of vCPUs.
+func checkVCPUs(vcpus []int) error {
+	last := 0
+	for _, n := range vcpus {
+		if n <= last || n > MaxVCPUs {
+			return fmt.Errorf("vcpus: %d, want 1 to %d, ascending", n, MaxVCPUs)
+		}
+		last = n
+	}
+	return nil
 }
 
 // addSections measures what the firmware's metadata names.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"tally/measure/eventlog"
 	"tally/measure/internal/fw"
@@ -59,9 +60,23 @@ func ReadSVSM(r io.ReaderAt, size int64, firmware *Firmware, varsSize int64) (*S
 // x87_fcw is zero here, where plain QEMU has 0x37f: so are the digests of sev-snp-measure's suite, whose
 // fixtures say on which machine they were read.
 func MeasureSVSM(s *SVSM, vcpus int, signature uint32, features uint64) (*Launch, error) {
+	all, err := MeasureSVSMShapes(s, []int{vcpus}, signature, features)
+	if err != nil {
+		return nil, err
+	}
+	return all[0], nil
+}
+
+// MeasureSVSMShapes is MeasureSVSM for each number of vCPUs, which must ascend: together they cost as much as the
+// largest.
+func MeasureSVSMShapes(s *SVSM, vcpus []int, signature uint32, features uint64) ([]*Launch, error) {
+	if err := checkVCPUs(vcpus); err != nil {
+		return nil, err
+	}
+	if err := s.check(); err != nil {
+		return nil, err
+	}
 	switch {
-	case vcpus < 1 || vcpus > MaxVCPUs:
-		return nil, fmt.Errorf("vcpus: %d, want 1 to %d", vcpus, MaxVCPUs)
 	case features&1 == 0:
 		return nil, fmt.Errorf("guest features %#x: bit 0 (SNPActive) is not set", features)
 	case signature == 0:
@@ -74,11 +89,31 @@ func MeasureSVSM(s *SVSM, vcpus int, signature uint32, features uint64) (*Launch
 	p := profiles[QEMU]
 	c.addSections(Input{Firmware: &s.Own}, p)
 	vmsa := sha512.Sum384(vmsaOfSVSM(s.Entry, signature, features))
-	for range vcpus {
-		c.add(pageVMSA, p.vmsaGPA, vmsa)
+	all := make([]*Launch, 0, len(vcpus))
+	have := 0
+	for _, n := range vcpus {
+		for ; have < n; have++ {
+			c.add(pageVMSA, p.vmsaGPA, vmsa)
+		}
+		shape := chain{c.ld, slices.Clone(c.events)}
+		shape.note("vmsa of every processor", pageVMSA, p.vmsaGPA, n)
+		all = append(all, &Launch{shape.ld, shape.events})
 	}
-	c.note("vmsa of every processor", pageVMSA, p.vmsaGPA, vcpus)
-	return &Launch{c.ld, c.events}, nil
+	return all, nil
+}
+
+// check holds an SVSM that may come from anywhere to the rules of one that was read.
+func (s *SVSM) check() error {
+	if err := s.Above.check(); err != nil {
+		return err
+	}
+	if err := s.Own.check(); err != nil {
+		return fmt.Errorf("svsm: %w", err)
+	}
+	if end := s.GPA + uint64(s.Own.Size); s.GPA%pageSize != 0 || s.GPA > 1<<32 || end > 1<<32-uint64(s.Above.Size) || uint64(s.Entry) < s.GPA || uint64(s.Entry) >= end {
+		return fmt.Errorf("svsm: %d bytes at %#x, entry %#x: want whole pages below the firmware's %d, and the entry in them", s.Own.Size, s.GPA, s.Entry, s.Above.Size)
+	}
+	return nil
 }
 
 // vmsaOfSVSM is the save area that every vCPU starts from: flat 32-bit protected mode.
