@@ -2,6 +2,11 @@ package release_test
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -239,6 +244,42 @@ func TestChannelForm(t *testing.T) {
 		if _, err := release.ParseChannel([]byte(bad)); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
+	}
+}
+
+func TestChannelSchema(t *testing.T) {
+	parse := func(b []byte) error { _, err := release.ParseChannel(b); return err }
+	checkExample(t, "channel", parse, []mutation{
+		{`channel/v1`, `channel/v2`, false},
+		{`"name":"minimal"`, `"name":"../minimal"`, false},
+		{`"channel":"stable"`, `"channel":""`, false},
+		{`"sequence":7`, `"sequence":0`, false},
+		{`"sequence":7,`, ``, false},
+		{`"sequence":7`, `"sequence":7,"more":1`, false},
+		{`"minimumSequence":2`, `"minimumSequence":4`, true},
+		{`"validUntil":"2026`, `"validUntil":"2025`, true},
+		{`"validUntil":"2026-02-01T01:00:00Z"`, `"validUntil":"2026-02-01T01:00:00+01:00"`, false},
+		{`"version":"0.1.0"`, `"version":""`, false},
+		{`"kind":"key"`, `"kind":"release"`, false},
+		{`"reason":"it leaks",`, ``, false},
+		{`"statement":"bb`, `"statement":"BB`, false},
+		{`"statement":"bb`, `"statement":"ba`, true}, // not its subject
+		{`"key":"MFkw`, `"key":"MFk-`, false},
+		{`"key":"MFkw`, `"key":"AFkw`, true},
+		{`"notBefore":"2026`, `"notBefore":"2028`, true},
+	})
+	checkKeys(t, "channel.schema.json", reflect.TypeFor[release.Channel]())
+	text, err := os.ReadFile("statement.example.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := json.Compact(&b, text); err != nil {
+		t.Fatal(err)
+	}
+	example, err := os.ReadFile("channel.example.json")
+	if err != nil || !strings.Contains(string(example), fmt.Sprintf(`"statement": "%x"`, sha256.Sum256(b.Bytes()))) {
+		t.Errorf("the example's current release is not the example of a statement, %v", err)
 	}
 }
 
