@@ -139,10 +139,10 @@ func (c *Conn) limitWrites(d time.Duration) {
 // write writes one frame; c.w is held.
 func (c *Conn) write(ctx context.Context, frame []byte) error {
 	if c.w.stall == nil || ctx.Done() != nil {
-		return withContext(ctx, c.conn.SetWriteDeadline, func() error { return writeFrame(c.conn, frame) })
+		return withContext(ctx, c.conn.SetWriteDeadline, func() error { return truncated(writeFrame(c.conn, frame)) })
 	}
 	c.w.stall.Reset(c.w.most)
-	err := writeFrame(c.conn, frame)
+	err := truncated(writeFrame(c.conn, frame))
 	if !c.w.stall.Stop() {
 		return ErrStalled // even when the frame just made it: the deadline has passed for good
 	}

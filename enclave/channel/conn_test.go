@@ -380,3 +380,22 @@ func TestLengthsTellLittle(t *testing.T) {
 		}
 	}
 }
+
+// TestWriteToNobody: a peer that has gone is ErrTruncated for whoever writes, too.
+func TestWriteToNobody(t *testing.T) {
+	cc, sc := tcpPair(t)
+	c, s := shake(t, cc, sc, config(), config(), newStatic(t), nil, accept)
+	if c.err != nil || s.err != nil {
+		t.Fatal(c.err, s.err)
+	}
+	s.conn.Abort()
+	var err error
+	for range 1000 { // the first ones are buffered
+		if err = c.conn.Send(t.Context(), Record{Type: Data, Stream: 1, Payload: make([]byte, MaxData)}); err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, ErrTruncated) {
+		t.Errorf("%v", err)
+	}
+}
