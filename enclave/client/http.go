@@ -14,13 +14,18 @@ import (
 	"tally/enclave/infer"
 )
 
-// maxIdle is how long a session waits for its next request: less than the enclave waits for one.
-const maxIdle = 4 * time.Minute
+// Times of a session: how long it waits for its next request, which is less than the enclave waits for one,
+// and how old it may be to get one. A new session has new keys, which heal what was stolen from an old one,
+// and an enclave that was appraised again.
+const (
+	maxIdle = 4 * time.Minute
+	maxAge  = time.Hour
+)
 
 // A Transport is an http.RoundTripper whose server is an enclave: with it any OpenAI client speaks over
 // attested sessions. Scheme and host of a request's URL mean nothing to it, and of the headers only the
 // content type leaves the machine. Each request has a session to itself while it runs; sessions are used
-// again one after the other.
+// again one after the other, for an hour.
 //
 //	c := &http.Client{Transport: &client.Transport{Open: open, Now: time.Now}}
 //
@@ -36,12 +41,13 @@ type Transport struct {
 	MaxIdle int
 
 	mu   sync.Mutex
-	idle []idleSession
+	idle []pooled
 }
 
-type idleSession struct {
-	s     *Session
-	since time.Time
+// A pooled session is one that serves request after request.
+type pooled struct {
+	*Session
+	opened, since time.Time // since when it is idle
 }
 
 // RoundTrip sends req and returns when the head of the answer is there. A body over infer.MaxBody is
@@ -87,30 +93,33 @@ func readBody(r io.Reader) (string, error) {
 }
 
 // session takes the idle session that was used last, or opens one.
-func (t *Transport) session(ctx context.Context) (s *Session, used bool, err error) {
+func (t *Transport) session(ctx context.Context) (s pooled, used bool, err error) {
 	t.mu.Lock()
-	var old []idleSession
-	for n := len(t.idle); n > 0; n = len(t.idle) {
+	var old []pooled
+	now := t.Now()
+	for n := len(t.idle); n > 0 && s.Session == nil; n-- {
 		last := t.idle[n-1]
-		if t.Now().Sub(last.since) < maxIdle {
-			t.idle, s = t.idle[:n-1], last.s
-			break
+		t.idle = t.idle[:n-1]
+		if now.Sub(last.since) < maxIdle && now.Sub(last.opened) < maxAge {
+			s = last
+		} else {
+			old = append(old, last)
 		}
-		old, t.idle = t.idle, nil
 	}
 	t.mu.Unlock()
 	for _, o := range old {
-		hangUp(o.s)
+		hangUp(o.Session)
 	}
-	if s != nil {
+	if s.Session != nil {
 		return s, true, nil
 	}
-	s, err = t.Open(ctx)
+	s.opened = now
+	s.Session, err = t.Open(ctx)
 	return s, false, err
 }
 
 // exchange runs one request on s. The session goes back to the idle ones when the answer has come whole.
-func (t *Transport) exchange(req *http.Request, s *Session, head infer.RequestHead, body string) (*http.Response, error) {
+func (t *Transport) exchange(req *http.Request, s pooled, head infer.RequestHead, body string) (*http.Response, error) {
 	ctx, cancel := context.WithCancel(req.Context())
 	r, w := io.Pipe()
 	done := make(chan struct{})
@@ -124,7 +133,7 @@ func (t *Transport) exchange(req *http.Request, s *Session, head infer.RequestHe
 		if err == nil || errors.Is(err, ErrIncomplete) {
 			t.keep(s)
 		} else {
-			hangUp(s)
+			hangUp(s.Session)
 		}
 		w.CloseWithError(err) // nil is io.EOF
 	}()
@@ -144,19 +153,20 @@ func (t *Transport) exchange(req *http.Request, s *Session, head infer.RequestHe
 }
 
 // keep puts s among the idle ones, if there is room.
-func (t *Transport) keep(s *Session) {
+func (t *Transport) keep(s pooled) {
 	most := t.MaxIdle
 	if most == 0 {
 		most = 64
 	}
 	t.mu.Lock()
-	room := len(t.idle) < most
+	s.since = t.Now()
+	room := len(t.idle) < most && s.since.Sub(s.opened) < maxAge
 	if room {
-		t.idle = append(t.idle, idleSession{s, t.Now()})
+		t.idle = append(t.idle, s)
 	}
 	t.mu.Unlock()
 	if !room {
-		hangUp(s)
+		hangUp(s.Session)
 	}
 }
 
@@ -167,7 +177,7 @@ func (t *Transport) CloseIdleConnections() {
 	t.idle = nil
 	t.mu.Unlock()
 	for _, i := range all {
-		hangUp(i.s)
+		hangUp(i.Session)
 	}
 }
 

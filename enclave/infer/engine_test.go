@@ -328,6 +328,32 @@ func TestPatience(t *testing.T) {
 	}
 }
 
+// TestSessionAge: a session serves request after request for an hour, and is opened anew then.
+func TestSessionAge(t *testing.T) {
+	w := newWorld(t, nil)
+	now, opened := time.Unix(1767225600, 0), 0
+	tr := &client.Transport{Now: func() time.Time { return now }, Open: func(ctx context.Context) (*client.Session, error) {
+		opened++
+		return dial(ctx, w.addr)
+	}}
+	defer tr.CloseIdleConnections()
+	w.http = &http.Client{Transport: tr}
+	for i := range 50 { // every three minutes, so that it is never idle for long
+		if code, _, err := w.post(t, infer.PathChat, chat("hello")); err != nil || code != 200 {
+			t.Fatalf("request %d: %d, %v", i, code, err)
+		}
+		now = now.Add(3 * time.Minute)
+	}
+	if opened != 3 {
+		t.Errorf("%d sessions in two hours and a half, want 3", opened)
+	}
+	before := opened
+	now = now.Add(5 * time.Minute)
+	if _, _, err := w.post(t, infer.PathChat, chat("hello")); err != nil || opened != before+1 {
+		t.Errorf("%d sessions after five idle minutes, want %d; %v", opened, before+1, err)
+	}
+}
+
 // TestSessionLost: a session that the enclave ended while it was idle costs no request.
 func TestSessionLost(t *testing.T) {
 	w := newWorld(t, func(_ *infer.Options, o *enclave.Options) { o.IdleTimeout = 50 * time.Millisecond })
