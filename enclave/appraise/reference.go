@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"tally/enclave/appraise/amd"
 	"tally/measure"
 )
 
@@ -15,6 +16,7 @@ type proven struct {
 	machine   string            // CHIP_ID, PPID or the name of a TPM's key
 	registers map[string]string // hex by name, as in reference values
 	parts     []measure.Part    // proven by the policy rather than by the release
+	snp       *amd.Report       // of an SNP machine
 }
 
 // parts are what must be proven together: each alone says little.

@@ -29,7 +29,7 @@ const hostTables = "the host's ACPI tables are not measured on SNP, and their co
 // snp appraises a report: everything but the measurement.
 func (a *appraisal) snp(q quoted) (*proven, *refusal) {
 	p := a.policy.SNP
-	r, err := amd.Verify(q.report, a.endorsements(q), p.Roots, a.in.Now)
+	r, err := a.snpVerify(q)
 	if err != nil {
 		return nil, &refusal{reason: BadSignature, got: err.Error()}
 	}
@@ -53,7 +53,18 @@ func (a *appraisal) snp(q quoted) (*proven, *refusal) {
 		}
 	}
 	a.unchecked("host-tables", hostTables)
-	return &proven{machine: fmt.Sprintf("%x", r.GetChipId()), registers: map[string]string{"launch_digest": hex.EncodeToString(r.GetMeasurement())}}, nil
+	return &proven{machine: fmt.Sprintf("%x", r.GetChipId()), registers: map[string]string{"launch_digest": hex.EncodeToString(r.GetMeasurement())}, snp: r}, nil
+}
+
+// snpVerify looks at the certificates once: session evidence with the key evidence's, by the same hardware and
+// about the same guest, is verified with the key that they are for.
+func (a *appraisal) snpVerify(q quoted) (*amd.Report, error) {
+	if a.first != nil && len(q.endorsements) == 0 {
+		if r, ok, err := a.first.snp.Next(q.report); ok {
+			return r, err
+		}
+	}
+	return amd.Verify(q.report, a.endorsements(q), a.policy.SNP.Roots, a.in.Now)
 }
 
 func (a *appraisal) snpRevocation(r *amd.Report) *refusal {
