@@ -134,6 +134,24 @@ func TestConnectGPU(t *testing.T) {
 	if code, out := verify(base...); code != 5 || !strings.Contains(out, "want evidence of its GPUs") {
 		t.Errorf("verify without the GPUs: exit %d\n%s", code, out)
 	}
+	quote := func(args ...string) (int, string) {
+		var out, talk bytes.Buffer
+		all := []string{"tally", "quote"}
+		for _, a := range args {
+			all = append(all, strings.ReplaceAll(a, "{}", w.dir))
+		}
+		code := Main(context.Background(), all, strings.NewReader(""), &out, &talk)
+		return code, out.String() + talk.String()
+	}
+	if code, out := quote("show", "{}/gpus.json"); code != 0 || !strings.Contains(out, "HOPPER") {
+		t.Errorf("quote show: exit %d\n%s", code, out)
+	}
+	if code, out := quote("verify", "{}/gpus.json", "--collateral", "{}/col", "--policy", "{}/gpu.yaml"); code != 0 || !strings.Contains(out, "ACCEPTED") {
+		t.Errorf("quote verify, with the manifests that came: exit %d\n%s", code, out)
+	}
+	if code, out := quote("verify", "{}/gpus.json"); code != 4 || !strings.Contains(out, "chain") {
+		t.Errorf("quote verify under the vendor's roots: exit %d\n%s", code, out)
+	}
 	put("other.json", []byte(`{"schema":"tally.gpu-set/v1","devices":[]}`))
 	if code, out := verify(append(base, "--gpus", "{}/other.json")...); code != 5 || !strings.Contains(out, "binding: ") {
 		t.Errorf("verify with another set: exit %d\n%s", code, out)

@@ -12,8 +12,8 @@ import (
 	"tally/internal/cli"
 )
 
-const gpuFiles = "NVIDIA evidence is a JSON array of devices, as the vendor's tools write it (arch, certificate, evidence, nonce), or the report of one device, binary or\n" +
-	"in hex, whose certificate chain is chain.pem in the collateral. The collateral of GPUs is a directory: manifests (*.swidtag, *.xml), OCSP responses\n" +
+const gpuFiles = "NVIDIA evidence is a JSON array of devices, as the vendor's tools write it (arch, certificate, evidence, nonce), what 'tally connect --gpus FILE' saves, or\n" +
+	"the report of one device, binary or in hex, whose certificate chain is chain.pem in the collateral. The collateral of GPUs is a directory: manifests (*.swidtag, *.xml), OCSP responses\n" +
 	"(*.der) and chain.pem.\n"
 
 // withGPU teaches the quote command about GPUs: show and verify hand NVIDIA evidence to gpuShow and gpuVerify, and
@@ -183,6 +183,18 @@ func gpuOpen(c *cli.Context, data []byte) ([]gpu.Device, gpuCollateral, error) {
 	col, err := readGPUCollateral(c.String("collateral"))
 	if err != nil {
 		return nil, col, err
+	}
+	if gpu.IsShipment(data) {
+		s, err := gpu.ParseShipment(data)
+		if err == nil {
+			var rims []*gpu.RIM
+			rims, err = gpu.ParseRIMs(s.RIMs...)
+			col.rims, col.ocsp = append(col.rims, rims...), append(col.ocsp, s.OCSP...)
+		}
+		if err != nil {
+			return nil, col, gpuVerdict(fmt.Errorf("%s: %w", c.Args().First(), err), gpu.BadReport)
+		}
+		data = s.Document
 	}
 	chain := col.chain
 	devices, err := gpu.ParseEvidence(data, chain)

@@ -69,11 +69,11 @@ func parseHex(text []byte) ([]byte, error) {
 // IsReport reports whether b starts like a report.
 func IsReport(b []byte) bool { return len(b) > requestSize && b[0] == spdmVersion && b[1] == 0xe0 }
 
-// IsEvidence reports whether data looks like what [ParseEvidence] reads, so that a reader of many formats knows
+// IsEvidence reports whether data looks like what [ParseEvidence] or [ParseShipment] reads, so that a reader of many formats knows
 // whom to ask.
 func IsEvidence(data []byte) bool {
 	text := bytes.TrimSpace(data)
-	if len(text) > 0 && text[0] == '[' {
+	if len(text) > 0 && text[0] == '[' || IsShipment(data) {
 		return true
 	}
 	_, err := parseHex(data)

@@ -50,6 +50,11 @@ func (s *Shipment) Marshal() ([]byte, error) {
 	return b, nil
 }
 
+// IsShipment reports whether data begins like a shipment.
+func IsShipment(data []byte) bool {
+	return bytes.HasPrefix(data, []byte(`{"schema":"`+ShipmentSchema+`"`))
+}
+
 // ParseShipment reads a shipment.
 func ParseShipment(data []byte) (*Shipment, error) {
 	if len(data) > MaxShipment {
