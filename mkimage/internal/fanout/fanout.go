@@ -18,7 +18,6 @@ type Writer []io.Writer
 
 // Write implements io.Writer. The writers may not change or keep p, as with any io.Writer.
 func (w Writer) Write(p []byte) (int, error) {
-	errs := make([]error, len(w))
 	if len(p) < small {
 		for i := range w {
 			if err := write(w[i], p); err != nil {
@@ -27,6 +26,7 @@ func (w Writer) Write(p []byte) (int, error) {
 		}
 		return len(p), nil
 	}
+	errs := make([]error, len(w))
 	var all sync.WaitGroup
 	for i := range w[1:] {
 		all.Go(func() { errs[i+1] = write(w[i+1], p) })
