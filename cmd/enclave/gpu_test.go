@@ -14,6 +14,7 @@ import (
 
 	appraise "tally/enclave/appraise/gpu"
 	"tally/enclave/attest/gpu/gputest"
+	"tally/enclave/operate"
 	"tally/internal/guest"
 )
 
@@ -70,6 +71,18 @@ func TestGPUInput(t *testing.T) {
 		if _, err := newGPUs(c, nil, nil, slog.New(slog.DiscardHandler)); err == nil {
 			t.Errorf("%s: GPUs without an error", name)
 		}
+	}
+}
+
+// TestNoGPU: a configuration that wants GPUs does not serve on a machine without.
+func TestNoGPU(t *testing.T) {
+	if all, err := filepath.Glob("/proc/driver/nvidia/gpus/*"); err != nil || len(all) > 0 {
+		t.Skip("SKIPPED: this machine has a GPU")
+	}
+	c, _ := gpuConfig(t)
+	_, err := newEngine(&guest.Config{Engine: &guest.Engine{GPU: true}, GPUs: c}, new(guest.Reaper), new(operate.Metrics), slog.New(slog.DiscardHandler))
+	if err == nil || !strings.Contains(err.Error(), "gpu: the driver has no GPU") {
+		t.Errorf("%v", err)
 	}
 }
 

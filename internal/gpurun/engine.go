@@ -30,7 +30,7 @@ func startEngine(ctx context.Context, o *options, logPath string) (pid int, stop
 	}
 	defer log.Close()
 	args := []string{"--model", o.Model, "--alias", "random", "--host", o.Socket, "--parallel", fmt.Sprint(o.Streams), "--ctx-size", fmt.Sprint(o.Streams * 512),
-		"--no-slots", "--no-cache-prompt", "--cache-ram", "0", "--threads", fmt.Sprint(o.Threads)}
+		"--no-slots", "--no-cache-prompt", "--cache-ram", "0", "--threads", fmt.Sprint(o.Threads), "--verbosity", "4"} // where the layers go
 	if o.Backend == "cuda" {
 		args = append(args, "--gpu-layers", "999")
 	}
