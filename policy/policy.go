@@ -66,7 +66,7 @@
 //	  vtpm:                          # with platform vtpm-unendorsed: SHA-256 PCRs of the firmwares allowed
 //	    pcr0: [3d45…]
 //	    pcr2: [3d45…]
-//	gpu: …                           # optional: [GPU]
+//	gpu: …                           # optional: [GPU]; evidence that binds GPUs is refused without it, and such that binds none with it
 //
 // The reader is strict: an unknown key, a key twice, a second document, an anchor or a value of another
 // kind is an error with its file, line and column. Files are taken relative to the policy's directory. What is
