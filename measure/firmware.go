@@ -76,7 +76,7 @@ func (s *Static) measureFirmware(f Firmware, data []byte, p Platform) (err error
 // measureVTPM adds what the firmware measures of itself in one bank. A firmware that does not decide PCR 0 is an
 // error: the platform names it to have that register.
 func (f *Firmware) measureVTPM(data []byte, bank pcr.Bank) error {
-	if f.VTPM != nil && f.VTPM.Digests[bank].PEI != nil {
+	if f.VTPM != nil && f.VTPM.Digests[bank].DXE != nil {
 		return nil
 	}
 	read, err := pcr.ReadFirmware(data, bank)

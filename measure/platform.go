@@ -29,9 +29,11 @@ type Platform struct {
 	VarsSize      *int64  `json:"vars-size,omitempty"` // bytes of Firmware's variable store, with SVSM
 	IGVM          string  `json:"igvm,omitempty"`      // name of the firmware file that is an IGVM file: it says everything but VMM
 
-	// Of vtpm: a machine whose firmware loads the UKI from the disk, with a TPM. Firmware, above, may name it, for PCR 0.
+	// Of vtpm: a machine whose firmware loads the UKI from the disk, with a TPM. Firmware, above, may name it, for PCR 0;
+	// Machine is with those whose PCR 0 depends on it.
 	Bank       pcr.Bank           `json:"bank"`
-	SecureBoot pcr.SecureBootForm `json:"secure-boot"`      // how the firmware writes Secure Boot off
+	SecureBoot pcr.SecureBootForm `json:"secure-boot"` // how the firmware writes Secure Boot off
+	Machine    pcr.Machine        `json:"machine,omitempty"`
 	Phases     []string           `json:"phases,omitempty"` // of the boot, see pcr.Input
 
 	// Of tdx, with Firmware above.
@@ -51,8 +53,9 @@ func (p Platform) MarshalJSON() ([]byte, error) {
 			Bank       pcr.Bank           `json:"bank"`
 			SecureBoot pcr.SecureBootForm `json:"secure-boot"`
 			Firmware   string             `json:"firmware,omitempty"`
+			Machine    pcr.Machine        `json:"machine,omitempty"`
 			Phases     []string           `json:"phases,omitempty"`
-		}{p.Name, p.TEE, p.Bank, p.SecureBoot, p.Firmware, p.Phases})
+		}{p.Name, p.TEE, p.Bank, p.SecureBoot, p.Firmware, p.Machine, p.Phases})
 	}
 	if p.TEE == "tdx" {
 		return json.Marshal(struct {
@@ -143,7 +146,7 @@ type keySet struct{ all, wanted []string }
 // keys are those of each TEE, and of them those whose zero value would silently measure less.
 var keys = map[string]keySet{
 	"snp":  {[]string{"name", "tee", "vmm", "firmware", "kernel-hashes", "vcpu-type", "vcpus", "guest-features", "boot"}, []string{"kernel-hashes", "guest-features"}},
-	"vtpm": {[]string{"name", "tee", "bank", "secure-boot", "firmware", "phases"}, []string{"bank", "secure-boot"}},
+	"vtpm": {[]string{"name", "tee", "bank", "secure-boot", "firmware", "machine", "phases"}, []string{"bank", "secure-boot"}},
 	"tdx":  {[]string{"name", "tee", "profile", "firmware", "boot", "disk-slot", "shapes", "rtmr3"}, []string{"profile", "boot", "shapes"}},
 }
 
@@ -198,6 +201,14 @@ func (p *Platform) checkVTPM() error {
 	}
 	if p.SecureBoot != pcr.SecureBootEmpty && p.SecureBoot != pcr.SecureBootZero {
 		return fmt.Errorf("secure-boot %.20q: want %q or %q", p.SecureBoot, pcr.SecureBootEmpty, pcr.SecureBootZero)
+	}
+	if p.Machine != "" {
+		if p.Firmware == "" {
+			return errors.New("machine: goes with firmware: PCR 0 alone may depend on it")
+		}
+		if _, err := pcr.ParseMachine(string(p.Machine)); err != nil {
+			return err
+		}
 	}
 	return pcr.CheckPhases(p.Phases)
 }

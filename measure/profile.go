@@ -57,7 +57,7 @@ func Profiles() []Profile {
 		Source: "boots of OVMF with a software TPM, event by event; systemd-measure for PCR 11"}
 	firmware := uki
 	firmware.Name, firmware.Registers, firmware.Covers = "vtpm-uki-firmware", append([]string{eventlog.PCR(0)}, uki.Registers...), allParts()
-	firmware.Source = "as vtpm-uki; PCR 0 by boots of OVMF 2026.08 in three machines, event by event"
+	firmware.Source = "as vtpm-uki; PCR 0 by boots of OVMF 2025.02 and 2026.08 on q35 and pc, event by event"
 	return append(all, uki, firmware)
 }
 

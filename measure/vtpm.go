@@ -131,7 +131,14 @@ func (s *Static) firmwareEvents(p Platform) ([]eventlog.Event, error) {
 	if f == nil || f.VTPM == nil {
 		return nil, fmt.Errorf("firmware %q: not measured", p.Firmware)
 	}
-	return f.VTPM.Events(p.Bank)
+	if needs := f.VTPM.NeedsMachine(); needs != (p.Machine != "") {
+		want := "want it absent: PCR 0 of that firmware does not depend on it"
+		if needs {
+			want = "want the machine type that PCR 0 of that firmware depends on"
+		}
+		return nil, fmt.Errorf("firmware %.40q, machine %.20q: %s", p.Firmware, p.Machine, want)
+	}
+	return f.VTPM.Events(p.Bank, p.Machine)
 }
 
 // checkCmdlineEvent holds the event that names the UKI's command line to the static part.

@@ -154,7 +154,9 @@ func TestPCR0EditsAreRefused(t *testing.T) {
 
 func TestPCR0Refusals(t *testing.T) {
 	for name, c := range map[string]struct{ file, firmware, says string }{
-		"changes itself": {ovmf2025, "ovmf", `firmware/ovmf.fd: PCR 0 cannot be computed: release "2025.02-8+deb13u1"`},
+		"changes itself": {ovmf2025, `amdsev`, `firmware/amdsev.fd: PCR 0 cannot be computed: `},
+		"no machine":     {ovmf2025, `ovmf`, `firmware "ovmf", machine "": want the machine type`},
+		"a machine":      {ovmf2026, `ovmf","machine":"q35`, `firmware "ovmf", machine "q35": want it absent`},
 		"not there":      {ovmf2026, "other", `firmware "other" is not in the image: its manifest lists amdsev, ovmf`},
 	} {
 		ps, err := ParsePlatforms([]byte(`[{"name":"v","tee":"vtpm","bank":"sha256","secure-boot":"empty","firmware":"` + c.firmware + `"}]`))
@@ -163,6 +165,61 @@ func TestPCR0Refusals(t *testing.T) {
 		}
 		if rv, err := Image(t.Context(), withFirmware(t, c.file), ps); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v, %v; want %q", name, rv, err, c.says)
+		}
+	}
+}
+
+// TestPCR0OnEachMachine: of a firmware whose PCR 0 depends on the machine type there are both, through the file, and
+// they are what the logs of real boots on both give.
+func TestPCR0OnEachMachine(t *testing.T) {
+	const platform = `{"name":"NAME","tee":"vtpm","bank":"sha256","secure-boot":"empty","firmware":"ovmf","machine":"TYPE"}`
+	on := func(name, machine string) string {
+		return strings.NewReplacer("NAME", name, "TYPE", machine).Replace(platform)
+	}
+	rv := imageValues(t, withFirmware(t, ovmf2025), on("v", "q35"), on("w", "pc"))
+	data, err := rv.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rv, err = Parse(data); err != nil {
+		t.Fatal(err)
+	}
+	logs := map[string]string{"v": "uki-q72-trixiefw", "w": "uki-q72-pc"}
+	for _, v := range rv.Values {
+		if v.Register != "pcr0" {
+			continue
+		}
+		var banks map[string]map[string]string
+		held, err := os.ReadFile("eventlog/testdata/vectors/" + logs[v.Platform.Name] + ".pcrs.json")
+		if err == nil {
+			err = json.Unmarshal(held, &banks)
+		}
+		if want := banks["sha256"]["0"]; err != nil || v.Digest.String() != want || fmt.Sprint(v.Covers) != "[firmware]" {
+			t.Errorf("%s: %s, the TPM held %s (%v)", v, v.Digest, want, err)
+		}
+		delete(logs, v.Platform.Name)
+	}
+	if len(logs) != 0 {
+		t.Errorf("no PCR 0 of %v", logs)
+	}
+	for name, c := range map[string]struct{ old, new string }{
+		"other machine": {`"machine": "q35"`, `"machine": "pc"`},
+		"no machine":    {",\n        \"machine\": \"q35\"", ""},
+		"static":        {`"pc": "`, `"isapc": "`},
+		"half":          {`"pei_on"`, `"pei"`},
+	} {
+		bad := strings.Replace(string(data), c.old, c.new, 1)
+		if bad == string(data) {
+			t.Fatalf("%s: nothing replaced in\n%.2000s", name, data)
+		}
+		if _, err := Parse([]byte(bad)); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	for old, says := range map[string]string{`"q35"`: `machine "microvm": want one of [pc q35]`, `"firmware":"ovmf",`: "machine: goes with firmware"} {
+		bad := strings.Replace(on("v", "q35"), old, map[bool]string{true: `"microvm"`}[old == `"q35"`], 1)
+		if _, err := ParsePlatforms([]byte("[" + bad + "]")); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v, want %q", bad, err, says)
 		}
 	}
 }

@@ -19,8 +19,8 @@ func measurePCRCommand(e *env) *cli.Command {
 		Description: "Prints `pcrN BANK HEX`, one register a line: 2, 3, 4, 6, 8, 9, 11 to 15 from the UKI; 5 when --disk names the disk it boots\n" +
 			"from (its GPT is measured); 7 from the variable store of --ovmf or --vars (without either: one without keys), with Secure Boot off\n" +
 			"in the form of --secure-boot, or on when keys are enrolled and db is the one certificate that vouches for the UKI; 0 from --ovmf, when\n" +
-			"that firmware is measured as its file is: edk2 2026.08 without SMM. Of others (2022.11, 2025.02, builds with SMM) the PEI volume changes itself\n" +
-			"before it is measured. PCR 1 and 10 depend on the machine and on IMA and are never computed. --explain says of each register\n" +
+			"it is known what that firmware's PEI volume changes in itself before it is measured: edk2 2026.08 nothing, 2025.02 the port of the ACPI timer, for which\n" +
+			"--machine is wanted. Of others (2022.11, builds with SMM) it is not. PCR 1 and 10 depend on the machine and on IMA and are never computed. --explain says of each register\n" +
 			"without a value why, and which of its events are known. Releases 252 to 262 of systemd's stub are known; others are refused.\n\n" +
 			"--policy adds `policy11 BANK HEX`: the digest that systemd-measure signs (pol in .pcrsig) for the boot phases given.\n\n" +
 			"--log FILE is the event log of a real boot (/sys/kernel/security/tpm0/binary_bios_measurements): each register's events are laid beside\n" +
@@ -34,6 +34,7 @@ func measurePCRCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "uki", Usage: "unified kernel image `FILE`"},
 			&cli.StringFlag{Name: "disk", Usage: "raw disk `FILE` with the GPT it boots from"},
 			&cli.StringFlag{Name: "ovmf", Usage: "firmware `FILE`: for PCR 0, and for the variable store that it starts with"},
+			&cli.StringFlag{Name: "machine", Usage: "QEMU's machine `TYPE`, q35 or pc, which PCR 0 of OVMF 2025.02 depends on"},
 			&cli.StringFlag{Name: "vars", Usage: "variable store `FILE`, in place of that in --ovmf"},
 			&cli.StringFlag{Name: "bank", Value: "sha256", Usage: "sha1, sha256, sha384 or sha512"},
 			&cli.StringFlag{Name: "secure-boot", Value: "empty", Usage: "how the firmware measures SecureBoot=off: empty (OVMF 2025.02 and later), zero (2022.11), or unknown to leave PCR 7 out"},
@@ -65,7 +66,7 @@ func measurePCR(c *cli.Context, e *env) error {
 	default:
 		return usagef("--secure-boot %q: want empty, zero or unknown", form)
 	}
-	if err := refuseEmpty(c, "uki", "disk", "log", "ovmf", "vars"); err != nil {
+	if err := refuseEmpty(c, "uki", "disk", "log", "ovmf", "vars", "machine"); err != nil {
 		return err
 	}
 	if c.String("uki") == "" {
@@ -73,6 +74,14 @@ func measurePCR(c *cli.Context, e *env) error {
 	}
 	if in.UKI, err = readAtMost(c.String("uki"), maxUKI); err != nil {
 		return err
+	}
+	if c.IsSet("machine") {
+		if !c.IsSet("ovmf") {
+			return usagef("--machine needs --ovmf")
+		}
+		if in.Machine, err = pcr.ParseMachine(c.String("machine")); err != nil {
+			return usagef("--machine: %w", err)
+		}
 	}
 	if err := readPCRFirmware(c, &in); err != nil {
 		return err

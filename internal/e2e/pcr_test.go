@@ -26,11 +26,12 @@ func TestPredictedPCRs(t *testing.T) {
 	testtool.Need(t, qemu.Binary)
 	testtool.Need(t, qemu.TPMBinary)
 	predicted := map[string]string{}
-	for _, m := range pcrLine.FindAllStringSubmatch(l.tallyMust(t, "measure", "pcr", "--uki", filepath.Join(l.out, "uki.efi"), "--disk", filepath.Join(l.out, "disk.raw")), -1) {
+	for _, m := range pcrLine.FindAllStringSubmatch(l.tallyMust(t, "measure", "pcr", "--uki", filepath.Join(l.out, "uki.efi"), "--disk", filepath.Join(l.out, "disk.raw"),
+		"--ovmf", filepath.Join(l.out, "firmware", "ovmf.fd"), "--machine", "q35"), -1) {
 		predicted[m[1]] = m[2]
 	}
-	if len(predicted) != 13 {
-		t.Fatalf("%d registers predicted, want 13", len(predicted))
+	if len(predicted) != 14 {
+		t.Fatalf("%d registers predicted, want 14", len(predicted))
 	}
 	out, err := exec.Command(l.tally, "run", l.out, "--tpm", "--accel", "tcg", "--until-serving").CombinedOutput()
 	if err != nil {
@@ -40,7 +41,7 @@ func TestPredictedPCRs(t *testing.T) {
 	for _, m := range pcrLine.FindAllStringSubmatch(string(out), -1) {
 		want, ok := predicted[m[1]]
 		if !ok {
-			continue // 0, 1 and 10: not predicted
+			continue // 1 and 10: not predicted
 		}
 		seen++
 		if m[2] != want {
@@ -65,7 +66,7 @@ func compareReferenceValues(t *testing.T, l *line, console string) {
 		}
 	}
 	platforms := filepath.Join(dir, "platforms.yaml")
-	if err := os.WriteFile(platforms, []byte("- {name: vm, tee: vtpm, bank: sha256, secure-boot: empty}\n"), 0o600); err != nil {
+	if err := os.WriteFile(platforms, []byte("- {name: vm, tee: vtpm, bank: sha256, secure-boot: empty, firmware: ovmf, machine: q35}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	held := map[string]string{}
@@ -73,8 +74,8 @@ func compareReferenceValues(t *testing.T, l *line, console string) {
 		held[m[1]] = m[2]
 	}
 	values := regexp.MustCompile(`(?m)^vm pcr(\d+) sha256 ([0-9a-f]{64}) `).FindAllStringSubmatch(l.tallyMust(t, "measure", "image", dir, "--platforms", platforms), -1)
-	if len(values) != 7 {
-		t.Errorf("%d values, want those of PCR 4, 5, 7, 9, 11, 12 and 13", len(values))
+	if len(values) != 8 {
+		t.Errorf("%d values, want those of PCR 0, 4, 5, 7, 9, 11, 12 and 13", len(values))
 	}
 	for _, v := range values {
 		if held[v[1]] != v[2] {
@@ -99,7 +100,8 @@ func compareEvents(t *testing.T, l *line, console string) {
 	if err := os.WriteFile(log, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"measure", "pcr", "--uki", filepath.Join(l.out, "uki.efi"), "--disk", filepath.Join(l.out, "disk.raw"), "--log", log}
+	args := []string{"measure", "pcr", "--uki", filepath.Join(l.out, "uki.efi"), "--disk", filepath.Join(l.out, "disk.raw"),
+		"--ovmf", filepath.Join(l.out, "firmware", "ovmf.fd"), "--machine", "q35", "--log", log}
 	for _, bank := range []string{"sha1", "sha256", "sha384"} {
 		out, err := exec.Command(l.tally, append(args, "--bank", bank)...).CombinedOutput()
 		if err != nil {

@@ -43,16 +43,20 @@ func parse(t testing.TB, name string) *Log {
 
 // TestReplayIsTheTPM compares the registers that a log replays to with those the guest read from its TPM.
 func TestReplayIsTheTPM(t *testing.T) {
-	for _, boot := range []string{"uki-q72-trixiefw", "uki-q72-smp2", "direct-q10-trixiefw", "direct-q72-trixiefw"} {
+	for boot, read256 := range map[string]bool{"uki-q72-trixiefw": false, "uki-q72-smp2": false, "direct-q10-trixiefw": false, "direct-q72-trixiefw": false, "uki-q72-pc": true} {
 		l := parse(t, boot+".eventlog.bin")
 		var banks map[string]map[string]string
 		if err := json.Unmarshal(read(t, boot+".pcrs.json"), &banks); err != nil {
 			t.Fatal(err)
 		}
-		if len(l.Algorithms) != 4 || len(banks) != 4 {
-			t.Fatalf("%s: %d banks in the log, %d in the TPM, want 4", boot, len(l.Algorithms), len(banks))
+		want := map[bool]int{false: 4, true: 1}[read256]
+		if len(l.Algorithms) != 4 || len(banks) != want {
+			t.Fatalf("%s: %d banks in the log, %d in the TPM, want 4 and %d", boot, len(l.Algorithms), len(banks), want)
 		}
 		for _, a := range l.Algorithms {
+			if read256 && a != SHA256 {
+				continue // the guest printed this bank alone
+			}
 			regs, err := l.Replay(a)
 			if err != nil {
 				t.Fatal(err)

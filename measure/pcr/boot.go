@@ -20,6 +20,7 @@ type Input struct {
 	SecureBoot SecureBootForm // how the firmware writes Secure Boot off; "": PCR 7 is left out, unless Variables switch it on
 	Variables  []byte         // the firmware's variable store, alone or at the head of a firmware; nil: one without keys
 	Firmware   []byte         // OVMF, whole, for PCR 0; nil: PCR 0 is left out
+	Machine    Machine        // that PCR 0 of some firmware depends on; "": not given
 	Phases     []string       // words systemd-pcrextend adds to PCR 11, e.g. enter-initrd; none without systemd
 	Hashes     *once.Hashes   // what other calls know of the same bytes; nil: nothing
 }
@@ -41,7 +42,7 @@ func Boot(in Input, bank Bank) (*Result, error) {
 		return nil, err
 	}
 	l := newLog(bank, in.Hashes)
-	open, err := l.firmware(in.Firmware)
+	open, err := l.firmware(in.Firmware, in.Machine)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +77,7 @@ func Boot(in Input, bank Bank) (*Result, error) {
 }
 
 // firmware adds the events of PCR 0, or says why there are none.
-func (l *eventLog) firmware(image []byte) ([]Undecided, error) {
+func (l *eventLog) firmware(image []byte, m Machine) ([]Undecided, error) {
 	if image == nil {
 		return []Undecided{{Register: eventlog.PCR(0), Reason: "no firmware is named", Events: []Event{}}}, nil
 	}
@@ -84,12 +85,16 @@ func (l *eventLog) firmware(image []byte) ([]Undecided, error) {
 	if err != nil {
 		return nil, err
 	}
-	events, err := f.Events(l.bank)
+	events, err := f.Events(l.bank, m)
 	if err != nil {
 		return nil, err
 	}
-	if f.reason != "" {
-		return []Undecided{{Register: eventlog.PCR(0), Reason: f.reason, Events: events}}, nil
+	reason := f.reason
+	if reason == "" && f.NeedsMachine() && m == "" {
+		reason = fmt.Sprintf("release %q has stored the port of the ACPI timer in its PEI volume, and the machine type that it follows from is not named", f.Version)
+	}
+	if reason != "" {
+		return []Undecided{{Register: eventlog.PCR(0), Reason: reason, Events: events}}, nil
 	}
 	l.events = append(l.events, events...)
 	return nil, nil

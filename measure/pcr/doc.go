@@ -1,6 +1,6 @@
 // Package pcr computes the TPM PCRs of a UKI boot from the files alone: no TPM, no machine.
 //
-//	PCR 0         of an OVMF that leaves its PEI modules alone: its release, two volumes, separator (Firmware)
+//	PCR 0         of an OVMF of which it is known what it changes in itself: its release, two volumes, separator (Firmware)
 //	PCR 2, 3, 6   a separator; option ROMs would add to 2
 //	PCR 4         "Calling EFI Application from Boot Option", separator, the UKI, and, with stubs before 258,
 //	              its .linux (Authenticode each)

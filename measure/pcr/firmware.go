@@ -18,8 +18,9 @@ import (
 //	DXE firmware volume   whole
 //	separator
 //
-// PEI modules run in place. Where one of them has changed its own data before it is measured, the volume in
-// the file says nothing about the digest: see Reason.
+// PEI modules run in place, and those up to the one that finds memory may have changed their own data before they are
+// measured. In some releases none does; in one PeiCore alone does, and what it keeps there follows from the machine
+// type. Of others the volume in the file says nothing about the digest: see Reason.
 type Firmware struct {
 	Version string                   `json:"crtm_version"`
 	Digests map[Bank]FirmwareDigests `json:"digests"`
@@ -27,17 +28,22 @@ type Firmware struct {
 	reason string
 }
 
-// FirmwareDigests are those of the two volumes in one bank.
+// FirmwareDigests are those of the two volumes in one bank. That of PEI is one for all machines, or there is one for
+// each type.
 type FirmwareDigests struct {
-	PEI Value `json:"pei"`
-	DXE Value `json:"dxe"`
+	PEI   Value             `json:"pei,omitempty"`
+	PEIOn map[Machine]Value `json:"pei_on,omitempty"`
+	DXE   Value             `json:"dxe"`
 }
 
-// inPlace are the releases of edk2 whose PEI volume is measured as it lies in the file, as real boots showed;
-// of 2022.11 and 2025.02 they showed that it is not.
-var inPlace = []string{"2026.08"}
+// inPlace are the releases of edk2 whose PEI volume is measured as it lies in the file, and timerKept those of which
+// PeiCore has stored the port of the ACPI timer by then: as real boots showed. Of 2022.11 they showed that more is changed.
+var (
+	inPlace   = []string{"2026.08"}
+	timerKept = []string{"2025.02"}
+)
 
-// stable are the modules of such a volume, by name: each was there when a real boot's digest was the file's.
+// stable are the modules of such volumes, by name: each was there when a real boot's digest was as computed.
 // SmmAccessPei, FaultTolerantWritePei and PeiVariable, in builds with SMM, are not among them: there it was another.
 var stable = map[string]string{
 	"1b45cc0a-156a-428a-af62-49864da0e6e6": "apriori file",
@@ -60,23 +66,49 @@ var stable = map[string]string{
 
 // ReadFirmware computes the digests of a firmware image, with or without a variable store, in some banks.
 func ReadFirmware(image []byte, banks ...Bank) (*Firmware, error) {
-	v, err := ffs.ReadVolumes(image)
+	read, err := ffs.ReadVolumes(image)
 	if err != nil {
 		return nil, err
 	}
-	f := &Firmware{Version: v.Version, Digests: map[Bank]FirmwareDigests{}, reason: undecided(v)}
+	v := volumes{read}
+	f := &Firmware{Version: v.Version, Digests: map[Bank]FirmwareDigests{}, reason: undecided(read)}
 	for _, bank := range banks {
 		if newHash(bank) == nil {
 			return nil, fmt.Errorf("bank %.20q: want sha1, sha256, sha384 or sha512", bank)
 		}
 		l := &eventLog{bank: bank}
-		f.Digests[bank] = FirmwareDigests{PEI: l.digest(v.PEI), DXE: l.digest(v.DXE)}
+		d := FirmwareDigests{PEI: l.digest(v.PEI), DXE: l.digest(v.DXE)}
+		if f.reason == "" && v.isAnyOf(timerKept) {
+			d.PEI, d.PEIOn = nil, map[Machine]Value{}
+			for m := range timerPorts {
+				d.PEIOn[m] = l.digest(timed(v.Volumes, timerVariable(v.Volumes), m))
+			}
+		}
+		f.Digests[bank] = d
 	}
 	return f, nil
 }
 
-// Reason says why PCR 0 does not follow from the file, as a sentence without a stop; "" when it does.
+// volumes are those of a firmware.
+type volumes struct{ *ffs.Volumes }
+
+func (v volumes) isAnyOf(releases []string) bool {
+	return slices.ContainsFunc(releases, func(release string) bool { return isRelease(v.Version, release) })
+}
+
+// Reason says why PCR 0 does not follow from the file, as a sentence without a stop; "" when it does, on each machine
+// type at least.
 func (f *Firmware) Reason() string { return f.reason }
+
+// NeedsMachine says whether PCR 0 is another on each machine type.
+func (f *Firmware) NeedsMachine() bool {
+	for _, d := range f.Digests {
+		if d.PEIOn != nil {
+			return true
+		}
+	}
+	return false
+}
 
 func undecided(v *ffs.Volumes) string {
 	switch {
@@ -85,8 +117,12 @@ func undecided(v *ffs.Volumes) string {
 	case v.Version == "":
 		return "no string of the firmware's Tcg2Pei surely names its release"
 	}
-	if !slices.ContainsFunc(inPlace, func(release string) bool { return isRelease(v.Version, release) }) {
-		return fmt.Sprintf("release %q measures its PEI volume after its modules may have changed their data; of %s it is known that they do not", v.Version, strings.Join(inPlace, ", "))
+	switch all := (volumes{v}); {
+	case all.isAnyOf(timerKept) && timerVariable(v) < 0:
+		return fmt.Sprintf("release %q, and PeiCore has no place surely known where it keeps the port of the ACPI timer", v.Version)
+	case !all.isAnyOf(timerKept) && !all.isAnyOf(inPlace):
+		known := slices.Sorted(slices.Values(append(slices.Clone(timerKept), inPlace...)))
+		return fmt.Sprintf("release %q measures its PEI volume after its modules may have changed their data; of %s it is known what they do", v.Version, strings.Join(known, ", "))
 	}
 	for _, m := range v.Modules {
 		if stable[m.String()] == "" {
@@ -102,27 +138,51 @@ func isRelease(version, release string) bool {
 	return ok && (rest == "" || !strings.ContainsRune("0123456789.", rune(rest[0])))
 }
 
-// Events are the events of PCR 0 in one of the banks that the digests are there for; without the PEI volume's
-// when it does not follow from the file.
-func (f *Firmware) Events(bank Bank) ([]Event, error) {
+// Events are the events of PCR 0 on a machine, in one of the banks that the digests are there for; without the PEI
+// volume's when it does not follow from the file. The machine is "" where it does not matter, or for want of one.
+func (f *Firmware) Events(bank Bank, m Machine) ([]Event, error) {
 	d, ok := f.Digests[bank]
 	if !ok {
 		return nil, fmt.Errorf("bank %.20q: no digests of the firmware", bank)
 	}
-	l := &eventLog{bank: bank}
-	if size := newHash(bank).Size(); len(d.PEI) != size || len(d.DXE) != size {
-		return nil, fmt.Errorf("firmware: digests of %d and %d bytes, want %d", len(d.PEI), len(d.DXE), size)
+	if err := d.check(newHash(bank).Size()); err != nil {
+		return nil, err
 	}
+	pei := d.PEI
+	if d.PEIOn != nil {
+		pei = d.PEIOn[m]
+	}
+	l := &eventLog{bank: bank}
 	covers := []eventlog.Part{eventlog.PartFirmware}
 	if f.Version != "" {
 		l.measure(0, "CRTM version", ffs.UTF16(f.Version)).Covers = covers
 	}
-	if f.reason == "" {
-		l.add(0, "PEI firmware volume", d.PEI).Covers = covers
+	if f.reason == "" && pei != nil {
+		l.add(0, "PEI firmware volume", pei).Covers = covers
 	}
 	l.add(0, "DXE firmware volume", d.DXE).Covers = covers
 	l.separator(0)
 	return l.events, nil
+}
+
+// check wants digests of size bytes: of PEI one, or one for each machine type.
+func (d FirmwareDigests) check(size int) error {
+	pei := []Value{d.PEI}
+	if d.PEIOn != nil {
+		if d.PEI != nil || len(d.PEIOn) != len(timerPorts) {
+			return fmt.Errorf("firmware: digests of the PEI volume on %d machine types and on any, want all %d or one", len(d.PEIOn), len(timerPorts))
+		}
+		pei = pei[:0]
+		for m := range timerPorts {
+			pei = append(pei, d.PEIOn[m])
+		}
+	}
+	for _, v := range append(pei, d.DXE) {
+		if len(v) != size {
+			return fmt.Errorf("firmware: digest of %d bytes, want %d", len(v), size)
+		}
+	}
+	return nil
 }
 
 // Check holds what was read from a file to what ReadFirmware gives: a release of printable ASCII, which becomes
@@ -141,8 +201,11 @@ func (f *Firmware) Check() error {
 		if _, err := ParseBank(string(bank)); err != nil {
 			return err
 		}
-		if _, err := f.Events(bank); err != nil {
+		if _, err := f.Events(bank, ""); err != nil {
 			return err
+		}
+		if f.Digests[bank].PEIOn == nil == f.NeedsMachine() {
+			return errors.New("digests: of the PEI volume on each machine type in one bank, on any in another")
 		}
 	}
 	return nil

@@ -86,7 +86,7 @@ func TestFirmwareOfRealBoots(t *testing.T) {
 		}
 		seen++
 		for bank := range f.Digests {
-			events, err := f.Events(bank)
+			events, err := f.Events(bank, "")
 			if err != nil || len(events) != len(b.Events) {
 				t.Fatalf("%s: %d events, %v; the log has %d", b.Machine, len(events), err, len(b.Events))
 			}
@@ -112,10 +112,10 @@ func TestFirmwareOfRealBoots(t *testing.T) {
 	}
 }
 
-// TestFirmwareThatChangesItself: of 2025.02 the release and the DXE volume are those of a real boot's log, the PEI volume in
-// the file is not, and so there is no PCR 0.
-func TestFirmwareThatChangesItself(t *testing.T) {
-	data, err := os.ReadFile("../eventlog/testdata/vectors/uki-q72-trixiefw.eventlog.bin")
+// logged are the digests that a real boot's log has for PCR 0 in a bank.
+func logged(t *testing.T, name string, bank Bank) (all []Value) {
+	t.Helper()
+	data, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,35 +123,126 @@ func TestFirmwareThatChangesItself(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var logged []Value
 	for _, e := range log.Events {
 		if e.Index == 0 {
-			logged = append(logged, e.Digests[eventlog.SHA256])
+			all = append(all, e.Digests[bank.Algorithm()])
 		}
 	}
+	return all
+}
+
+// TestFirmwareThatKeepsTheTimer: of 2025.02 the PEI volume in the file is not what real boots' logs have, and with
+// the port of the machine's ACPI timer in it, it is. q35 stands there with one CPU and two, with QEMU 7.2 and 10.0; the
+// other type has another port.
+func TestFirmwareThatKeepsTheTimer(t *testing.T) {
 	image := firmware(t, ovmf2025)
-	r, err := Boot(Input{UKI: fakeUKI("257", nil), Firmware: image}, SHA256)
+	plain, err := ffs.ReadVolumes(image)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := ReadFirmware(image, SHA256)
+	seen := 0
+	for name, m := range map[string]Machine{"uki-q72-trixiefw": Q35, "uki-q72-smp2": Q35, "direct-q72-trixiefw": Q35, "direct-q10-trixiefw": Q35, "uki-q72-pc": PC} {
+		for _, bank := range []Bank{SHA1, SHA256, SHA384, SHA512} {
+			want := logged(t, "../eventlog/testdata/vectors/"+name+".eventlog.bin", bank)
+			if len(want) != 4 || want[0] == nil {
+				continue // a bank that this TPM had not
+			}
+			seen++
+			f, err := ReadFirmware(image, bank)
+			if err != nil || f.Reason() != "" || !f.NeedsMachine() {
+				t.Fatalf("%+v, %v", f, err)
+			}
+			events, err := f.Events(bank, m)
+			if err != nil || len(events) != 4 {
+				t.Fatalf("%d events, %v", len(events), err)
+			}
+			for i, e := range events {
+				if !bytes.Equal(e.Digest, want[i]) {
+					t.Errorf("%s: %s of %s: %s, the log has %s", name, e.What, bank, e.Digest, want[i])
+				}
+			}
+			if l := (&eventLog{bank: bank}); bytes.Equal(l.digest(plain.PEI), want[1]) {
+				t.Errorf("%s: the PEI volume is as in the file: the rule is wrong", name)
+			}
+		}
+	}
+	if seen < 5*3 {
+		t.Errorf("%d banks of logs, want three of each", seen)
+	}
+}
+
+// TestMachineIsWanted where PCR 0 depends on it: without, there is no value, but what is known of it.
+func TestMachineIsWanted(t *testing.T) {
+	in := Input{UKI: fakeUKI("257", nil), Firmware: firmware(t, ovmf2025)}
+	r, err := Boot(in, SHA256)
 	if err != nil {
 		t.Fatal(err)
-	}
-	if bytes.Equal(f.Digests[SHA256].PEI, logged[1]) {
-		t.Error("the PEI volume is as in the file: the rule is wrong")
 	}
 	if _, ok := r.PCRs[0]; ok || slices.ContainsFunc(r.Events, func(e Event) bool { return e.Register == "pcr0" }) {
 		t.Error("PCR 0 has a value or events")
 	}
 	u := r.Undecided[0]
-	if u.Register != "pcr0" || !strings.Contains(u.Reason, `release "2025.02-8+deb13u1" measures its PEI volume after`) || len(u.Events) != 3 {
+	if u.Register != "pcr0" || !strings.Contains(u.Reason, `release "2025.02-8+deb13u1" has stored the port of the ACPI timer`) || len(u.Events) != 3 {
 		t.Fatalf("%+v", u)
 	}
+	want := logged(t, "../eventlog/testdata/vectors/uki-q72-trixiefw.eventlog.bin", SHA256)
 	for i, at := range []int{0, 2, 3} {
-		if !bytes.Equal(u.Events[i].Digest, logged[at]) {
-			t.Errorf("%s: %s, the log has %s", u.Events[i].What, u.Events[i].Digest, logged[at])
+		if !bytes.Equal(u.Events[i].Digest, want[at]) {
+			t.Errorf("%s: %s, the log has %s", u.Events[i].What, u.Events[i].Digest, want[at])
 		}
+	}
+	in.Machine = Q35
+	if r, err = Boot(in, SHA256); err != nil {
+		t.Fatal(err)
+	}
+	pcr0 := make(Value, 32)
+	for _, d := range want {
+		pcr0 = eventlog.Extend(eventlog.SHA256, pcr0, d)
+	}
+	if r.PCRs[0].String() != pcr0.String() || len(r.Undecided) != 2 {
+		t.Errorf("PCR 0 %s, the log gives %s; undecided %+v", r.PCRs[0], pcr0, r.Undecided)
+	}
+	if _, err := ParseMachine("microvm"); err == nil || !strings.Contains(err.Error(), "want one of [pc q35]") {
+		t.Errorf("microvm: %v", err)
+	}
+}
+
+// TestTimerVariable finds the place in code that stores to it and loads from it, and only there.
+func TestTimerVariable(t *testing.T) {
+	code := []byte{
+		0x90, 0x83, 0xc3, 0x08, 0x89, 0x1d, 0x0b, 0, 0, 0, // add ebx, 8; mov [rip+11], ebx: byte 21
+		0x8b, 0x0d, 0x05, 0, 0, 0, // mov ecx, [rip+5]: byte 21
+		0xc3, 0xc3, 0xc3, 0xc3, 0xc3, 0, 0, 0, 0, // from byte 16 on; the variable at 21
+	}
+	with := func(change func(b []byte)) int {
+		b := slices.Clone(code)
+		change(b)
+		pei := append(make([]byte, 7), b...)
+		return timerVariable(&ffs.Volumes{PEI: pei, Core: ffs.Range{From: 7, To: len(pei)}})
+	}
+	for name, c := range map[string]struct {
+		change func([]byte)
+		want   int
+	}{
+		"as it is":         {func([]byte) {}, 28},
+		"another register": {func(b []byte) { b[2], b[5] = 0xc0, 0x05 }, 28},
+		"two registers":    {func(b []byte) { b[2] = 0xc0 }, -1},
+		"another sum":      {func(b []byte) { b[3] = 4 }, -1},
+		"not zero":         {func(b []byte) { b[21] = 1 }, -1},
+		"nobody reads it":  {func(b []byte) { b[10] = 0x8d }, -1},
+		"outside":          {func(b []byte) { b[6] = 0x0c }, -1},
+		"far outside":      {func(b []byte) { b[9] = 0x80 }, -1},
+	} {
+		if got := with(c.change); got != c.want {
+			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+	twice := append(slices.Clone(code), code...)
+	if got := timerVariable(&ffs.Volumes{PEI: twice, Core: ffs.Range{To: len(twice)}}); got != -1 {
+		t.Errorf("twice: %d", got)
+	}
+	if got := timerVariable(&ffs.Volumes{}); got != -1 {
+		t.Errorf("nothing: %d", got)
 	}
 }
 
@@ -169,6 +260,8 @@ func TestUndecided(t *testing.T) {
 		{ffs.Volumes{Measures: true, Modules: known}, "no string"},
 		{ffs.Volumes{Measures: true, Version: "2026.081", Modules: known}, `release "2026.081"`},
 		{ffs.Volumes{Measures: true, Version: "2026.11", Modules: known}, `release "2026.11"`},
+		{ffs.Volumes{Measures: true, Version: "2022.11", Modules: known}, "of 2025.02, 2026.08 it is known what they do"},
+		{ffs.Volumes{Measures: true, Version: "2025.02-9", Modules: known}, "no place surely known"},
 		{ffs.Volumes{Measures: true, Version: "2026.08+ds-2", Modules: smm}, "PEI module 6c0e75b4-b0b9-44d1-8210-3377d7b4e066 may"},
 	} {
 		if got := undecided(&c.v); c.says == "" != (got == "") || !strings.Contains(got, c.says) {
@@ -200,16 +293,22 @@ func TestReadFirmwareRefuses(t *testing.T) {
 		t.Error(err)
 	}
 	for _, f := range []Firmware{{Version: "v"}, {Version: "v", Digests: map[Bank]FirmwareDigests{SHA256: {PEI: make(Value, 20), DXE: make(Value, 32)}}}} {
-		if _, err := f.Events(SHA256); err == nil {
+		if _, err := f.Events(SHA256, ""); err == nil {
 			t.Errorf("%+v: no error", f)
 		}
 	}
 	ok := map[Bank]FirmwareDigests{SHA256: {PEI: make(Value, 32), DXE: make(Value, 32)}}
-	if err := (&Firmware{Version: "v", Digests: ok}).Check(); err != nil {
-		t.Error(err)
+	onBoth := map[Machine]Value{Q35: make(Value, 32), PC: make(Value, 32)}
+	for _, d := range []map[Bank]FirmwareDigests{ok, {SHA256: {PEIOn: onBoth, DXE: make(Value, 32)}}} {
+		if err := (&Firmware{Version: "v", Digests: d}).Check(); err != nil {
+			t.Error(err)
+		}
 	}
 	for _, f := range []Firmware{{Version: "", Digests: ok}, {Version: "a\n", Digests: ok}, {Version: "\u00e9", Digests: ok}, {Version: strings.Repeat("v", 129), Digests: ok},
-		{Version: "v"}, {Version: "v", Digests: map[Bank]FirmwareDigests{"md5": {}}}, {Version: "v", Digests: map[Bank]FirmwareDigests{SHA384: ok[SHA256]}}} {
+		{Version: "v"}, {Version: "v", Digests: map[Bank]FirmwareDigests{"md5": {}}}, {Version: "v", Digests: map[Bank]FirmwareDigests{SHA256: {PEIOn: map[Machine]Value{Q35: make(Value, 32)}, DXE: make(Value, 32)}}},
+		{Version: "v", Digests: map[Bank]FirmwareDigests{SHA256: {PEIOn: map[Machine]Value{Q35: make(Value, 32), "x": make(Value, 32)}, DXE: make(Value, 32)}}},
+		{Version: "v", Digests: map[Bank]FirmwareDigests{SHA256: {PEI: make(Value, 32), PEIOn: onBoth, DXE: make(Value, 32)}}},
+		{Version: "v", Digests: map[Bank]FirmwareDigests{SHA256: ok[SHA256], SHA1: {PEIOn: map[Machine]Value{Q35: make(Value, 20), PC: make(Value, 20)}, DXE: make(Value, 20)}}}, {Version: "v", Digests: map[Bank]FirmwareDigests{SHA384: ok[SHA256]}}} {
 		if f.Check() == nil {
 			t.Errorf("%+v: no error", f)
 		}

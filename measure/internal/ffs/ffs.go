@@ -93,6 +93,7 @@ type ffsFile struct {
 	name fw.GUID // of a file
 	kind byte
 	body []byte
+	at   int // of a file: where the body lies in its volume
 }
 
 // list returns the files of a volume but pads. Files of 16 MiB and more have another header, and are refused.
@@ -108,7 +109,7 @@ func (v *volume) list() ([]ffsFile, error) {
 			return nil, fmt.Errorf("byte %#x of the volume: file of %d bytes, attributes %#x: want %d to %d and no large file", off, size, h[19], fileHeader, len(h))
 		}
 		if h[18] != filePad {
-			all = append(all, ffsFile{fw.GUID(h), h[18], h[fileHeader:size]})
+			all = append(all, ffsFile{fw.GUID(h), h[18], h[fileHeader:size], off + fileHeader})
 		}
 		if len(all) > maxEntries {
 			return nil, fmt.Errorf("more than %d files", maxEntries)

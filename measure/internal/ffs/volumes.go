@@ -23,7 +23,11 @@ type Volumes struct {
 	Version  string // PcdFirmwareVersionString; "" when no string is surely it
 	PEI, DXE []byte
 	Modules  []fw.GUID // of PEI, in the volume's order
+	Core     Range     // of PEI: PeiCore
 }
+
+// A Range is a part of a volume.
+type Range struct{ From, To int }
 
 // ReadVolumes finds them in a firmware image, with or without a variable store:
 //
@@ -131,6 +135,9 @@ func split(raw []byte) (*Volumes, error) {
 	v := &Volumes{PEI: found[0].data, DXE: found[1].data}
 	for _, f := range pei {
 		v.Modules = append(v.Modules, f.name)
+		if f.kind == filePEICore {
+			v.Core = Range{f.at, f.at + len(f.body)}
+		}
 		if f.name != fw.ParseGUID(guidTcg2Pei) {
 			continue
 		}
