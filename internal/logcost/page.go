@@ -14,7 +14,7 @@ const head = `# How the cost of a log grows
 Logs of %s to %s leaves of %d bytes, as a release's leaf has, on a local disk, without witnesses (each adds its round trip).
 *Fill* is an import in bulk, *publish* and *verify* are whole commands about one release of eleven small files, the first after
 the leaves, *with the log* asks it for consistency too, *audit* reads every leaf and hash tile and computes the root. Every leaf
-of a release has a bundle beside it, which a monitor checks once: BenchmarkLeaf of release/monitor says how long one takes.
+of a release has a bundle beside it, which a monitor checks when it is new and in full rounds: BenchmarkLeaf of release/monitor says how long one takes.
 A load average well above the number of CPUs means that others used the machine: then the CPU times (user and system) hold and
 the wall times do not.
 
