@@ -118,22 +118,14 @@ func (r *Result) verifyRebuilders(s *Statement, f *further, p *Policy) *Error {
 	counted := map[Digest]bool{}
 	for _, b := range f.rebuilds {
 		id, what := b.by.Key.ID(), &b.Predicate
-		why := ""
-		if about := what.Release.Statement == r.Payload || b.covers(s); !about {
-			why = fmt.Sprintf("is about another release: %s %s", what.Release.Name, what.Release.Version)
-		} else if what.Result == Differs { // not even a revocation silences it: the maintainer could sign one
+		about := what.Release.Statement == r.Payload || b.covers(s)
+		if about && what.Result == Differs { // not even a revocation silences it: the maintainer could sign one
 			return refuse(Mismatch, "rebuilder %s built %s %s again and got other bytes: %s, and %d differences in all", id,
 				what.Release.Name, what.Release.Version, what.Differences[0].Name, len(what.Differences))
-		} else if d, _, ok := f.revoked(p, b.payload, id); ok {
-			why = "is revoked, or its key is, as " + d.String()
-		} else if id == r.Signer.ID() {
-			why = "it signed the release itself"
-		} else if b.cert != nil && p.Identities.covers(b.cert) {
-			why = "it may sign releases itself"
-		} else if !b.covers(s) {
-			why = "has other subjects than the release"
-		} else if e := within("the rebuilder", b.by.NotBefore, b.by.NotAfter, f.now); e != nil {
-			why = e.Err.Error()
+		}
+		why := fmt.Sprintf("is about another release: %s %s", what.Release.Name, what.Release.Version)
+		if about {
+			why = r.discounted(s, b, f, p)
 		}
 		if why != "" {
 			r.unchecked("rebuild", fmt.Sprintf("the statement of rebuilder %s does not count: %s", id, why))
@@ -155,6 +147,26 @@ func (r *Result) verifyRebuilders(s *Statement, f *further, p *Policy) *Error {
 	}
 	r.unchecked("mismatches", "a logged mismatch that was left out here is not seen; a monitor that reads every leaf sees it")
 	return nil
+}
+
+// discounted says why the statement that a rebuilder reproduced s does not count, or nothing.
+func (r *Result) discounted(s *Statement, b *rebuildResult, f *further, p *Policy) string {
+	id := b.by.Key.ID()
+	if d, _, ok := f.revoked(p, b.payload, id); ok {
+		return "is revoked, or its key is, as " + d.String()
+	}
+	switch {
+	case id == r.Signer.ID():
+		return "it signed the release itself"
+	case b.cert != nil && p.Identities.covers(b.cert):
+		return "it may sign releases itself"
+	case !b.covers(s):
+		return "has other subjects than the release"
+	}
+	if e := within("the rebuilder", b.by.NotBefore, b.by.NotAfter, f.now); e != nil {
+		return e.Err.Error()
+	}
+	return ""
 }
 
 func short(commit string) string { return commit[:min(12, len(commit))] }

@@ -86,55 +86,69 @@ func (r *Result) verify(data []byte, p *Policy, now time.Time) (*Statement, *Cha
 	if err != nil {
 		return nil, nil, &Error{Reason: BadBundle, Err: err}
 	}
-	b, err := ParseBundle(parts[0])
-	if err != nil {
-		return nil, nil, &Error{Reason: BadBundle, Err: err}
-	}
-	signer, refusal := r.verifySignature(b, r.releaseSigners(b, parts[1:], p), &p.Identities)
+	s, signer, refusal := r.verifyRelease(parts, p)
 	if refusal != nil {
-		return nil, nil, refusal
-	}
-	if d, why, ok := new(further).revoked(p, r.Payload, r.Signer.ID()); ok {
-		return nil, nil, refuse(Revoked, "%s, the statement or its signer's key, %s", d, why)
-	}
-	if refusal := r.verifyEntry(b, &p.Log); refusal != nil {
-		return nil, nil, refusal
-	}
-	s, err := ParseStatement(b.Envelope.Payload)
-	if err != nil {
-		return nil, nil, &Error{Reason: BadStatement, Err: err}
-	}
-	r.ok("statement", PredicateType, fmt.Sprintf("%s %s, sequence %d, %d subjects", s.Predicate.Release.Name, s.Predicate.Release.Version, s.Predicate.Release.Sequence, len(s.Subject)), "payload")
-	if refusal := r.verifySource(s); refusal != nil {
-		return nil, nil, refusal
-	}
-	if refusal := r.verifyImage(s, p); refusal != nil {
 		return nil, nil, refusal
 	}
 	f, refusal := r.verifyFurther(parts[1:], p, now)
 	if refusal != nil {
 		return nil, nil, refusal
 	}
-	if refusal := r.verifyRevoked(f, p); refusal != nil {
-		return nil, nil, refusal
-	}
-	if f.channel != nil {
-		r.ChannelPayload = f.channel.payload
-	}
-	if refusal := r.verifyView(&p.Log); refusal != nil {
-		return nil, nil, refusal
-	}
-	if refusal := r.verifyTimes(s, signer, now); refusal != nil {
-		return nil, nil, refusal
-	}
-	if refusal := r.verifyCosigned(&p.Log, now); refusal != nil {
-		return nil, nil, refusal
-	}
-	c, refusal := r.verifyFresh(s, f.channel, p, now)
+	c, refusal := r.verifyNow(s, signer, f, p, now)
 	if refusal != nil {
 		return nil, nil, refusal
 	}
 	return s, c, r.verifyRebuilders(s, f, p)
+}
+
+// verifyRelease checks the release's own bundle, the first of parts: who signed it, that it is in the log, and what it
+// says (SPEC.md, section 7, 2 to 8b).
+func (r *Result) verifyRelease(parts [][]byte, p *Policy) (*Statement, Signer, *Error) {
+	fail := func(e *Error) (*Statement, Signer, *Error) { return nil, Signer{}, e }
+	b, err := ParseBundle(parts[0])
+	if err != nil {
+		return fail(&Error{Reason: BadBundle, Err: err})
+	}
+	signer, refusal := r.verifySignature(b, r.releaseSigners(b, parts[1:], p), &p.Identities)
+	if refusal != nil {
+		return fail(refusal)
+	}
+	if d, why, ok := new(further).revoked(p, r.Payload, r.Signer.ID()); ok {
+		return fail(refuse(Revoked, "%s, the statement or its signer's key, %s", d, why))
+	}
+	if refusal := r.verifyEntry(b, &p.Log); refusal != nil {
+		return fail(refusal)
+	}
+	s, err := ParseStatement(b.Envelope.Payload)
+	if err != nil {
+		return fail(&Error{Reason: BadStatement, Err: err})
+	}
+	r.ok("statement", PredicateType, fmt.Sprintf("%s %s, sequence %d, %d subjects", s.Predicate.Release.Name, s.Predicate.Release.Version, s.Predicate.Release.Sequence, len(s.Subject)), "payload")
+	if refusal := r.verifySource(s); refusal != nil {
+		return fail(refusal)
+	}
+	if refusal := r.verifyImage(s, p); refusal != nil {
+		return fail(refusal)
+	}
+	return s, signer, nil
+}
+
+// verifyNow holds what was proved against what others said since, the log as it stands and the time (9a to 16).
+func (r *Result) verifyNow(s *Statement, signer Signer, f *further, p *Policy, now time.Time) (*Channel, *Error) {
+	for _, check := range []func() *Error{
+		func() *Error { return r.verifyRevoked(f, p) },
+		func() *Error { return r.verifyView(&p.Log) },
+		func() *Error { return r.verifyTimes(s, signer, now) },
+		func() *Error { return r.verifyCosigned(&p.Log, now) },
+	} {
+		if refusal := check(); refusal != nil {
+			return nil, refusal
+		}
+	}
+	if f.channel != nil {
+		r.ChannelPayload = f.channel.payload
+	}
+	return r.verifyFresh(s, f.channel, p, now)
 }
 
 // Identify checks the signature of a bundle and who made it, and nothing else: what a publisher does for a bundle
