@@ -93,20 +93,7 @@ func releaseSign(c *cli.Context, e *env) error {
 	if err := checkSigner(c, "output"); err != nil {
 		return err
 	}
-	opt, err := signOptions(c, e)
-	if err != nil {
-		return err
-	}
-	if c.Bool("oci") {
-		if err := sign.WriteOCI(c.Context, c.Args().First()); err != nil {
-			return err
-		}
-	}
-	out, err := sign.ReadOut(c.Context, c.Args().First())
-	if err != nil {
-		return err
-	}
-	s, err := out.Statement(opt)
+	out, s, err := makeStatement(c, e)
 	if err != nil {
 		return err
 	}
@@ -138,6 +125,25 @@ func releaseSign(c *cli.Context, e *env) error {
 	a := newReleaseAnswer(c.String("output"), b, who.key, s)
 	a.Identity = who.identity
 	return printSigned(e, a)
+}
+
+// makeStatement says what the flags and the bytes of OUT say.
+func makeStatement(c *cli.Context, e *env) (*sign.Out, *release.Statement, error) {
+	opt, err := signOptions(c, e)
+	if err != nil {
+		return nil, nil, err
+	}
+	if c.Bool("oci") {
+		if err := sign.WriteOCI(c.Context, c.Args().First()); err != nil {
+			return nil, nil, err
+		}
+	}
+	out, err := sign.ReadOut(c.Context, c.Args().First())
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := out.Statement(opt)
+	return out, s, err
 }
 
 func printSigned(e *env, a releaseAnswer) error {
