@@ -76,6 +76,21 @@ func newApt(t *testing.T) *apt {
 	return a
 }
 
+// resolver is one that leaves the second solver out if the apt here has none.
+func (a *apt) resolver(t *testing.T, r *Resolver) *Resolver {
+	t.Helper()
+	out, err := exec.Command(a.tool, "--version").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var major int
+	if _, err := fmt.Sscanf(string(out), "apt %d.", &major); err != nil {
+		t.Fatalf("%s --version: %.80s: %v", a.tool, out, err)
+	}
+	r.once = major < 3
+	return r
+}
+
 // put writes files below dir.
 func put(t *testing.T, dir string, files map[string]string) {
 	t.Helper()
@@ -94,7 +109,7 @@ func put(t *testing.T, dir string, files map[string]string) {
 func aptOptions(dir string) (options []string) {
 	for _, o := range []string{"Dir::State::status=" + dir + "/status", "Dir::State::lists=" + dir + "/lists", "Dir::Etc::sourcelist=" + dir + "/sources.list", "Dir::Etc::sourceparts=/dev/null",
 		"Dir::Etc::preferences=" + dir + "/preferences", "Dir::Etc::preferencesparts=/dev/null", "Dir::Cache=" + dir, "Dir::Cache::pkgcache=pkgcache.bin", "Dir::Cache::srcpkgcache=srcpkgcache.bin",
-		"Debug::NoLocking=1", "APT::Install-Recommends=0", "APT::AutoRemove::SuggestsImportant=1", "APT::Sandbox::User=root", "Acquire::Languages=none"} {
+		"Debug::NoLocking=1", "APT::Install-Recommends=0", "APT::AutoRemove::SuggestsImportant=1", "APT::Solver=internal", "APT::Sandbox::User=root", "Acquire::Languages=none"} {
 		options = append(options, "-o", o)
 	}
 	return options
@@ -134,7 +149,7 @@ func render(ps []*Package) []string {
 // TestAgainstApt holds our choice against apt's for the same roots and indexes.
 func TestAgainstApt(t *testing.T) {
 	a := newApt(t)
-	r := NewResolver(a.packages, a.arch, level)
+	r := a.resolver(t, NewResolver(a.packages, a.arch, level))
 	for _, roots := range [][]string{
 		slices.Concat(r.Base(), []string{"apt", "systemd", "systemd-sysv", "dbus"}),
 		// Many virtual packages and alternatives, some versioned.
@@ -218,7 +233,7 @@ func TestCasesAgainstApt(t *testing.T) {
 		}
 	}
 	a.options = w.write(t, t.TempDir())
-	r := w.resolver(t)
+	r := a.resolver(t, w.resolver(t))
 	for name, names := range roots {
 		theirs, aptErr := a.ask(names)
 		ps, err := r.Resolve(names)

@@ -109,13 +109,18 @@ func (s introsort[T]) sink(i int) {
 
 // heap sorts a part on a heap.
 func (s introsort[T]) heap(part []T) {
-	for parent := (len(part) - 2) / 2; parent >= 0; parent-- {
-		s.adjust(part, parent, part[parent])
-	}
+	s.heapify(part)
 	for end := len(part) - 1; end > 0; end-- {
 		v := part[end]
 		part[end] = part[0]
 		s.adjust(part[:end], 0, v)
+	}
+}
+
+// heapify makes part a heap.
+func (s introsort[T]) heapify(part []T) {
+	for parent := (len(part) - 2) / 2; parent >= 0 && len(part) > 1; parent-- {
+		s.adjust(part, parent, part[parent])
 	}
 }
 
@@ -135,6 +140,11 @@ func (s introsort[T]) adjust(part []T, hole int, v T) {
 		part[hole] = part[child]
 		hole = child
 	}
+	s.rise(part, hole, top, v)
+}
+
+// rise fills the hole with v, or one above it up to top.
+func (s introsort[T]) rise(part []T, hole, top int, v T) {
 	for parent := (hole - 1) / 2; hole > top && s.less(part[parent], v); parent = (hole - 1) / 2 {
 		part[hole] = part[parent]
 		hole = parent

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -184,7 +185,7 @@ func TestAptWorlds(t *testing.T) {
 	for seed := range uint64(6) {
 		w := newWorld(seed, seed >= 4)
 		a.options = w.write(t, t.TempDir())
-		r := w.resolver(t)
+		r := a.resolver(t, w.resolver(t))
 		for range 40 {
 			roots := w.roots()
 			theirs, aptErr := a.ask(roots)
@@ -206,6 +207,93 @@ func TestAptWorlds(t *testing.T) {
 	if same < 120 || refused < 40 {
 		t.Errorf("%d answers are apt's, %d times we both refuse: want at least 120 and 40", same, refused)
 	}
+}
+
+// recorded are answers of the apt of Debian 13: see SOURCE beside it.
+const recorded = "testdata/vectors/apt3/answers.txt"
+
+// TestRecordedApt3 holds us against answers of apt 3.0, which has the second solver, whichever apt is here. With
+// TALLY_RECORD set it asks the apt that is here, and records.
+func TestRecordedApt3(t *testing.T) {
+	if os.Getenv("TALLY_RECORD") != "" {
+		record(t)
+	}
+	b, err := os.ReadFile(recorded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r *Resolver
+	second := 0
+	for line := range strings.Lines(string(b)) {
+		f := strings.Split(strings.TrimSpace(line), " : ")
+		if len(f) == 1 {
+			r = parseWorld(t, f[0]).resolver(t)
+			continue
+		}
+		r.once = true
+		_, first := r.Resolve(strings.Fields(f[0]))
+		r.once = false
+		ps, err := r.Resolve(strings.Fields(f[0]))
+		if first != nil && err == nil {
+			second++
+		}
+		if got := answer(render(ps), err); got != f[1] {
+			t.Errorf("%s: %s (%v)\napt has %s", f[0], got, err, f[1])
+		}
+	}
+	if second < 5 {
+		t.Errorf("%d answers of the second solver, want at least 5", second)
+	}
+}
+
+func answer(names []string, err error) string {
+	if err != nil {
+		return "refused"
+	}
+	return strings.Join(names, " ")
+}
+
+// parseWorld makes the world of a line "world SEED HARD SHA256": that of its packages.
+func parseWorld(t *testing.T, line string) *world {
+	t.Helper()
+	var seed uint64
+	var hard bool
+	var sum string
+	if _, err := fmt.Sscanf(line, "world %d %t %s", &seed, &hard, &sum); err != nil {
+		t.Fatalf("%s: %v", line, err)
+	}
+	w := newWorld(seed, hard)
+	if got := w.sum(); got != sum {
+		t.Fatalf("%s: now has SHA-256 %s: record the answers again", line, got)
+	}
+	return w
+}
+
+func (w *world) sum() string {
+	h := sha256.New()
+	for i := range w.suites {
+		fmt.Fprintf(h, "%s %d\n%s", w.suites[i].name, w.suites[i].priority, w.suites[i].packages.String())
+	}
+	return fmt.Sprintf("%x", h.Sum(nil))
+}
+
+func record(t *testing.T) {
+	a := &apt{tool: testtool.Need(t, "apt-get")}
+	var b strings.Builder
+	for seed := range uint64(14) {
+		w := newWorld(1000+seed, seed%2 == 1)
+		if a.resolver(t, w.resolver(t)).once {
+			t.Fatal("the apt here has no second solver")
+		}
+		a.options = w.write(t, t.TempDir())
+		fmt.Fprintf(&b, "world %d %t %s\n", 1000+seed, w.hard, w.sum())
+		for range 25 {
+			roots := w.roots()
+			names, err := a.ask(roots)
+			fmt.Fprintf(&b, "%s : %s\n", strings.Join(roots, " "), answer(names, err))
+		}
+	}
+	put(t, ".", map[string]string{recorded: b.String()})
 }
 
 func sum256(s string) [32]byte { return sha256.Sum256([]byte(s)) }

@@ -10,6 +10,8 @@
 //	.deb            ar of debian-binary, control.tar*,     deb(5)
 //	                data.tar*; plain, gz, xz or zst
 //
+// Which packages a set of names needs, a [Resolver] says, as the apt of Debian 13 does.
+//
 // The chain of trust is one of hashes: a pinned key signs InRelease ([VerifyInRelease]), which has the SHA-256 of
 // each package list, which has that of each package ([ParseIndex]), without which [Unpack] reads nothing.
 //

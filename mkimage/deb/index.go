@@ -28,16 +28,18 @@ type Package struct {
 	SHA256    [32]byte     // of the .deb
 	Suite     string       // set by the caller
 
-	weak      [4]string // Recommends, Suggests, Replaces, Enhances as written: what they name counts for the order of names
-	breaks    int       // so many of Conflicts, the last, are from the field Breaks
-	multiArch string    // the field Multi-Arch
-	source    string    // the field Source: NAME, or NAME (VERSION); "" is the package's own
+	preDepends int       // so many of Depends, the first, are from the field Pre-Depends
+	weak       [4]string // Recommends, Suggests, Replaces, Enhances as written: what they name counts for the order of names
+	breaks     int       // so many of Conflicts, the last, are from the field Breaks
+	multiArch  string    // the field Multi-Arch
+	source     string    // the field Source: NAME, or NAME (VERSION); "" is the package's own
 }
 
 // Fields of Package.weak.
 const (
 	recommends = iota
 	suggests
+	replaces
 )
 
 // ParseIndex reads a Packages index (uncompressed).
@@ -97,7 +99,10 @@ func (p *Package) parseRelations(para Paragraph) error {
 			return fmt.Errorf("%s: %w", f.field, err)
 		}
 		*f.into = append(*f.into, rs...)
-		if f.field == "breaks" {
+		switch f.field {
+		case "pre-depends":
+			p.preDepends = len(rs)
+		case "breaks":
 			p.breaks = len(rs)
 		}
 	}

@@ -8,8 +8,8 @@ import (
 )
 
 // A Resolver chooses packages as apt does for a machine on which nothing is installed: as the apt of Debian 13,
-// 3.0, with its usual solver and its defaults, but without recommended packages (depcache.cc, algorithms.cc,
-// apt_preferences(5)). The apt of Debian 12 gives the same answers. It is deterministic:
+// 3.0, with its defaults, but without recommended packages (depcache.cc, algorithms.cc, solver3.cc, apt_preferences(5)). The
+// apt of Debian 12 gives the same answers, but has no second solver. It is deterministic:
 //
 //   - Each name has one candidate, that of the highest priority and then of the highest version. Nothing
 //     else is ever chosen.
@@ -20,21 +20,25 @@ import (
 //     by where the package lists first name them: later first.
 //   - A package that a root needs without any alternative is settled. A conflict removes what is not
 //     settled; a package that cannot be had is given up, with what wanted it, unless that is settled.
-//   - When something is broken then, the problem resolver mends it if it can: packages of a high score, which is that of
-//     their priority and of what depends on them, drive out those of a low one, which are then replaced by
-//     an alternative or left out with what needed them. It is apt's, down to the order of packages of equal
-//     score, and ends after 20 rounds.
+//   - When something is broken then, the problem resolver mends it if it can: packages of a high score, which
+//     comes from their priority and from what depends on them, drive out those of a low one, which are then
+//     replaced by an alternative or left out with what needed them. It is apt's, down to the order of packages
+//     of equal score, and ends after 20 rounds.
+//   - If it cannot, apt 3.0 starts again with its second solver, solver3, and so do we: it chooses
+//     among alternatives, the most urgent first, draws conclusions, and takes the last choice back when two of
+//     them contradict each other.
 //   - What nothing needs, recommends or suggests any more at the end is left out.
 //
-// Where apt finds nothing, this is an error that names the two packages that stand in each other's way, as
-// they did before the problem resolver: naming more packages in the spec decides it. Three things are left out. When its
-// solver has failed, apt 3.0 tries another one, solver3, and that of Debian 12 does not: here, too, that is a refusal. So
-// is an answer that is not whole, which apt gives when it has lost count of what it gave up. And no
-// package is kept for the sake of the configuration APT::NeverAutoRemove.
+// Where both find nothing, this is an error that names the two packages that stand in each other's way, as
+// marking left them: naming more packages in the spec decides it. In three ways this is not apt: an answer that is
+// not whole, which apt gives when it has lost count of what it gave up, is a refusal; so is what takes more than 16
+// million steps, where apt goes by the clock; and no package is kept for the sake of the
+// configuration APT::NeverAutoRemove.
 type Resolver struct {
 	byName   map[string]candidate
 	universe func() *universe
 	order    func() []*name // the names as apt's table has them
+	once     bool           // for tests against the apt of Debian 12: leave the second solver out
 }
 
 // A candidate is what a name stands for.
@@ -60,7 +64,7 @@ func NewResolver(packages []*Package, arch string, pin func(*Package) int) *Reso
 		}
 	}
 	r.universe = sync.OnceValue(func() *universe {
-		return newUniverse(all, arch, func(p *Package) bool { return r.byName[p.Name].Package == p })
+		return newUniverse(all, arch, pin, func(p *Package) bool { return r.byName[p.Name].Package == p })
 	})
 	r.order = sync.OnceValue(func() []*name { return tableOrder(r.universe().names) })
 	return r

@@ -30,7 +30,14 @@ func (r *Resolver) Resolve(roots []string) ([]*Package, error) {
 		s.sweep()
 		err := s.blame()
 		if !s.solve(r.order()) {
-			return nil, cmp.Or(s.stop, err)
+			if s.stop != nil || r.once {
+				return nil, cmp.Or(s.stop, err)
+			}
+			found := s.backtrack(r.order(), names)
+			if found == nil {
+				return nil, cmp.Or(s.stop, err)
+			}
+			s = found
 		}
 	}
 	s.autoremove()

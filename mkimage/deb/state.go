@@ -117,8 +117,10 @@ func (s *state) spent() bool {
 
 // A group is one dependency of a version: alternatives, or what it does not go with.
 type group struct {
-	kind int
-	alts []alternative
+	kind  int
+	alts  []alternative
+	early bool   // a Pre-Depends; only for backtrack
+	text  string // of a weak one
 }
 
 type alternative struct {
@@ -131,6 +133,7 @@ const (
 	depends = iota
 	conflicts
 	breaks
+	weak // and the next three: Recommends, Suggests, Replaces, Enhances
 )
 
 func (g group) negative() bool { return g.kind != depends }
@@ -142,14 +145,14 @@ func (s *state) of(v *version) []group {
 		return all
 	}
 	for _, alts := range v.Depends {
-		all = append(all, group{depends, s.alternatives(alts)})
+		all = append(all, group{kind: depends, alts: s.alternatives(alts)})
 	}
 	for i, alts := range v.Conflicts {
 		kind := conflicts
 		if i >= len(v.Conflicts)-v.breaks {
 			kind = breaks
 		}
-		all = append(all, group{kind, s.alternatives(alts)})
+		all = append(all, group{kind: kind, alts: s.alternatives(alts)})
 	}
 	s.groups[v] = all
 	return all
@@ -249,16 +252,18 @@ func (s *state) compare(target *name, a, b *version) int {
 	if a == b {
 		return 0
 	}
-	first := func(x, y bool) int {
-		switch {
-		case x == y:
-			return 0
-		case x:
-			return -1
-		}
-		return 1
-	}
 	return cmp.Or(first(s.at(a.of).settled, s.at(b.of).settled), first(a.of == target, b.of == target),
 		first(a.of.essential, b.of.essential), first(a.of.important, b.of.important), cmp.Compare(rank(a.Package), rank(b.Package)),
 		cmp.Compare(b.of.id, a.of.id))
+}
+
+// first orders what has something before what has not.
+func first(x, y bool) int {
+	switch {
+	case x == y:
+		return 0
+	case x:
+		return -1
+	}
+	return 1
 }

@@ -16,6 +16,7 @@ type universe struct {
 	names []*name
 	byKey map[string]*name
 	known map[identity]*version
+	twins map[string]int // packages of other architectures by name
 }
 
 type name struct {
@@ -32,6 +33,8 @@ type name struct {
 // A version is one package of the lists; the same file in two suites is one version.
 type version struct {
 	*Package // as first met
+	id       int
+	pin      int // its priority
 	of       *name
 	chosen   *Package // the one of the highest priority
 	provides []*name
@@ -49,20 +52,24 @@ type identity struct {
 	sha256 [32]byte
 }
 
-// newUniverse reads packages in their order. candidate says which of those of a name is its candidate.
-func newUniverse(packages []*Package, arch string, candidate func(*Package) bool) *universe {
-	u := &universe{arch: arch, byKey: make(map[string]*name, 2*len(packages)), known: make(map[identity]*version, len(packages))}
+// newUniverse reads packages in their order. pin is the priority of one, candidate says which of those of a name is its
+// candidate.
+func newUniverse(packages []*Package, arch string, pin func(*Package) int, candidate func(*Package) bool) *universe {
+	u := &universe{arch: arch, byKey: make(map[string]*name, 2*len(packages)), twins: map[string]int{}, known: make(map[identity]*version, len(packages))}
+	count := 0
 	for _, p := range packages {
 		n := u.name(p.Name)
 		v := u.known[identity{n, p.SHA256}]
 		if v == nil || v.Version != p.Version {
-			v = &version{Package: p, of: n, chosen: p}
+			v = &version{Package: p, id: count, of: n, chosen: p}
+			count++
 			u.known[identity{n, p.SHA256}] = v
 			n.versions = append(n.versions, v)
 			u.relations(v)
 		}
 		n.essential = n.essential || p.Essential || p.Name == "apt" // itself counts as essential to apt
 		n.important = n.important || p.Important || p.Name == "apt"
+		v.pin = max(v.pin, pin(p))
 		if candidate(p) {
 			n.candidate, v.chosen = v, p
 		}
@@ -90,6 +97,7 @@ func (u *universe) name(text string) *name {
 		u.alias(n, u.name(base))
 	case u.byKey[base+" "+of] == nil: // the package of that architecture has a place in the order, too
 		u.insert(base+" "+of, base)
+		u.twins[base]++
 	}
 	return n
 }
