@@ -16,6 +16,7 @@ import (
 	"tally/enclave/appraise"
 	"tally/enclave/attest/insecure"
 	"tally/enclave/client"
+	"tally/enclave/evidence"
 	"tally/measure"
 )
 
@@ -71,6 +72,58 @@ func TestNoEvidenceNoService(t *testing.T) {
 	err := runServer(t.Context(), nil, mute{}, enclave.Echo{}, quiet(), func() { t.Error("it says that it serves") })
 	if err == nil || !strings.Contains(err.Error(), "no report today") {
 		t.Errorf("%v", err)
+	}
+}
+
+// someGPUs are GPUs whose engine is on them when it is told to be.
+type someGPUs struct{ engine chan error }
+
+func (someGPUs) Attest(context.Context, evidence.Claims) (*enclave.GPUSet, error) {
+	return &enclave.GPUSet{Ship: func() ([]byte, error) { return []byte("set"), nil }}, nil
+}
+func (g someGPUs) Serving(context.Context) error { return <-g.engine }
+func (someGPUs) Changed() <-chan struct{}        { return nil }
+
+// TestGPUsBeforeService: with GPUs nobody is told that the enclave serves before the engine is on them.
+func TestGPUsBeforeService(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	opt, g := quiet(), someGPUs{make(chan error)}
+	opt.GPUs = g
+	key, done, served := make(chan struct{}), make(chan error, 1), make(chan struct{})
+	opt.Observe = func(e enclave.Event) {
+		if e.What == enclave.NewKey {
+			close(key)
+		}
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		done <- runServer(ctx, ln, insecure.Attester{}, enclave.Echo{}, opt, func() { close(served) })
+	}()
+	<-key
+	select {
+	case <-served:
+		t.Error("it says that it serves, and the engine is not there")
+	case <-time.After(50 * time.Millisecond):
+	}
+	g.engine <- nil
+	<-served
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	ln, err = net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	opt.Observe = func(enclave.Event) {}
+	go func() { g.engine <- errors.New("it answers from the CPU") }()
+	if err := runServer(t.Context(), ln, insecure.Attester{}, enclave.Echo{}, opt, func() { t.Error("it says that it serves") }); err == nil || !strings.Contains(err.Error(), "answers from the CPU") {
+		t.Errorf("an engine on the CPU: %v", err)
 	}
 }
 
