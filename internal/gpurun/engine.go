@@ -21,6 +21,9 @@ import (
 	"tally/measure"
 )
 
+// promptRoom is how many tokens of a slot's context are left to its prompt.
+const promptRoom = 128
+
 // startEngine starts llama.cpp's server on a UNIX socket and waits until it has loaded the model. The returned function ends
 // it. Its log is written to logPath.
 func startEngine(ctx context.Context, o *options, logPath string) (pid int, stop func(), err error) {
@@ -29,7 +32,7 @@ func startEngine(ctx context.Context, o *options, logPath string) (pid int, stop
 		return 0, nil, err
 	}
 	defer log.Close()
-	args := []string{"--model", o.Model, "--alias", "random", "--host", o.Socket, "--parallel", fmt.Sprint(o.Streams), "--ctx-size", fmt.Sprint(o.Streams * 512),
+	args := []string{"--model", o.Model, "--alias", "random", "--host", o.Socket, "--parallel", fmt.Sprint(o.Streams), "--ctx-size", fmt.Sprint(o.Streams * (o.Tokens + promptRoom)),
 		"--no-slots", "--no-cache-prompt", "--cache-ram", "0", "--threads", fmt.Sprint(o.Threads), "--verbosity", "4"} // where the layers go
 	if o.Backend == "cuda" {
 		args = append(args, "--gpu-layers", "999")

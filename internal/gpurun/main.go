@@ -49,8 +49,8 @@ func command(ctx context.Context, args []string) error {
 	fs.StringVar(&o.Backend, "backend", "cuda", "cuda, or cpu to try the line")
 	fs.StringVar(&o.Doc, "doc", "", "page whose section between the marks of a run is replaced; of a GPU only")
 	fs.IntVar(&o.Streams, "streams", 16, "streams at a time")
-	fs.IntVar(&o.Tokens, "tokens", 128, "tokens of a stream")
-	fs.IntVar(&o.Rounds, "rounds", 5, "rounds of each kind")
+	fs.IntVar(&o.Tokens, "tokens", 512, "tokens of a stream")
+	fs.IntVar(&o.Rounds, "rounds", 3, "rounds of each kind")
 	fs.IntVar(&o.Threads, "threads", 1, "threads of the engine")
 	fs.DurationVar(&o.Load, "load", 10*time.Minute, "how long the engine may load")
 	if err := fs.Parse(args[1:]); err != nil {
