@@ -49,7 +49,12 @@ func (l *line) builtLlama(t *testing.T) (lock, out string) {
 		return lock, out
 	}
 	lock, out = l.builtExample(t, "llama")
-	l.tallyMust(t, "measure", "image", out)
+	measured := l.tallyMust(t, "measure", "image", out)
+	for _, want := range []string{"\nsnp-qemu 2 vcpus ", "\ntdx-qemu 1 vcpus 2048 MiB rtmr2 ", "\nvtpm pcr11 sha256 "} {
+		if !strings.Contains("\n"+measured, want) {
+			t.Errorf("no %q in\n%s", want, measured)
+		}
+	}
 	l.publish(t)
 	l.tallyMust(t, "release", "sign", out, "--key", "k.key", "-o", "llama.json")
 	l.tallyMust(t, "release", "publish", "llama.json", out, "--log", "pub", "--signer", "k.pub")
