@@ -128,7 +128,8 @@ func assumptions(phases []string) []string {
 		"systemd-pcrmachine.service and systemd-pcrfs*.service are masked or absent (PCR 15)",
 		"systemd-tpm2-setup*.service of 259 and later sets up no NvPCR (PCR 9)",
 		"systemd-pcrosseparator.service of 261 and later is masked or absent (PCR 0 to 7, 9, 12 to 14)",
-		"the host passes no addon, credential or extra command line (PCR 12, 13)"}
+		"the host passes no addon, credential or extra command line (PCR 12, 13)",
+		"the firmware loads no driver from a device's option ROM (PCR 2)"}
 }
 
 // CheckPhases refuses what cannot be a boot phase word: systemd-measure separates them with colons.
