@@ -44,55 +44,6 @@ type Platform struct {
 	Events   []tdx.Digest `json:"rtmr3,omitempty"`     // what the application extends RTMR3 with
 }
 
-// MarshalJSON writes the fields of p's TEE, in the order above.
-func (p Platform) MarshalJSON() ([]byte, error) {
-	if p.TEE == "vtpm" {
-		return json.Marshal(struct {
-			Name       string             `json:"name"`
-			TEE        string             `json:"tee"`
-			Bank       pcr.Bank           `json:"bank"`
-			SecureBoot pcr.SecureBootForm `json:"secure-boot"`
-			Firmware   string             `json:"firmware,omitempty"`
-			Machine    pcr.Machine        `json:"machine,omitempty"`
-			Phases     []string           `json:"phases,omitempty"`
-		}{p.Name, p.TEE, p.Bank, p.SecureBoot, p.Firmware, p.Machine, p.Phases})
-	}
-	if p.TEE == "tdx" {
-		return json.Marshal(struct {
-			Name     string       `json:"name"`
-			TEE      string       `json:"tee"`
-			Rules    string       `json:"profile"`
-			Firmware string       `json:"firmware"`
-			Boot     string       `json:"boot"`
-			DiskSlot string       `json:"disk-slot,omitempty"`
-			Shapes   []TDXShape   `json:"shapes"`
-			Events   []tdx.Digest `json:"rtmr3,omitempty"`
-		}{p.Name, p.TEE, p.Rules, p.Firmware, p.Boot, p.DiskSlot, p.Shapes, p.Events})
-	}
-	if p.IGVM != "" {
-		return json.Marshal(struct {
-			Name  string  `json:"name"`
-			TEE   string  `json:"tee"`
-			VMM   snp.VMM `json:"vmm"`
-			IGVM  string  `json:"igvm"`
-			VCPUs []int   `json:"vcpus"`
-		}{p.Name, p.TEE, p.VMM, p.IGVM, p.VCPUs})
-	}
-	return json.Marshal(struct {
-		Name          string  `json:"name"`
-		TEE           string  `json:"tee"`
-		VMM           snp.VMM `json:"vmm"`
-		Firmware      string  `json:"firmware"`
-		SVSM          string  `json:"svsm,omitempty"`
-		VarsSize      *int64  `json:"vars-size,omitempty"`
-		KernelHashes  bool    `json:"kernel-hashes"`
-		VCPUType      string  `json:"vcpu-type,omitempty"`
-		VCPUs         []int   `json:"vcpus"`
-		GuestFeatures uint64  `json:"guest-features"`
-		Boot          string  `json:"boot,omitempty"`
-	}{p.Name, p.TEE, p.VMM, p.Firmware, p.SVSM, p.VarsSize, p.KernelHashes, p.VCPUType, p.VCPUs, p.GuestFeatures, p.Boot})
-}
-
 // maxPlatforms and maxShapes bound the work a list can ask for.
 const (
 	maxPlatforms = 64

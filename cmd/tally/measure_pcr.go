@@ -58,30 +58,12 @@ func measurePCR(c *cli.Context, e *env) error {
 	if err != nil {
 		return usagef("--bank: %w", err)
 	}
-	in := pcr.Input{Phases: c.StringSlice("phase")}
-	switch form := c.String("secure-boot"); form {
-	case "empty", "zero":
-		in.SecureBoot = pcr.SecureBootForm(form)
-	case "unknown":
-	default:
-		return usagef("--secure-boot %q: want empty, zero or unknown", form)
-	}
-	if err := refuseEmpty(c, "uki", "disk", "log", "ovmf", "vars", "machine"); err != nil {
+	in, err := pcrOptions(c)
+	if err != nil {
 		return err
-	}
-	if c.String("uki") == "" {
-		return usagef("--uki is missing")
 	}
 	if in.UKI, err = readAtMost(c.String("uki"), maxUKI); err != nil {
 		return err
-	}
-	if c.IsSet("machine") {
-		if !c.IsSet("ovmf") {
-			return usagef("--machine needs --ovmf")
-		}
-		if in.Machine, err = pcr.ParseMachine(c.String("machine")); err != nil {
-			return usagef("--machine: %w", err)
-		}
 	}
 	if err := readPCRFirmware(c, &in); err != nil {
 		return err
@@ -109,6 +91,33 @@ func measurePCR(c *cli.Context, e *env) error {
 		}
 	}
 	return printPCRs(c, e, a, diffs)
+}
+
+// pcrOptions reads the options that are no files, and refuses what does not go together.
+func pcrOptions(c *cli.Context) (in pcr.Input, err error) {
+	in.Phases = c.StringSlice("phase")
+	switch form := c.String("secure-boot"); form {
+	case "empty", "zero":
+		in.SecureBoot = pcr.SecureBootForm(form)
+	case "unknown":
+	default:
+		return in, usagef("--secure-boot %q: want empty, zero or unknown", form)
+	}
+	if err := refuseEmpty(c, "uki", "disk", "log", "ovmf", "vars", "machine"); err != nil {
+		return in, err
+	}
+	switch {
+	case c.String("uki") == "":
+		return in, usagef("--uki is missing")
+	case !c.IsSet("machine"):
+		return in, nil
+	case !c.IsSet("ovmf"):
+		return in, usagef("--machine needs --ovmf")
+	}
+	if in.Machine, err = pcr.ParseMachine(c.String("machine")); err != nil {
+		return in, usagef("--machine: %w", err)
+	}
+	return in, nil
 }
 
 // readPCRFirmware reads --ovmf, which starts with a variable store, and --vars, which takes that one's place.

@@ -49,16 +49,8 @@ func Boot(in Input, bank Bank) (*Result, error) {
 	if err := l.secureBoot(keys, in.SecureBoot); err != nil {
 		return nil, err
 	}
-	l.measure(4, `"Calling EFI Application from Boot Option"`, []byte("Calling EFI Application from Boot Option"))
-	for _, pcr := range []int{2, 3, 4, 5, 6} {
-		l.separator(pcr)
-	}
-	if in.Disk != nil {
-		gpt, err := gptEvent(in.Disk)
-		if err != nil {
-			return nil, err
-		}
-		l.measure(5, "GPT", gpt)
+	if err := l.ready(in.Disk); err != nil {
+		return nil, err
 	}
 	if err := l.authority(keys); err != nil {
 		return nil, err
@@ -74,6 +66,23 @@ func Boot(in Input, bank Bank) (*Result, error) {
 	r.Undecided = append(open, never...)
 	r.Cmdline, r.Assumes = string(u.sections[".cmdline"]), assumptions(in.Phases)
 	return r, nil
+}
+
+// ready adds what the firmware measures when it is ready to boot, and of the disk that it starts from.
+func (l *eventLog) ready(disk io.ReaderAt) error {
+	l.measure(4, `"Calling EFI Application from Boot Option"`, []byte("Calling EFI Application from Boot Option"))
+	for _, pcr := range []int{2, 3, 4, 5, 6} {
+		l.separator(pcr)
+	}
+	if disk == nil {
+		return nil
+	}
+	gpt, err := gptEvent(disk)
+	if err != nil {
+		return err
+	}
+	l.measure(5, "GPT", gpt)
+	return nil
 }
 
 // firmware adds the events of PCR 0, or says why there are none.
