@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -24,6 +26,9 @@ type place interface {
 	hasChannel(ctx context.Context, name, channel string) (bool, error)
 	rebuilds(ctx context.Context, b *release.Bundle, by publish.Party) ([]byte, error)
 	revocations(ctx context.Context, name string) ([]byte, error)
+
+	// file opens a released file by its digest; its content is not checked.
+	file(ctx context.Context, d release.Digest) (io.ReadCloser, error)
 
 	// verification is what a release from there is verified against.
 	verification(c *cli.Context, p *policy.Policy, now time.Time) (*verification, error)
@@ -59,6 +64,11 @@ func (d directory) revocations(ctx context.Context, name string) ([]byte, error)
 	return publish.Revocations(ctx, d.src, name)
 }
 
+func (d directory) file(ctx context.Context, digest release.Digest) (io.ReadCloser, error) {
+	data, err := publish.ByDigest(ctx, d.src, digest)
+	return io.NopCloser(bytes.NewReader(data)), err
+}
+
 func (d directory) verification(c *cli.Context, p *policy.Policy, now time.Time) (*verification, error) {
 	return newVerificationAt(c, p, now, d.src)
 }
@@ -86,6 +96,10 @@ func (r registryPlace) rebuilds(ctx context.Context, b *release.Bundle, by publi
 
 func (r registryPlace) revocations(ctx context.Context, _ string) ([]byte, error) {
 	return r.r.Revocations(ctx)
+}
+
+func (r registryPlace) file(ctx context.Context, d release.Digest) (io.ReadCloser, error) {
+	return r.r.Blob(ctx, d)
 }
 
 func (r registryPlace) verification(c *cli.Context, p *policy.Policy, now time.Time) (*verification, error) {

@@ -34,11 +34,11 @@ func rebuildCommand(e *env) *cli.Command {
 			"--json prints tally.rebuild/v1: reproduced, reason, subjects (name, status, want, got), inputs (kind, name, was, is),\n" +
 			"stated (field, was, is), explanation (an object tally.compare/v1: a is the release, b the rebuild), notes,\n" +
 			"attestation (result, bundle, payload_sha256, key_id, identity, log, log_index, referrer).\n\n" +
-			"   tally rebuild minimal.sigstore.json --from pub -o again\n" +
+			"   tally rebuild minimal.sigstore.json --from https://releases.example/ -o again\n" +
 			"   tally rebuild minimal.sigstore.json --from pub --policy policy.yaml --attest --key rebuilder.key -o reproduced.sigstore.json --log mine\n" +
 			"   tally rebuild --follow https://releases.example/ --policy policy.yaml --state st --attest --key rebuilder.key --log mine",
 		Flags: append(append([]cli.Flag{
-			&cli.StringSliceFlag{Name: "from", Usage: "look for files by digest in `DIR` first"},
+			&cli.StringSliceFlag{Name: "from", Usage: "look for files by digest in `DIR|URL` of a published directory, or oci://HOST/PATH, before the bundle's own directory"},
 			&cli.StringFlag{Name: "o", Usage: "keep the rebuilt image in the directory `OUT`; with --attest: write the statement's bundle to the file OUT"},
 			&cli.StringFlag{Name: "keep", Usage: "keep the rebuilt image in the directory `OUT`, with --attest too"},
 			&cli.StringFlag{Name: "lock", Usage: "build with the lock `FILE` in place of the release's, when an input of that is gone; the answer names what differs"},

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -15,7 +14,6 @@ import (
 	"tally/release"
 	tlog "tally/release/log"
 	"tally/release/monitor"
-	"tally/release/publish"
 )
 
 const followHelp = "With --follow LOG (a published directory or its URL) every release in the log is rebuilt and attested, those that are there and each\n" +
@@ -38,8 +36,9 @@ type follower struct {
 	e       *env
 	a       *attester
 	src     tlog.Source
-	queue   string // directory with the bundles still to be rebuilt
-	out     string // directory for statements, or empty
+	files   *finder // in --from, else where the log is published
+	queue   string  // directory with the bundles still to be rebuilt
+	out     string  // directory for statements, or empty
 	m       *monitor.Monitor
 	differs bool
 }
@@ -68,6 +67,9 @@ func rebuildFollow(c *cli.Context, e *env) error {
 	}
 	f := &follower{c: c, e: e, a: a, queue: filepath.Join(c.String("state"), "rebuild"), out: c.String("o")}
 	if f.src, err = tlog.OpenSource(c.String("follow"), http.DefaultClient); err != nil {
+		return err
+	}
+	if f.files, err = newFinder(append(c.StringSlice("from"), c.String("follow"))); err != nil {
 		return err
 	}
 	for _, dir := range []string{f.queue, f.out} {
@@ -182,7 +184,7 @@ func (f *follower) rebuild(path string) error {
 	if err != nil {
 		return err
 	}
-	t := newTarget(s, payload, f.open)
+	t := newTarget(s, payload, func(d release.Digest) (io.ReadCloser, error) { return f.files.open(f.c.Context, d) })
 	t.verified = true // by the monitor, before it came into the queue
 	a := *f.a
 	if a.registry != "" && !t.has(release.OCIManifest) {
@@ -207,20 +209,4 @@ func (f *follower) rebuild(path string) error {
 	}
 	_, err = f.e.out.WriteTo(f.e.stdout) // due now, not when following ends
 	return err
-}
-
-// open finds a released file: in --from, else where the log is published.
-func (f *follower) open(d release.Digest) (io.ReadCloser, error) {
-	dirs := f.c.StringSlice("from")
-	if st, err := os.Stat(f.c.String("follow")); err == nil && st.IsDir() {
-		dirs = append(dirs, f.c.String("follow"))
-	}
-	if len(dirs) > 0 {
-		file, err := publish.OpenByDigest(d, dirs...)
-		if err == nil || !errors.Is(err, os.ErrNotExist) {
-			return file, err
-		}
-	}
-	data, err := publish.ByDigest(f.c.Context, f.src, d)
-	return io.NopCloser(bytes.NewReader(data)), err
 }

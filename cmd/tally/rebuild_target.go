@@ -14,7 +14,6 @@ import (
 	"tally/internal/cli"
 	"tally/mkimage"
 	"tally/release"
-	"tally/release/publish"
 	"tally/release/rebuild"
 	"tally/release/sign"
 )
@@ -57,8 +56,11 @@ func rebuildTarget(c *cli.Context, e *env) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	dirs := append(c.StringSlice("from"), filepath.Dir(arg))
-	t := newTarget(s, payload, func(d release.Digest) (io.ReadCloser, error) { return publish.OpenByDigest(d, dirs...) })
+	f, err := newFinder(c.StringSlice("from"), filepath.Dir(arg))
+	if err != nil {
+		return nil, err
+	}
+	t := newTarget(s, payload, func(d release.Digest) (io.ReadCloser, error) { return f.open(c.Context, d) })
 	t.verified = verified
 	return t, nil
 }

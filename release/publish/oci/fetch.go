@@ -114,6 +114,24 @@ func (r *Registry) Rebuilds(ctx context.Context, s *release.Statement, by publis
 	return bytes.Join(all, []byte("\n")), err
 }
 
+// Blob opens a file of a release by its digest; one that is not there is fs.ErrNotExist.
+func (r *Registry) Blob(ctx context.Context, d release.Digest) (io.ReadCloser, error) {
+	repo, opts, err := r.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ref := repo.Digest("sha256:" + d.String())
+	layer, err := remote.Layer(ref, opts...)
+	if err != nil {
+		return nil, oneLine(ref.Name(), err)
+	}
+	rc, err := layer.Compressed()
+	if err != nil {
+		return nil, absent(ref.Name(), err)
+	}
+	return rc, nil
+}
+
 // HasChannel reports whether a statement of that channel is there.
 func (r *Registry) HasChannel(ctx context.Context, channel string) (bool, error) {
 	_, err := r.channel(ctx, channel)
@@ -232,7 +250,7 @@ func carried(ref name.Reference, opts []remote.Option) ([]byte, error) {
 	if err != nil {
 		return nil, oneLine(ref.Name(), err)
 	}
-	rc, err := layer.Compressed()
+	rc, err := layer.Compressed() // which checks the digest as it is read
 	if err != nil {
 		return nil, absent(ref.Name(), err)
 	}

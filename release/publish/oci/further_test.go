@@ -3,12 +3,16 @@ package oci_test
 import (
 	"bytes"
 	"errors"
+	"io"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"tally/internal/testtool"
 	"tally/release"
 	"tally/release/publish"
 	"tally/release/publish/oci"
@@ -266,5 +270,34 @@ func TestResolve(t *testing.T) {
 		if got, err := r.Resolve(t.Context(), ref); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %s, %v, want %q", ref, got, err, want)
 		}
+	}
+}
+
+// Every subject but the manifest itself is a blob, and nothing else is.
+func TestBlob(t *testing.T) {
+	w, req := ociWorld(t)
+	r := repository(testtool.Registry(t))
+	if _, err := r.Push(t.Context(), req); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range req.Files {
+		rc, err := r.Blob(t.Context(), f.Digest)
+		if f.Name == release.OCIManifest {
+			if !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s: %v", f.Name, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", f.Name, err)
+		}
+		got, err := io.ReadAll(rc)
+		want, werr := os.ReadFile(filepath.Join(w.Out, f.Name))
+		if err := errors.Join(err, werr, rc.Close()); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: another content, %v", f.Name, err)
+		}
+	}
+	if _, err := r.Blob(t.Context(), release.Digest{1}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("absent: %v", err)
 	}
 }
