@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -66,6 +67,20 @@ func TestPage(t *testing.T) {
 	}
 	if len(columns) != 4 || columns[0] != columns[1] || columns[1] != columns[2] || columns[2] != columns[3] {
 		t.Errorf("columns %v", columns)
+	}
+}
+
+// The committed page says what this program would say beside other figures.
+func TestCommittedPage(t *testing.T) {
+	text, err := os.ReadFile("../../docs/log-cost.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf(head, "10", "1,000,000", leafBytes); !strings.HasPrefix(string(text), want) || !strings.HasSuffix(string(text), past) {
+		t.Errorf("docs/log-cost.md: another text than this program's: make it again, or change both")
+	}
+	if rows := strings.Count(string(text), "\n| 1"); rows != 6 {
+		t.Errorf("%d rows, want one for each power of ten from 10 to 1,000,000", rows)
 	}
 }
 
