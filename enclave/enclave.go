@@ -17,6 +17,7 @@ import (
 
 	"tally/enclave/channel"
 	"tally/enclave/evidence"
+	"tally/enclave/secrets"
 )
 
 // An Attester has the platform make a report.
@@ -91,6 +92,10 @@ type Options struct {
 	KeyLifetime time.Duration // after which a key takes no new session; 0: 24 h
 	KeySessions int           // after so many sessions likewise; 0: 1000
 
+	// Secrets takes what an operator sends in a session of his, before the engine sees such a request.
+	// nil: such requests are the engine's, which does not understand them.
+	Secrets *secrets.Taker
+
 	GPUs        GPUs          // what the engine computes on; nil: evidence says nothing of GPUs
 	GPUInterval time.Duration // between looks at them; 0: 1 h
 }
@@ -98,7 +103,7 @@ type Options struct {
 // An Event is something that Serve counts. Its words are constants, whatever a peer sends.
 type Event struct {
 	What   What
-	Reason string // of ends and refusals: the log's word
+	Reason string // of ends, refusals and secrets: the log's word
 }
 
 // A What says what has happened.
@@ -115,6 +120,8 @@ const (
 	EvidenceFailed  What = "no session evidence" // the platform made none for a session that asked
 	GPUsLost        What = "GPUs lost"           // all sessions end
 	GPUsServe       What = "GPUs serve"          // at first, or again
+	SecretsTaken    What = "secrets taken"
+	SecretsRefused  What = "secrets refused"
 )
 
 func (o Options) observe(w What, reason string) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"tally/enclave/channel"
+	"tally/enclave/secrets"
 )
 
 var errTooLong = errors.New("enclave: request too long")
@@ -82,9 +83,10 @@ type response struct{ s *channel.Stream }
 
 func (r response) Write(p []byte) (int, error) { return r.s.Write(p) }
 
-// session serves exchanges, several at once, until the peer closes or the session fails.
-func (s *server) session(ctx context.Context, m *channel.Mux) error {
-	engine, err := s.sessionEngine()
+// session serves exchanges, several at once, until the peer closes or the session fails. static is the key that the
+// client was shown.
+func (s *server) session(ctx context.Context, m *channel.Mux, static [32]byte) error {
+	engine, err := s.sessionEngine(secrets.Session{Handshake: m.Peer().Binding, Static: static})
 	if err != nil {
 		return err
 	}
@@ -126,14 +128,17 @@ func waitFor(wg *sync.WaitGroup, d time.Duration) {
 }
 
 // sessionEngine is the engine for one session.
-func (s *server) sessionEngine() (Engine, error) {
-	p, ok := s.engine.(PerSession)
-	if !ok {
-		return s.engine, nil
+func (s *server) sessionEngine(session secrets.Session) (Engine, error) {
+	engine := s.engine
+	if p, ok := engine.(PerSession); ok {
+		var secret [32]byte
+		if _, err := io.ReadFull(s.opt.Rand, secret[:]); err != nil {
+			return nil, fmt.Errorf("enclave: %w", err)
+		}
+		engine = p.Session(secret)
 	}
-	var secret [32]byte
-	if _, err := io.ReadFull(s.opt.Rand, secret[:]); err != nil {
-		return nil, fmt.Errorf("enclave: %w", err)
+	if s.opt.Secrets != nil {
+		engine = withSecrets{engine, &s.opt, session}
 	}
-	return p.Session(secret), nil
+	return engine, nil
 }

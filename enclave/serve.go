@@ -138,7 +138,7 @@ func (s *server) serve(ctx context.Context, conn net.Conn) {
 	defer cancel()
 	m := channel.NewMux(c, channel.MuxOptions{Server: true, Idle: s.opt.IdleTimeout, ReadStall: s.opt.IdleTimeout, Stall: s.opt.StallTimeout,
 		Tick: s.opt.Tick, Cover: s.opt.Cover, Answer: s.answerer(k, c.Peer().Binding)})
-	err = s.session(ctx, m)
+	err = s.session(ctx, m, k.static)
 	// CLOSE goes out even when ctx has ended: shutting down is no truncation.
 	bye, cancelBye := context.WithTimeout(context.WithoutCancel(ctx), farewell)
 	defer cancelBye()

@@ -16,7 +16,8 @@
 // The JSON is compact, its keys stand in this order, each of them always; any other spelling is refused.
 // `type` is the content type and may be empty. No other header crosses: neither the client's (API keys,
 // agent, cookies) nor the engine's. A path has no query. Server-sent events are the body, passed on as they
-// come. An END whose status is not OK means that the answer is incomplete, whatever the status in its head.
+// come. A request that begins with the bytes ff ff never gets here: the enclave takes it (package secrets), or it is
+// a head that is too long. An END whose status is not OK means that the answer is incomplete, whatever the status in its head.
 //
 // # What is checked
 //

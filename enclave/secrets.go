@@ -1,0 +1,43 @@
+package enclave
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+
+	"tally/enclave/secrets"
+)
+
+// withSecrets looks at how each request begins: an operator's secrets are for the enclave, all else for the engine.
+type withSecrets struct {
+	Engine
+	opt     *Options
+	session secrets.Session
+}
+
+// Exchange answers secrets itself. An error means that the message did not end, or that nobody wants the answer.
+func (e withSecrets) Exchange(ctx context.Context, request io.Reader, response io.Writer) error {
+	start := make([]byte, len(secrets.Start))
+	n, err := io.ReadFull(request, start)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
+	}
+	again := io.MultiReader(bytes.NewReader(start[:n]), request) // whose own end comes again
+	if !bytes.Equal(start[:n], secrets.Start[:]) {
+		return e.Engine.Exchange(ctx, again, response)
+	}
+	code, err := e.opt.Secrets.Take(e.session, again)
+	if err != nil {
+		return err
+	}
+	if code == secrets.Taken {
+		e.opt.Logger.Info("secrets taken")
+		e.opt.observe(SecretsTaken, code.String())
+	} else {
+		e.opt.Logger.Warn("secrets refused", "reason", code.String())
+		e.opt.observe(SecretsRefused, code.String())
+	}
+	_, err = response.Write(code.Answer())
+	return err
+}
