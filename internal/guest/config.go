@@ -27,7 +27,9 @@
 //	    "command": ["/usr/bin/llama-server", "--host", "/run/engine/engine.sock"],
 //	                                         1 to 64 words, the first an absolute path
 //	    "uid": 990,                          user and group that it runs as, 1 to 65533
-//	    "memory-mib": 2048                   optional, of its cgroup; without it there is no limit
+//	    "memory-mib": 2048,                  optional, of its cgroup; without it there is no limit
+//	    "shared-mib": 1024,                  optional: it has a /dev/shm of so much
+//	    "loopback": true                     optional: it may speak with itself over 127.0.0.1
 //	  },
 //	  "gpu": {…}                             optional: what the engine computes on, see GPUs; without it the engine has no GPU
 //	}

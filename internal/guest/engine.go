@@ -24,15 +24,19 @@ const (
 // IPC and UTS namespaces of its own: it sees the root, an empty /sys, a /dev of five harmless devices (and, with GPU, those of the GPUs), and
 // no network interface. A seccomp filter refuses it what the kernel should not be asked (see seccomp). Its
 // input and output are /dev/null. With it ends everything it has started.
+//
+// An engine of many processes, such as vLLM, may need Loopback and SharedMiB to speak with itself.
 type Engine struct {
 	Command   []string
 	UID       int   // and GID
 	MemoryMiB int64 // 0: no limit
+	SharedMiB int64 // of /dev/shm; 0: there is none
+	Loopback  bool  // its own loopback interface is up, and it may open sockets of IP
 	GPU       bool  // it has the devices of the GPU driver, too
 }
 
 func parseEngine(raw json.RawMessage) (*Engine, error) {
-	o, err := object(raw, "engine.", []string{"command", "uid"}, []string{"memory-mib"})
+	o, err := object(raw, "engine.", []string{"command", "uid"}, []string{"memory-mib", "shared-mib", "loopback"})
 	if err != nil {
 		return nil, err
 	}
@@ -45,10 +49,18 @@ func parseEngine(raw json.RawMessage) (*Engine, error) {
 		return nil, err
 	}
 	e.UID = int(uid)
-	if raw, ok := o["memory-mib"]; ok {
-		e.MemoryMiB, err = whole(raw, "engine.memory-mib", maxMemoryMiB)
+	if raw, ok := o["loopback"]; ok && string(raw) != "true" {
+		return nil, fmt.Errorf("engine.loopback: want true, or the key left out")
 	}
-	return e, err
+	_, e.Loopback = o["loopback"]
+	for key, to := range map[string]*int64{"memory-mib": &e.MemoryMiB, "shared-mib": &e.SharedMiB} {
+		if raw, ok := o[key]; ok {
+			if *to, err = whole(raw, "engine."+key, maxMemoryMiB); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return e, nil
 }
 
 func validCommand(words []string) bool {

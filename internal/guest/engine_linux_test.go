@@ -101,6 +101,20 @@ func observe(args []string) map[string]string {
 	unix.Close(fd)
 	_, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW, 0)
 	tell("netlink", err)
+	var fs unix.Statfs_t
+	if unix.Statfs("/dev/shm", &fs) == nil {
+		out["shared"] = fmt.Sprint(fs.Blocks * uint64(fs.Bsize))
+		for _, f := range []struct {
+			flag int64
+			name string
+		}{{unix.ST_NOSUID, "nosuid"}, {unix.ST_NODEV, "nodev"}, {unix.ST_NOEXEC, "noexec"}} {
+			if fs.Flags&f.flag != 0 {
+				out["shared"] += " " + f.name
+			}
+		}
+	}
+	tell("loopback", loopback())
+	tell("inet socketpair", socketpair(unix.AF_INET))
 	tell("unshare user", unix.Unshare(unix.CLONE_NEWUSER))
 	_, _, no := unix.RawSyscall6(unix.SYS_CLONE, unix.CLONE_NEWUSER|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 	out["clone user"] = no.Error()
@@ -115,6 +129,25 @@ func observe(args []string) map[string]string {
 	tell("write to tmp", os.WriteFile("/tmp/x", []byte("x"), 0o600))
 	tell("write to proc", os.WriteFile("/proc/self/oom_score_adj", []byte("0"), 0))
 	return out
+}
+
+// loopback says a word to itself over 127.0.0.1.
+func loopback() error {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer ln.Close()
+	c, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+func socketpair(family int) error {
+	_, err := unix.Socketpair(family, unix.SOCK_STREAM, 0)
+	return err
 }
 
 // asRoot runs the test again in mount, network and PID namespaces of real root: devices and other users
@@ -197,7 +230,7 @@ func TestEngineIsKeptApart(t *testing.T) {
 		"args": "one|two three", "env": strings.Join(engineEnv, "|"),
 		"Uid": "990 990 990 990", "Gid": "990 990 990 990", "Groups": "", "CapEff": "0000000000000000", "CapPrm": "0000000000000000", "CapBnd": "0000000000000000",
 		"NoNewPrivs": "1", "Seccomp": "2", "/dev": "full null random urandom zero", "/sys": "", "/run": "engine", "/tmp": "",
-		"interfaces": "lo", "processes": "1", "inet": "address family not supported by protocol", "netlink": "address family not supported by protocol",
+		"interfaces": "lo", "processes": "1", "inet": "address family not supported by protocol", "netlink": "address family not supported by protocol", "loopback": "address family not supported by protocol", "inet socketpair": "address family not supported by protocol",
 		"unshare user": "operation not permitted", "clone user": "operation not permitted", "clone3": "function not implemented",
 		"bpf": "operation not permitted", "ptrace": "operation not permitted", "mount": "operation not permitted",
 		"write to null": "ok", "write to tmp": "ok", "write to proc": "read-only file system",
@@ -290,7 +323,7 @@ func TestEngineThatIsNotThere(t *testing.T) {
 
 // TestExecEngineRefuses: nothing becomes an engine by mistake, and none as root.
 func TestExecEngineRefuses(t *testing.T) {
-	for _, args := range [][]string{nil, {EngineName}, {EngineName, "990"}, {EngineName, "990", "gpu"}, {EngineName, "990", "/bin/sh", "-c"}, {"sh", "990", "no-gpu", "/bin/sh"}, {EngineName, "0", "no-gpu", "/bin/sh"}, {EngineName, "-1", "no-gpu", "/bin/sh"}, {EngineName, "65534", "no-gpu", "/bin/sh"}, {EngineName, "x", "no-gpu", "/bin/sh"}} {
+	for _, args := range [][]string{nil, {EngineName}, {EngineName, "990"}, {EngineName, "990", "gpu=false,loopback=false,shared=0"}, {EngineName, "990", "/bin/sh", "-c"}, {EngineName, "990", "gpu=false,loopback=false,shared=-1", "/bin/sh"}, {EngineName, "990", "gpu=false,loopback=false,shared=0 ", "/bin/sh"}, {"sh", "990", "gpu=false,loopback=false,shared=0", "/bin/sh"}, {EngineName, "0", "gpu=false,loopback=false,shared=0", "/bin/sh"}, {EngineName, "-1", "gpu=false,loopback=false,shared=0", "/bin/sh"}, {EngineName, "65534", "gpu=false,loopback=false,shared=0", "/bin/sh"}, {EngineName, "x", "gpu=false,loopback=false,shared=0", "/bin/sh"}} {
 		if err := execEngine(args); err == nil {
 			t.Errorf("%q: no error", args)
 		}
@@ -299,14 +332,16 @@ func TestExecEngineRefuses(t *testing.T) {
 
 // TestFilterJumps holds the filter's shape: no jump leads out of it, and every way ends in a verdict.
 func TestFilterJumps(t *testing.T) {
-	p := filter()
-	for i, f := range p {
-		if f.Code&7 == unix.BPF_JMP && (i+1+int(f.Jt) >= len(p) || i+1+int(f.Jf) >= len(p)) {
-			t.Errorf("instruction %d jumps out", i)
+	for _, ip := range []bool{false, true} {
+		p := filter(ip)
+		for i, f := range p {
+			if f.Code&7 == unix.BPF_JMP && (i+1+int(f.Jt) >= len(p) || i+1+int(f.Jf) >= len(p)) {
+				t.Errorf("instruction %d jumps out", i)
+			}
 		}
-	}
-	if last := p[len(p)-1]; last.Code != unix.BPF_RET|unix.BPF_K || len(p) > unix.BPF_MAXINSNS {
-		t.Errorf("%d instructions, the last %+v", len(p), last)
+		if last := p[len(p)-1]; last.Code != unix.BPF_RET|unix.BPF_K || len(p) > unix.BPF_MAXINSNS {
+			t.Errorf("%d instructions, the last %+v", len(p), last)
+		}
 	}
 }
 
@@ -328,7 +363,7 @@ func TestEngineConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(&Engine{[]string{"/usr/bin/llama-server", "-t", "1"}, 990, 512, false}, c.Engine); d != "" {
+	if d := cmp.Diff(&Engine{[]string{"/usr/bin/llama-server", "-t", "1"}, 990, 512, 0, false, false}, c.Engine); d != "" {
 		t.Error(d)
 	}
 	for in, want := range map[string]string{
@@ -344,6 +379,8 @@ func TestEngineConfig(t *testing.T) {
 		`{"command": ["/e"], "uid": 65534}`:                               "engine.uid",
 		`{"command": ["/e"], "uid": 1.5}`:                                 "engine.uid",
 		`{"command": ["/e"], "uid": 1, "memory-mib": 0}`:                  "engine.memory-mib",
+		`{"command": ["/e"], "uid": 1, "shared-mib": 0}`:                  "engine.shared-mib",
+		`{"command": ["/e"], "uid": 1, "loopback": false}`:                "engine.loopback: want true",
 		`{"command": ["/e"], "uid": 1, "network": true}`:                  `unknown key "engine.network"`,
 		`{"command": ["/e"` + strings.Repeat(`,"a"`, 64) + `], "uid": 1}`: "engine.command",
 		`null`: "engine",

@@ -71,7 +71,8 @@ func TestGPUDevices(t *testing.T) {
 	}
 }
 
-// TestEngineWithGPUs: the engine sees the GPUs' devices and neither the switches' nor any other.
+// TestEngineWithGPUs: the engine sees the GPUs' devices and neither the switches' nor any other. With a loopback of its own it may speak with
+// itself and nobody else.
 func TestEngineWithGPUs(t *testing.T) {
 	if !asRoot(t) {
 		return
@@ -89,7 +90,7 @@ func TestEngineWithGPUs(t *testing.T) {
 	go r.Run(t.Context()) // it has the engine's end to tell after ctx has ended
 	pids, stops, before := make(chan int, 8), make(chan func(), 8), 0
 	done := make(chan error, 1)
-	e := &Engine{Command: []string{program, "engine-probe"}, UID: 990, GPU: true}
+	e := &Engine{Command: []string{program, "engine-probe"}, UID: 990, GPU: true, Loopback: true, SharedMiB: 3}
 	go func() {
 		done <- RunEngine(ctx, e, r, program, slog.New(slog.DiscardHandler), Hooks{
 			Before:  func(context.Context) error { before++; return nil },
@@ -104,8 +105,12 @@ func TestEngineWithGPUs(t *testing.T) {
 	if its, err := PIDNamespace(pid); err != nil || its == ours {
 		t.Errorf("the engine is in PID namespace %s as we are: %v", its, err)
 	}
-	if got := ask(t)["/dev"]; got != "full null nvidia-uvm nvidia0 nvidiactl random urandom zero" {
-		t.Errorf("/dev: %s", got)
+	got := ask(t)
+	for what, want := range map[string]string{"/dev": "full null nvidia-uvm nvidia0 nvidiactl random shm urandom zero", "loopback": "ok", "inet": "ok", "interfaces": "lo",
+		"netlink": "address family not supported by protocol", "inet socketpair": "operation not supported", "shared": "3145728 nosuid nodev noexec"} {
+		if got[what] != want {
+			t.Errorf("%s: %q, want %q", what, got[what], want)
+		}
 	}
 	<-stops
 	<-pids // again, and not asked this time

@@ -12,11 +12,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The word about GPUs in an engine's arguments.
-const (
-	withGPUs    = "gpu"
-	withoutGPUs = "no-gpu"
-)
+// A grant is what an engine has beyond the least, as it stands in its arguments.
+type grant struct {
+	gpu, loopback bool
+	sharedMiB     int64
+}
+
+func (e *Engine) grant() grant { return grant{e.GPU, e.Loopback, e.SharedMiB} }
+
+func (g grant) String() string {
+	return fmt.Sprintf("gpu=%t,loopback=%t,shared=%d", g.gpu, g.loopback, g.sharedMiB)
+}
+
+// parseGrant accepts what String writes.
+func parseGrant(text string) (g grant, err error) {
+	_, err = fmt.Sscanf(text, "gpu=%t,loopback=%t,shared=%d", &g.gpu, &g.loopback, &g.sharedMiB)
+	if err != nil || g.String() != text || g.sharedMiB < 0 || g.sharedMiB > maxMemoryMiB {
+		return g, fmt.Errorf("grant %.80q: want gpu=true|false,loopback=true|false,shared=MIB", text)
+	}
+	return g, nil
+}
 
 // EngineName is the argv[0] by which this program is asked to become the engine: see ExecEngine.
 const EngineName = "tally-engine"
@@ -28,7 +43,7 @@ const engineNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNE
 var engineEnv = []string{"PATH=/usr/bin:/bin", "HOME=/tmp", "LANG=C.UTF-8"}
 
 // ExecEngine is the inside of an engine's fresh namespaces: it takes everything away that an engine does
-// not need and becomes the engine. args are EngineName, the user, the word about GPUs, and the command. It does not return: when
+// not need and becomes the engine. args are EngineName, the user, the grant, and the command. It does not return: when
 // it fails, it says why on sayWhy, which the engine itself does not have, and ends the process.
 func ExecEngine(args []string) {
 	unix.CloseOnExec(sayWhy)
@@ -42,8 +57,12 @@ const sayWhy = 3
 
 func execEngine(args []string) error {
 	runtime.LockOSThread() // privileges, filter and exec are this thread's
-	if len(args) < 4 || args[0] != EngineName || args[2] != withGPUs && args[2] != withoutGPUs {
-		return errors.New("engine: want a user, a word about GPUs and a command")
+	if len(args) < 4 || args[0] != EngineName {
+		return errors.New("engine: want a user, a grant and a command")
+	}
+	g, err := parseGrant(args[2])
+	if err != nil {
+		return fmt.Errorf("engine: %w", err)
 	}
 	uid, err := strconv.Atoi(args[1])
 	if err != nil || uid < 1 || uid > maxEngineUser {
@@ -53,11 +72,12 @@ func execEngine(args []string) error {
 		name string
 		do   func() error
 	}{
-		{"mounts", func() error { return furnish(args[2] == withGPUs) }},
+		{"mounts", func() error { return furnish(g) }},
+		{"loopback", func() error { return upLoopback(g.loopback) }},
 		{"limits", limitEngine},
 		{"user", func() error { return becomeUser(uid) }},
 		{"no-new-privileges", func() error { return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }},
-		{"seccomp", seccomp},
+		{"seccomp", func() error { return seccomp(g.loopback) }},
 	} {
 		if err := step.do(); err != nil {
 			return fmt.Errorf("engine: %s: %w", step.name, err)
@@ -68,9 +88,9 @@ func execEngine(args []string) error {
 
 // furnish gives the mount namespace its own /run, /tmp, /dev, /proc and /sys. What lies below them in the
 // enclave's (TPM devices, configfs with the reports of the platform, other sockets) is gone.
-func furnish(gpus bool) error {
+func furnish(g grant) error {
 	var devices []device
-	if gpus {
+	if g.gpu {
 		all, err := gpuDevices("")
 		if err != nil {
 			return err
@@ -101,6 +121,14 @@ func furnish(gpus bool) error {
 	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", shared), engineDir, "", unix.MS_BIND, ""); err != nil {
 		return &os.PathError{Op: "bind", Path: engineDir, Err: err}
 	}
+	if g.sharedMiB > 0 {
+		if err := os.Mkdir("/dev/shm", 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount("tmpfs", "/dev/shm", "tmpfs", noExec, fmt.Sprintf("mode=1777,size=%dm", g.sharedMiB)); err != nil {
+			return &os.PathError{Op: "mount", Path: "/dev/shm", Err: err}
+		}
+	}
 	if err := makeDevices(devices); err != nil {
 		return err
 	}
@@ -120,6 +148,24 @@ func makeDevices(more []device) error {
 		return err
 	}
 	return unix.Mount("", "/dev", "", unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NOEXEC, "")
+}
+
+// upLoopback sets the one interface of the engine's network namespace up; the kernel then gives it 127.0.0.1.
+func upLoopback(wanted bool) error {
+	if !wanted {
+		return nil
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	lo, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	lo.SetUint16(unix.IFF_UP)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo)
 }
 
 // limitEngine forbids core files and bounds what the cgroup does not.

@@ -38,8 +38,8 @@ const (
 
 // filter is the program of classic BPF: another architecture's call or an x32 one kills, so that every
 // number below means what it says; clone3, whose flags a filter cannot see, does not exist (the C library
-// then uses clone); sockets are UNIX sockets.
-func filter() []unix.SockFilter {
+// then uses clone); sockets are UNIX sockets, and with ip those of IP, in a namespace that leads nowhere.
+func filter(ip bool) []unix.SockFilter {
 	load := func(off uint32) unix.SockFilter { return stmt(unix.BPF_LD|unix.BPF_W|unix.BPF_ABS, off) }
 	ret := func(v uint32) unix.SockFilter { return stmt(unix.BPF_RET|unix.BPF_K, v) }
 	eq := func(v uint32, yes, no uint8) unix.SockFilter { return jump(unix.BPF_JEQ, v, yes, no) }
@@ -50,8 +50,17 @@ func filter() []unix.SockFilter {
 		eq(unix.SYS_CLONE3, 0, 1), fail(unix.ENOSYS),
 		eq(unix.SYS_CLONE, 0, 4), load(dataArg0), jump(unix.BPF_JSET, newNamespaces, 0, 1), fail(unix.EPERM), ret(unix.SECCOMP_RET_ALLOW),
 	}
+	families := []uint32{unix.AF_UNIX}
+	if ip {
+		families = append(families, unix.AF_INET, unix.AF_INET6)
+	}
 	for _, nr := range []uint32{unix.SYS_SOCKET, unix.SYS_SOCKETPAIR} {
-		p = append(p, eq(nr, 0, 4), load(dataArg0), eq(unix.AF_UNIX, 1, 0), fail(unix.EAFNOSUPPORT), ret(unix.SECCOMP_RET_ALLOW))
+		n := uint8(len(families))
+		p = append(p, eq(nr, 0, n+3), load(dataArg0))
+		for i, f := range families {
+			p = append(p, eq(f, n-uint8(i), 0)) // to the end of these four or more: allowed
+		}
+		p = append(p, fail(unix.EAFNOSUPPORT), ret(unix.SECCOMP_RET_ALLOW))
 	}
 	for _, nr := range refused {
 		p = append(p, eq(nr, 0, 1), fail(unix.EPERM))
@@ -66,8 +75,8 @@ func jump(op uint16, k uint32, yes, no uint8) unix.SockFilter {
 }
 
 // seccomp puts the filter on this thread, for good. It wants no-new-privileges set.
-func seccomp() error {
-	p := filter()
+func seccomp(ip bool) error {
+	p := filter(ip)
 	prog := unix.SockFprog{Len: uint16(len(p)), Filter: &p[0]}
 	return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)), 0, 0)
 }

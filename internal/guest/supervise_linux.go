@@ -168,11 +168,7 @@ func (r *Reaper) start(self string, e *Engine, group *os.File) (pid int, died <-
 	if group != nil {
 		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(group.Fd())
 	}
-	word := withoutGPUs
-	if e.GPU {
-		word = withGPUs
-	}
-	argv := append([]string{EngineName, strconv.Itoa(e.UID), word}, e.Command...)
+	argv := append([]string{EngineName, strconv.Itoa(e.UID), e.grant().String()}, e.Command...)
 	pid, died, err = r.fork(func() (int, error) { return syscall.ForkExec(self, argv, attr) })
 	if err != nil {
 		why.Close()
