@@ -21,7 +21,8 @@ type GPUs interface {
 	// work. After an error they take none.
 	Attest(ctx context.Context, c evidence.Claims) (*GPUSet, error)
 
-	// Serving returns an error unless the engine computes on the GPUs. It may wait for one that is being started.
+	// Serving returns an error unless the engine computes on the GPUs. It may wait for one that is being started, and
+	// returns ErrEngineWaits for one that is not, because it waits for what comes in a session.
 	Serving(ctx context.Context) error
 
 	// Changed delivers when there is reason to look at once: the engine was started again, say. nil: never.
@@ -39,6 +40,10 @@ const (
 	defaultGPUInterval = time.Hour
 	gpuRetry           = 30 * time.Second // and after a loss
 )
+
+// ErrEngineWaits is GPUs.Serving's word that the engine is not started before something has come in a session: sessions are
+// opened then, and no request may reach an engine.
+var ErrEngineWaits = errors.New("enclave: the engine waits for what comes in a session")
 
 // errGPULost is why sessions end when GPUs were lost.
 var errGPULost = errors.New("enclave: a GPU was lost")
@@ -98,12 +103,20 @@ func (g *gpuState) bind(ctx context.Context, c *evidence.Claims) (*GPUSet, error
 func (g *gpuState) check(ctx context.Context, c evidence.Claims) error {
 	_, err := g.gpus.Attest(ctx, c)
 	if err == nil {
-		err = g.gpus.Serving(ctx)
+		err = g.engine(ctx)
 	}
 	if err != nil {
 		g.lose(ctx, err)
 	}
 	return err
+}
+
+// engine wants it on the GPUs, or not there at all.
+func (g *gpuState) engine(ctx context.Context) error {
+	if err := g.gpus.Serving(ctx); !errors.Is(err, ErrEngineWaits) {
+		return err
+	}
+	return nil
 }
 
 // lose ends all sessions, unless ctx ended, which is no finding about the GPUs.
@@ -171,7 +184,7 @@ func (s *server) openGPUs(ctx context.Context) error {
 		return nil
 	}
 	era := s.gpus.era()
-	if err := s.gpus.gpus.Serving(ctx); err != nil {
+	if err := s.gpus.engine(ctx); err != nil {
 		s.gpus.lose(ctx, err)
 		return &gpuError{fmt.Errorf("enclave: the engine does not compute on the GPUs: %w", err)}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -152,6 +153,23 @@ func TestGPUsRefuseToStart(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
+}
+
+// TestGPUsWithoutTheirEngine: an engine that waits for what a session brings keeps nobody out, and is looked at once it runs.
+func TestGPUsWithoutTheirEngine(t *testing.T) {
+	g := newFakeGPUs()
+	g.cpu = fmt.Errorf("no key yet: %w", enclave.ErrEngineWaits)
+	opt := options(t)
+	opt.GPUs = g
+	addr, _ := start(t, insecure.Attester{}, enclave.Echo{}, opt)
+	m, _ := mustRaw(t, addr)
+	if err := say(t, m, "hello"); err != nil {
+		t.Fatal(err)
+	}
+	g.changed <- struct{}{}
+	g.set(func() { g.cpu = errors.New("it runs on the CPU") })
+	g.changed <- struct{}{}
+	closes(t, "a session when the engine runs on the CPU", m)
 }
 
 // holding is an engine that repeats what is said, and does not come to the end of "hold".

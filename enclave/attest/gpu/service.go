@@ -27,6 +27,10 @@ type Options struct {
 	Owns        func(engine, pid int) bool // whether a process is the engine's, whose first one is engine
 	LeastMemory uint64                     // bytes that the engine must hold on the GPUs
 	LoadTime    time.Duration              // how long it may take to load its model
+
+	// Waits reports whether the engine is not started yet because it waits for what comes in a session, a key to its model,
+	// say. Sessions are opened then. nil: it never does.
+	Waits func() bool
 }
 
 // A Service makes a Gate and an engine the GPUs of an enclave. The engine starts once the GPUs are verified, gets
@@ -41,6 +45,7 @@ type Service struct {
 	engine   int           // its first process; 0: it does not run
 	stop     func()        // kills it
 	admitted bool          // it was seen to compute on the GPUs, and runs since
+	waited   bool          // Serving has said that it waits: nobody looks at it when it starts but who is told
 	ocsp     [][]byte
 }
 
@@ -137,6 +142,10 @@ func (s *Service) Started(pid int, stop func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.engine, s.stop, s.admitted = pid, stop, false
+	if s.waited {
+		s.waited = false
+		s.change()
+	}
 	select {
 	case <-s.ready:
 	default:
@@ -153,6 +162,11 @@ func (s *Service) Ended() {
 	if !seen {
 		return // somebody waits for it, or nobody is served
 	}
+	s.change()
+}
+
+// change has the GPUs looked at soon.
+func (s *Service) change() {
 	select {
 	case s.changed <- struct{}{}:
 	default:
@@ -169,6 +183,14 @@ func (s *Service) Admit() error {
 	return nil
 }
 
+// waits reports whether the engine has not been started, and remembers that somebody was told so.
+func (s *Service) waits() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waited = s.opt.Waits != nil && s.engine == 0 && s.opt.Waits()
+	return s.waited
+}
+
 // pollEngine is how often an engine that loads is asked.
 const pollEngine = 200 * time.Millisecond
 
@@ -181,6 +203,9 @@ func (s *Service) Serving(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.opt.LoadTime, fmt.Errorf("the engine is not ready after %s", s.opt.LoadTime))
 	defer cancel()
 	for s.opt.Engine.Ready(ctx) != nil {
+		if s.waits() {
+			return enclave.ErrEngineWaits
+		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"tally/enclave"
 	appraise "tally/enclave/appraise/gpu"
 	"tally/enclave/attest/gpu"
 )
@@ -91,6 +92,31 @@ func TestService(t *testing.T) {
 	_, err = s.Attest(t.Context(), claims)
 	fatal(t, err)
 	fatal(t, s.Before(t.Context()))
+}
+
+// TestServiceWaits: an engine that waits for a session is no failure, gets no requests, and is looked at when it starts.
+func TestServiceWaits(t *testing.T) {
+	_, _, e, opt := newService(t)
+	waits := true
+	opt.Waits = func() bool { return waits }
+	s, err := gpu.NewService(*opt)
+	fatal(t, err)
+	_, err = s.Attest(t.Context(), claims)
+	fatal(t, err)
+	e.ready = errors.New("nobody listens")
+	if err := s.Serving(t.Context()); !errors.Is(err, enclave.ErrEngineWaits) || s.Admit() == nil {
+		t.Errorf("%v, admitted %v", err, s.Admit() == nil)
+	}
+	waits = false
+	s.Started(41, func() {})
+	<-s.Changed()
+	e.ready = nil
+	fatal(t, s.Serving(t.Context()))
+	fatal(t, s.Admit())
+	waits, e.ready = true, errors.New("it loads another model") // it runs: that it once waited is no excuse
+	if err := s.Serving(t.Context()); err == nil || errors.Is(err, enclave.ErrEngineWaits) {
+		t.Errorf("an engine that runs: %v", err)
+	}
 }
 
 func TestServiceRefuses(t *testing.T) {
