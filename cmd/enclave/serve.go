@@ -18,6 +18,7 @@ import (
 	"tally/enclave/attest/snp"
 	"tally/enclave/attest/tdx"
 	"tally/enclave/evidence"
+	"tally/internal/erase"
 )
 
 // authorityFile names the service that this enclave is, in one line. It lies in the verity root, so that
@@ -26,9 +27,12 @@ const authorityFile = "/etc/tally/authority"
 
 const defaultAuthority = "default"
 
-// announce says on the console whose word the evidence is. Evidence that the host can forge is marked, and
+// announce says on the console whose word the evidence is, and whether keys are erased after their use. Evidence that the host can forge is marked, and
 // clients refuse it unless their policy names it.
 func announce(a enclave.Attester, log *slog.Logger) {
+	if !erase.Works {
+		log.Warn("keys stay in memory after their use: this program was built without the experiment runtimesecret")
+	}
 	switch a.Platform() {
 	case snp.Platform, tdx.Platform:
 		log.Info("evidence is signed by hardware", "platform", a.Platform())
