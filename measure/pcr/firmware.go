@@ -44,7 +44,8 @@ var (
 )
 
 // stable are the modules of such volumes, by name: each was there when a real boot's digest was as computed.
-// SmmAccessPei, FaultTolerantWritePei and PeiVariable, in builds with SMM, are not among them: there it was another.
+// SmmAccessPei, FaultTolerantWritePei and PeiVariable, in builds with SMM, are not among them: there it was another, for
+// PlatformPei keeps addresses then that depend on the size of memory.
 var stable = map[string]string{
 	"1b45cc0a-156a-428a-af62-49864da0e6e6": "apriori file",
 	"52c05b14-0b98-496c-bc3b-04b50211d680": "PeiCore",
