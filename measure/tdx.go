@@ -42,6 +42,9 @@ func (a *Artifacts) tdx(p Profile) ([]Value, error) {
 		return nil, err
 	}
 	in := tdx.Input{Firmware: a.FirmwareBytes, Events: p.Platform.Events, Hashes: a.hashes}
+	if f := a.Static.firmware(p.Platform.Firmware); f != nil {
+		in.Measured = f.TDX
+	}
 	if in.BootDevice, err = p.Platform.diskSlot(); err != nil {
 		return nil, err
 	}

@@ -15,13 +15,14 @@ import (
 // An Input is what the registers of a trust domain are computed from. What is not given leaves out the
 // registers that need it; the zero Input is an error.
 type Input struct {
-	Firmware     []byte  // whole
-	FirmwareFile *File   // in place of Firmware
-	Memory       uint64  // bytes, a multiple of 1 MiB; 0: not given
-	VCPUs        int     // what the ACPI tables must enable; 0: any
-	ACPI         []byte  // QEMU's fw_cfg file etc/acpi/tables; nil: not given
-	SMBIOS       []byte  // the SMBIOS table in the guest's memory; nil: not given
-	Tables       *Tables // in place of VCPUs, ACPI and SMBIOS: their digests
+	Firmware     []byte    // whole
+	FirmwareFile *File     // in place of Firmware
+	Measured     *Measured // of the firmware, where an earlier call measured it: MRTD is taken from there; nil: it is computed
+	Memory       uint64    // bytes, a multiple of 1 MiB; 0: not given
+	VCPUs        int       // what the ACPI tables must enable; 0: any
+	ACPI         []byte    // QEMU's fw_cfg file etc/acpi/tables; nil: not given
+	SMBIOS       []byte    // the SMBIOS table in the guest's memory; nil: not given
+	Tables       *Tables   // in place of VCPUs, ACPI and SMBIOS: their digests
 
 	Kernel     []byte  // handed over by the VMM, with Initrd and Cmdline
 	KernelFile *File   // in place of Kernel: read once, as it is hashed

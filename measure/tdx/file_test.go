@@ -50,3 +50,26 @@ func TestFilesAreTheirBytes(t *testing.T) {
 		}
 	}
 }
+
+// TestMeasuredIsNotMeasuredAgain: MRTD of a firmware that was measured before is the same, and its volume is not read.
+func TestMeasuredIsNotMeasuredAgain(t *testing.T) {
+	firmware := ovmf(t)
+	m, err := ReadFirmware(firmware)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, profile := range []string{"", "qemu-8.2", "qemu-10.2/edk2-202608", "gce/c3-standard-4"} {
+		want := compute(t, Input{Firmware: firmware}, profile)
+		f := &counted{Reader: bytes.NewReader(firmware)}
+		got := compute(t, Input{FirmwareFile: &File{f, int64(len(firmware))}, Measured: m}, profile)
+		for i := range want.Registers {
+			w, g := want.Registers[i], got.Registers[i]
+			if g.Register != w.Register || g.Digest != w.Digest || g.Label != w.Label || !cmp.Equal(g.Covers, w.Covers) {
+				t.Errorf("%q: %+v, want %+v", profile, g, w)
+			}
+		}
+		if f.n > len(firmware)/2 {
+			t.Errorf("%q: %d bytes read of the firmware's %d", profile, f.n, len(firmware))
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha512"
 	"fmt"
+	"sync"
 
 	"tally/measure/internal/fw"
 )
@@ -31,12 +32,22 @@ func ReadFirmware(b []byte) (*Measured, error) {
 		return nil, err
 	}
 	m := new(Measured)
-	for _, pass := range Passes() {
-		r, err := Measure(bytes.NewReader(b), int64(len(b)), pass)
+	var wg sync.WaitGroup
+	passes := Passes()
+	errs := make([]error, len(passes))
+	for i, pass := range passes {
+		wg.Go(func() {
+			var r *MRTD
+			if r, errs[i] = Measure(bytes.NewReader(b), int64(len(b)), pass); errs[i] == nil {
+				*m.of(pass) = r.Digest
+			}
+		})
+	}
+	wg.Wait()
+	for _, err := range errs {
 		if err != nil {
 			return nil, err
 		}
-		*m.of(pass) = r.Digest
 	}
 	cfv, err := configuration(bytes.NewReader(b), sections)
 	if err != nil {

@@ -65,10 +65,15 @@ type MRTD struct {
 	Pass   Pass    `json:"pass"`
 	Digest Digest  `json:"digest"`
 	Events []Event `json:"events"`
+
+	known bool // computed earlier, without its events
 }
 
 // log returns the sections in the form that all registers share; a digest is MRTD after the section.
 func (m *MRTD) log() []eventlog.Event {
+	if m.known {
+		return []eventlog.Event{{What: "firmware", Digest: m.Digest[:], Covers: []eventlog.Part{eventlog.PartFirmware}}}
+	}
 	var log []eventlog.Event
 	for _, e := range m.Events {
 		l := eventlog.Event{What: e.What, Detail: fmt.Sprintf("%d pages at %#x, contents measured: %t", e.Pages, e.GPA, e.Extended), Digest: e.after[:]}
