@@ -111,3 +111,15 @@ func FuzzResolve(f *testing.F) {
 		}
 	})
 }
+
+// TestMuchGarbage: packages that were wanted for another that was given up are left out one by one, in bounded time.
+func TestMuchGarbage(t *testing.T) {
+	lines := []string{"aa 1; Depends: bb | cc", "cc 1", "bb 1; Depends: p0, none | gg", "gg 1; Depends: none"}
+	for i := range 2500 {
+		lines = append(lines, fmt.Sprintf("p%d 1; Depends: p%d, q%d, r%d", i, i+1, i, i), fmt.Sprintf("q%d 1; Depends: s%d", i, i), fmt.Sprintf("r%d 1", i), fmt.Sprintf("s%d 1; Depends: q%d", i, i))
+	}
+	lines = append(lines, "p2500 1")
+	if got, err := resolve(index(t, lines...), "aa"); got != "aa=1 cc=1" {
+		t.Errorf("%s, %v", got, err)
+	}
+}

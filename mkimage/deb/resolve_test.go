@@ -78,6 +78,7 @@ var resolveCases = map[string]resolveCase{
 	"virtual root":         {[]string{"aa 1; Provides: vv"}, []string{"vv"}, "aa=1"},
 	"provides and breaks":  {[]string{"aa 2; Provides: vv; Conflicts: vv; Breaks: vv"}, []string{"aa"}, "aa=2"},
 	"conflict given way":   {[]string{"aa 1; Depends: bb | cc, dd", "bb 1", "cc 1", "dd 1; Conflicts: bb"}, []string{"aa"}, "aa=1 cc=1 dd=1"},
+	"native architecture":  {[]string{"aa 1; Depends: bb:native, cc:native | dd; Recommends: ee:all, ff:native; Suggests: gg:mips | hh:any", "bb 1", "cc 1; Conflicts: bb:native", "dd 1; Suggests: hh:all | ii:native, kk:all"}, []string{"aa"}, "aa=1 bb=1 dd=1"},
 	"any architecture":     {[]string{"aa 1; Depends: bb:any", "bb 1; Multi-Arch: allowed"}, []string{"aa"}, "aa=1 bb=1"},
 }
 

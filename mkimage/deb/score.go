@@ -6,7 +6,7 @@ import "slices"
 
 // makeScores rates every package: by its own priority, by those that depend on it and by what it provides.
 func (r *solver) makeScores() {
-	r.score = make([]int, len(r.names))
+	r.score = make([]int, len(r.names)+1)
 	for id, st := range r.st {
 		if st != nil && st.there != nil {
 			r.rate(r.names[id], st.there)

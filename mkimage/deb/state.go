@@ -58,7 +58,7 @@ const (
 const maxSteps = 1 << 24
 
 func newState(u *universe) *state {
-	return &state{universe: u, st: make([]*status, len(u.names)), looked: make([]int, len(u.names)), groups: map[*version][]group{}}
+	return &state{universe: u, st: make([]*status, len(u.names)+1), looked: make([]int, len(u.names)+1), groups: map[*version][]group{}}
 }
 
 func (s *state) at(n *name) *status {
@@ -74,6 +74,7 @@ func (s *state) when(n *name, time int) standing {
 	if st == nil {
 		return standing{candidate: n.candidate}
 	}
+	s.steps += len(st.past)
 	for _, m := range st.past {
 		if time <= m.until {
 			return m.standing
@@ -161,7 +162,7 @@ func (s *state) of(v *version) []group {
 func (s *state) alternatives(rs []Relation) []alternative {
 	all := make([]alternative, len(rs))
 	for i, r := range rs {
-		all[i] = alternative{r, s.byKey[r.key()]}
+		all[i] = alternative{r, s.find(r.key())}
 	}
 	return all
 }
@@ -201,6 +202,7 @@ func (s *state) broken(n *name) bool {
 // brokenCount is the number of names that are broken.
 func (s *state) brokenCount() int {
 	count := 0
+	s.steps += len(s.st) / 64
 	for id, st := range s.st {
 		if st != nil && st.there != nil && s.broken(s.names[id]) {
 			count++

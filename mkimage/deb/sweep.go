@@ -12,12 +12,15 @@ type sweep struct {
 	*state
 	marked   map[*name]bool
 	explored map[*name]bool // all that can be needed of it was marked
+	bystands map[*name]bool // is there when another version of it, or of what it provides, is needed
 }
 
-// sweep works out what is garbage: wanted, but needed by nothing.
-func (s *state) sweep() {
-	w := &sweep{s, map[*name]bool{}, map[*name]bool{}}
+// sweep works out what is garbage: wanted, but needed by nothing. What it returns tells whether that is to be done again
+// when a piece of garbage is gone: for most it would come out the same.
+func (s *state) sweep() (again map[*name]bool) {
+	w := &sweep{s, map[*name]bool{}, map[*name]bool{}, map[*name]bool{}}
 	all := s.wanted()
+	s.steps += len(all)
 	slices.SortFunc(all, hashOrder)
 	ok := true
 	for _, n := range all {
@@ -30,11 +33,13 @@ func (s *state) sweep() {
 	for _, n := range all {
 		s.at(n).garbage = ok && !w.marked[n]
 	}
+	return w.bystands
 }
 
 // wanted lists the names that are wanted.
 func (s *state) wanted() []*name {
 	var all []*name
+	s.steps += len(s.st) / 64 // cheaper than a look
 	for id, st := range s.st {
 		if st != nil && st.wanted {
 			all = append(all, s.names[id])
@@ -80,7 +85,7 @@ func (w *sweep) follow(alts []alternative, depth int) bool {
 		choice := false // something is there that does not satisfy a
 		add := func(v *version, as Version) {
 			if !a.satisfiedBy(as) {
-				choice = true
+				choice, w.bystands[v.of] = true, true
 				return
 			}
 			source, _ := v.from()
@@ -123,15 +128,15 @@ func newest(all []*version) []*version {
 
 // autoremove leaves out the garbage, and takes back what others turn out to depend on.
 func (s *state) autoremove() {
-	s.sweep()
+	again := s.sweep()
 	all := s.wanted()
 	slices.SortFunc(all, func(a, b *name) int { return cmp.Compare(a.text, b.text) })
 	var gone []*name
 	for _, n := range all {
 		if st := s.at(n); st.garbage {
 			gone = append(gone, n)
-			if s.remove(n) {
-				s.sweep()
+			if s.remove(n) && again[n] && !s.spent() {
+				again = s.sweep()
 			}
 		}
 	}
@@ -141,7 +146,7 @@ func (s *state) autoremove() {
 	}
 	for {
 		i := slices.IndexFunc(gone, s.missed)
-		if i < 0 {
+		if i < 0 || s.spent() {
 			return
 		}
 		s.install(gone[i], false, 0, false)

@@ -1,6 +1,7 @@
 package deb
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
@@ -17,6 +18,8 @@ type universe struct {
 	byKey map[string]*name
 	known map[identity]*version
 	twins map[string]int // packages of other architectures by name
+
+	nowhere *name // stands for one that a field not checked names
 }
 
 type name struct {
@@ -78,14 +81,13 @@ func newUniverse(packages []*Package, arch string, pin func(*Package) int, candi
 		slices.SortStableFunc(n.versions, func(a, b *version) int { return b.Version.Compare(a.Version) })
 	}
 	u.known = nil
+	u.nowhere = &name{id: len(u.names)}
 	return u
 }
 
 // name finds or makes the name of that text.
 func (u *universe) name(text string) *name {
-	if base, ok := strings.CutSuffix(text, ":native"); ok {
-		text = base + ":" + u.arch
-	}
+	text = u.native(text)
 	if n := u.byKey[text]; n != nil {
 		return n
 	}
@@ -100,6 +102,16 @@ func (u *universe) name(text string) *name {
 		u.twins[base]++
 	}
 	return n
+}
+
+// find is the name of that text, or nowhere.
+func (u *universe) find(text string) *name { return cmp.Or(u.byKey[u.native(text)], u.nowhere) }
+
+func (u *universe) native(text string) string {
+	if base, ok := strings.CutSuffix(text, ":native"); ok {
+		return base + ":" + u.arch
+	}
+	return text
 }
 
 func (u *universe) insert(key, text string) *name {
