@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -25,7 +26,7 @@ func TestTampered(t *testing.T) {
 	l := built(t)
 	lockFile, out := l.builtLlama(t)
 	for name, f := range map[string]func(*testing.T, *line, string, string){
-		"model": tamperedModel, "root": tamperedRoot, "config": tamperedConfig, "cmdline": tamperedCmdline, "stub": tamperedStub,
+		"model": tamperedModel, "root": tamperedRoot, "config": tamperedConfig, "cmdline": tamperedCmdline, "stub": tamperedStub, "no TPM": tamperedMachine,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -154,6 +155,16 @@ func tamperedStub(t *testing.T, l *line, lockFile, out string) {
 		if n := measuredInto12(t, said, what); n != 1 {
 			t.Errorf("%s: %d events of PCR 12, want 1", what, n)
 		}
+	}
+}
+
+// tamperedMachine takes the TPM away: the enclave does not serve with less than its configuration accepts.
+func tamperedMachine(t *testing.T, l *line, _, out string) {
+	cmd := exec.Command(l.tally, "run", out, "--boot", "direct", "--accel", "tcg", "--timeout", "5m", "--until-serving")
+	said, _ := cmd.CombinedOutput()
+	const refusal = "tally-enclave: refused: attesters: this machine has none of those that the image accepts: snp, tdx, vtpm-unendorsed"
+	if code := cmd.ProcessState.ExitCode(); code != failed || !strings.Contains(string(said), refusal) || strings.Contains(string(said), "serving on") {
+		t.Errorf("exit code %d, want %d and %q\n%s", code, failed, refusal, said)
 	}
 }
 
