@@ -64,7 +64,7 @@ func run() (err error) {
 		return err
 	}
 	reaper := new(guest.Reaper)
-	go reaper.Run(ctx)
+	go reaper.Run(context.WithoutCancel(ctx)) // RunEngine waits for the end of what it kills, which the reaper tells
 	metrics := new(operate.Metrics)
 	bootPhase(metrics, "system")
 	a, err := thisMachine().attester(c.Attesters)
