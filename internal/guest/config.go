@@ -31,7 +31,8 @@
 //	    "shared-mib": 1024,                  optional: it has a /dev/shm of so much
 //	    "loopback": true                     optional: it may speak with itself over 127.0.0.1
 //	  },
-//	  "gpu": {…}                             optional: what the engine computes on, see GPUs; without it the engine has no GPU
+//	  "gpu": {…},                            optional: what the engine computes on, see GPUs; without it the engine has no GPU
+//	  "secrets": {…}                         optional: what an operator must send before the engine starts, see Secrets
 //	}
 //
 // An engine has to listen on EngineSocket and speak the OpenAI API there. How it is kept apart: Engine.
@@ -73,6 +74,7 @@ type Config struct {
 	Operator netip.AddrPort // the zero AddrPort: nobody is told anything
 	Beacon   string         // URL; empty: none
 	GPUs     *GPUs          // nil: none, and evidence says nothing of any
+	Secrets  *Secrets       // nil: none, and the engine starts at once
 
 	Cover     bool
 	WebSocket string // path of the URL; empty: bare TCP

@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// EngineSocket is where an engine listens. Its directory is the only place that enclave and engine share.
+// EngineSocket is where an engine listens. Its directory, and SecretsDir where there are secrets, are the only places
+// that enclave and engine share.
 const EngineSocket = engineDir + "/engine.sock"
 
 const (
@@ -33,6 +34,7 @@ type Engine struct {
 	SharedMiB int64 // of /dev/shm; 0: there is none
 	Loopback  bool  // its own loopback interface is up, and it may open sockets of IP
 	GPU       bool  // it has the devices of the GPU driver, too
+	Secrets   bool  // it has SecretsDir, read-only, too
 }
 
 func parseEngine(raw json.RawMessage) (*Engine, error) {

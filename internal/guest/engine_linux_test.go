@@ -127,6 +127,9 @@ func observe(args []string) map[string]string {
 	tell("mount", unix.Mount("x", "/tmp", "tmpfs", 0, ""))
 	tell("write to null", os.WriteFile("/dev/null", []byte("x"), 0))
 	tell("write to tmp", os.WriteFile("/tmp/x", []byte("x"), 0o600))
+	if slices.Contains(args, "secrets") {
+		observeSecrets(tell, out)
+	}
 	tell("write to proc", os.WriteFile("/proc/self/oom_score_adj", []byte("0"), 0))
 	return out
 }
@@ -323,7 +326,7 @@ func TestEngineThatIsNotThere(t *testing.T) {
 
 // TestExecEngineRefuses: nothing becomes an engine by mistake, and none as root.
 func TestExecEngineRefuses(t *testing.T) {
-	for _, args := range [][]string{nil, {EngineName}, {EngineName, "990"}, {EngineName, "990", "gpu=false,loopback=false,shared=0"}, {EngineName, "990", "/bin/sh", "-c"}, {EngineName, "990", "gpu=false,loopback=false,shared=-1", "/bin/sh"}, {EngineName, "990", "gpu=false,loopback=false,shared=0 ", "/bin/sh"}, {"sh", "990", "gpu=false,loopback=false,shared=0", "/bin/sh"}, {EngineName, "0", "gpu=false,loopback=false,shared=0", "/bin/sh"}, {EngineName, "-1", "gpu=false,loopback=false,shared=0", "/bin/sh"}, {EngineName, "65534", "gpu=false,loopback=false,shared=0", "/bin/sh"}, {EngineName, "x", "gpu=false,loopback=false,shared=0", "/bin/sh"}} {
+	for _, args := range [][]string{nil, {EngineName}, {EngineName, "990"}, {EngineName, "990", "gpu=false,loopback=false,secrets=false,shared=0"}, {EngineName, "990", "/bin/sh", "-c"}, {EngineName, "990", "gpu=false,loopback=false,secrets=false,shared=-1", "/bin/sh"}, {EngineName, "990", "gpu=false,loopback=false,secrets=false,shared=0 ", "/bin/sh"}, {"sh", "990", "gpu=false,loopback=false,secrets=false,shared=0", "/bin/sh"}, {EngineName, "0", "gpu=false,loopback=false,secrets=false,shared=0", "/bin/sh"}, {EngineName, "-1", "gpu=false,loopback=false,secrets=false,shared=0", "/bin/sh"}, {EngineName, "65534", "gpu=false,loopback=false,secrets=false,shared=0", "/bin/sh"}, {EngineName, "x", "gpu=false,loopback=false,secrets=false,shared=0", "/bin/sh"}} {
 		if err := execEngine(args); err == nil {
 			t.Errorf("%q: no error", args)
 		}
@@ -363,7 +366,7 @@ func TestEngineConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(&Engine{[]string{"/usr/bin/llama-server", "-t", "1"}, 990, 512, 0, false, false}, c.Engine); d != "" {
+	if d := cmp.Diff(&Engine{[]string{"/usr/bin/llama-server", "-t", "1"}, 990, 512, 0, false, false, false}, c.Engine); d != "" {
 		t.Error(d)
 	}
 	for in, want := range map[string]string{

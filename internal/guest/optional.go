@@ -24,6 +24,7 @@ var optional = []struct {
 		return err
 	}},
 	{"gpu", readGPUs},
+	{"secrets", readSecrets},
 }
 
 func optionalKeys() (keys []string) {

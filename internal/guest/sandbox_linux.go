@@ -14,21 +14,21 @@ import (
 
 // A grant is what an engine has beyond the least, as it stands in its arguments.
 type grant struct {
-	gpu, loopback bool
-	sharedMiB     int64
+	gpu, loopback, secrets bool
+	sharedMiB              int64
 }
 
-func (e *Engine) grant() grant { return grant{e.GPU, e.Loopback, e.SharedMiB} }
+func (e *Engine) grant() grant { return grant{e.GPU, e.Loopback, e.Secrets, e.SharedMiB} }
 
 func (g grant) String() string {
-	return fmt.Sprintf("gpu=%t,loopback=%t,shared=%d", g.gpu, g.loopback, g.sharedMiB)
+	return fmt.Sprintf("gpu=%t,loopback=%t,secrets=%t,shared=%d", g.gpu, g.loopback, g.secrets, g.sharedMiB)
 }
 
 // parseGrant accepts what String writes.
 func parseGrant(text string) (g grant, err error) {
-	_, err = fmt.Sscanf(text, "gpu=%t,loopback=%t,shared=%d", &g.gpu, &g.loopback, &g.sharedMiB)
+	_, err = fmt.Sscanf(text, "gpu=%t,loopback=%t,secrets=%t,shared=%d", &g.gpu, &g.loopback, &g.secrets, &g.sharedMiB)
 	if err != nil || g.String() != text || g.sharedMiB < 0 || g.sharedMiB > maxMemoryMiB {
-		return g, fmt.Errorf("grant %.80q: want gpu=true|false,loopback=true|false,shared=MIB", text)
+		return g, fmt.Errorf("grant %.80q: want gpu=true|false,loopback=true|false,secrets=true|false,shared=MIB", text)
 	}
 	return g, nil
 }
@@ -100,11 +100,18 @@ func furnish(g grant) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
-	shared, err := unix.Open(engineDir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	shared, err := openPlace(engineDir, 0)
 	if err != nil {
-		return &os.PathError{Op: "open", Path: engineDir, Err: err}
+		return err
 	}
-	defer unix.Close(shared)
+	places := []place{shared}
+	if g.secrets {
+		p, err := openPlace(SecretsDir, noExec|unix.MS_RDONLY)
+		if err != nil {
+			return err
+		}
+		places = append(places, p)
+	}
 	for _, m := range []mount{
 		{path: "/run", fs: "tmpfs", flags: noExec, data: "mode=0755,size=64k"},
 		{path: "/tmp", fs: "tmpfs", flags: noExec, data: "mode=1777,size=64m,nr_inodes=16k"},
@@ -115,11 +122,10 @@ func furnish(g grant) error {
 			return &os.PathError{Op: "mount", Path: m.path, Err: err}
 		}
 	}
-	if err := os.Mkdir(engineDir, 0o755); err != nil {
-		return err
-	}
-	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", shared), engineDir, "", unix.MS_BIND, ""); err != nil {
-		return &os.PathError{Op: "bind", Path: engineDir, Err: err}
+	for _, p := range places {
+		if err := p.bind(); err != nil {
+			return err
+		}
 	}
 	if g.sharedMiB > 0 {
 		if err := os.Mkdir("/dev/shm", 0o755); err != nil {
@@ -132,7 +138,7 @@ func furnish(g grant) error {
 	if err := makeDevices(devices); err != nil {
 		return err
 	}
-	// Last, because the way to shared leads through the old one.
+	// Last, because the way to the places leads through the old one.
 	if err := unix.Mount("proc", "/proc", "proc", noExec|unix.MS_RDONLY, ""); err != nil {
 		return &os.PathError{Op: "mount", Path: "/proc", Err: err}
 	}
