@@ -17,6 +17,7 @@ import (
 	"tally/enclave/attest/gpu"
 	"tally/enclave/infer"
 	"tally/enclave/operate"
+	"tally/enclave/secrets"
 	"tally/internal/guest"
 )
 
@@ -47,6 +48,7 @@ func serveAll(ctx context.Context, c *guest.Config, ln net.Listener, a enclave.A
 		if e.gpus != nil {
 			opt.GPUs, opt.GPUInterval = e.gpus, c.GPUs.Attest
 		}
+		opt.Secrets = e.secrets
 	}
 	if c.Operator.IsValid() {
 		op, err := net.Listen("tcp", c.Operator.String())
@@ -66,7 +68,8 @@ func serveAll(ctx context.Context, c *guest.Config, ln net.Listener, a enclave.A
 // An engine is the inference server with what it computes on.
 type engine struct {
 	*infer.Engine
-	gpus    *gpu.Service // nil: none
+	gpus    *gpu.Service   // nil: none
+	secrets *secrets.Taker // nil: none
 	hooks   guest.Hooks
 	release func() // of the GPUs
 }
@@ -78,8 +81,14 @@ func newEngine(c *guest.Config, r *guest.Reaper, m *operate.Metrics, log *slog.L
 		opt.Admit = func() error { return e.gpus.Admit() }
 	}
 	var err error
-	if e.Engine, err = infer.New(opt, time.Now); err != nil || c.GPUs == nil {
-		return e, err
+	if e.Engine, err = infer.New(opt, time.Now); err != nil {
+		return nil, err
+	}
+	if c.Secrets != nil {
+		return e, e.waitForSecrets(c, m, log) // which exclude GPUs
+	}
+	if c.GPUs == nil {
+		return e, nil
 	}
 	if e.gpus, err = newGPUs(c.GPUs, e.Engine, r, log); err != nil {
 		return nil, err
@@ -91,6 +100,9 @@ func newEngine(c *guest.Config, r *guest.Reaper, m *operate.Metrics, log *slog.L
 
 // ready is whether requests are answered.
 func (e *engine) ready(ctx context.Context) error {
+	if e.secrets != nil && e.secrets.Waits() {
+		return operate.ErrWaitsForSecrets
+	}
 	if e.gpus != nil {
 		if err := e.gpus.Admit(); err != nil {
 			return err

@@ -18,6 +18,8 @@
 //	tally_engine_ready                  1 when the engine says it is healthy
 //	tally_gpus_serving                  1 while GPUs are verified and the engine computes on them; 0 without GPUs
 //	tally_gpu_losses_total              times that a GPU was lost, which ends all sessions
+//	tally_secrets_awaited               1 while the engine waits for the operator's secrets
+//	tally_secrets_total{answer}         messages with secrets, by the word that each was answered with: taken, signature, …
 //	tally_boot_seconds{phase}           seconds since the kernel started: system, serving, ready
 //
 // Nothing is by session, client or time of day.
@@ -34,6 +36,7 @@ import (
 
 	"tally/enclave"
 	"tally/enclave/infer"
+	"tally/enclave/secrets"
 )
 
 // The values that labels may have; any other counts as "other".
@@ -59,7 +62,8 @@ type Metrics struct {
 	open, refused, keys, engineEnds int64
 	unattested, undated             int64
 	gpuLosses                       int64
-	ready, gpus                     bool
+	ready, gpus, awaited            bool
+	secrets                         map[string]int64 // word
 }
 
 type histogram struct {
@@ -137,6 +141,9 @@ func (m *Metrics) Session(e enclave.Event) {
 		m.gpuLosses, m.gpus = m.gpuLosses+1, false
 	case enclave.GPUsServe:
 		m.gpus = true
+	case enclave.SecretsTaken, enclave.SecretsRefused:
+		inc(&m.secrets, known(e.Reason, secrets.Words()))
+		m.awaited = m.awaited && e.What != enclave.SecretsTaken
 	}
 }
 
@@ -152,6 +159,13 @@ func (m *Metrics) Ready(yes bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.ready = yes
+}
+
+// WaitsForSecrets says that the engine does, until they are taken.
+func (m *Metrics) WaitsForSecrets() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.awaited = true
 }
 
 // Boot says how long after the kernel's start a phase was reached, once.
@@ -191,6 +205,9 @@ func (m *Metrics) WriteTo(w io.Writer) (int64, error) {
 	p.line("tally_gpus_serving", "", map[bool]float64{true: 1}[m.gpus])
 	p.head("tally_gpu_losses_total", "counter", "losses of a GPU")
 	p.line("tally_gpu_losses_total", "", float64(m.gpuLosses))
+	p.head("tally_secrets_awaited", "gauge", "1 while the engine waits for the operator's secrets")
+	p.line("tally_secrets_awaited", "", map[bool]float64{true: 1}[m.awaited])
+	p.counters("tally_secrets_total", "answer", "messages with secrets", m.secrets)
 	p.head("tally_boot_seconds", "gauge", "seconds from the kernel's start to a phase")
 	for _, k := range sorted(m.boot) {
 		p.line("tally_boot_seconds", label("phase", k), m.boot[k])

@@ -30,14 +30,25 @@ func filled() *Metrics {
 	m.Request(infer.Event{Path: infer.PathModels, Status: 987654})
 	for _, e := range []enclave.Event{{What: enclave.NewKey}, {What: enclave.SessionOpened}, {What: enclave.SessionOpened}, {What: enclave.SessionEnded, Reason: "closed"},
 		{What: enclave.SessionRefused, Reason: "busy"}, {What: enclave.EvidenceFailed}, {What: enclave.BeaconFailed}, {What: enclave.BeaconFailed}, {What: enclave.HandshakeFailed, Reason: canary}, {What: canary},
-		{What: enclave.GPUsServe}, {What: enclave.GPUsLost}, {What: enclave.GPUsLost}, {What: enclave.GPUsServe}} {
+		{What: enclave.GPUsServe}, {What: enclave.GPUsLost}, {What: enclave.GPUsLost}, {What: enclave.GPUsServe},
+		{What: enclave.SecretsRefused, Reason: "signature"}, {What: enclave.SecretsRefused, Reason: canary}} {
 		m.Session(e)
 	}
+	m.WaitsForSecrets()
 	m.EngineEnded(1)
 	m.Boot("serving", 12500*time.Millisecond)
 	m.Boot("serving", time.Hour)
 	m.Boot(canary, time.Hour)
 	return m
+}
+
+// TestSecretsAwaited: no longer, once they are taken.
+func TestSecretsAwaited(t *testing.T) {
+	m := filled()
+	m.Session(enclave.Event{What: enclave.SecretsTaken, Reason: "taken"})
+	if page := pageOf(t, m); !strings.Contains(page, "\ntally_secrets_awaited 0\n") || !strings.Contains(page, `tally_secrets_total{answer="taken"} 1`) {
+		t.Error(page)
+	}
 }
 
 func pageOf(t *testing.T, m *Metrics) string {
@@ -94,6 +105,9 @@ for f in text_string_to_metric_families(sys.stdin.read()):
 		"gauge tally_engine_ready [] 0.0",
 		"gauge tally_gpus_serving [] 1.0",
 		"counter tally_gpu_losses_total [] 2.0",
+		"gauge tally_secrets_awaited [] 1.0",
+		"counter tally_secrets_total [('answer', 'signature')] 1.0",
+		"counter tally_secrets_total [('answer', 'other')] 1.0",
 		"gauge tally_boot_seconds [('phase', 'serving')] 12.5",
 	} {
 		if !strings.Contains(string(out), want+"\n") {
@@ -132,6 +146,10 @@ func TestServe(t *testing.T) {
 	}
 	healthy = errors.New(canary)
 	if code, text := get("/readyz"); code != 503 || strings.Contains(text, canary) {
+		t.Errorf("%d %s", code, text)
+	}
+	healthy = ErrWaitsForSecrets
+	if code, text := get("/readyz"); code != 503 || text != "waits for secrets\n" {
 		t.Errorf("%d %s", code, text)
 	}
 	if _, text := get("/metrics"); !strings.Contains(text, "tally_engine_ready 0\n") {
