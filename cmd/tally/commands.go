@@ -31,6 +31,7 @@ func builders() []builder {
 		{"connect", connectCommand},
 		{"chat", chatCommand},
 		{"proxy", proxyCommand},
+		{"secret", secretCommand},
 		{"verity", verityCommand},
 		{"doctor", doctorCommand},
 		{"man", manCommand},

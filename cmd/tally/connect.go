@@ -56,6 +56,7 @@ type connectAnswer struct {
 	Session   *connectSession `json:"session,omitempty"`
 	Reply     *string         `json:"reply,omitempty"`
 	Listening string          `json:"listening,omitempty"` // proxy
+	Sent      []string        `json:"-"`                   // secret send
 }
 
 // A connectSession is what session evidence is about, in hex.
@@ -253,6 +254,9 @@ func printConnection(e *env, a *connectAnswer) error {
 	}
 	if a.Listening != "" {
 		row("listening", a.Listening, "")
+	}
+	for _, name := range a.Sent {
+		row("sent", name, "taken by the enclave")
 	}
 	if a.Reply != nil {
 		row("reply", "", fmt.Sprintf("%q", *a.Reply))

@@ -49,7 +49,15 @@ type attested struct {
 
 // newAttested verifies the release. A refusal of it is printed.
 func newAttested(c *cli.Context, e *env) (*attested, error) {
-	dialer, address, err := enclaveTarget(c)
+	if err := wantArgs(c, "TARGET"); err != nil {
+		return nil, err
+	}
+	return newAttestedAt(c, e, c.Args().First())
+}
+
+// newAttestedAt is newAttested for a command with more arguments than target.
+func newAttestedAt(c *cli.Context, e *env, target string) (*attested, error) {
+	dialer, address, err := parseTarget(target)
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,10 @@ func enclaveTarget(c *cli.Context) (client.Dialer, string, error) {
 	if err := wantArgs(c, "TARGET"); err != nil {
 		return nil, "", err
 	}
-	arg := c.Args().First()
+	return parseTarget(c.Args().First())
+}
+
+func parseTarget(arg string) (client.Dialer, string, error) {
 	bad := usagef("%q: want HOST:PORT, or a URL ws://HOST[:PORT]/PATH or wss://…", arg)
 	if !strings.Contains(arg, "://") {
 		if _, _, err := net.SplitHostPort(arg); err != nil {
