@@ -3,7 +3,12 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +20,7 @@ import (
 	"time"
 
 	"tally/enclave/channel"
+	"tally/enclave/secrets"
 	"tally/internal/qemu"
 	"tally/internal/testtool"
 )
@@ -32,7 +38,11 @@ func TestProcessForgets(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	addr, pid, fed := startVictim(t, bin)
+	operator, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr, pid, fed := startVictim(t, bin, operator)
 	look := func(all []secret) []string { return searchProcess(t, pid, all) }
 	// The enclave draws its static key, the seed of its ML-KEM key, and then the ephemeral key of each session.
 	key := []secret{{"static key", fed[:32]}, {"ML-KEM seed", fed[32:96]}, {"ML-KEM d", fed[32:64]}, {"ML-KEM z", fed[64:96]}}
@@ -56,12 +66,42 @@ func TestProcessForgets(t *testing.T) {
 		}
 	}
 	wantForgotten(t, "the retired key", look, key)
+	_, c = openTaped(t, addr)
+	token := sendSecret(t, c, operator)
+	if err := c.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantForgotten(t, "an operator's secret", look, token)
+}
+
+// sendSecret sends a secret on stream 2 of a session and returns what must not stay in the enclave's process, which
+// has taken it.
+func sendSecret(t *testing.T, c *channel.Conn, operator *ecdsa.PrivateKey) []secret {
+	t.Helper()
+	token := make([]byte, 2048)
+	rand.Read(token)
+	p := c.Peer()
+	m, err := secrets.Message(secrets.Session{Handshake: p.Binding, Static: p.Static}, []secrets.Secret{{Name: "token", Value: token}}, rand.Reader, func(m []byte) ([]byte, error) {
+		sum := sha256.Sum256(m)
+		return ecdsa.SignASN1(rand.Reader, operator, sum[:])
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := secrets.ReadAnswer(say(t, c, 2, m)); err != nil {
+		t.Fatal(err)
+	}
+	return []secret{{"start of the value", token[:32]}, {"middle of the value", token[1024:1056]}, {"end of the value", token[2016:]}}
 }
 
 // startVictim starts the program and feeds it randomness, which it returns.
-func startVictim(t *testing.T, bin string) (addr string, pid int, fed []byte) {
+func startVictim(t *testing.T, bin string, operator *ecdsa.PrivateKey) (addr string, pid int, fed []byte) {
 	t.Helper()
-	cmd := exec.Command(bin)
+	der, err := x509.MarshalPKIXPublicKey(&operator.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(bin, base64.StdEncoding.EncodeToString(der))
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -196,18 +236,26 @@ func searchProcess(t *testing.T, pid int, all []secret) (found []string) {
 // exchange says something on a stream of its own and reads the echo to its end.
 func exchange(t *testing.T, c *channel.Conn, stream uint32) {
 	t.Helper()
-	for _, r := range []channel.Record{{Type: channel.Data, Stream: stream, Payload: []byte("a line of a prompt")}, {Type: channel.End, Stream: stream}} {
+	say(t, c, stream, []byte("a line of a prompt"))
+}
+
+// say sends a request of one record and reads the answer to its end.
+func say(t *testing.T, c *channel.Conn, stream uint32, request []byte) (answer []byte) {
+	t.Helper()
+	for _, r := range []channel.Record{{Type: channel.Data, Stream: stream, Payload: request}, {Type: channel.End, Stream: stream}} {
 		if err := c.Send(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for {
 		r, err := c.Receive(t.Context())
-		if err != nil {
+		switch {
+		case err != nil:
 			t.Fatal(err)
-		}
-		if r.Type == channel.End {
-			return
+		case r.Type == channel.Data:
+			answer = append(answer, r.Payload...)
+		case r.Type == channel.End:
+			return answer
 		}
 	}
 }

@@ -1,9 +1,13 @@
-// Command victim is an enclave whose memory TestForwardSecrecy reads: it echoes, takes its randomness from
-// stdin, and prints its address.
+// Command victim is an enclave whose memory TestProcessForgets reads: it echoes, takes its randomness from
+// stdin, and prints its address. Its argument is an operator's public key (SubjectPublicKeyInfo in base64), whose
+// secret "token" it takes and does not keep.
 package main
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/x509"
+	"encoding/base64"
 	"fmt"
 	"log/slog"
 	"net"
@@ -12,15 +16,36 @@ import (
 
 	"tally/enclave"
 	"tally/enclave/attest/insecure"
+	"tally/enclave/secrets"
 )
 
 func main() {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err == nil {
-		fmt.Println(ln.Addr())
-		err = enclave.Serve(context.Background(), ln, insecure.Attester{}, enclave.Echo{}, enclave.Options{
-			Authority: "default", Rand: os.Stdin, Now: time.Now, Logger: slog.New(slog.DiscardHandler), Tick: -1, KeySessions: 3})
-	}
-	fmt.Fprintln(os.Stderr, err)
+	fmt.Fprintln(os.Stderr, run())
 	os.Exit(1)
+}
+
+func run() error {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	taker, err := newTaker(os.Args[1])
+	if err != nil {
+		return err
+	}
+	fmt.Println(ln.Addr())
+	return enclave.Serve(context.Background(), ln, insecure.Attester{}, enclave.Echo{}, enclave.Options{
+		Authority: "default", Rand: os.Stdin, Now: time.Now, Logger: slog.New(slog.DiscardHandler), Tick: -1, KeySessions: 3, Secrets: taker})
+}
+
+func newTaker(operator string) (*secrets.Taker, error) {
+	der, err := base64.StdEncoding.DecodeString(operator)
+	if err != nil {
+		return nil, err
+	}
+	k, err := x509.ParsePKIXPublicKey(der)
+	if err != nil {
+		return nil, err
+	}
+	return secrets.NewTaker(secrets.Options{Operator: k.(*ecdsa.PublicKey), Limits: map[string]int{"token": 4096}, Keep: func([]secrets.Secret) error { return nil }})
 }
