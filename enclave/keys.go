@@ -8,6 +8,7 @@ import (
 
 	"tally/enclave/channel"
 	"tally/enclave/evidence"
+	"tally/internal/erase"
 )
 
 // A key is one epoch of the enclave's static key with its evidence.
@@ -27,7 +28,6 @@ type keyring struct {
 	attester Attester
 	opt      Options
 	gpus     *gpuState
-	forget   forgetter
 
 	// mu is held while a rotation is waited for: all who come then need the same new key.
 	mu    sync.Mutex
@@ -101,7 +101,7 @@ func (r *keyring) rotate(ctx context.Context) error {
 				continue // GPUs were lost since: what it says about them is void
 			}
 			r.cur = m.key
-			r.forget.ended() // the retired one, once the handshakes with it have ended
+			erase.Soon() // the retired one, once the handshakes with it have ended
 			r.opt.Logger.Info("new key", "epoch", m.key.claims.Epoch)
 			r.opt.observe(NewKey, "")
 			return nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"tally/enclave/channel"
+	"tally/internal/erase"
 )
 
 // farewell is how long a session that ends may take to say CLOSE.
@@ -27,8 +28,7 @@ func Serve(ctx context.Context, ln net.Listener, a Attester, e Engine, opt Optio
 		return err
 	}
 	gpus := newGPUState(opt)
-	forget := newForgetter()
-	s := &server{engine: e, opt: opt, attester: sessions, gpus: gpus, forget: forget, keys: &keyring{attester: a, opt: opt, gpus: gpus, forget: forget},
+	s := &server{engine: e, opt: opt, attester: sessions, gpus: gpus, keys: &keyring{attester: a, opt: opt, gpus: gpus},
 		sessions: make(chan struct{}, opt.MaxSessions), handshakes: make(chan struct{}, opt.MaxHandshakes)}
 	if err := s.keys.rotate(ctx); err != nil {
 		return err
@@ -44,7 +44,6 @@ func Serve(ctx context.Context, ln net.Listener, a Attester, e Engine, opt Optio
 		defer end()
 		s.wait.Go(func() { s.watchGPUs(ctx) })
 	}
-	go forget.run(ctx)
 	return s.accept(ctx, ln)
 }
 
@@ -52,7 +51,6 @@ type server struct {
 	engine     Engine
 	opt        Options
 	keys       *keyring
-	forget     forgetter
 	attester   *SessionAttester
 	gpus       *gpuState
 	sessions   chan struct{} // one token an open session
@@ -124,7 +122,7 @@ func (s *server) turnAway(ctx context.Context, conn net.Conn, code channel.Refus
 // serve is one connection from its first byte to its last. What goes wrong is told to the log by class,
 // never by the peer's bytes.
 func (s *server) serve(ctx context.Context, conn net.Conn) {
-	defer s.forget.ended()
+	defer erase.Soon()
 	ctx, leave := s.gpus.join(ctx)
 	defer leave()
 	c, k, err := s.handshake(ctx, conn)

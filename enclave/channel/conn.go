@@ -102,6 +102,7 @@ func (c *Conn) refresh(ctx context.Context) error {
 		return err
 	}
 	erase.Do(c.w.cs.Rekey)
+	erase.Soon()
 	c.w.count, c.w.since = 0, now
 	return nil
 }
@@ -167,6 +168,7 @@ func (c *Conn) Receive(ctx context.Context) (Record, error) {
 			c.r.err = io.EOF
 		case r.Type == rekey:
 			erase.Do(c.r.cs.Rekey)
+			erase.Soon()
 			c.r.count = 0
 		case r.Type == Pad:
 		default:

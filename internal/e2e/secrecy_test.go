@@ -52,6 +52,16 @@ func TestProcessForgets(t *testing.T) {
 		t.Fatalf("of an open session only %q were found: the search finds nothing", found)
 	}
 	exchange(t, c, 2)
+	for i, s := range session {
+		if s.name == "transport key 1" {
+			next := secret{"transport key 1 after REKEY", rekeyed(t, s.bytes)}
+			wantForgotten(t, "the key before REKEY", look, session[i:i+1])
+			if len(look([]secret{next})) != 1 {
+				t.Error("the key after REKEY was not found")
+			}
+			session = append(session, next)
+		}
+	}
 	if err := c.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -53,7 +53,8 @@ func (r random) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// openTaped opens a session, as kind 03, and exchanges a message.
+// openTaped opens a session, as kind 03, and exchanges a message: two records of the client's. It changes its key
+// for its third.
 func openTaped(t *testing.T, addr string) (*tape, *channel.Conn) {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
@@ -61,7 +62,7 @@ func openTaped(t *testing.T, addr string) (*tape, *channel.Conn) {
 		t.Fatal(err)
 	}
 	r := &tape{Conn: conn}
-	c, err := channel.Client(t.Context(), r, channel.Config{Authority: "default", Rand: random{r}, Now: time.Now, Timeout: time.Minute},
+	c, err := channel.Client(t.Context(), r, channel.Config{Authority: "default", Rand: random{r}, Now: time.Now, Timeout: time.Minute, RekeyAfter: 3},
 		func(context.Context, channel.Peer) error { return nil })
 	if err != nil {
 		t.Fatal(err)
@@ -157,6 +158,12 @@ func secretsOf(t *testing.T, r *tape, server channel.PublicKey) []secret {
 		t.Fatalf("the first record does not open with the key that was computed: %v", err)
 	}
 	return s.all
+}
+
+// rekeyed is the key that Noise's Rekey makes of one (section 4.2).
+func rekeyed(t *testing.T, key []byte) []byte {
+	nonce := append(make([]byte, 4), bytes.Repeat([]byte{0xff}, 8)...)
+	return gcm(t, key).Seal(nil, nonce, make([]byte, 32), nil)[:32]
 }
 
 // frame returns frame i of a direction.
