@@ -47,7 +47,6 @@ func RunEngine(ctx context.Context, e *Engine, r *Reaper, self string, log *slog
 	if group != nil {
 		defer group.Close()
 	}
-	log.Info("engine starts", "uid", e.UID, "cgroup", group != nil)
 	wait := firstWait
 	for n := 1; ; n++ {
 		if err := os.Remove(EngineSocket); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -59,6 +58,9 @@ func RunEngine(ctx context.Context, e *Engine, r *Reaper, self string, log *slog
 			} else if err != nil {
 				return fmt.Errorf("engine: %w", err)
 			}
+		}
+		if n == 1 {
+			log.Info("engine starts", "uid", e.UID, "cgroup", group != nil)
 		}
 		began := time.Now()
 		pid, died, why, err := r.start(self, e, group)
