@@ -21,7 +21,7 @@ import (
 const helperTime = 2 * time.Minute
 
 // newGPUs makes the GPUs that the configuration wants of those that are there.
-func newGPUs(c *guest.GPUs, engine gpu.Engine, r *guest.Reaper, log *slog.Logger) (*gpu.Service, error) {
+func newGPUs(c *guest.GPUs, engine gpu.Engine, waits func() bool, r *guest.Reaper, log *slog.Logger) (*gpu.Service, error) {
 	in, rims, err := gpuInput(c)
 	if err != nil {
 		return nil, err
@@ -29,7 +29,7 @@ func newGPUs(c *guest.GPUs, engine gpu.Engine, r *guest.Reaper, log *slog.Logger
 	opt := gpu.Options{
 		Gate: &gpu.Gate{Source: &gpu.Helper{Path: c.Helper, Timeout: helperTime, Run: r.Command}, Verify: in,
 			GPUs: c.Count, Switches: c.Switches, Now: time.Now, Log: log},
-		RIMs: rims, Engine: engine, Owns: inNamespaceOf, LeastMemory: uint64(c.EngineMemoryMiB) << 20, LoadTime: c.LoadTime,
+		RIMs: rims, Engine: engine, Owns: inNamespaceOf, LeastMemory: uint64(c.EngineMemoryMiB) << 20, LoadTime: c.LoadTime, Waits: waits,
 	}
 	if c.OCSP != "" {
 		opt.OCSP = func(ctx context.Context) ([][]byte, error) { return fetchOCSP(ctx, c.OCSP) }

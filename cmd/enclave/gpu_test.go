@@ -68,7 +68,7 @@ func TestGPUInput(t *testing.T) {
 		if _, _, err := gpuInput(c); err == nil || !strings.Contains(err.Error(), x.want) {
 			t.Errorf("%s: %v, want %q", name, err, x.want)
 		}
-		if _, err := newGPUs(c, nil, nil, slog.New(slog.DiscardHandler)); err == nil {
+		if _, err := newGPUs(c, nil, nil, nil, slog.New(slog.DiscardHandler)); err == nil {
 			t.Errorf("%s: GPUs without an error", name)
 		}
 	}

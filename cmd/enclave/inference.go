@@ -85,15 +85,17 @@ func newEngine(c *guest.Config, r *guest.Reaper, m *operate.Metrics, log *slog.L
 		return nil, err
 	}
 	if c.Secrets != nil {
-		return e, e.waitForSecrets(c, m, log) // which exclude GPUs
+		if err := e.waitForSecrets(c, m, log); err != nil {
+			return nil, err
+		}
 	}
 	if c.GPUs == nil {
 		return e, nil
 	}
-	if e.gpus, err = newGPUs(c.GPUs, e.Engine, r, log); err != nil {
+	if e.gpus, err = newGPUs(c.GPUs, e.Engine, e.waits(), r, log); err != nil {
 		return nil, err
 	}
-	e.hooks = guest.Hooks{Before: e.gpus.Before, Started: e.gpus.Started, Ended: func(n int) { e.gpus.Ended(); m.EngineEnded(n) }}
+	e.hooks = guest.Hooks{Before: inTurn(e.hooks.Before, e.gpus.Before), Started: e.gpus.Started, Ended: func(n int) { e.gpus.Ended(); m.EngineEnded(n) }}
 	e.release, err = guest.OpenGPUs()
 	return e, err
 }

@@ -41,6 +41,27 @@ func (e *engine) secretsTaken(ctx context.Context) error {
 	return nil
 }
 
+// waits says, while the engine does not run, whether it is for want of secrets; nil: it never is.
+func (e *engine) waits() func() bool {
+	if e.secrets == nil {
+		return nil
+	}
+	return e.secrets.Waits
+}
+
+// inTurn is a hook of two; the first may be nil.
+func inTurn(first, then func(context.Context) error) func(context.Context) error {
+	if first == nil {
+		return then
+	}
+	return func(ctx context.Context) error {
+		if err := first(ctx); err != nil {
+			return err
+		}
+		return then(ctx)
+	}
+}
+
 // newTaker takes what the configuration names.
 func newTaker(c *guest.Secrets, keep func([]secrets.Secret) error) (*secrets.Taker, error) {
 	limits := map[string]int{}

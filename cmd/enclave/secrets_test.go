@@ -10,6 +10,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -64,5 +65,32 @@ func TestWaitsForSecrets(t *testing.T) {
 	}
 	if err := e.ready(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestInTurn: an engine on GPUs waits for its secrets before the GPUs are asked, and for the GPUs when it has them.
+func TestInTurn(t *testing.T) {
+	var order []string
+	step := func(name string, err error) func(context.Context) error {
+		return func(context.Context) error { order = append(order, name); return err }
+	}
+	no := errors.New("no")
+	for _, c := range []struct {
+		first, then func(context.Context) error
+		want        string
+		err         error
+	}{
+		{nil, step("gpus", nil), "gpus", nil},
+		{step("secrets", nil), step("gpus", nil), "secrets gpus", nil},
+		{step("secrets", no), step("gpus", nil), "secrets", no},
+		{step("secrets", nil), step("gpus", no), "secrets gpus", no},
+	} {
+		order = nil
+		if err := inTurn(c.first, c.then)(t.Context()); err != c.err || strings.Join(order, " ") != c.want {
+			t.Errorf("%q, %v; want %q, %v", order, err, c.want, c.err)
+		}
+	}
+	if (&engine{}).waits() != nil {
+		t.Error("an engine without secrets waits for them")
 	}
 }

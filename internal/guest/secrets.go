@@ -45,17 +45,13 @@ type SecretFile struct {
 
 var secretName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`) })
 
-// readSecrets comes after the engine and the GPUs.
+// readSecrets comes after the engine.
 func readSecrets(c *Config, top map[string]json.RawMessage) (err error) {
 	if c.Secrets, err = parseSecrets(top["secrets"]); err != nil {
 		return err
 	}
 	if c.Engine == nil {
 		return errors.New("secrets: want an engine that gets them")
-	}
-	// No session is opened before the engine was seen on verified GPUs, and the secrets come in one.
-	if c.GPUs != nil {
-		return errors.New("secrets: not together with gpu, whose engine has to run before there is a session that they could come in")
 	}
 	c.Engine.Secrets = true
 	return nil

@@ -75,7 +75,7 @@ func TestSecretsConfig(t *testing.T) {
 		}
 	}
 	gpu := strings.Replace(withGPU(goodGPU), `"gpu"`, `"secrets": `+good+`, "gpu"`, 1)
-	if _, err := ParseConfig([]byte(gpu)); err == nil || !strings.Contains(err.Error(), "secrets: not together with gpu") {
+	if c, err := ParseConfig([]byte(gpu)); err != nil || c.GPUs == nil || !c.Engine.GPU || !c.Engine.Secrets {
 		t.Errorf("with GPUs: %v", err)
 	}
 	alone := strings.Replace(goodConfig, `"network"`, `"secrets": `+good+`, "network"`, 1)
