@@ -39,6 +39,7 @@ func (f *StringFlag) apply(set *flag.FlagSet) {
 	}
 }
 
+// String sees [Flag].
 func (f *StringFlag) String() string {
 	def := ""
 	if f.Value != "" {
@@ -67,6 +68,7 @@ func (f *BoolFlag) apply(set *flag.FlagSet) {
 	set.BoolVar(v, f.Name, false, "")
 }
 
+// String sees [Flag].
 func (f *BoolFlag) String() string { return describe(f.Names(), f.Usage, false, false, "false") }
 
 // An IntFlag takes a number.
@@ -83,6 +85,7 @@ func (f *IntFlag) required() bool { return false }
 
 func (f *IntFlag) apply(set *flag.FlagSet) { set.Int(f.Name, f.Value, "") }
 
+// String sees [Flag].
 func (f *IntFlag) String() string {
 	return describe(f.Names(), f.Usage, true, false, fmt.Sprint(f.Value))
 }
@@ -101,6 +104,7 @@ func (f *Int64Flag) required() bool { return false }
 
 func (f *Int64Flag) apply(set *flag.FlagSet) { set.Int64(f.Name, f.Value, "") }
 
+// String sees [Flag].
 func (f *Int64Flag) String() string {
 	return describe(f.Names(), f.Usage, true, false, fmt.Sprint(f.Value))
 }
@@ -119,6 +123,7 @@ func (f *UintFlag) required() bool { return false }
 
 func (f *UintFlag) apply(set *flag.FlagSet) { set.Uint(f.Name, f.Value, "") }
 
+// String sees [Flag].
 func (f *UintFlag) String() string {
 	return describe(f.Names(), f.Usage, true, false, fmt.Sprint(f.Value))
 }
@@ -137,6 +142,7 @@ func (f *Uint64Flag) required() bool { return false }
 
 func (f *Uint64Flag) apply(set *flag.FlagSet) { set.Uint64(f.Name, f.Value, "") }
 
+// String sees [Flag].
 func (f *Uint64Flag) String() string {
 	return describe(f.Names(), f.Usage, true, false, fmt.Sprint(f.Value))
 }
@@ -155,6 +161,7 @@ func (f *DurationFlag) required() bool { return false }
 
 func (f *DurationFlag) apply(set *flag.FlagSet) { set.Duration(f.Name, f.Value, "") }
 
+// String sees [Flag].
 func (f *DurationFlag) String() string {
 	return describe(f.Names(), f.Usage, true, false, f.Value.String())
 }
@@ -178,6 +185,7 @@ func (f *StringSliceFlag) apply(set *flag.FlagSet) {
 	}
 }
 
+// String sees [Flag].
 func (f *StringSliceFlag) String() string { return describe(f.Names(), f.Usage, true, true, "") }
 
 // list is the [flag.Value] of a StringSliceFlag.

@@ -100,47 +100,53 @@ func furnish(g grant) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
-	shared, err := openPlace(engineDir, 0)
+	places, err := openPlaces(g)
 	if err != nil {
 		return err
 	}
-	places := []place{shared}
-	if g.secrets {
-		p, err := openPlace(SecretsDir, noExec|unix.MS_RDONLY)
-		if err != nil {
-			return err
-		}
-		places = append(places, p)
-	}
-	for _, m := range []mount{
+	mounts := []mount{
 		{path: "/run", fs: "tmpfs", flags: noExec, data: "mode=0755,size=64k"},
 		{path: "/tmp", fs: "tmpfs", flags: noExec, data: "mode=1777,size=64m,nr_inodes=16k"},
 		{path: "/dev", fs: "tmpfs", flags: unix.MS_NOSUID | unix.MS_NOEXEC, data: "mode=0755,size=64k"},
 		{path: "/sys", fs: "tmpfs", flags: noExec | unix.MS_RDONLY, data: "size=64k"},
-	} {
-		if err := unix.Mount(m.fs, m.path, m.fs, m.flags, m.data); err != nil {
-			return &os.PathError{Op: "mount", Path: m.path, Err: err}
-		}
+	}
+	if g.sharedMiB > 0 {
+		mounts = append(mounts, mount{path: "/dev/shm", fs: "tmpfs", flags: noExec, data: fmt.Sprintf("mode=1777,size=%dm", g.sharedMiB)})
+	}
+	if err := mountOver(mounts); err != nil {
+		return err
 	}
 	for _, p := range places {
 		if err := p.bind(); err != nil {
 			return err
 		}
 	}
-	if g.sharedMiB > 0 {
-		if err := os.Mkdir("/dev/shm", 0o755); err != nil {
-			return err
-		}
-		if err := unix.Mount("tmpfs", "/dev/shm", "tmpfs", noExec, fmt.Sprintf("mode=1777,size=%dm", g.sharedMiB)); err != nil {
-			return &os.PathError{Op: "mount", Path: "/dev/shm", Err: err}
-		}
-	}
 	if err := makeDevices(devices); err != nil {
 		return err
 	}
 	// Last, because the way to the places leads through the old one.
-	if err := unix.Mount("proc", "/proc", "proc", noExec|unix.MS_RDONLY, ""); err != nil {
-		return &os.PathError{Op: "mount", Path: "/proc", Err: err}
+	return mountOver([]mount{{path: "/proc", fs: "proc", flags: noExec | unix.MS_RDONLY}})
+}
+
+// openPlaces opens what an engine keeps of the enclave's mounts, before these are covered.
+func openPlaces(g grant) ([]place, error) {
+	shared, err := openPlace(engineDir, 0)
+	if err != nil || !g.secrets {
+		return []place{shared}, err
+	}
+	secrets, err := openPlace(SecretsDir, noExec|unix.MS_RDONLY)
+	return []place{shared, secrets}, err
+}
+
+// mountOver mounts file systems in order, on directories that it makes where the one before has none.
+func mountOver(mounts []mount) error {
+	for _, m := range mounts {
+		if err := os.Mkdir(m.path, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+		if err := unix.Mount(m.fs, m.path, m.fs, m.flags, m.data); err != nil {
+			return &os.PathError{Op: "mount", Path: m.path, Err: err}
+		}
 	}
 	return nil
 }
