@@ -175,6 +175,9 @@ func (c *Conn) Receive(ctx context.Context) (Record, error) {
 			return r, nil
 		}
 	}
+	// What was decrypted last lies in the buffer, and the tails of longer records before it.
+	clear(c.r.buf[:cap(c.r.buf)])
+	c.r.buf = nil
 	return Record{}, c.r.err
 }
 

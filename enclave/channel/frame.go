@@ -42,7 +42,7 @@ func writeFrame(w io.Writer, buf []byte) error {
 	return err
 }
 
-// readFrame reads one frame of at most limit bytes into buf, which it grows when needed. An end of the
+// readFrame reads one frame of at most limit bytes into buf, which it replaces, and wipes, when it is too small. An end of the
 // stream, clean or in the middle, is ErrTruncated: only an authenticated CLOSE ends a session.
 func readFrame(r io.Reader, buf []byte, limit int) ([]byte, error) {
 	var head [2]byte
@@ -54,6 +54,7 @@ func readFrame(r io.Reader, buf []byte, limit int) ([]byte, error) {
 		return nil, fmt.Errorf("channel: frame of %d bytes, want 1 to %d", n, limit)
 	}
 	if cap(buf) < n {
+		clear(buf[:cap(buf)])
 		buf = make([]byte, n)
 	}
 	buf = buf[:n]

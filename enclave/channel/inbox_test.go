@@ -3,6 +3,8 @@ package channel
 import (
 	"bufio"
 	"bytes"
+	"errors"
+	"io"
 	"math/rand/v2"
 	"testing"
 )
@@ -73,4 +75,44 @@ func TestBufferFits(t *testing.T) {
 	round(MaxData, 2, bulkBuffer)
 	round(1000, quiet, bulkBuffer)
 	round(1000, 1, readBuffer)
+}
+
+// TestReceiveWipes keeps hold of the buffer in which records were decrypted: nothing of them is left there when a larger
+// record has come, or the session has ended.
+func TestReceiveWipes(t *testing.T) {
+	cl, sv := loopback(t)
+	got := func(want int) []byte {
+		t.Helper()
+		r, err := sv.Receive(t.Context())
+		if err != nil || len(r.Payload) != want {
+			t.Fatalf("%d bytes, %v", len(r.Payload), err)
+		}
+		return sv.r.buf[:cap(sv.r.buf)]
+	}
+	send := func(r Record) {
+		t.Helper()
+		if err := cl.Send(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wiped := func(what string, b []byte) {
+		t.Helper()
+		if bytes.Contains(b, []byte("sesame")) {
+			t.Errorf("%s: a record is still in the buffer", what)
+		}
+	}
+	secret := bytes.Repeat([]byte("sesame"), 200)
+	send(Record{Type: Data, Stream: 1, Payload: secret})
+	small := got(len(secret))
+	send(Record{Type: Data, Stream: 1, Payload: bytes.Repeat(secret, 10)})
+	large := got(10 * len(secret))
+	wiped("a larger record", small)
+	send(Record{Type: Close})
+	if !bytes.Contains(large, []byte("sesame")) {
+		t.Error("the record is not where it is looked for")
+	}
+	if _, err := sv.Receive(t.Context()); !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	wiped("the end", large)
 }
