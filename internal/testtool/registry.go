@@ -7,13 +7,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
 
 // Registry starts Debian's docker-registry, the reference implementation of a container registry, without TLS on a
-// loopback port, and returns HOST:PORT. It ends with the test.
-func Registry(t testing.TB) string {
+// loopback port, and returns HOST:PORT. more are lines of its configuration. It ends with the test.
+func Registry(t testing.TB, more ...string) string {
 	t.Helper()
 	program := Need(t, "docker-registry")
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -22,7 +23,7 @@ func Registry(t testing.TB) string {
 	}
 	host, dir := ln.Addr().String(), t.TempDir()
 	ln.Close()
-	config := fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %q}}\nhttp: {addr: %q}\n", dir, host)
+	config := fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %q}}\nhttp: {addr: %q}\n%s", dir, host, strings.Join(more, ""))
 	file := filepath.Join(dir, "config.yml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
