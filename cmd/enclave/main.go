@@ -5,7 +5,9 @@
 // runServer answers until it fails or the machine is told to stop. There is no shell, no login and
 // no other process but the engine, if the configuration names one: this program starts itself again in
 // fresh namespaces, gives up what it has, and becomes it. With a section gpu (guest.GPUs) there is also the helper that talks to the
-// driver, one call at a time; then nothing is accepted before the GPUs are verified and the engine was seen on them. When the server ends, for whatever reason, the machine powers off.
+// driver, one call at a time; then nothing is accepted before the GPUs are verified and the engine was seen on them, unless the
+// engine waits for an operator's secrets: then sessions are, and requests are not. When the server ends, for whatever reason, the
+// machine powers off.
 //
 // Lines on the console start with "tally-enclave: "; `tally-enclave: serving on :PORT` says that there is
 // evidence to show and connections are accepted.
