@@ -184,21 +184,19 @@ func (c *Conn) Receive(ctx context.Context) (Record, error) {
 // open reads and decrypts one record.
 func (c *Conn) open(ctx context.Context) (r Record, err error) {
 	c.fitBuffer()
+	var sealed []byte
 	err = withContext(ctx, c.conn.SetReadDeadline, func() (err error) {
-		buf, err := readFrame(c.r.in, c.r.buf, maxPlain+tagSize)
-		if err == nil {
-			c.r.buf = buf
-		}
+		sealed, err = c.frame()
 		return err
 	})
 	if err != nil {
 		return Record{}, err
 	}
-	if len(c.r.buf) < bucket+tagSize {
-		return Record{}, fmt.Errorf("channel: record of %d bytes, want at least %d", len(c.r.buf), bucket+tagSize)
+	if len(sealed) < bucket+tagSize {
+		return Record{}, fmt.Errorf("channel: record of %d bytes, want at least %d", len(sealed), bucket+tagSize)
 	}
 	var plain []byte
-	erase.Do(func() { plain, err = c.r.cs.Decrypt(c.r.buf[:0], nil, c.r.buf) })
+	erase.Do(func() { plain, err = c.r.cs.Decrypt(c.r.buf[:0], nil, sealed) })
 	if err != nil {
 		return Record{}, ErrDecrypt // and no retry: noise would allow one
 	}
@@ -209,6 +207,31 @@ func (c *Conn) open(ctx context.Context) (r Record, err error) {
 		return Record{}, fmt.Errorf("channel: the peer sent %d records under one key", c.r.count)
 	}
 	return r, nil
+}
+
+// frame reads one frame, and makes room in c.r.buf for what it decrypts to. The frame stays where the reader has
+// it when it fits there, which saves a copy; otherwise it is read into c.r.buf and decrypted in place.
+func (c *Conn) frame() ([]byte, error) {
+	head, err := c.r.in.Peek(2)
+	if err != nil {
+		return nil, truncated(err)
+	}
+	n, err := frameSize(head, maxPlain+tagSize)
+	if err != nil {
+		return nil, err
+	}
+	c.r.in.Discard(2)
+	c.r.buf = room(c.r.buf, n)
+	if n > c.r.in.Size() {
+		_, err := io.ReadFull(c.r.in, c.r.buf)
+		return c.r.buf, truncated(err)
+	}
+	sealed, err := c.r.in.Peek(n)
+	if err != nil {
+		return nil, truncated(err)
+	}
+	c.r.in.Discard(n) // sealed stays as it is until the next read
+	return sealed, nil
 }
 
 // fitBuffer changes the reader between records, when it holds nothing, for one that suits what came last. Reading

@@ -49,19 +49,33 @@ func readFrame(r io.Reader, buf []byte, limit int) ([]byte, error) {
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return nil, truncated(err)
 	}
-	n := int(binary.BigEndian.Uint16(head[:]))
-	if n == 0 || n > limit {
-		return nil, fmt.Errorf("channel: frame of %d bytes, want 1 to %d", n, limit)
+	n, err := frameSize(head[:], limit)
+	if err != nil {
+		return nil, err
 	}
-	if cap(buf) < n {
-		clear(buf[:cap(buf)])
-		buf = make([]byte, n)
-	}
-	buf = buf[:n]
+	buf = room(buf, n)
 	if _, err := io.ReadFull(r, buf); err != nil {
 		return nil, truncated(err)
 	}
 	return buf, nil
+}
+
+// frameSize is the length in front of a frame of at most limit bytes.
+func frameSize(head []byte, limit int) (int, error) {
+	n := int(binary.BigEndian.Uint16(head))
+	if n == 0 || n > limit {
+		return 0, fmt.Errorf("channel: frame of %d bytes, want 1 to %d", n, limit)
+	}
+	return n, nil
+}
+
+// room returns n bytes: of buf, or new ones when it is too small, and then wipes it.
+func room(buf []byte, n int) []byte {
+	if cap(buf) < n {
+		clear(buf[:cap(buf)])
+		buf = make([]byte, n)
+	}
+	return buf[:n]
 }
 
 // truncated makes ErrTruncated of every way in which a carrier ends, in reading or writing.

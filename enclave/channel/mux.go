@@ -12,8 +12,8 @@ import (
 // Limits of streams. The windows are what a side may send before the other has said, by Window records,
 // that it has read some of it: they bound what a peer can make this side hold.
 const (
-	StreamWindow  = 256 << 10
-	SessionWindow = 1 << 20
+	StreamWindow  = 512 << 10
+	SessionWindow = 2048 << 10
 	MaxStreams    = 16 // open at a time
 )
 

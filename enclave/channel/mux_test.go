@@ -296,3 +296,41 @@ func TestIdleSession(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestReadGivesUpItsBuffer holds a Read that has given up to its word: what comes later is for the next, and lies in no
+// buffer of the one before.
+func TestReadGivesUpItsBuffer(t *testing.T) {
+	client, server := muxes(t, MuxOptions{Server: true, ReadStall: 20 * time.Millisecond})
+	s, err := client.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Write([]byte("one")); err != nil {
+		t.Fatal(err)
+	}
+	in, err := server.Accept(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	late, p := make([]byte, 8), make([]byte, 8)
+	if n, err := in.Read(p); err != nil || string(p[:n]) != "one" {
+		t.Fatalf("%q, %v", p[:n], err)
+	}
+	if _, err := in.Read(late); !errors.Is(err, ErrStalled) {
+		t.Fatalf("%v, want a stall", err)
+	}
+	if _, err := s.Write([]byte("two, longer than eight")); err != nil {
+		t.Fatal(err)
+	}
+	var got []byte
+	for len(got) < 22 {
+		n, err := in.Read(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, p[:n]...)
+	}
+	if string(got) != "two, longer than eight" || string(late) != string(make([]byte, 8)) {
+		t.Fatalf("got %q; the buffer given up holds %q", got, late)
+	}
+}

@@ -94,6 +94,11 @@ func (m *Mux) data(s *Stream, payload []byte) error {
 		m.owe(n)
 		return nil
 	}
+	if s.want != nil { // it waits: nothing lies in the inbox
+		s.got = copy(s.want, payload)
+		s.want, payload = nil, payload[s.got:]
+		s.taken(s.got)
+	}
 	s.in.add(payload)
 	m.signal()
 	return nil
@@ -111,7 +116,7 @@ func (m *Mux) grant(credit *int, n, limit int) error {
 // owe notes that n bytes are no longer held here, and sees to it that the peer learns of it; m.mu is held.
 func (m *Mux) owe(n int) {
 	m.owed += n
-	if m.owed >= SessionWindow/4 {
+	if m.owed >= SessionWindow/2 {
 		m.startGranting()
 	}
 }
@@ -129,13 +134,13 @@ func (m *Mux) sendGrants() {
 	for {
 		m.mu.Lock()
 		r := Record{Type: Window}
-		if m.owed >= SessionWindow/4 {
+		if m.owed >= SessionWindow/2 {
 			r.Credit = uint32(m.owed)
 			m.window += m.owed
 			m.owed = 0
 		} else {
 			for _, s := range m.streams {
-				if s.owed >= StreamWindow/4 && !s.peerEnded {
+				if s.owed >= StreamWindow/2 && !s.peerEnded {
 					r.Stream, r.Credit = s.id, uint32(s.owed)
 					s.window += s.owed
 					s.owed = 0

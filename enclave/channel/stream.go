@@ -18,6 +18,8 @@ type Stream struct {
 	// Guarded by m.mu.
 	id        uint32 // 0: nothing was sent yet
 	in        inbox
+	want      []byte // where a reader waits for its bytes; nil: none does
+	got       int    // how many it got there
 	credit    int    // what this side may send
 	window    int    // what the peer may send
 	owed      int    // read and not yet credited
@@ -57,12 +59,12 @@ func (s *Stream) Read(p []byte) (n int, err error) {
 	}
 	err = m.wait(s.ctx, m.opt.ReadStall, func() (bool, error) {
 		switch {
+		case s.got > 0:
+			n, s.got = s.got, 0
+			return true, nil
 		case s.in.len() > 0:
 			n = s.in.read(p)
-			m.owe(n)
-			if s.owed += n; s.owed >= StreamWindow/4 && !s.peerEnded {
-				m.startGranting()
-			}
+			s.taken(n)
 			return true, nil
 		case s.cut:
 			return false, &ResetError{s.why}
@@ -71,9 +73,26 @@ func (s *Stream) Read(p []byte) (n int, err error) {
 		case s.peerEnded:
 			return false, io.EOF
 		}
+		s.want = p
 		return false, nil
 	})
+	if err != nil {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		s.want = nil // p is the caller's again
+		if s.got > 0 {
+			n, s.got, err = s.got, 0, nil // came while it gave up
+		}
+	}
 	return n, err
+}
+
+// taken notes that n bytes of the stream were read; m.mu is held.
+func (s *Stream) taken(n int) {
+	s.m.owe(n)
+	if s.owed += n; s.owed >= StreamWindow/2 && !s.peerEnded {
+		s.m.startGranting()
+	}
 }
 
 // Write sends p, on the grid of ticks where there is one. It waits for credit; an error is final.
