@@ -30,22 +30,25 @@ type slow struct {
 	mu      sync.Mutex
 	takes   time.Duration
 	reports atomic.Int64
+	took    []time.Duration // each of them, by the clock: a timer of 30 ms is a little late
 }
 
 func (s *slow) Attest(ctx context.Context, rd [64]byte) ([]byte, []byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	at := time.Now()
 	t := time.NewTimer(s.takes)
 	defer t.Stop()
 	r, e, err := s.Attester.Attest(ctx, rd)
 	<-t.C
+	s.took = append(s.took, time.Since(at))
 	s.reports.Add(1)
 	return r, e, err
 }
 
 // BenchmarkSession opens sessions one after another over TCP on loopback, hybrid handshakes, SNP evidence of
 // fake hardware: from the connection to the moment when a prompt may be sent. Client and enclave share the
-// machine. p50-ms is the median; of freshness session over-ms is the median less the window and one report.
+// machine. p50-ms is the median; of freshness session over-ms is the median less the window and the median report.
 func BenchmarkSession(b *testing.B) {
 	m, err := attesttest.NewAMD(time.Unix(1767225600, 0))
 	if err != nil {
@@ -84,15 +87,19 @@ func BenchmarkSession(b *testing.B) {
 					}
 					s.Close(b.Context())
 				}
-				slices.Sort(took)
-				p50 := took[len(took)/2]
+				p50 := middle(took)
 				b.ReportMetric(float64(p50)/1e6, "p50-ms")
 				if fresh == appraise.FreshSession {
-					b.ReportMetric(float64(p50-window-quoteTime)/1e6, "over-ms")
+					b.ReportMetric(float64(p50-window-middle(a.took))/1e6, "over-ms")
 				}
 			})
 		}
 	}
+}
+
+func middle(d []time.Duration) time.Duration {
+	slices.Sort(d)
+	return d[len(d)/2]
 }
 
 func snpConfig(m *attesttest.AMD, fresh appraise.Freshness) client.Config {
