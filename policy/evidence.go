@@ -31,6 +31,8 @@ type evidenceYAML struct {
 	SNP       *snpYAML  `yaml:"snp"`
 	TDX       *tdxYAML  `yaml:"tdx"`
 	VTPM      *vtpmYAML `yaml:"vtpm"`
+
+	Azure *azureYAML `yaml:"vtpm-azure"`
 }
 
 type snpYAML struct {
@@ -76,6 +78,13 @@ type vtpmYAML struct {
 	PCR2 []string `yaml:"pcr2,required"`
 }
 
+type azureYAML struct {
+	PCR0       []string `yaml:"pcr0,required"`
+	PCR2       []string `yaml:"pcr2,required"`
+	Paravisors []string `yaml:"paravisors,required"`
+	SNP        *snpYAML `yaml:"snp,required"`
+}
+
 // evidence reads the section, and holds what it says of each platform to what an appraisal will want. A
 // platform that is named and left undescribed is no mistake: its evidence is refused.
 func (r *reader) evidence(y *evidenceYAML, log *release.LogPolicy) (e Evidence) {
@@ -92,10 +101,13 @@ func (r *reader) evidence(y *evidenceYAML, log *release.LogPolicy) (e Evidence) 
 	if y.VTPM != nil {
 		e.VTPM = &appraise.VTPM{PCR0: y.VTPM.PCR0, PCR2: y.VTPM.PCR2}
 	}
+	if y.Azure != nil {
+		e.Azure = &appraise.Azure{VTPM: appraise.VTPM{PCR0: y.Azure.PCR0, PCR2: y.Azure.PCR2}, Paravisors: y.Azure.Paravisors, SNP: *r.snp(y.Azure.SNP, path+".vtpm-azure.snp")}
+	}
 	for _, s := range []struct {
 		name  string
 		there bool
-	}{{"snp", y.SNP != nil}, {"tdx", y.TDX != nil}, {"vtpm-unendorsed", y.VTPM != nil}} {
+	}{{"snp", y.SNP != nil}, {"tdx", y.TDX != nil}, {"vtpm-unendorsed", y.VTPM != nil}, {"vtpm-azure", y.Azure != nil}} {
 		name, section := s.name, strings.TrimSuffix(s.name, "-unendorsed")
 		switch named := e.Accepts(name); {
 		case r.err != nil || !s.there:

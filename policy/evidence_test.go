@@ -49,7 +49,7 @@ func TestEvidence(t *testing.T) {
 		}
 		return nil, errors.New("no such file")
 	}
-	text := evidenceHead + "  platforms: [snp, tdx, vtpm-unendorsed]\n  freshness: session\n" + snpText() + tdxText() + "  vtpm: {pcr0: [" + pcr + "], pcr2: [" + pcr + "]}\n"
+	text := evidenceHead + "  platforms: [snp, tdx, vtpm-unendorsed, vtpm-azure]\n  freshness: session\n" + snpText() + tdxText() + "  vtpm: {pcr0: [" + pcr + "], pcr2: [" + pcr + "]}\n" + azureText()
 	p, err := policy.Parse([]byte(text), "p", read)
 	if err != nil {
 		t.Fatal(err)
@@ -58,23 +58,34 @@ func TestEvidence(t *testing.T) {
 	if e.SNP.Roots == nil || !e.SNP.Roots.ASVK.Equal(amd.Roots().ASVK) || !e.TDX.Root.Equal(intel.Root()) {
 		t.Error("roots are not those of the files")
 	}
-	e.SNP.Roots, e.TDX.Root = nil, nil
-	want := appraise.Policy{Platforms: []string{"snp", "tdx", "vtpm-unendorsed"}, Freshness: "session",
+	if e.Azure.SNP.Roots == nil {
+		t.Error("vtpm-azure: roots are not those of the file")
+	}
+	e.SNP.Roots, e.TDX.Root, e.Azure.SNP.Roots = nil, nil, nil
+	want := appraise.Policy{Platforms: []string{"snp", "tdx", "vtpm-unendorsed", "vtpm-azure"}, Freshness: "session",
 		SNP: &appraise.SNP{TCB: map[string]appraise.SNPTCB{"Milan": {BootLoader: 4, SNP: 24, Microcode: 219}, "Genoa": {BootLoader: 9, SNP: 23, Microcode: 72}},
 			Firmware: [2]uint8{1, 55}, Signers: []string{"vcek"}, AllowSMT: true, IgnoreCRL: true, Chips: []string{chip}},
 		TDX: &appraise.TDX{EvaluationNumber: 18, TeeTCBSVN: []byte{7, 1, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, PCESVN: 11, MRSEAM: []string{seam},
 			Attributes: []string{"0000001000000000"}, XFAM: []string{"e702060000000000"}, PPIDs: []string{"any"}},
 		VTPM: &appraise.VTPM{PCR0: []string{pcr}, PCR2: []string{pcr}}}
 	copy(want.SNP.HostData[:], strings.Repeat("\x3d", 32))
+	want.Azure = &appraise.Azure{VTPM: *want.VTPM, Paravisors: []string{seam}, SNP: *want.SNP}
 	copy(want.TDX.MROwner[:], strings.Repeat("\x5e", 48))
 	if diff := cmp.Diff(want, e.Policy); diff != "" {
 		t.Error(diff)
 	}
 }
 
+// azureText has snpText's section within.
+func azureText() string {
+	return "  vtpm-azure:\n    pcr0: [" + pcr + "]\n    pcr2: [" + pcr + "]\n    paravisors: [" + seam + "]\n" +
+		strings.ReplaceAll("\n"+strings.TrimSuffix(snpText(), "\n"), "\n", "\n  ")[1:] + "\n"
+}
+
 func TestEvidenceErrors(t *testing.T) {
 	read := func(string) ([]byte, error) { return []byte("hello"), nil }
 	snp, tdx := "  platforms: [snp]\n  freshness: none\n"+snpText(), "  platforms: [tdx]\n  freshness: none\n"+tdxText()
+	azure := "  platforms: [vtpm-azure]\n  freshness: none\n" + azureText()
 	for name, c := range map[string]struct{ text, from, to, want string }{
 		"no freshness":         {snp, "  freshness: none\n", "", "freshness"},
 		"other freshness":      {snp, "freshness: none", "freshness: never", `p:4:14: "never": want session or key or none`},
@@ -97,6 +108,11 @@ func TestEvidenceErrors(t *testing.T) {
 		"evaluation number":    {tdx, "number: 18", "number: 0", "tcb-evaluation-number from 1"},
 		"svn":                  {tdx, "\"0701", "\"01", "want 32 lower-case hex digits"},
 		"any attributes":       {tdx, "\"0000001000000000\"", "any", `attributes: want values, not "any"`},
+		"paravisor":            {azure, "paravisors: [" + seam, "paravisors: [any", `paravisors: want launch digests, not "any"`},
+		"no paravisor":         {azure, "    paravisors: [" + seam + "]\n", "", `key "paravisors" is missing`},
+		"no SNP by Azure":      {azure, azure[strings.Index(azure, "    snp:\n"):], "", `key "snp" is missing`},
+		"guest's report":       {azure, "vmpl: 0", "vmpl: 2", "vmpl 2: want 0"},
+		"Azure not named":      {azure, "[vtpm-azure]", "[insecure]", `vtpm-azure: stands here, but "vtpm-azure" is not among the platforms`},
 		"any firmware by vTPM": {"  platforms: [vtpm-unendorsed]\n  freshness: none\n  vtpm: {pcr0: [any], pcr2: [any]}\n", "", "", "want values"},
 	} {
 		text := strings.Replace(c.text, c.from, c.to, 1)
@@ -104,7 +120,7 @@ func TestEvidenceErrors(t *testing.T) {
 			t.Errorf("%s: nothing changed", name)
 		}
 		if name != "roots" && name != "root" {
-			text = strings.NewReplacer("    roots: amd.pem\n", "", "    root: intel.pem\n", "").Replace(text)
+			text = strings.NewReplacer("    roots: amd.pem\n", "", "      roots: amd.pem\n", "", "    root: intel.pem\n", "").Replace(text)
 		}
 		_, err := policy.Parse([]byte(evidenceHead+text), "p", read)
 		if err == nil || !strings.HasPrefix(err.Error(), "p:") || !strings.Contains(err.Error(), c.want) {
@@ -115,7 +131,7 @@ func TestEvidenceErrors(t *testing.T) {
 
 // TestNamedAndUndescribed: the policy is valid, and rejects what it names.
 func TestNamedAndUndescribed(t *testing.T) {
-	for _, name := range []string{"snp", "tdx", "vtpm-unendorsed"} {
+	for _, name := range []string{"snp", "tdx", "vtpm-unendorsed", "vtpm-azure"} {
 		p, err := policy.Parse([]byte(evidenceHead+"  platforms: ["+name+"]\n"), "p", nil)
 		if err != nil || p.Evidence.Check(name) == nil {
 			t.Errorf("%s: %v, or complete", name, err)

@@ -36,7 +36,7 @@
 //	  revocation-keys: […]           # optional: as signers; keys that revoke and do nothing else
 //	  revocation-identities: […]     # optional: the same by certificates; each names one signer
 //	evidence:
-//	  platforms: [snp, tdx]          # which evidence a client accepts; no default: insecure, vtpm-unendorsed, snp, tdx
+//	  platforms: [snp, tdx]          # which evidence a client accepts; no default: insecure, vtpm-unendorsed, vtpm-azure, snp, tdx
 //	  freshness: session             # unless only insecure: session, key or none; what must show that evidence is new
 //	  freshness-max-age: 36h         # with freshness key: how long ago the quorum of release.log's witness-policy had
 //	                                 # cosigned the checkpoint in the key evidence; a key is used for 24 hours
@@ -66,6 +66,11 @@
 //	  vtpm:                          # with platform vtpm-unendorsed: SHA-256 PCRs of the firmwares allowed
 //	    pcr0: [3d45…]
 //	    pcr2: [3d45…]
+//	  vtpm-azure:                    # with platform vtpm-azure: the TPM of an Azure confidential VM on SEV-SNP
+//	    paravisors: [94e1…]          # launch digests of Azure's paravisor, which keeps the TPM and is trusted with it
+//	    pcr0: [3d45…]                # SHA-256 PCRs of the firmwares allowed
+//	    pcr2: [3d45…]
+//	    snp: …                       # as above, of the report that names the TPM's key; vmpl must be 0
 //	gpu: …                           # optional: [GPU]; evidence that binds GPUs is refused without it, and such that binds none with it
 //
 // The reader is strict: an unknown key, a key twice, a second document, an anchor or a value of another

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net/http"
 	"strings"
+	"time"
 
 	"github.com/google/go-configfs-tsm/configfs/configfsi"
 	"github.com/google/go-configfs-tsm/configfs/linuxtsm"
@@ -27,11 +31,17 @@ var errAbsent = errors.New("not on this machine")
 type machine struct {
 	tsm func() (configfsi.Client, error)
 	tpm func() (transport.TPM, error)
+
+	certificates func() ([]byte, error) // of an Azure machine's processor
 }
 
 // thisMachine is the machine that this runs on.
 func thisMachine() machine {
-	return machine{tsm: linuxtsm.MakeClient, tpm: func() (transport.TPM, error) { return linuxtpm.Open("/dev/tpmrm0") }}
+	return machine{tsm: linuxtsm.MakeClient, tpm: func() (transport.TPM, error) { return linuxtpm.Open("/dev/tpmrm0") }, certificates: func() ([]byte, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		return vtpm.AzureCertificates(ctx, &http.Client{Transport: new(http.Transport)}, vtpm.AzureCertificatesURL)
+	}}
 }
 
 // attester returns the first of the measured configuration's attesters that the machine has. There is no
@@ -60,6 +70,8 @@ func (m machine) one(name string) (enclave.Attester, error) {
 			return nil, err
 		}
 		return tdx.New(client), nil
+	case vtpm.AzurePlatform:
+		return m.azure()
 	case vtpm.Platform:
 		return m.unendorsed()
 	case insecure.Platform:
@@ -90,6 +102,43 @@ func (m machine) provider(want string) (configfsi.Client, error) {
 }
 
 func (m machine) unendorsed() (enclave.Attester, error) {
+	dev, err := m.device()
+	if err != nil {
+		return nil, err
+	}
+	a, err := vtpm.New(dev)
+	if err != nil {
+		return nil, fmt.Errorf("attester: %w", err)
+	}
+	return a, nil
+}
+
+func (m machine) azure() (enclave.Attester, error) {
+	dev, err := m.device()
+	if err != nil {
+		return nil, err
+	}
+	a, err := vtpm.NewAzure(dev, nil)
+	if errors.Is(err, vtpm.ErrNotAzure) {
+		if c, ok := dev.(io.Closer); ok { // another attester may open it
+			c.Close()
+		}
+		return nil, errAbsent
+	}
+	var certificates []byte
+	if err == nil {
+		certificates, err = m.certificates()
+	}
+	if err == nil {
+		a, err = vtpm.NewAzure(dev, certificates)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("attester: %w", err)
+	}
+	return a, nil
+}
+
+func (m machine) device() (transport.TPM, error) {
 	dev, err := m.tpm()
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -97,9 +146,5 @@ func (m machine) unendorsed() (enclave.Attester, error) {
 	case err != nil:
 		return nil, fmt.Errorf("attester: TPM: %w", err)
 	}
-	a, err := vtpm.New(dev)
-	if err != nil {
-		return nil, fmt.Errorf("attester: %w", err)
-	}
-	return a, nil
+	return dev, nil
 }

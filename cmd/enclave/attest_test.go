@@ -84,7 +84,7 @@ func TestAttester(t *testing.T) {
 
 // The names of the configuration are the platforms of the evidence.
 func TestAttesterNames(t *testing.T) {
-	if want := []string{snp.Platform, tdx.Platform, vtpm.Platform, insecure.Platform}; !slices.Equal(guest.Attesters(), want) {
+	if want := []string{snp.Platform, tdx.Platform, vtpm.AzurePlatform, vtpm.Platform, insecure.Platform}; !slices.Equal(guest.Attesters(), want) {
 		t.Errorf("%q, want %q", guest.Attesters(), want)
 	}
 }

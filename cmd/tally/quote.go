@@ -33,6 +33,7 @@ const (
 	kindSNP      = "snp"
 	kindTDX      = "tdx"
 	kindTPM      = "vtpm-unendorsed"
+	kindAzure    = "vtpm-azure"
 	kindInsecure = "insecure"
 )
 
@@ -42,6 +43,7 @@ type quoteFile struct {
 	report, endorsements []byte
 	claims               *evidence.Claims          // of an evidence document
 	session              *evidence.SessionDocument // of session evidence
+	collateral           []byte                    // of the vendor, in place of what came with it; nil: that
 }
 
 // readQuote reads FILE and finds out what it is.
@@ -71,10 +73,10 @@ func readQuote(path string) (*quoteFile, error) {
 // knownPlatform refuses evidence whose report nothing here can read.
 func knownPlatform(path, platform string) error {
 	switch platform {
-	case kindSNP, kindTDX, kindTPM, kindInsecure:
+	case kindSNP, kindTDX, kindTPM, kindAzure, kindInsecure:
 		return nil
 	}
-	return fmt.Errorf("%s: evidence of platform %q: want snp, tdx, vtpm-unendorsed or insecure", path, platform)
+	return fmt.Errorf("%s: evidence of platform %q: want snp, tdx, vtpm-azure, vtpm-unendorsed or insecure", path, platform)
 }
 
 // A quoteAnswer is tally.quote/v1.
@@ -152,6 +154,8 @@ func (q *quoteFile) describe(a *quoteAnswer) error {
 		return describeTDX(a, q.report)
 	case kindTPM:
 		return describeTPM(a, q.report)
+	case kindAzure:
+		return describeAzure(a, q)
 	}
 	a.add("REPORTDATA", q.report)
 	return nil
@@ -218,34 +222,40 @@ func describeTPM(a *quoteAnswer, raw []byte) error {
 	return nil
 }
 
+// vendors is what the vendor says about the report: the caller's, or what came with it.
+func (q *quoteFile) vendors() []byte {
+	if q.collateral != nil {
+		return q.collateral
+	}
+	return q.endorsements
+}
+
 // verify checks who signed the report, and adds what that shows.
 func (q *quoteFile) verify(ctx context.Context, a *quoteAnswer, roots []*x509.Certificate, now time.Time) error {
 	switch q.kind {
 	case kindSNP:
-		var own *amd.Roots
-		if roots != nil {
-			if len(roots) < 2 || len(roots) > 3 {
-				return fmt.Errorf("SNP roots: %d certificates, want ARK, ASK and perhaps ASVK", len(roots))
-			}
-			own = &amd.Roots{ARK: roots[0], ASK: roots[1]}
-			if len(roots) == 3 {
-				own.ASVK = roots[2]
-			}
-		}
-		r, err := amd.Verify(q.report, q.endorsements, own, now)
+		own, err := amdRoots(roots)
 		if err != nil {
 			return err
 		}
-		a.add("signed by", fmt.Sprintf("%s of a %s, for TCB %#x", r.Signer, r.Product, uint64(r.Certificate)))
-		a.add("root", r.Root)
-		a.add("revocation", firstOf(r.Revocation, "not checked: no list at hand"))
+		r, err := amd.Verify(q.report, q.vendors(), own, now)
+		if err != nil {
+			return err
+		}
+		describeSigner(a, r)
 		return nil
+	case kindAzure:
+		own, err := amdRoots(roots)
+		if err != nil {
+			return err
+		}
+		return q.verifyAzure(a, own, now)
 	case kindTDX:
 		var own *x509.Certificate
 		if roots != nil {
 			own = roots[0]
 		}
-		r, err := intel.Verify(ctx, q.report, q.endorsements, own, now)
+		r, err := intel.Verify(ctx, q.report, q.vendors(), own, now)
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"time"
@@ -57,6 +58,11 @@ func mkquotesCmd(ts *testscript.TestScript, neg bool, args []string) {
 	dated, err := (&evidence.Document{Platform: "snp", Claims: beacon, Report: report}).Marshal()
 	ts.Check(err)
 	put("beacon.snp", dated)
+	azure, err := attesttest.NewAzure(amd)
+	ts.Check(err)
+	quoted, chain, err := azure.Attest(context.Background(), claims.ReportData())
+	ts.Check(err)
+	put("evidence.azure", document("vtpm-azure", quoted, chain))
 	intel, err := attesttest.NewIntel(now)
 	ts.Check(err)
 	quote, collateral, err := intel.Attest(nil, claims.ReportData())

@@ -4,7 +4,8 @@
 //
 // It fails closed: a zero [Policy] rejects everything, a platform that the policy does not name or says
 // nothing about is refused, and so is one that this version cannot verify. Platforms "snp" and "tdx" are
-// hardware. "vtpm-unendorsed" shows how a machine booted if its host is honest, and "insecure" only that the
+// hardware. "vtpm-azure" is a TPM whose key an SNP report names: it rests on the hardware and on Azure's paravisor, which
+// every Result says. "vtpm-unendorsed" shows how a machine booted if its host is honest, and "insecure" only that the
 // channel's key is the one in the evidence; every line of a Result about these two carries a [Note].
 //
 // Nothing here reads a clock, a file or the network: collateral comes with the evidence or in the Input.

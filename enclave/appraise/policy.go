@@ -21,6 +21,7 @@ type Policy struct {
 	SNP       *SNP      // must be there for platform snp
 	TDX       *TDX      // for tdx
 	VTPM      *VTPM     // for vtpm-unendorsed
+	Azure     *Azure    // for vtpm-azure
 	GPU       *GPUs     // nil: evidence that binds GPUs is refused; otherwise such that binds none
 }
 
@@ -78,6 +79,15 @@ type VTPM struct {
 	PCR0, PCR2 []string // SHA-256 PCRs of the firmwares allowed, 64 hex digits
 }
 
+// An Azure says which quotes of the TPM of an Azure confidential VM are accepted. The TPM is kept by Azure's paravisor,
+// whose code is in SNP's launch digest and in nobody else's hands: what it is trusted for, and which of its builds, is the
+// policy's word.
+type Azure struct {
+	VTPM
+	Paravisors []string // launch digests, 96 hex digits
+	SNP        SNP      // of the report that names the TPM's key; VMPL must be 0
+}
+
 // GPUs says which GPUs and switches are accepted.
 type GPUs struct {
 	gpu.Policy
@@ -89,7 +99,9 @@ const (
 	snpPlatform  = "snp"
 	tdxPlatform  = "tdx"
 	vtpmPlatform = "vtpm-unendorsed"
-	insecure     = "insecure"
+
+	azurePlatform = "vtpm-azure"
+	insecure      = "insecure"
 )
 
 // Products are the SNP product lines that this version can verify. Turin lays its TCB out otherwise.
@@ -120,7 +132,9 @@ func (p *Policy) Check(platform string) error {
 	case tdxPlatform:
 		return p.TDX.check()
 	case vtpmPlatform:
-		return p.VTPM.check()
+		return p.VTPM.check("vtpm")
+	case azurePlatform:
+		return p.Azure.check()
 	}
 	return nil // refused later: unsupported
 }
@@ -178,17 +192,39 @@ func (t *TDX) check() error {
 	return nil
 }
 
-func (v *VTPM) check() error {
+func (v *VTPM) check(section string) error {
 	if v == nil {
-		return fmt.Errorf("vtpm: the policy does not say which firmware it accepts")
+		return fmt.Errorf("%s: the policy does not say which firmware it accepts", section)
 	}
 	if slices.Contains(v.PCR0, Any) || slices.Contains(v.PCR2, Any) {
-		return fmt.Errorf("vtpm: pcr0, pcr2: want values, not %q", Any)
+		return fmt.Errorf("%s: pcr0, pcr2: want values, not %q", section, Any)
 	}
-	if err := checkList("vtpm: pcr0", v.PCR0, 32, true); err != nil {
+	if err := checkList(section+": pcr0", v.PCR0, 32, true); err != nil {
 		return err
 	}
-	return checkList("vtpm: pcr2", v.PCR2, 32, true)
+	return checkList(section+": pcr2", v.PCR2, 32, true)
+}
+
+func (z *Azure) check() error {
+	if z == nil {
+		return fmt.Errorf("vtpm-azure: the policy does not say which paravisor and firmware it accepts")
+	}
+	if slices.Contains(z.Paravisors, Any) {
+		return fmt.Errorf("vtpm-azure: paravisors: want launch digests, not %q", Any)
+	}
+	if err := checkList("vtpm-azure: paravisors", z.Paravisors, 48, true); err != nil {
+		return err
+	}
+	if err := z.VTPM.check("vtpm-azure"); err != nil {
+		return err
+	}
+	if z.SNP.VMPL != 0 {
+		return fmt.Errorf("vtpm-azure: snp: vmpl %d: want 0, the paravisor's: at another the guest itself could have asked for the report", z.SNP.VMPL)
+	}
+	if err := z.SNP.check(); err != nil {
+		return fmt.Errorf("vtpm-azure: %w", err)
+	}
+	return nil
 }
 
 // checkList wants lower-case hex of size bytes each, or Any alone.

@@ -26,9 +26,17 @@ const (
 // hostTables is said of every SNP report.
 const hostTables = "the host's ACPI tables are not measured on SNP, and their code runs in the guest's kernel: init refuses tables that are not listed, which is late"
 
+// snpPolicy is what the policy says of the processor's report on this platform.
+func (a *appraisal) snpPolicy() *SNP {
+	if a.doc.Platform == azurePlatform {
+		return &a.policy.Azure.SNP
+	}
+	return a.policy.SNP
+}
+
 // snp appraises a report: everything but the measurement.
 func (a *appraisal) snp(q quoted) (*proven, *refusal) {
-	p := a.policy.SNP
+	p := a.snpPolicy()
 	r, err := a.snpVerify(q)
 	if err != nil {
 		return nil, &refusal{reason: BadSignature, got: err.Error()}
@@ -64,11 +72,11 @@ func (a *appraisal) snpVerify(q quoted) (*amd.Report, error) {
 			return r, err
 		}
 	}
-	return amd.Verify(q.report, a.endorsements(q), a.policy.SNP.Roots, a.in.Now)
+	return amd.Verify(q.report, a.endorsements(q), a.snpPolicy().Roots, a.in.Now)
 }
 
 func (a *appraisal) snpRevocation(r *amd.Report) *refusal {
-	if r.Revocation == "" && a.policy.SNP.IgnoreCRL {
+	if r.Revocation == "" && a.snpPolicy().IgnoreCRL {
 		a.unchecked("revocation", "no revocation list at hand, and the policy does not want one")
 		return nil
 	}
@@ -77,7 +85,7 @@ func (a *appraisal) snpRevocation(r *amd.Report) *refusal {
 
 // snpGuestPolicy holds what the host asked for and where the report was made to the policy.
 func (a *appraisal) snpGuestPolicy(r *amd.Report) *refusal {
-	p, guest, info := a.policy.SNP, r.GetPolicy(), r.GetPlatformInfo()
+	p, guest, info := a.snpPolicy(), r.GetPolicy(), r.GetPlatformInfo()
 	got := fmt.Sprintf("guest policy %#x", guest)
 	if x := a.expect(BadGuestPolicy, guest&policyDebug == 0, "debugging off", got, "policy"); x != nil {
 		return x
@@ -102,7 +110,7 @@ func (a *appraisal) snpGuestPolicy(r *amd.Report) *refusal {
 // snpTCB holds the firmware to the floors of its product: what the certificate is for, what runs now and what
 // ran at launch.
 func (a *appraisal) snpTCB(r *amd.Report) *refusal {
-	floor, ok := a.policy.SNP.TCB[r.Product]
+	floor, ok := a.snpPolicy().TCB[r.Product]
 	if !ok {
 		return &refusal{BadTCB, "one of the products in the policy", "product " + r.Product, "policy"}
 	}
@@ -119,7 +127,7 @@ func (a *appraisal) snpTCB(r *amd.Report) *refusal {
 			return x
 		}
 	}
-	v, want := [2]uint8{uint8(r.GetCommittedMajor()), uint8(r.GetCommittedMinor())}, a.policy.SNP.Firmware
+	v, want := [2]uint8{uint8(r.GetCommittedMajor()), uint8(r.GetCommittedMinor())}, a.snpPolicy().Firmware
 	high := v[0] > want[0] || v[0] == want[0] && v[1] >= want[1]
 	return a.expect(BadTCB, high, fmt.Sprintf("committed firmware from %d.%d", want[0], want[1]), fmt.Sprintf("%d.%d", v[0], v[1]), "policy")
 }
@@ -136,7 +144,7 @@ func (t SNPTCB) String() string {
 
 // snpConfiguration holds what the host can hand a guest past its measurement.
 func (a *appraisal) snpConfiguration(r *amd.Report) *refusal {
-	p := a.policy.SNP
+	p := a.snpPolicy()
 	if x := a.expect(BadConfiguration, [32]byte(r.GetHostData()) == p.HostData, fmt.Sprintf("HOST_DATA %x", p.HostData), fmt.Sprintf("%x", r.GetHostData()), "policy"); x != nil {
 		return x
 	}
@@ -161,7 +169,8 @@ func (a *appraisal) snpSecondOpinion(q quoted, r *amd.Report) *refusal {
 }
 
 func (a *appraisal) snpOptions(q quoted, r *amd.Report) *validate.Options {
-	p, vmpl := a.policy.SNP, int(a.policy.SNP.VMPL)
+	p := a.snpPolicy()
+	vmpl := int(p.VMPL)
 	floor := p.TCB[r.Product]
 	parts := kds.TCBParts{BlSpl: floor.BootLoader, TeeSpl: floor.TEE, SnpSpl: floor.SNP, UcodeSpl: floor.Microcode}
 	o := &validate.Options{

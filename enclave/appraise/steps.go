@@ -48,6 +48,9 @@ func (a *appraisal) quote(q quoted) (p *proven, x *refusal) {
 	case vtpmPlatform:
 		tee = "vtpm"
 		p, x = a.vtpm(q)
+	case azurePlatform:
+		tee = "vtpm"
+		p, x = a.azure(q)
 	default:
 		return nil, &refusal{reason: Unsupported, got: fmt.Sprintf("evidence of platform %q is not supported yet: it is not accepted unverified", a.doc.Platform)}
 	}

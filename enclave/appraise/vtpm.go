@@ -2,6 +2,7 @@ package appraise
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,7 +21,15 @@ func (a *appraisal) vtpm(q quoted) (*proven, *refusal) {
 	if err != nil {
 		return nil, &refusal{reason: BadSignature, got: err.Error()}
 	}
+	if _, ok := e.Key.(*ecdsa.PublicKey); !ok {
+		return nil, &refusal{reason: BadEvidence, got: "vtpm-unendorsed evidence by a key that is not ECC"}
+	}
 	a.unchecked("signature", "key "+e.KeyName+" signed the quote; nothing says whose it is")
+	return a.booted(q, e, a.policy.VTPM)
+}
+
+// booted holds a quote to what it must be about, and to what the policy alone says of the boot.
+func (a *appraisal) booted(q quoted, e *tpm.Evidence, policy *VTPM) (*proven, *refusal) {
 	want := tpm.Qualifying(q.reportData)
 	if x := a.expect(BadReportData, bytes.Equal(e.Qualifying, want), fmt.Sprintf("qualifying data %x", want), fmt.Sprintf("%x", e.Qualifying), q.from); x != nil {
 		return nil, x
@@ -32,7 +41,7 @@ func (a *appraisal) vtpm(q quoted) (*proven, *refusal) {
 	for _, c := range []struct {
 		name string
 		list []string
-	}{{"pcr0", a.policy.VTPM.PCR0}, {"pcr2", a.policy.VTPM.PCR2}} {
+	}{{"pcr0", policy.PCR0}, {"pcr2", policy.PCR2}} {
 		if x := a.expect(BadMeasurement, slices.Contains(c.list, p.registers[c.name]), c.name+" "+short(c.list), c.name+" "+orNone(p.registers[c.name]), "policy"); x != nil {
 			return nil, x
 		}

@@ -6,9 +6,9 @@
 // Integers are big-endian; the TPM's structures are as it marshals them (TPM 2.0 Library, Part 2).
 //
 //	lp16 TPMS_ATTEST      of type TPM_ST_ATTEST_QUOTE, as signed
-//	lp16 TPMT_SIGNATURE   ECDSA with SHA-256
-//	lp16 TPMT_PUBLIC      of the attestation key, of one kind: ECC NIST P-256, ECDSA with SHA-256; restricted, so that it signs
-//	                      nothing but what the TPM says itself; fixed to its TPM
+//	lp16 TPMT_SIGNATURE   ECDSA or RSASSA (PKCS #1 v1.5), with SHA-256
+//	lp16 TPMT_PUBLIC      of the attestation key: ECC NIST P-256 for ECDSA with SHA-256, or RSA of 2048 bits with exponent 65537 for
+//	                      RSASSA with SHA-256; restricted, so that it signs nothing but what the TPM says itself; fixed to its TPM
 //	u8   number of PCRs   ascending, of the bank SHA-256; each: u8 index, 32 bytes
 //
 // qualifyingData is the SHA-256 of the 64 bytes of REPORTDATA: 64 bytes do not fit a TPM without SHA-512.
@@ -16,13 +16,11 @@ package tpm
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
+	"crypto"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/big"
 	"slices"
 )
 
@@ -37,6 +35,7 @@ type Evidence struct {
 	Qualifying []byte            // qualifyingData
 	PCR        map[uint][32]byte // bank SHA-256
 	KeyName    string            // TPM2B_NAME of the key, hex
+	Key        crypto.PublicKey  // that signed: *ecdsa.PublicKey or *rsa.PublicKey
 	Firmware   uint64            // firmwareVersion, by the TPM's word
 }
 
@@ -104,7 +103,12 @@ func verify(b []byte) (*Evidence, error) {
 	if err := checkSignature(pub, f[0], f[1]); err != nil {
 		return nil, err
 	}
-	return readQuote(f[0], pcrs, name)
+	e, err := readQuote(f[0], pcrs)
+	if err != nil {
+		return nil, err
+	}
+	e.Key, e.KeyName = pub, name
+	return e, nil
 }
 
 func readPCRs(b []byte) (map[uint][32]byte, error) {
@@ -124,52 +128,9 @@ func readPCRs(b []byte) (map[uint][32]byte, error) {
 	return out, nil
 }
 
-// keyHead is a TPMT_PUBLIC up to its point (Part 2, 12.2.4): TPM_ALG_ECC, name by SHA-256, the attributes fixedTPM,
-// fixedParent, sensitiveDataOrigin, userWithAuth, noDA, restricted and sign, no policy, no symmetric algorithm,
-// ECDSA with SHA-256, NIST P-256, no KDF.
-var keyHead = []byte{0, 0x23, 0, 0x0b, 0, 5, 4, 0x72, 0, 0, 0, 0x10, 0, 0x18, 0, 0x0b, 0, 3, 0, 0x10}
-
-func readKey(b []byte) (*ecdsa.PublicKey, string, error) {
-	r := &reader{rest: b}
-	if head := r.take(len(keyHead)); r.err != nil || !bytes.Equal(head, keyHead) {
-		return nil, "", errors.New("key: want an ECC key of P-256 for ECDSA with SHA-256 that is restricted, for signing, and fixed to its TPM")
-	}
-	x, y := r.sized(), r.sized()
-	if err := r.end(); err != nil || len(x) > 32 || len(y) > 32 {
-		return nil, "", errors.New("key: want a point of P-256")
-	}
-	raw := make([]byte, 65)
-	raw[0] = 4
-	copy(raw[33-len(x):], x)
-	copy(raw[65-len(y):], y)
-	pub, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), raw)
-	if err != nil {
-		return nil, "", fmt.Errorf("key: %w", err)
-	}
-	sum := sha256.Sum256(b)
-	return pub, fmt.Sprintf("000b%x", sum), nil // TPM_ALG_SHA256, Part 1, 16
-}
-
-// checkSignature reads a TPMT_SIGNATURE: TPM_ALG_ECDSA, TPM_ALG_SHA256, r, s.
-func checkSignature(pub *ecdsa.PublicKey, attest, signature []byte) error {
-	r := &reader{rest: signature}
-	if head := r.take(4); r.err != nil || !bytes.Equal(head, []byte{0, 0x18, 0, 0x0b}) {
-		return errors.New("signature: want ECDSA with SHA-256")
-	}
-	sigR, sigS := r.sized(), r.sized()
-	if err := r.end(); err != nil || len(sigR) > 32 || len(sigS) > 32 {
-		return errors.New("signature: not in the TPM's form")
-	}
-	sum := sha256.Sum256(attest)
-	if !ecdsa.Verify(pub, sum[:], new(big.Int).SetBytes(sigR), new(big.Int).SetBytes(sigS)) {
-		return errors.New("signature: not the key's over this quote")
-	}
-	return nil
-}
-
 // readQuote reads a TPMS_ATTEST of a quote (Part 2, 10.12.8): magic, type, signer, extra data, clock (17 bytes),
 // firmware version, one selection of PCRs, their digest.
-func readQuote(attest []byte, pcrs map[uint][32]byte, name string) (*Evidence, error) {
+func readQuote(attest []byte, pcrs map[uint][32]byte) (*Evidence, error) {
 	r := &reader{rest: attest}
 	if head := r.take(6); r.err != nil || !bytes.Equal(head, []byte{0xff, 'T', 'C', 'G', 0x80, 0x18}) {
 		return nil, errors.New("quote: not a TPM's")
@@ -199,38 +160,5 @@ func readQuote(attest []byte, pcrs map[uint][32]byte, name string) (*Evidence, e
 	if !bytes.Equal(h.Sum(nil), digest) {
 		return nil, errors.New("PCRs: not those of the quote")
 	}
-	return &Evidence{Qualifying: extra, PCR: pcrs, KeyName: name, Firmware: binary.BigEndian.Uint64(firmware)}, nil
-}
-
-// A reader takes fields off the front; the first error stays.
-type reader struct {
-	rest []byte
-	err  error
-}
-
-func (r *reader) take(n int) []byte {
-	if r.err == nil && len(r.rest) < n {
-		r.err = fmt.Errorf("%d bytes left, want %d", len(r.rest), n)
-	}
-	if r.err != nil {
-		return nil
-	}
-	b := r.rest[:n]
-	r.rest = r.rest[n:]
-	return b
-}
-
-// sized takes a TPM2B: a length of two bytes, and so many.
-func (r *reader) sized() []byte {
-	if n := r.take(2); n != nil {
-		return r.take(int(binary.BigEndian.Uint16(n)))
-	}
-	return nil
-}
-
-func (r *reader) end() error {
-	if r.err == nil && len(r.rest) != 0 {
-		r.err = fmt.Errorf("%d bytes after the last field", len(r.rest))
-	}
-	return r.err
+	return &Evidence{Qualifying: extra, PCR: pcrs, Firmware: binary.BigEndian.Uint64(firmware)}, nil
 }

@@ -1,5 +1,6 @@
-// Package vtpm is the attester of machines with a TPM 2.0 that no vendor answers for. Its quotes show how the
-// machine booted to those who trust its host: the host can forge this, and clients say so on every line.
+// Package vtpm is the attester of machines with a TPM 2.0: one that no vendor answers for, whose quotes show how the
+// machine booted to those who trust its host (the host can forge this, and clients say so on every line), or that of an
+// Azure confidential VM, whose key is named in a report of the processor.
 package vtpm
 
 import (
@@ -24,6 +25,10 @@ type Attester struct {
 	tpm transport.TPM
 	key tpm2.NamedHandle
 	pub []byte // TPMT_PUBLIC
+
+	platform     string
+	endorsements []byte
+	kept         bool // the key is not ours: it stays in the TPM
 }
 
 // New makes an attestation key in t: a primary key of the owner's hierarchy, by template. It is made anew
@@ -33,7 +38,7 @@ func New(t transport.TPM) (*Attester, error) {
 	if err != nil {
 		return nil, fmt.Errorf("vtpm: attestation key: %w", err)
 	}
-	return &Attester{tpm: t, key: tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, pub: rsp.OutPublic.Bytes()}, nil
+	return &Attester{tpm: t, key: tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, pub: rsp.OutPublic.Bytes(), platform: Platform}, nil
 }
 
 // template is what the key is made by; package tpm accepts no other kind.
@@ -45,22 +50,25 @@ func template() tpm2.TPMTPublic {
 	}
 }
 
-// Close forgets the key.
+// Close forgets the key, if New made it.
 func (a *Attester) Close() error {
+	if a.kept {
+		return nil
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	_, err := tpm2.FlushContext{FlushHandle: a.key.Handle}.Execute(a.tpm)
 	return err
 }
 
-// Platform returns "vtpm-unendorsed".
-func (*Attester) Platform() string { return Platform }
+// Platform returns "vtpm-unendorsed" or, of NewAzure's, "vtpm-azure".
+func (a *Attester) Platform() string { return a.platform }
 
 // tries is how often a quote is asked for whose PCRs were extended while they were read.
 const tries = 5
 
-// Attest returns a quote over the SHA-256 PCRs that tpm.PCRs lists, in the form of package tpm, and no
-// endorsements.
+// Attest returns a quote over the SHA-256 PCRs that tpm.PCRs lists, in the form of package tpm, and what stands behind its
+// key: nothing, or what package hcl describes.
 func (a *Attester) Attest(ctx context.Context, reportData [64]byte) (report, endorsements []byte, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -72,7 +80,7 @@ func (a *Attester) Attest(ctx context.Context, reportData [64]byte) (report, end
 			return nil, nil, fmt.Errorf("vtpm: %w", err)
 		}
 		if _, err = tpm.Verify(report); err == nil {
-			return report, nil, nil
+			return report, a.endorsements, nil
 		}
 	}
 	return nil, nil, fmt.Errorf("vtpm: the TPM's own quote is not accepted: %w", err)
