@@ -45,6 +45,7 @@ type attested struct {
 	result   *release.Result
 	cfg      client.Config
 	pins     client.Pins // of the enclaves accepted so far
+	memo     appraise.Memo
 }
 
 // newAttested verifies the release. A refusal of it is printed.
@@ -107,7 +108,7 @@ func (a *attested) verify(now time.Time) (*release.Result, error) {
 	}
 	a.verified, a.result = now, r
 	a.cfg = client.Config{Authority: a.c.String("authority"), Policy: p.Appraisal(r.Statement.Predicate.GPURIMs), Reference: rv,
-		Rand: rand.Reader, Now: time.Now, Timeout: a.c.Duration("timeout"), Pins: &a.pins, GPURIMs: col.files, GPUOCSP: col.ocsp}
+		Rand: rand.Reader, Now: time.Now, Timeout: a.c.Duration("timeout"), Pins: &a.pins, Memo: &a.memo, GPURIMs: col.files, GPUOCSP: col.ocsp}
 	return r, nil
 }
 

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"tally/enclave/appraise/amd"
 	"tally/enclave/evidence"
 	"tally/measure"
 )
@@ -49,9 +50,14 @@ type Input struct {
 	Session    *Session // session evidence, or nil
 	GPU        *GPU     // evidence of the GPUs that the key evidence names, or nil
 
+	Memo *Memo // what was verified before; nil: nothing
+
 	GPURIMs [][]byte // manifests that the caller has, beside those that came with it (gpu.ParseRIM)
 	GPUOCSP [][]byte // OCSP responses likewise, in DER
 }
+
+// A Memo spares a client the same signatures in each session with an enclave.
+type Memo = amd.Memo
 
 // A Session is session evidence with what it must be about.
 type Session struct {

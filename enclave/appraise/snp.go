@@ -72,7 +72,7 @@ func (a *appraisal) snpVerify(q quoted) (*amd.Report, error) {
 			return r, err
 		}
 	}
-	return amd.Verify(q.report, a.endorsements(q), a.snpPolicy().Roots, a.in.Now)
+	return a.in.Memo.Verify(q.report, a.endorsements(q), a.snpPolicy().Roots, a.in.Now)
 }
 
 func (a *appraisal) snpRevocation(r *amd.Report) *refusal {

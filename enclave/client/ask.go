@@ -12,7 +12,7 @@ import (
 
 // judge begins to appraise what the handshake has shown.
 func judge(p channel.Peer, cfg *Config) (appraise.Input, *appraise.Pending, error) {
-	in := appraise.Input{Static: p.Static, Authority: cfg.Authority, Reference: cfg.Reference, Now: cfg.Now(), GPURIMs: cfg.GPURIMs, GPUOCSP: cfg.GPUOCSP}
+	in := appraise.Input{Static: p.Static, Authority: cfg.Authority, Reference: cfg.Reference, Now: cfg.Now(), Memo: cfg.Memo, GPURIMs: cfg.GPURIMs, GPUOCSP: cfg.GPUOCSP}
 	// A payload of another form has no document: the appraisal refuses it as such.
 	if len(p.Payload) > 0 && p.Payload[0] == channel.InlineEvidence {
 		in.Document = p.Payload[1:]

@@ -46,6 +46,8 @@ type Config struct {
 	GPURIMs, GPUOCSP [][]byte
 
 	Pins *Pins // evidence of earlier sessions, for reconnects; nil: none is kept
+
+	Memo *appraise.Memo // signatures verified in earlier sessions; nil: none is remembered
 }
 
 // A Dialer opens connections: the one door to the network. *net.Dialer is one.

@@ -49,6 +49,8 @@ type Report struct {
 	Certificate kds.TCBVersion      // TCB that the signer's certificate is for
 	Root        string              // "AMD", or the SHA-256 of the root that stands in its place
 	Revocation  string              // what was seen of revocation: empty when there was no list
+
+	from, until time.Time // when all that it rests on is valid; the end is not
 }
 
 // Parse reads a report of version 2 to 5 and verifies nothing.
@@ -102,6 +104,11 @@ func Verify(raw, endorsements []byte, roots *Roots, now time.Time) (*Report, err
 		TrustedRoots: map[string][]*trust.AMDRootCerts{r.Product: {trusted}}}
 	if err := verify.SnpAttestation(r.Attestation, opt); err != nil {
 		return nil, fmt.Errorf("SNP report: %w", err)
+	}
+	for _, c := range []*x509.Certificate{trusted.ProductCerts.Ark, trusted.ProductCerts.Ask, trusted.ProductCerts.Asvk} {
+		if c != nil {
+			r.valid(c.NotBefore, c.NotAfter)
+		}
 	}
 	return r, nil
 }
@@ -170,6 +177,7 @@ func (r *Report) identify(key abi.ReportSigner) error {
 		return fmt.Errorf("SNP endorsements: %s: %w", name, err)
 	}
 	r.Signer, r.Certificate = name, ext.TCBVersion
+	r.valid(cert.NotBefore, cert.NotAfter)
 	r.Product = kds.ProductLineOfProductName(ext.ProductName)
 	if fms := r.GetCpuid1EaxFms(); fms != 0 && kds.ProductLineFromFms(fms) != r.Product {
 		return fmt.Errorf("SNP report: of a %s, its %s is for a %s", kds.ProductLineFromFms(fms), name, r.Product)
@@ -206,6 +214,7 @@ func (r *Report) revocation(der []byte, t *trust.AMDRootCerts, now time.Time) (b
 	if now.Before(crl.ThisUpdate) || !now.Before(crl.NextUpdate) {
 		return false, fmt.Errorf("SNP endorsements: revocation list: of %s to %s, now %s", stamp(crl.ThisUpdate), stamp(crl.NextUpdate), stamp(now))
 	}
+	r.valid(crl.ThisUpdate, crl.NextUpdate)
 	t.CRL = crl
 	if r.Signer == "vlek" && t.ProductCerts.Asvk != nil {
 		for _, bad := range crl.RevokedCertificateEntries {
