@@ -1,11 +1,15 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +18,7 @@ import (
 
 	appraise "tally/enclave/appraise/gpu"
 	attest "tally/enclave/attest/gpu"
+	"tally/enclave/attest/gpu/gputest"
 	"tally/internal/testtool"
 )
 
@@ -36,7 +41,8 @@ func helper(t *testing.T, dir string, macros ...string) (*attest.Helper, apprais
 		}
 	}
 	program := filepath.Join(t.TempDir(), "gpu-helper")
-	args := []string{"-O1", "-Wall", "-Wextra", "-Werror", "-Itestdata/nvml", "-DDIR=\"" + dir + "\"", "-o", program, "../../examples/gpu/helper/gpu-helper.c", "testdata/nvml/nvml.c"}
+	args := []string{"-O1", "-Wall", "-Wextra", "-Werror", "-Itestdata/nvml", "-I../../cmd/gpu-helper", "-DDIR=\"" + dir + "\"", "-o", program, "../../examples/gpu/helper/gpu-helper.c",
+		"../../cmd/gpu-helper/nscq.c", "testdata/nvml/nvml.c"}
 	if out, err := exec.Command(gcc, append(args, macros...)...).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -102,6 +108,58 @@ func TestGPUHelperStates(t *testing.T) {
 		h, _, nonce := helper(t, t.TempDir(), macro)
 		if got, err := h.Collect(ctx, nonce); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %+v, %v, want %q", macro, got, err, want)
+		}
+	}
+}
+
+// TestGPUHelperSwitches has the image's helper ask a library of switches that is none.
+func TestGPUHelperSwitches(t *testing.T) {
+	dir := t.TempDir()
+	h, d, nonce := helper(t, dir)
+	if out, err := exec.Command("gcc", "-shared", "-fPIC", "-o", filepath.Join(dir, "libnvidia-nscq.so.2"), "../../enclave/attest/gpu/testdata/fakelib/nscq.c").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	v, err := gputest.New(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []appraise.Device{d, d}
+	for i := range 2 {
+		s, err := v.Device(appraise.LS10, "", "96.10.55.00.01")
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := s.Evidence(nonce)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, e)
+		for name, data := range map[string][]byte{"report": e.Report, "chain": e.Chain} {
+			if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("switch%d.%s", i, name)), data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	spoilt := func(how string) *attest.Helper {
+		return &attest.Helper{Path: h.Path, Timeout: time.Minute, Run: func(ctx context.Context, path string, args []string, out, complaint io.Writer) error {
+			cmd := exec.CommandContext(ctx, path, args...)
+			cmd.Env, cmd.Stdout, cmd.Stderr = []string{"LD_LIBRARY_PATH=" + dir, "FAKE=" + dir, "FAKE_NSCQ=" + how}, out, complaint
+			return cmd.Run()
+		}}
+	}
+	got, err := spoilt("").Collect(t.Context(), nonce)
+	same := func(a, b appraise.Device) bool {
+		return a.Arch == b.Arch && bytes.Equal(a.Report, b.Report) && bytes.Equal(a.Chain, b.Chain)
+	}
+	if err != nil || got.State != (attest.State{ConfidentialCompute: true, GPUs: 2, Switches: 2}) || !slices.EqualFunc(want, got.Devices, same) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := spoilt("mode").Collect(t.Context(), nonce); err != nil || got.State.SwitchesUnlocked != 2 {
+		t.Errorf("switches that are not locked: %+v, %v", got, err)
+	}
+	for how, words := range map[string]string{"create": "session: NSCQ: code -7", "input": "nonce: NSCQ", "pcie_mode": "pcie_mode: NSCQ", "certificate": "certificate: NSCQ", "attestation_report": "attestation_report: NSCQ"} {
+		if _, err := spoilt(how).Collect(t.Context(), nonce); err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("%s: %v, want %q", how, err, words)
 		}
 	}
 }

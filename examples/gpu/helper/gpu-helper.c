@@ -1,12 +1,14 @@
 // Gpu-helper is the one program in the image that loads NVIDIA's library. It asks the driver what tally/enclave/attest/gpu
 // wants to know, in the words that type Helper there fixes, and decides nothing: the enclave verifies what it prints.
 //
-//	gpu-helper collect NONCE    evidence of every GPU for a nonce of 64 hexadecimal digits
+//	gpu-helper collect NONCE    evidence of every GPU and NVSwitch for a nonce of 64 hexadecimal digits
 //	gpu-helper ready on|off     lets the GPUs take work, or no more
 //	gpu-helper usage            who computes on which GPU
 //
-// It exits 0, or 1 with one line on stderr. NVSwitches are not behind NVML. Compiled with Debian's nvml.h in step helper of
-// image.yaml, and by a test with a driver that is none.
+// It exits 0, or 1 with one line on stderr. NVSwitches are not behind NVML: nscq.c, which cmd/gpu-helper has as well, asks their own
+// library where the image has it. Compiled with Debian's nvml.h in step helper of image.yaml, and by a test with a driver that
+// is none.
+#include "nscq.h"
 #include <nvml.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -110,19 +112,50 @@ static void print_device(unsigned i, const char *text, const unsigned char nonce
 	printf("\", \"nonce\": \"%s\"}", text);
 }
 
+// switches asks for what all switches say, and counts those that are not locked. Without the library there are none: the
+// enclave, whose configuration says how many there must be, judges that.
+static const switch_set *switches(const unsigned char nonce[32], int *unlocked)
+{
+	static switch_set set;
+	*unlocked = 0;
+	if (!collect_switches(nonce, &set))
+		return &set; // empty
+	if (set.failed)
+		fail("switches: %s: NSCQ: code %d", set.failed, set.code);
+	for (int i = 0; i < set.count; i++) {
+		if (set.all[i].report.size > REPORT_MAX || set.all[i].chain.size > CHAIN_MAX)
+			fail("switch %d: NSCQ states sizes %u and %u, more than it has room for", i, set.all[i].report.size, set.all[i].chain.size);
+		*unlocked += set.all[i].mode != LOCKED;
+	}
+	return &set;
+}
+
+static void print_switch(const switch_set *set, int i, int first, const char *text)
+{
+	printf("%s{\"arch\": \"LS10\", \"certificate\": \"", first ? "" : ", ");
+	print_base64(set->all[i].chain.data, set->all[i].chain.size);
+	fputs("\", \"evidence\": \"", stdout);
+	print_base64(set->all[i].report.data, set->all[i].report.size);
+	printf("\", \"nonce\": \"%s\"}", text);
+}
+
 static void collect(const char *text)
 {
 	unsigned char nonce[32];
+	int unlocked;
 	read_nonce(text, nonce);
 	nvmlSystemConfComputeSettings_t s = {.version = nvmlSystemConfComputeSettings_v1};
 	must("settings", nvmlSystemGetConfComputeSettings(&s));
 	unsigned n = count();
 	// With protected PCIe the GPUs of a machine are in confidential computing together, and ccFeature says off.
 	int on = s.ccFeature == NVML_CC_SYSTEM_FEATURE_ENABLED || s.multiGpuMode == NVML_CC_SYSTEM_MULTIGPU_PROTECTED_PCIE;
-	printf("{" SCHEMA ", \"state\": {\"confidential_compute\": %s, \"developer_tools\": %s, \"gpus\": %u}, \"devices\": [",
-	       on ? "true" : "false", s.devToolsMode == NVML_CC_SYSTEM_DEVTOOLS_MODE_OFF ? "false" : "true", n);
+	const switch_set *set = switches(nonce, &unlocked);
+	printf("{" SCHEMA ", \"state\": {\"confidential_compute\": %s, \"developer_tools\": %s, \"gpus\": %u, \"switches\": %d, \"switches_unlocked\": %d}, \"devices\": [",
+	       on ? "true" : "false", s.devToolsMode == NVML_CC_SYSTEM_DEVTOOLS_MODE_OFF ? "false" : "true", n, set->count, unlocked);
 	for (unsigned i = 0; on && i < n; i++) // otherwise there is nothing to collect, and the gate refuses for that reason
 		print_device(i, text, nonce);
+	for (int i = 0; i < set->count; i++)
+		print_switch(set, i, i == 0 && (!on || n == 0), text);
 	puts("]}");
 }
 
