@@ -232,13 +232,18 @@ func (l *line) addon(t *testing.T, lockFile, dir string) string {
 // wrappedQEMU is a PATH on which QEMU gets more arguments: what a host can do and `tally run` cannot.
 func wrappedQEMU(t *testing.T, args string) string {
 	t.Helper()
+	return scriptedQEMU(t, `exec "$REAL" "$@" `+args)
+}
+
+// scriptedQEMU is the PATH on which QEMU is a shell script, which is told of the real one as $REAL.
+func scriptedQEMU(t *testing.T, script string) string {
+	t.Helper()
 	real, err := qemu.Find()
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	script := fmt.Sprintf("#!/bin/sh\nexec %s \"$@\" %s\n", real, args)
-	if err := os.WriteFile(filepath.Join(dir, qemu.Binary), []byte(script), 0o755); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, qemu.Binary), []byte(fmt.Sprintf("#!/bin/sh\nREAL='%s'\n%s\n", real, script)), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return "PATH=" + dir + string(os.PathListSeparator) + os.Getenv("PATH")
