@@ -24,7 +24,7 @@ import (
 // engineStart is how long a request waits for an engine that is being started.
 const engineStart = 30 * time.Second
 
-// serveAll runs what the configuration asks for: the service, its engine and the operator's page. When one
+// serveAll runs what the configuration asks for: the service, its engine, Confer's wire and the operator's page. When one
 // of them ends, all do.
 func serveAll(ctx context.Context, c *guest.Config, ln net.Listener, a enclave.Attester, r *guest.Reaper, m *operate.Metrics, log *slog.Logger) error {
 	var engine enclave.Engine = enclave.Echo{}
@@ -49,6 +49,13 @@ func serveAll(ctx context.Context, c *guest.Config, ln net.Listener, a enclave.A
 			opt.GPUs, opt.GPUInterval = e.gpus, c.GPUs.Attest
 		}
 		opt.Secrets = e.secrets
+		if c.Confer != nil {
+			part, err := conferPart(c.Confer, a, e.Engine, m, log)
+			if err != nil {
+				return err
+			}
+			parts = append(parts, part)
+		}
 	}
 	if c.Operator.IsValid() {
 		op, err := net.Listen("tcp", c.Operator.String())

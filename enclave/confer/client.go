@@ -5,17 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 
 	"github.com/flynn/noise"
 )
-
-// Messages carries messages that stay whole: one call is one binary WebSocket message of 1 to MaxNoiseMessage bytes.
-type Messages interface {
-	Read(ctx context.Context) ([]byte, error)
-	Write(ctx context.Context, message []byte) error
-	Close() error
-}
 
 // Config is what a session needs.
 type Config struct {
@@ -28,28 +20,15 @@ type Config struct {
 	Limits Limits
 }
 
-// A Client is an open session. One goroutine may send while another receives.
+// A Client is an open session. One goroutine may receive while others send.
 type Client struct {
-	m        Messages
-	rand     io.Reader
+	link
 	evidence *Evidence
-
-	send struct {
-		sync.Mutex
-		cs  *noise.CipherState
-		err error // sticky
-	}
-	receive struct {
-		sync.Mutex
-		cs    *noise.CipherState
-		parts *Assembler
-		err   error // sticky
-	}
 }
 
 // Open runs the handshake over m, which it owns from now on and closes on error.
 func Open(ctx context.Context, m Messages, cfg Config) (*Client, error) {
-	c := &Client{m: m, rand: cfg.Rand}
+	c := &Client{link: link{m: m, rand: cfg.Rand}}
 	err := c.open(ctx, cfg)
 	if err != nil {
 		m.Close()
@@ -65,13 +44,12 @@ func (c *Client) open(ctx context.Context, cfg Config) (err error) {
 	if c.receive.parts, err = NewAssembler(cfg.Limits); err != nil {
 		return err
 	}
-	suite := noise.NewCipherSuite(noise.DH25519, noise.CipherAESGCM, noise.HashSHA256)
 	// confer-proxy does not look at the client's static key: one for each session links nothing.
-	static, err := suite.GenerateKeypair(cfg.Rand)
+	static, err := suite().GenerateKeypair(cfg.Rand)
 	if err != nil {
 		return fmt.Errorf("confer: %w", err)
 	}
-	hs, err := noise.NewHandshakeState(noise.Config{CipherSuite: suite, Random: cfg.Rand, Pattern: noise.HandshakeXX, Initiator: true, StaticKeypair: static})
+	hs, err := noise.NewHandshakeState(noise.Config{CipherSuite: suite(), Random: cfg.Rand, Pattern: noise.HandshakeXX, Initiator: true, StaticKeypair: static})
 	if err != nil {
 		return fmt.Errorf("confer: %w", err)
 	}
@@ -123,62 +101,18 @@ func (c *Client) Send(ctx context.Context, r *Request) error {
 	if err != nil {
 		return err
 	}
-	c.send.Lock()
-	defer c.send.Unlock()
-	if c.send.err != nil {
-		return c.send.err
-	}
-	frames, err := Split(message, c.rand)
-	if err != nil {
-		return err
-	}
-	for _, f := range frames {
-		sealed, err := c.send.cs.Encrypt(nil, nil, f.Marshal())
-		if err == nil {
-			err = c.m.Write(ctx, sealed)
-		}
-		if err != nil {
-			c.send.err = fmt.Errorf("%w: %w", ErrEnded, err)
-			return c.send.err
-		}
-	}
-	return nil
+	return c.write(ctx, message)
 }
 
 // Receive returns the next response, of whichever request. An error is final.
 func (c *Client) Receive(ctx context.Context) (*Response, error) {
-	c.receive.Lock()
-	defer c.receive.Unlock()
-	for c.receive.err == nil {
-		r, err := c.next(ctx)
-		if r != nil && err == nil {
-			return r, nil
-		}
-		c.receive.err = err
-	}
-	return nil, c.receive.err
-}
-
-// next reads one frame; nil when it does not complete a message.
-func (c *Client) next(ctx context.Context) (*Response, error) {
-	sealed, err := c.m.Read(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrEnded, err)
-	}
-	plain, err := c.receive.cs.Decrypt(nil, nil, sealed)
-	if err != nil {
-		return nil, errors.New("confer: a message that does not decrypt")
-	}
-	f, err := ParseFrame(plain)
+	message, err := c.read(ctx)
 	if err != nil {
 		return nil, err
 	}
-	message, err := c.receive.parts.Add(f)
-	if message == nil || err != nil {
-		return nil, err
+	r, err := ParseResponse(message)
+	if err != nil {
+		return nil, c.spoil(err)
 	}
-	return ParseResponse(message)
+	return r, nil
 }
-
-// Close closes the connection. The peer cannot tell it from the network's doing.
-func (c *Client) Close() error { return c.m.Close() }

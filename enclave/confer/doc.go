@@ -1,4 +1,4 @@
-// Package confer speaks the wire protocol of Confer's confer-proxy, release 0.1.14, as a client.
+// Package confer speaks the wire protocol of Confer's confer-proxy, release 0.1.14, as a client and as the one who listens.
 //
 //	one binary WebSocket message = one Noise message (Noise_XX_25519_AESGCM_SHA256, empty prologue)
 //	message 2 carries JSON: platform, attestation, manifest, manifestBundle
@@ -10,7 +10,9 @@
 // time or transcript, so that evidence can be as old as the key; nothing authenticates the end of an answer or of the
 // session; there is no rekey, no padding and no cancel. A caller that needs one of these uses package channel.
 //
-// There is no listener: an enclave of ours does not speak this protocol, and its evidence never travels in it.
+// An enclave of ours listens to it only where its measured configuration asks for that (package listen), with a static key
+// of its own, and its evidence of tally/1 never travels in it: this package does not know of any. [ReportData] says why a
+// report about a key here is no evidence there, and the other way round.
 //
 // The codec takes exactly what is known: a field that release 0.1.14 does not have, or has once and got twice, is
 // an error. What the peer can make this side hold is bounded by [Limits].

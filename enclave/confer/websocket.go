@@ -17,8 +17,11 @@ func DialWebSocket(ctx context.Context, url string, client *http.Client, cfg Con
 		return nil, errors.New("confer: the WebSocket did not open") // the library's text would quote the token
 	}
 	ws.SetReadLimit(MaxNoiseMessage)
-	return Open(ctx, webSocket{ws}, cfg)
+	return Open(ctx, WebSocket(ws), cfg)
 }
+
+// WebSocket carries messages in c, whose read limit must be MaxNoiseMessage.
+func WebSocket(c *websocket.Conn) Messages { return webSocket{c} }
 
 type webSocket struct{ c *websocket.Conn }
 

@@ -20,6 +20,11 @@
 //	tally_gpu_losses_total              times that a GPU was lost, which ends all sessions
 //	tally_secrets_awaited               1 while the engine waits for the operator's secrets
 //	tally_secrets_total{answer}         messages with secrets, by the word that each was answered with: taken, signature, …
+//	tally_confer_sessions_open          sessions of Confer's wire now, where the configuration asks for it
+//	tally_confer_sessions_total{end}    such sessions ended; no end of that protocol is authenticated
+//	tally_confer_sessions_refused_total turned away, busy
+//	tally_confer_handshakes_failed_total{reason}
+//	tally_confer_keys_total             static keys made for it and attested
 //	tally_boot_seconds{phase}           seconds since the kernel started: system, serving, ready
 //
 // Nothing is by session, client or time of day.
@@ -64,6 +69,7 @@ type Metrics struct {
 	gpuLosses                       int64
 	ready, gpus, awaited            bool
 	secrets                         map[string]int64 // word
+	confer                          conferCounts
 }
 
 type histogram struct {
@@ -208,6 +214,7 @@ func (m *Metrics) WriteTo(w io.Writer) (int64, error) {
 	p.head("tally_secrets_awaited", "gauge", "1 while the engine waits for the operator's secrets")
 	p.line("tally_secrets_awaited", "", map[bool]float64{true: 1}[m.awaited])
 	p.counters("tally_secrets_total", "answer", "messages with secrets", m.secrets)
+	m.confer.write(p)
 	p.head("tally_boot_seconds", "gauge", "seconds from the kernel's start to a phase")
 	for _, k := range sorted(m.boot) {
 		p.line("tally_boot_seconds", label("phase", k), m.boot[k])

@@ -34,6 +34,10 @@ func filled() *Metrics {
 		{What: enclave.SecretsRefused, Reason: "signature"}, {What: enclave.SecretsRefused, Reason: canary}} {
 		m.Session(e)
 	}
+	for _, e := range []enclave.Event{{What: enclave.NewKey}, {What: enclave.SessionOpened}, {What: enclave.SessionOpened}, {What: enclave.SessionEnded, Reason: "truncated"},
+		{What: enclave.SessionRefused, Reason: canary}, {What: enclave.HandshakeFailed, Reason: canary}, {What: canary}} {
+		m.ConferSession(e)
+	}
 	m.WaitsForSecrets()
 	m.EngineEnded(1)
 	m.Boot("serving", 12500*time.Millisecond)
@@ -47,6 +51,13 @@ func TestSecretsAwaited(t *testing.T) {
 	m := filled()
 	m.Session(enclave.Event{What: enclave.SecretsTaken, Reason: "taken"})
 	if page := pageOf(t, m); !strings.Contains(page, "\ntally_secrets_awaited 0\n") || !strings.Contains(page, `tally_secrets_total{answer="taken"} 1`) {
+		t.Error(page)
+	}
+}
+
+// TestNoConfer: nothing is said of a listener that is not there.
+func TestNoConfer(t *testing.T) {
+	if page := pageOf(t, new(Metrics)); strings.Contains(page, "confer") {
 		t.Error(page)
 	}
 }
@@ -108,6 +119,11 @@ for f in text_string_to_metric_families(sys.stdin.read()):
 		"gauge tally_secrets_awaited [] 1.0",
 		"counter tally_secrets_total [('answer', 'signature')] 1.0",
 		"counter tally_secrets_total [('answer', 'other')] 1.0",
+		"gauge tally_confer_sessions_open [] 1.0",
+		"counter tally_confer_sessions_total [('end', 'truncated')] 1.0",
+		"counter tally_confer_sessions_refused_total [] 1.0",
+		"counter tally_confer_handshakes_failed_total [('reason', 'other')] 1.0",
+		"counter tally_confer_keys_total [] 1.0",
 		"gauge tally_boot_seconds [('phase', 'serving')] 12.5",
 	} {
 		if !strings.Contains(string(out), want+"\n") {

@@ -32,7 +32,8 @@
 //	    "loopback": true                     optional: it may speak with itself over 127.0.0.1
 //	  },
 //	  "gpu": {…},                            optional: what the engine computes on, see GPUs; without it the engine has no GPU
-//	  "secrets": {…}                         optional: what an operator must send before the engine starts, see Secrets
+//	  "secrets": {…},                        optional: what an operator must send before the engine starts, see Secrets
+//	  "confer": {…}                          optional: the engine is reached by Confer's wire protocol, too, see Confer
 //	}
 //
 // An engine has to listen on EngineSocket and speak the OpenAI API there. How it is kept apart: Engine.
@@ -75,6 +76,7 @@ type Config struct {
 	Beacon   string         // URL; empty: none
 	GPUs     *GPUs          // nil: none, and evidence says nothing of any
 	Secrets  *Secrets       // nil: none, and the engine starts at once
+	Confer   *Confer        // nil: there is no such listener
 
 	Cover     bool
 	WebSocket string // path of the URL; empty: bare TCP

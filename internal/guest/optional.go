@@ -24,7 +24,7 @@ var optional = []struct {
 		return err
 	}},
 	{"gpu", readGPUs},
-	{"secrets", readSecrets},
+	{"secrets", readSecrets}, {"confer", readConfer},
 }
 
 func optionalKeys() (keys []string) {

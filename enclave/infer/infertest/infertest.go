@@ -85,10 +85,20 @@ func (e *Engine) handler() http.Handler {
 		answer(w, map[string]any{"object": "list", "data": []any{map[string]any{"id": "fake", "object": "model", "created": 0, "owned_by": "tally"}}})
 	})
 	mux.HandleFunc("POST /v1/embeddings", func(w http.ResponseWriter, r *http.Request) {
-		if _, ok := e.read(w, r); ok {
-			answer(w, map[string]any{"object": "list", "model": "fake", "usage": usage(1),
-				"data": []any{map[string]any{"object": "embedding", "index": 0, "embedding": []float64{0.5, -0.25}}}})
+		o, ok := e.read(w, r)
+		if !ok {
+			return
 		}
+		texts, list := o["input"].([]any)
+		if !list {
+			texts = []any{o["input"]}
+		}
+		var data []any
+		for i := range texts { // backwards: the index counts
+			i = len(texts) - 1 - i
+			data = append(data, map[string]any{"object": "embedding", "index": i, "embedding": []float64{float64(i) + 0.5, -0.25}})
+		}
+		answer(w, map[string]any{"object": "list", "model": "fake", "usage": usage(1), "data": data})
 	})
 	mux.HandleFunc("POST /v1/completions", e.generate)
 	mux.HandleFunc("POST /v1/chat/completions", e.generate)
@@ -179,6 +189,16 @@ func (e *Engine) stream(w http.ResponseWriter, r *http.Request, o map[string]any
 			return
 		}
 		time.Sleep(5 * time.Millisecond)
+	}
+	if tools, ok := o["tools"].([]any); ok && text == "tool" && len(tools) > 0 {
+		call := func(more map[string]any) {
+			more["index"] = 0
+			event([]any{map[string]any{"index": 0, "delta": map[string]any{"tool_calls": []any{more}}, "finish_reason": nil}}, nil)
+		}
+		call(map[string]any{"id": "call_1", "type": "function", "function": map[string]any{"name": "look", "arguments": ""}})
+		call(map[string]any{"function": map[string]any{"arguments": `{"at":`}})
+		call(map[string]any{"function": map[string]any{"arguments": `"it"}`}})
+		text = ""
 	}
 	words := strings.SplitAfter(text, " ")
 	for _, s := range words {
