@@ -44,6 +44,7 @@ type Inputs struct {
 	Root       *tree.Tree // the root file system
 	Models     []ModelInput
 	Config     string     // path of the enclave's configuration in Root, for the manifest; "": none
+	Wires      []string   // protocols beside tally/1 that it asks for, for the manifest
 	KernelTree *tree.Tree // what the kernel package holds: modules
 	Kernel     []byte     // vmlinuz
 	Modules    []string   // to load in the initrd, by name; dependencies are found

@@ -73,6 +73,9 @@ type Ref struct {
 type Config struct {
 	Path   string `json:"path"` // in the root
 	SHA256 Digest `json:"sha256"`
+
+	// Wires are the protocols beside tally/1 by which it has the enclave reached, sorted.
+	Wires []string `json:"wires,omitempty"`
 }
 
 // An Artifact is one output file.

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -226,8 +227,11 @@ func TestConfigInManifest(t *testing.T) {
 	e := tree.NewFile("etc/tally/enclave.json", 0o644, []byte("{}"), "test")
 	must(in.Root.Add(e))
 	in.Config = e.Path
-	if _, m := buildFixture(t, in); m.Config == nil || *m.Config != (Config{e.Path, e.Digest}) {
-		t.Errorf("config %+v", m.Config)
+	for _, wires := range [][]string{nil, {"confer"}} {
+		in.Wires = wires
+		if _, m := buildFixture(t, in); m.Config == nil || !reflect.DeepEqual(*m.Config, Config{e.Path, e.Digest, wires}) {
+			t.Errorf("config %+v", m.Config)
+		}
 	}
 	in.Config = "etc"
 	_, err := Build(context.Background(), in, filepath.Join(t.TempDir(), "out"), slog.New(slog.NewTextHandler(io.Discard, nil)))

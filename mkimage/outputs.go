@@ -125,7 +125,7 @@ func (b *builder) writeManifest(context.Context) error {
 		if e == nil || e.Kind != tree.File {
 			return fmt.Errorf("config %q: is no file of the root", p)
 		}
-		m.Config = &Config{Path: p, SHA256: e.Digest}
+		m.Config = &Config{Path: p, SHA256: e.Digest, Wires: b.in.Wires}
 	}
 	m.Schema, m.Name, m.Version, m.Epoch, m.Layout = ManifestSchema, b.in.Name, b.in.Version, b.in.Epoch, LayoutVersion
 	m.Platforms, m.Inputs, m.Steps, m.Omitted = b.in.Platforms, b.in.List, b.in.Steps, b.in.Omitted

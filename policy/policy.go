@@ -33,6 +33,7 @@
 //	    identities: […]              # optional: as above, and none of them; each names one signer
 //	    logs: […]                    # optional: each as log; where rebuilders log, beside the releases' log
 //	  oci-manifest: require          # optional: a release names the manifest under which registries have it
+//	  other-wires: refuse            # optional: an enclave is reached by tally/1 alone; without it a result names the others
 //	  revocation-keys: […]           # optional: as signers; keys that revoke and do nothing else
 //	  revocation-identities: […]     # optional: the same by certificates; each names one signer
 //	evidence:
@@ -150,6 +151,7 @@ type releaseYAML struct {
 	Identities  []identityYAML `yaml:"identities"`
 	TrustedRoot string         `yaml:"trusted-root"`
 	OCIManifest string         `yaml:"oci-manifest"`
+	OtherWires  string         `yaml:"other-wires"`
 	Log         *logYAML       `yaml:"log"`
 	Channel     *channelYAML   `yaml:"channel"`
 
@@ -212,6 +214,9 @@ func Parse(data []byte, name string, read func(name string) ([]byte, error)) (*P
 		r.identities(f.Release, &p.Release)
 		if p.Release.OCIManifest = f.Release.OCIManifest != ""; p.Release.OCIManifest && f.Release.OCIManifest != "require" {
 			r.fail("release.oci-manifest", "oci-manifest %.64q: want require", f.Release.OCIManifest)
+		}
+		if p.Release.RefuseWires = f.Release.OtherWires != ""; p.Release.RefuseWires && f.Release.OtherWires != "refuse" {
+			r.fail("release.other-wires", "other-wires %.64q: want refuse", f.Release.OtherWires)
 		}
 	}
 	if f.Evidence != nil {

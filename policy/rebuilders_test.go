@@ -37,6 +37,18 @@ func TestRebuilders(t *testing.T) {
 	}
 }
 
+func TestOtherWires(t *testing.T) {
+	for value, want := range map[string]bool{"refuse": true, "\"\"": false} {
+		p, err := policy.Parse([]byte("schema: tally.policy/v1\nrelease:\n  other-wires: "+value+"\n"), "p", nil)
+		if err != nil || p.Release.RefuseWires != want {
+			t.Errorf("%s: %v", value, err)
+		}
+	}
+	if _, err := policy.Parse([]byte("schema: tally.policy/v1\nrelease:\n  other-wires: confer\n"), "p", nil); err == nil || err.Error() != `p:3:16: other-wires "confer": want refuse` {
+		t.Error(err)
+	}
+}
+
 func TestOCIManifest(t *testing.T) {
 	for value, want := range map[string]bool{"require": true, "\"\"": false} {
 		p, err := policy.Parse([]byte("schema: tally.policy/v1\nrelease:\n  oci-manifest: "+value+"\n"), "p", nil)

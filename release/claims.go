@@ -96,6 +96,11 @@ func (p *Predicate) checkClaims() error {
 			return fmt.Errorf("gpuRims: name %.64q: want sorted names, each once", r.Name)
 		}
 	}
+	for i, w := range p.Wires {
+		if i > 0 && p.Wires[i-1] >= w || !wireName(w) {
+			return fmt.Errorf("wires: %.64q: want sorted words of lower-case letters, digits and hyphens, each once", w)
+		}
+	}
 	for i, d := range p.Supersedes {
 		if i > 0 && !less(p.Supersedes[i-1], d) {
 			return fmt.Errorf("supersedes %s: want sorted digests, each once", d)

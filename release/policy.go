@@ -19,6 +19,9 @@ type Policy struct {
 	// OCIManifest wants every release to name the manifest under which registries have it.
 	OCIManifest bool
 
+	// RefuseWires refuses releases whose enclave is reached by another protocol than tally/1, too.
+	RefuseWires bool
+
 	// Revokers may revoke beside the signers of the channel, and do nothing else: whoever stole a release key
 	// cannot keep them from it.
 	Revokers          []Signer
@@ -178,12 +181,13 @@ const (
 	TooFewRebuilders Reason = "rebuilders" // fewer named rebuilders reproduced the release than the policy needs
 	Mismatch         Reason = "mismatch"   // a named rebuilder got other bytes
 	NoImage          Reason = "image"      // the statement names no image in registries, which the policy wants
+	OtherWires       Reason = "wires"      // the enclave is reached by other protocols, too, which the policy refuses
 )
 
 // Policy reports whether r is the policy's no rather than failed cryptography.
 func (r Reason) Policy() bool {
 	switch r {
-	case PolicyEmpty, Expired, NotYetValid, Revoked, Rollback, BadChannel, TooFewRebuilders, Mismatch, NoImage:
+	case PolicyEmpty, Expired, NotYetValid, Revoked, Rollback, BadChannel, TooFewRebuilders, Mismatch, NoImage, OtherWires:
 		return true
 	}
 	return false

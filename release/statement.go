@@ -73,6 +73,7 @@ type Predicate struct {
 	Floors           *Floors           `json:"floors,omitempty"`
 	Models           []Model           `json:"models,omitempty"`  // sorted by name
 	GPURIMs          []RIM             `json:"gpuRims,omitempty"` // sorted by name
+	Wires            []string          `json:"wires,omitempty"`   // how else than by tally/1 the enclave is reached, by its configuration; sorted
 	BuildEnvironment *BuildEnvironment `json:"buildEnvironment,omitempty"`
 	Supersedes       []Digest          `json:"supersedes,omitempty"` // payloads of earlier releases, sorted
 

@@ -102,7 +102,7 @@ func (r *Result) verify(data []byte, p *Policy, now time.Time) (*Statement, *Cha
 }
 
 // verifyRelease checks the release's own bundle, the first of parts: who signed it, that it is in the log, and what it
-// says (SPEC.md, section 7, 2 to 8b).
+// says (SPEC.md, section 7, 2 to 8c).
 func (r *Result) verifyRelease(parts [][]byte, p *Policy) (*Statement, Signer, *Error) {
 	fail := func(e *Error) (*Statement, Signer, *Error) { return nil, Signer{}, e }
 	b, err := ParseBundle(parts[0])
@@ -128,6 +128,9 @@ func (r *Result) verifyRelease(parts [][]byte, p *Policy) (*Statement, Signer, *
 		return fail(refusal)
 	}
 	if refusal := r.verifyImage(s, p); refusal != nil {
+		return fail(refusal)
+	}
+	if refusal := r.verifyWires(s, p); refusal != nil {
 		return fail(refusal)
 	}
 	return s, signer, nil

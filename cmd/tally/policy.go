@@ -23,7 +23,7 @@ const policyHelp = "The policy is strict YAML (schema: tally.policy/v1). Under r
 	"list of issuer and subject, or repository, workflow, tag, commit; not-before, not-after) with trusted-root; log (file or vkey;\n" +
 	"witness-policy or witnesses: none; cosignature-max-age; from); channel (name, max-age, signers); rebuilders (need: k; keys: as signers, and identities,\n" +
 	"none of them a signer; logs: a list as log, where rebuilders log beside the releases' log); revocation-keys, revocation-identities; oci-manifest:\n" +
-	"require. Files are taken relative to it.\n"
+	"require; other-wires: refuse. Files are taken relative to it.\n"
 
 // loadPolicy reads the file of --policy. Having none is an answer (exit 5), not a mistake: nobody is
 // trusted by default.

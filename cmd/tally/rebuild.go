@@ -108,6 +108,11 @@ func (t *target) rebuild(c *cli.Context, e *env, a *attester) (*rebuild.Report, 
 			return nil, err
 		}
 	}
+	if r.Reproduced {
+		if err := t.contradicted(out); err != nil {
+			return nil, err
+		}
+	}
 	if a != nil {
 		err = a.attest(c, e, t, r, out)
 	}

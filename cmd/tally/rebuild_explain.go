@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"tally/compare"
 	"tally/mkimage"
@@ -55,6 +56,26 @@ func (t *target) find(_, sha256 string) (string, error) {
 	return "", os.ErrNotExist
 }
 
+// contradicted holds what the statement says of the image's wires against the rebuild of the very files: the signer could say
+// there what no file says.
+func (t *target) contradicted(out string) error {
+	if t.statement == nil {
+		return nil
+	}
+	data, err := os.ReadFile(filepath.Join(out, release.Manifest))
+	if err != nil {
+		return err
+	}
+	m, err := mkimage.ParseManifest(data)
+	if err != nil {
+		return err
+	}
+	if err := t.statement.CheckWires(rebuild.Wires(m)); err != nil {
+		return verdict(exitDiffers, string(release.BadStatement), "%w", err)
+	}
+	return nil
+}
+
 // stated compares what a statement carries with the rebuilt manifest: inputs first, they bisect the difference.
 func (t *target) stated(out string) []rebuild.Stated {
 	if t.statement == nil {
@@ -76,6 +97,7 @@ func (t *target) stated(out string) []rebuild.Stated {
 		{Field: "inputs.sources", Was: p.Inputs.Sources.String(), Is: m.Sources.SHA256.String()},
 		{Field: "release.name", Was: p.Release.Name, Is: m.Name},
 		{Field: "release.version", Was: p.Release.Version, Is: m.Version},
+		{Field: "wires", Was: strings.Join(p.Wires, " "), Is: strings.Join(rebuild.Wires(m), " ")},
 		{Field: "verity.root_hash", Was: p.Verity.RootHash.String(), Is: m.Verity.RootHash.String()},
 		{Field: "verity.salt", Was: p.Verity.Salt, Is: m.Verity.Salt},
 		{Field: "verity.data_blocks", Was: strconv.FormatUint(p.Verity.DataBlocks, 10), Is: strconv.FormatUint(m.Verity.DataBlocks, 10)},

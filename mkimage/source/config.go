@@ -14,25 +14,24 @@ var configPath = strings.TrimPrefix(guest.ConfigPath, "/")
 
 // checkConfig reads the file that the spec names as configuration, as the guest will: what it would refuse
 // when it starts is refused before anything is built.
-func (l *Local) checkConfig() ([]byte, error) {
+func (l *Local) checkConfig() (data []byte, parsed *guest.Config, err error) {
 	c := l.Spec.Config
 	if c == nil {
-		return nil, nil
+		return nil, nil, nil
 	}
-	data, err := l.small(c.Path)
-	if err == nil {
-		_, err = guest.ParseConfig(data)
+	if data, err = l.small(c.Path); err == nil {
+		parsed, err = guest.ParseConfig(data)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("config %q: %w", c.Path, err)
+		return nil, nil, fmt.Errorf("config %q: %w", c.Path, err)
 	}
-	return data, nil
+	return data, parsed, nil
 }
 
 // config puts the configuration into the root. One that another source put there is held to the same
-// rules, and either is named, with its digest, by the manifest.
+// rules, and either is named, with its digest and the wires that it asks for, by the manifest.
 func (a *assembler) config(ctx context.Context) error {
-	data, err := a.checkConfig()
+	data, parsed, err := a.checkConfig()
 	if err != nil {
 		return err
 	}
@@ -50,12 +49,12 @@ func (a *assembler) config(ctx context.Context) error {
 	}
 	if data == nil {
 		if data, err = contents(ctx, e); err == nil {
-			_, err = guest.ParseConfig(data)
+			parsed, err = guest.ParseConfig(data)
 		}
 		if err != nil {
 			return fmt.Errorf("path %q from %s: %w", configPath, e.Source, err)
 		}
 	}
-	a.in.Config = configPath
+	a.in.Config, a.in.Wires = configPath, parsed.Wires()
 	return nil
 }

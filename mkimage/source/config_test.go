@@ -41,16 +41,29 @@ func TestConfig(t *testing.T) {
 	}
 }
 
+// TestWires: what a configuration has the enclave listen to beside tally/1 is said, wherever the configuration comes from.
+func TestWires(t *testing.T) {
+	wired := strings.Replace(enclaveConfig, `"attesters"`, `"engine": {"command": ["/e"], "uid": 1}, "confer": {"listen": ":7444", "context-tokens": 1}, "attesters"`, 1)
+	for _, fromDir := range []bool{false, true} {
+		if in, err := assemble(t, configured(fromDir, wired)); err != nil || len(in.Wires) != 1 || in.Wires[0] != "confer" {
+			t.Errorf("%v, wires %q", err, in.Wires)
+		}
+		if in, err := assemble(t, configured(fromDir, enclaveConfig)); err != nil || in.Wires != nil {
+			t.Errorf("%v, wires %q", err, in.Wires)
+		}
+	}
+}
+
 // TestConfigRefusals: what the guest would refuse is refused when the lock is made or the image built.
 func TestConfigRefusals(t *testing.T) {
 	bad := strings.Replace(enclaveConfig, `"h"`, `"h", "hostname": "i"`, 1)
 	p := configured(false, bad)
 	l := open(t, p.write(t))
-	if _, err := l.checkConfig(); err == nil || err.Error() != `config "enclave.json": key "hostname" stands there twice` {
+	if _, _, err := l.checkConfig(); err == nil || err.Error() != `config "enclave.json": key "hostname" stands there twice` {
 		t.Errorf("from the spec: %v", err)
 	}
 	silent := strings.Replace(enclaveConfig, `, "attesters": ["snp"]`, "", 1)
-	if _, err := open(t, configured(false, silent).write(t)).checkConfig(); err == nil || err.Error() != `config "enclave.json": no key "attesters"` {
+	if _, _, err := open(t, configured(false, silent).write(t)).checkConfig(); err == nil || err.Error() != `config "enclave.json": no key "attesters"` {
 		t.Errorf("nobody attests: %v", err)
 	}
 	if _, err := assemble(t, configured(true, bad)); err == nil || !strings.Contains(err.Error(), `path "etc/tally/enclave.json" from dir ../shared/rootfs: key "hostname" stands there twice`) {
@@ -67,7 +80,7 @@ func TestConfigRefusals(t *testing.T) {
 		t.Errorf("twice: %v", err)
 	}
 	delete(p, "images/one/enclave.json")
-	if _, err := open(t, p.write(t)).checkConfig(); err == nil || !strings.Contains(err.Error(), "no such file") {
+	if _, _, err := open(t, p.write(t)).checkConfig(); err == nil || !strings.Contains(err.Error(), "no such file") {
 		t.Errorf("absent: %v", err)
 	}
 }

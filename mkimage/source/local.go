@@ -105,7 +105,7 @@ func (l *Local) Pin(ctx context.Context, k *lock.Lock) error {
 		}
 		k.Dirs = append(k.Dirs, lock.Dir{Path: p, Tree: t.Digest(l.Spec.Epoch), Count: t.Len() - 1})
 	}
-	if _, err := l.checkConfig(); err != nil {
+	if _, _, err := l.checkConfig(); err != nil {
 		return err
 	}
 	if err := errors.Join(l.pinLayouts(ctx, k), k.PinModels(l.Spec)); err != nil {

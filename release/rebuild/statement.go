@@ -59,8 +59,21 @@ func Statement(s *release.Statement, payload release.Digest, r *Report, m *mkima
 	if r.Reproduced && p.Inputs != s.Predicate.Inputs {
 		return nil, errors.New("rebuild statement: the same files from other inputs than the release's")
 	}
+	if r.Reproduced {
+		if err := s.CheckWires(Wires(m)); err != nil {
+			return nil, fmt.Errorf("rebuild statement: %w", err)
+		}
+	}
 	_, err := b.Marshal()
 	return b, err
+}
+
+// Wires are the protocols beside tally/1 that a manifest's configuration asks for.
+func Wires(m *mkimage.Manifest) []string {
+	if m.Config == nil {
+		return nil
+	}
+	return m.Config.Wires
 }
 
 // Key names an input.

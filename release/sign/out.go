@@ -50,13 +50,19 @@ type manifest struct {
 	Artifacts []release.Artifact `json:"artifacts"`
 	Verity    verityParams       `json:"verity"`
 	Models    []manifestModel    `json:"models"`
-	Config    json.RawMessage    `json:"config"`
+	Config    manifestConfig     `json:"config"`
 	Cmdline   string             `json:"cmdline"`
 	Firmware  json.RawMessage    `json:"firmware"`
 	Platforms json.RawMessage    `json:"platforms"`
 	Inputs    []manifestInput    `json:"inputs"`
 	Steps     json.RawMessage    `json:"steps"`
 	Omitted   json.RawMessage    `json:"omitted"`
+}
+
+type manifestConfig struct {
+	Path   string         `json:"path"`
+	SHA256 release.Digest `json:"sha256"`
+	Wires  []string       `json:"wires"`
 }
 
 type manifestModel struct {
@@ -198,7 +204,7 @@ func (o *Out) Statement(opt Options) (*release.Statement, error) {
 			Artifacts: m.Artifacts,
 			Verity:    m.Verity.statement(),
 			Cmdline:   m.Cmdline, ReferenceValues: o.reference, Validity: v,
-			Floors: opt.Claims.Floors, GPURIMs: opt.Claims.GPURIMs, Models: m.models(),
+			Floors: opt.Claims.Floors, GPURIMs: opt.Claims.GPURIMs, Models: m.models(), Wires: m.Config.Wires,
 			BuildEnvironment: m.environment(), Supersedes: opt.Supersedes,
 		},
 	}
