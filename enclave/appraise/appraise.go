@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"tally/enclave/appraise/amd"
@@ -80,7 +81,7 @@ type Wants struct{ Session, GPU bool }
 // and an *Error otherwise.
 func Appraise(in Input, p Policy) (*Result, error) {
 	a := newAppraisal(in, p)
-	if err := a.run(a.keyEvidence()); err != nil {
+	if err := a.run(append(a.claims(), a.proof()...)); err != nil {
 		return a.result, err
 	}
 	return a.finish()
@@ -90,22 +91,48 @@ func Appraise(in Input, p Policy) (*Result, error) {
 type Pending struct {
 	Wants Wants // what has to be asked for in the session; zero: nothing
 
-	a *appraisal
+	a     *appraisal
+	prove func() error // once
 }
 
-// Begin judges key evidence before there is a session in which more could be asked for. Nobody is accepted
+// Open reads key evidence and takes the checks that need no signature: that the policy is whole and names the platform,
+// and that the claims are about this key and this service. The costly rest is [Pending.Prove]'s. Nobody is accepted
 // before [Pending.Finish] says so. A refusal is an *Error.
-func Begin(in Input, p Policy) (*Pending, error) {
+func Open(in Input, p Policy) (*Pending, error) {
 	a := newAppraisal(in, p)
-	if err := a.run(a.keyEvidence()); err != nil {
+	if err := a.run(a.claims()); err != nil {
 		return nil, err
 	}
-	return &Pending{Wants{Session: p.Freshness == FreshSession, GPU: len(a.doc.Claims.GPU) != 0}, a}, nil
+	return &Pending{
+		Wants: Wants{Session: p.Freshness == FreshSession, GPU: len(a.doc.Claims.GPU) != 0},
+		a:     a, prove: sync.OnceValue(func() error { return a.run(a.proof()) }),
+	}, nil
 }
 
-// Finish is Appraise for what has begun, with the documents that were wanted. It looks at nothing twice, and
-// may be called once.
+// Begin is Open and Prove: all that key evidence alone decides, before there is a session in which more could be
+// asked for.
+func Begin(in Input, p Policy) (*Pending, error) {
+	pending, err := Open(in, p)
+	if err != nil {
+		return nil, err
+	}
+	if err := pending.Prove(); err != nil {
+		return nil, err
+	}
+	return pending, nil
+}
+
+// Prove verifies who signed the key evidence and holds what it says to policy and reference values. A client may do so
+// while it waits for the documents that it asked for. It looks once, however often and from wherever it is called, and
+// its refusal, an *Error, is Finish's as well.
+func (p *Pending) Prove() error { return p.prove() }
+
+// Finish is Appraise for what has begun, with the documents that were wanted. It proves the key evidence unless Prove
+// has, looks at nothing twice, and may be called once.
 func (p *Pending) Finish(s *Session, g *GPU) (*Result, error) {
+	if err := p.Prove(); err != nil {
+		return p.a.result, err
+	}
 	p.a.in.Session, p.a.in.GPU = s, g
 	return p.a.finish()
 }
@@ -123,10 +150,13 @@ func newAppraisal(in Input, p Policy) *appraisal {
 	return &appraisal{in: in, policy: p, result: &Result{Checks: []Check{}}}
 }
 
-// keyEvidence are the steps that key evidence alone decides.
-func (a *appraisal) keyEvidence() []func() *refusal {
-	return []func() *refusal{a.acceptsAny, a.parse, a.platform, a.complete, a.key, a.authority, a.extras, a.referenceAtHand, a.report}
+// claims are the steps that need no signature, and proof is the one that does: together they are what key evidence
+// alone decides.
+func (a *appraisal) claims() []func() *refusal {
+	return []func() *refusal{a.acceptsAny, a.parse, a.platform, a.complete, a.key, a.authority, a.extras, a.referenceAtHand}
 }
+
+func (a *appraisal) proof() []func() *refusal { return []func() *refusal{a.report} }
 
 // run takes steps until one refuses.
 func (a *appraisal) run(steps []func() *refusal) error {

@@ -1,6 +1,7 @@
 package appraise
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -110,6 +111,34 @@ func TestBegin(t *testing.T) {
 			t.Errorf("freshness %s: %v, %v, %s", c.fresh, gotErr, wantErr, diff)
 		}
 	}
+	// What signs the key evidence is looked at by Finish, whoever forgot to, and by nothing that comes before Prove.
+	forged := *mustParse(t, in.Document)
+	forged.Report = bytes.Clone(forged.Report)
+	forged.Report[0x2a0] ^= 1
+	unproved := full
+	var err error
+	if unproved.Document, err = forged.Marshal(); err != nil {
+		t.Fatal(err)
+	}
+	p.Freshness = FreshSession
+	for _, prove := range []bool{true, false} {
+		pending, err := Open(unproved, p)
+		if err != nil {
+			t.Fatalf("claims: %v", err)
+		}
+		var e *Error
+		if prove {
+			if err := pending.Prove(); !errors.As(err, &e) || e.Result.Reason != BadSignature {
+				t.Errorf("proved: %v", err)
+			}
+		}
+		if r, err := pending.Finish(full.Session, nil); r.Accepted || !errors.As(err, &e) || e.Result.Reason != BadSignature {
+			t.Errorf("forged key evidence beside good session evidence: %+v, %v", r, err)
+		}
+	}
+	if pending, err := Begin(unproved, p); pending != nil || err == nil {
+		t.Errorf("forged: %+v, %v", pending, err)
+	}
 	bad := in
 	bad.Static[0]++
 	for name, c := range map[string]struct {
@@ -125,4 +154,13 @@ func TestBegin(t *testing.T) {
 	}
 	in.Session = &Session{Missing: "the enclave has no session evidence"}
 	refused(t, "missing", in, p, BadFreshness, "the enclave has no session evidence, want evidence about this session")
+}
+
+func mustParse(t *testing.T, b []byte) *evidence.Document {
+	t.Helper()
+	d, err := evidence.Parse(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }

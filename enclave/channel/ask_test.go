@@ -392,3 +392,27 @@ func FuzzAnswer(f *testing.F) {
 		}
 	})
 }
+
+// TestAskMeanwhile: what is to be done meanwhile is done before an answer counts, once, and its error ends the session
+// without a wait for the answer.
+func TestAskMeanwhile(t *testing.T) {
+	answer := func(ctx context.Context, d Documents, _ [32]byte) ([]byte, error) { return []byte("abc"), nil }
+	client, _ := muxes(t, MuxOptions{Answer: answer})
+	times := 0
+	got, err := client.AskMeanwhile(t.Context(), Ask{Documents: SessionEvidence}, 0, func() error { times++; return nil })
+	if err != nil || string(got.Session) != "abc" || times != 1 {
+		t.Errorf("%v, %v, %d times", got, err, times)
+	}
+	silent := func(ctx context.Context, d Documents, _ [32]byte) ([]byte, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	client, _ = muxes(t, MuxOptions{Answer: silent})
+	bad := errors.New("forged")
+	if got, err := client.AskMeanwhile(t.Context(), Ask{Documents: SessionEvidence}, time.Hour, func() error { return bad }); got != nil || !errors.Is(err, bad) {
+		t.Errorf("%v, %v", got, err)
+	}
+	if _, err := client.Open(t.Context()); !errors.Is(err, bad) {
+		t.Errorf("the session goes on: %v", err)
+	}
+}

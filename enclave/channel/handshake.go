@@ -13,7 +13,8 @@ import (
 )
 
 // Verify judges what a server has shown: its static key, proven to be in its hands, and its evidence. It
-// must return an error unless the evidence speaks for this very key.
+// must return an error unless the evidence speaks for this very key. What it leaves to a later check must have passed before
+// anything of the user's is sent (PROTOCOL.md, 3.1).
 type Verify func(ctx context.Context, p Peer) error
 
 // Client opens a session over conn as a client with a fresh static key. It calls verify after message 2

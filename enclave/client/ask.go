@@ -17,14 +17,15 @@ func judge(p channel.Peer, cfg *Config) (appraise.Input, *appraise.Pending, erro
 	if len(p.Payload) > 0 && p.Payload[0] == channel.InlineEvidence {
 		in.Document = p.Payload[1:]
 	}
-	pending, err := appraise.Begin(in, cfg.Policy)
+	pending, err := appraise.Open(in, cfg.Policy)
 	return in, pending, err
 }
 
 // finish has the enclave judged with the documents that are wanted, and ends the session unless it is accepted.
-// When a session opens, nothing but the question for them has been sent in it by then.
-func (s *Session) finish(ctx context.Context, judge func(appraise.Input) (*appraise.Result, error)) error {
-	in, err := s.documents(ctx)
+// When a session opens, nothing but the question for them has been sent in it by then; what the enclave has shown before
+// is proved while the answer is under way: meanwhile, or nil.
+func (s *Session) finish(ctx context.Context, meanwhile func() error, judge func(appraise.Input) (*appraise.Result, error)) error {
+	in, err := s.documents(ctx, meanwhile)
 	var r *appraise.Result
 	if err == nil {
 		r, err = judge(in)
@@ -40,7 +41,7 @@ func (s *Session) finish(ctx context.Context, judge func(appraise.Input) (*appra
 }
 
 // documents asks the enclave for what is wanted beside key evidence.
-func (s *Session) documents(ctx context.Context) (appraise.Input, error) {
+func (s *Session) documents(ctx context.Context, meanwhile func() error) (appraise.Input, error) {
 	in, ask := s.input, channel.Ask{}
 	if s.wants.Session {
 		ask.Documents |= channel.SessionEvidence
@@ -54,7 +55,7 @@ func (s *Session) documents(ctx context.Context) (appraise.Input, error) {
 	if _, err := io.ReadFull(s.cfg.Rand, ask.Nonce[:]); err != nil {
 		return in, fmt.Errorf("client: randomness: %w", err)
 	}
-	a, err := s.mux.Ask(ctx, ask, s.cfg.EvidenceTimeout)
+	a, err := s.mux.AskMeanwhile(ctx, ask, s.cfg.EvidenceTimeout, meanwhile)
 	missing := whyMissing(ctx, err)
 	if err != nil && missing == "" {
 		return in, err

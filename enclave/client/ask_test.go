@@ -208,6 +208,66 @@ func TestSessionEvidence(t *testing.T) {
 	}
 }
 
+// TestForgedKeyEvidence: a client that wants session evidence proves the key evidence while it waits. A refusal does not wait
+// for the answer, which never comes here, and the server has seen nothing but the question. Of evidence for another
+// key or service not even that.
+func TestForgedKeyEvidence(t *testing.T) {
+	m, cfg := hardware(t)
+	key := newKey(t)
+	change := func(f func(*evidence.Document)) []byte {
+		d, err := evidence.Parse(attested(t, m, key.Public())[1:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		f(d)
+		b, err := d.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return append([]byte{channel.InlineEvidence}, b...)
+	}
+	second := *m
+	second.Fields.Measurement[0]++
+	for name, c := range map[string]struct {
+		payload []byte
+		asks    bool
+		reason  appraise.Reason
+	}{
+		"signature":       {change(func(d *evidence.Document) { d.Report[0x2a0] ^= 1 }), true, appraise.BadSignature},
+		"certificate":     {change(func(d *evidence.Document) { d.Endorsements[len(d.Endorsements)/2] ^= 1 }), true, appraise.BadSignature},
+		"no certificate":  {change(func(d *evidence.Document) { d.Endorsements = nil }), true, appraise.BadSignature},
+		"claims":          {change(func(d *evidence.Document) { d.Claims.Epoch++ }), true, appraise.BadReportData},
+		"another image":   {attested(t, &second, key.Public()), true, appraise.BadMeasurement},
+		"another key":     {change(func(d *evidence.Document) { d.Claims.Static[0] ^= 1 }), false, appraise.BadKey},
+		"another service": {change(func(d *evidence.Document) { d.Claims.Authority = "other" }), false, appraise.BadAuthority},
+		"platform":        {change(func(d *evidence.Document) { d.Platform = "tdx" }), false, appraise.BadPlatform},
+	} {
+		t.Run(name, func(t *testing.T) {
+			over := make(chan struct{})
+			play := never(t)
+			if c.asks {
+				play = func(ch *channel.Conn) {
+					defer close(over)
+					asked(t, ch)
+					if r, err := ch.Receive(context.Background()); err == nil {
+						t.Errorf("the client sent a record of type %d", r.Type)
+					}
+				}
+			} else {
+				close(over)
+			}
+			cfg := cfg
+			cfg.EvidenceTimeout = time.Hour
+			s, err := New(t.Context(), peer(t, key, c.payload, play), cfg)
+			var refused *appraise.Error
+			if s != nil || !errors.As(err, &refused) || refused.Result.Accepted || refused.Result.Reason != c.reason {
+				t.Errorf("%v, %v; want reason %s", s, err, c.reason)
+			}
+			<-over
+		})
+	}
+}
+
 // wantFresh wants both reports to have been checked.
 func wantFresh(t *testing.T, r *appraise.Result) {
 	t.Helper()
@@ -375,7 +435,7 @@ func TestGPUDocument(t *testing.T) {
 	}
 	s := &Session{mux: channel.NewMux(c, channel.MuxOptions{}), cfg: &Config{Rand: rand.Reader, Now: time.Now}, wants: appraise.Wants{GPU: true, Session: true}}
 	defer s.mux.Abort()
-	in, err := s.documents(t.Context())
+	in, err := s.documents(t.Context(), nil)
 	if err != nil || in.GPU == nil || !bytes.Equal(in.GPU.Document, set) || in.Session == nil || len(in.Session.Document) == 0 {
 		t.Errorf("%v", err)
 	}

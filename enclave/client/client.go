@@ -105,10 +105,14 @@ func newSession(ctx context.Context, conn net.Conn, cfg *Config) (*Session, erro
 		if s.input, pending, err = judge(p, cfg); err != nil {
 			return err
 		}
-		if s.wants = pending.Wants; s.wants == (appraise.Wants{}) {
+		switch s.wants = pending.Wants; s.wants {
+		case appraise.Wants{}:
 			s.result, err = pending.Finish(nil, nil)
+			return err
+		case appraise.Wants{GPU: true}:
+			return pending.Prove()
 		}
-		return err
+		return nil // proved while the enclave waits for its report
 	}
 	c, err := channel.Client(ctx, conn, channel.Config{
 		Authority: cfg.Authority, Kinds: cfg.Kinds, Rand: cfg.Rand, Now: cfg.Now, Timeout: cfg.Timeout,
@@ -119,7 +123,7 @@ func newSession(ctx context.Context, conn net.Conn, cfg *Config) (*Session, erro
 	}
 	s.mux, s.judged = channel.NewMux(c, channel.MuxOptions{}), s.input
 	if s.wants != (appraise.Wants{}) {
-		err := s.finish(ctx, func(in appraise.Input) (*appraise.Result, error) { return pending.Finish(in.Session, in.GPU) })
+		err := s.finish(ctx, pending.Prove, func(in appraise.Input) (*appraise.Result, error) { return pending.Finish(in.Session, in.GPU) })
 		if err != nil {
 			return nil, err
 		}
@@ -138,7 +142,7 @@ func (s *Session) Result() *appraise.Result {
 // session is asked for anew, so that an enclave that has lost its hardware since fails. A refusal is an
 // *appraise.Error, and the session is over; so it is when ctx ends.
 func (s *Session) Reappraise(ctx context.Context) error {
-	return s.finish(ctx, func(in appraise.Input) (*appraise.Result, error) {
+	return s.finish(ctx, nil, func(in appraise.Input) (*appraise.Result, error) {
 		in.Now = s.cfg.Now()
 		return appraise.Appraise(in, s.cfg.Policy)
 	})
