@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"tally/enclave/appraise"
 	"tally/enclave/appraise/amd"
@@ -28,6 +29,7 @@ type evidenceYAML struct {
 	Platforms []string  `yaml:"platforms"`
 	Freshness string    `yaml:"freshness"`
 	MaxAge    string    `yaml:"freshness-max-age"`
+	Again     string    `yaml:"reappraise"`
 	SNP       *snpYAML  `yaml:"snp"`
 	TDX       *tdxYAML  `yaml:"tdx"`
 	VTPM      *vtpmYAML `yaml:"vtpm"`
@@ -92,6 +94,7 @@ func (r *reader) evidence(y *evidenceYAML, log *release.LogPolicy) (e Evidence) 
 	e.Platforms = r.platforms(y.Platforms, path+".platforms")
 	e.Freshness = appraise.Freshness(r.word(y.Freshness, path+".freshness", "", "session", "key", "none"))
 	e.Beacons = r.beacons(y, log, path)
+	e.Reappraise = r.reappraise(y.Again, path+".reappraise")
 	if y.SNP != nil {
 		e.SNP = r.snp(y.SNP, path+".snp")
 	}
@@ -120,6 +123,19 @@ func (r *reader) evidence(y *evidenceYAML, log *release.LogPolicy) (e Evidence) 
 		}
 	}
 	return e
+}
+
+// reappraise reads how old an appraisal may be in a session that goes on.
+func (r *reader) reappraise(s, path string) time.Duration {
+	if s == "" {
+		return 0
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d <= 0 || d > appraise.MaxReappraise {
+		r.fail(path, "%.64q: want a time up to %v, such as \"10m\"", s, appraise.MaxReappraise)
+		return 0
+	}
+	return d
 }
 
 func (r *reader) snp(y *snpYAML, path string) *appraise.SNP {

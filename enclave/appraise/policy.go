@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"tally/enclave/appraise/amd"
 	"tally/enclave/appraise/gpu"
@@ -23,6 +24,24 @@ type Policy struct {
 	VTPM      *VTPM     // for vtpm-unendorsed
 	Azure     *Azure    // for vtpm-azure
 	GPU       *GPUs     // nil: evidence that binds GPUs is refused; otherwise such that binds none
+
+	// Reappraise is how old an appraisal may be when something is sent in the session that it accepted: package client
+	// asks for what is wanted anew and judges again. 0: DefaultReappraise; at most MaxReappraise.
+	Reappraise time.Duration
+}
+
+// Times of Policy.Reappraise: a day is the longest that a session and its key live.
+const (
+	DefaultReappraise = time.Hour
+	MaxReappraise     = 24 * time.Hour
+)
+
+// ReappraiseAfter is Reappraise with its default.
+func (p *Policy) ReappraiseAfter() time.Duration {
+	if p.Reappraise == 0 {
+		return DefaultReappraise
+	}
+	return p.Reappraise
 }
 
 // Freshness says what must show that evidence was not made long ago.
@@ -109,6 +128,9 @@ func Products() []string { return []string{"Genoa", "Milan"} }
 
 // Check returns an error unless the policy says all that platform needs.
 func (p *Policy) Check(platform string) error {
+	if p.Reappraise < 0 || p.Reappraise > MaxReappraise {
+		return fmt.Errorf("reappraise %v: want a time up to %v", p.Reappraise, MaxReappraise)
+	}
 	if platform != insecure {
 		switch p.Freshness {
 		case FreshSession, FreshKey, FreshNone:

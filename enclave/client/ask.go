@@ -25,18 +25,19 @@ func judge(p channel.Peer, cfg *Config) (appraise.Input, *appraise.Pending, erro
 // When a session opens, nothing but the question for them has been sent in it by then; what the enclave has shown before
 // is proved while the answer is under way: meanwhile, or nil.
 func (s *Session) finish(ctx context.Context, meanwhile func() error, judge func(appraise.Input) (*appraise.Result, error)) error {
+	at := s.cfg.Now() // of the question: a slow answer is not newer for it
 	in, err := s.documents(ctx, meanwhile)
 	var r *appraise.Result
 	if err == nil {
 		r, err = judge(in)
 	}
 	if err != nil {
-		s.mux.Abort()
+		s.end(err)
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.judged, s.result = in, r
+	s.judged, s.result, s.at = in, r, at
 	return nil
 }
 

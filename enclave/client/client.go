@@ -45,6 +45,8 @@ type Config struct {
 	// (gpu.ParseRIM) and OCSP responses in DER. Both may be empty.
 	GPURIMs, GPUOCSP [][]byte
 
+	After func(time.Duration) <-chan time.Time // as time.After, of the same clock as Now; nil: time.After
+
 	Pins *Pins // evidence of earlier sessions, for reconnects; nil: none is kept
 
 	Memo *appraise.Memo // signatures verified in earlier sessions; nil: none is remembered
@@ -64,9 +66,14 @@ type Session struct {
 	input appraise.Input // with which the handshake was judged
 	wants appraise.Wants // what the policy wants beside it
 
-	mu     sync.Mutex
-	judged appraise.Input // with what was asked for
-	result *appraise.Result
+	turn chan struct{} // one Reappraise at a time
+
+	mu       sync.Mutex
+	judged   appraise.Input // with what was asked for
+	result   *appraise.Result
+	at       time.Time // of what result says
+	renewing *renewal  // under way, or nil
+	ended    error     // why the enclave is not accepted any more
 }
 
 // Dial connects to address (HOST:PORT over TCP) and opens a session. See New.
@@ -99,7 +106,7 @@ func New(ctx context.Context, conn net.Conn, cfg Config) (*Session, error) {
 }
 
 func newSession(ctx context.Context, conn net.Conn, cfg *Config) (*Session, error) {
-	s := &Session{cfg: cfg}
+	s := &Session{cfg: cfg, turn: make(chan struct{}, 1)}
 	var pending *appraise.Pending
 	verify := func(_ context.Context, p channel.Peer) (err error) {
 		if s.input, pending, err = judge(p, cfg); err != nil {
@@ -121,7 +128,7 @@ func newSession(ctx context.Context, conn net.Conn, cfg *Config) (*Session, erro
 	if err != nil {
 		return nil, err
 	}
-	s.mux, s.judged = channel.NewMux(c, channel.MuxOptions{}), s.input
+	s.mux, s.judged, s.at = channel.NewMux(c, channel.MuxOptions{}), s.input, s.input.Now
 	if s.wants != (appraise.Wants{}) {
 		err := s.finish(ctx, pending.Prove, func(in appraise.Input) (*appraise.Result, error) { return pending.Finish(in.Session, in.GPU) })
 		if err != nil {
@@ -136,16 +143,6 @@ func (s *Session) Result() *appraise.Result {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.result
-}
-
-// Reappraise judges the enclave again, as of now, while the session goes on. What the policy wants about the
-// session is asked for anew, so that an enclave that has lost its hardware since fails. A refusal is an
-// *appraise.Error, and the session is over; so it is when ctx ends.
-func (s *Session) Reappraise(ctx context.Context) error {
-	return s.finish(ctx, nil, func(in appraise.Input) (*appraise.Result, error) {
-		in.Now = s.cfg.Now()
-		return appraise.Appraise(in, s.cfg.Policy)
-	})
 }
 
 // Evidence is what the enclave was accepted by, the documents that it was asked for included. It must not be
@@ -193,8 +190,14 @@ var ErrTooLong = errors.New("client: the enclave refuses a request of this lengt
 
 // Exchange sends request to its end while it writes the answer to response as it comes. It returns nil
 // only after an authenticated END that says the answer is whole. When ctx ends, or either side of the
-// exchange fails here, the enclave is told to stop; the session and its other exchanges go on.
+// exchange fails here, the enclave is told to stop; the session and its other exchanges go on. When what the enclave was
+// accepted by is too old for the policy, it is judged again, before the first byte and between later ones; if it is not
+// accepted, or does not answer in time, the session and all its exchanges end with ErrNotRenewed.
 func (s *Session) Exchange(ctx context.Context, request io.Reader, response io.Writer) error {
+	if err := s.current(ctx); err != nil {
+		return err
+	}
+	defer s.watch()()
 	st, err := s.mux.Open(ctx)
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("client: session ended by an earlier error: %w", err)
@@ -205,7 +208,7 @@ func (s *Session) Exchange(ctx context.Context, request io.Reader, response io.W
 	defer st.Close()
 	sent := make(chan error, 1)
 	go func() {
-		err := send(st, request)
+		err := s.send(st, request)
 		if err != nil {
 			st.Close() // no answer comes to a request that did not end
 		}
@@ -226,17 +229,26 @@ func (s *Session) Exchange(ctx context.Context, request io.Reader, response io.W
 		err = fmt.Errorf("client: the enclave closed the session before the answer was whole: %w", err)
 	}
 	st.Close() // whatever the sender waits for
+	s.mu.Lock()
+	ended := s.whyEnded()
+	s.mu.Unlock()
+	if ended != nil {
+		return ended
+	}
 	if serr := <-sent; serr != nil && errors.Is(err, channel.ErrClosed) {
 		return serr
 	}
 	return err
 }
 
-func send(st *channel.Stream, request io.Reader) error {
+func (s *Session) send(st *channel.Stream, request io.Reader) error {
 	buf := make([]byte, channel.MaxData)
 	for {
 		n, err := request.Read(buf)
 		if n > 0 {
+			if cerr := s.current(st.Context()); cerr != nil {
+				return cerr
+			}
 			if _, werr := st.Write(buf[:n]); werr != nil {
 				return werr
 			}
