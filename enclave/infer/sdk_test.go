@@ -58,5 +58,5 @@ func TestGoClient(t *testing.T) {
 		_, err = endless.Recv()
 	}
 	endless.Close()
-	<-w.fake.Gone()
+	w.fake.AwaitGone(t)
 }

@@ -61,11 +61,7 @@ func TestSessionLimits(t *testing.T) {
 		t.Errorf("%d %s", status, body)
 	}
 	a.Close()
-	select {
-	case <-w.fake.Gone():
-	case <-time.After(10 * time.Second):
-		t.Error("the engine works on for a client that has gone")
-	}
+	w.fake.AwaitGone(t)
 	time.Sleep(500 * time.Millisecond)
 	for _, want := range []string{`tally_confer_sessions_total{end="truncated"} 2`, `tally_confer_sessions_total{end="other"} 1`, "tally_confer_sessions_open 0", `msg="session of Confer's wire ended" reason=idle`} {
 		if got := w.page(t); !strings.Contains(got, want) {
@@ -124,9 +120,10 @@ func TestRequestLimits(t *testing.T) {
 	if status, body := receive(t, c, 3); status != 429 || body != "Too many requests at a time" {
 		t.Errorf("%d %s", status, body)
 	}
+	w.fake.Await(t, 2)
 	c.Close()
 	for range 2 {
-		<-w.fake.Gone()
+		w.fake.AwaitGone(t)
 	}
 	c = w.dial(t)
 	send(t, c, 1, "POST", chatPath, chat(strings.Repeat("x", infer.MaxBody-1000), `,"stream":false`))

@@ -71,6 +71,33 @@ func (e *Engine) Stop() {
 // Gone reports when a client left a "hang" or an "endless" request.
 func (e *Engine) Gone() <-chan time.Time { return e.gone }
 
+// patience is how long a busy machine may take over what takes milliseconds.
+const patience = 30 * time.Second
+
+// Await waits until the engine has n requests in all: one that its client leaves before that may never come.
+func (e *Engine) Await(t testing.TB, n int) {
+	t.Helper()
+	for start := time.Now(); ; time.Sleep(time.Millisecond) {
+		all, _ := e.Requests()
+		if len(all) >= n {
+			return
+		}
+		if time.Since(start) > patience {
+			t.Fatalf("the engine has %d requests, want %d", len(all), n)
+		}
+	}
+}
+
+// AwaitGone waits until a client has left a "hang" or an "endless" request.
+func (e *Engine) AwaitGone(t testing.TB) {
+	t.Helper()
+	select {
+	case <-e.gone:
+	case <-time.After(patience):
+		t.Fatal("the engine works on for a client that has gone")
+	}
+}
+
 // Requests returns the bodies and headers seen so far.
 func (e *Engine) Requests() ([]map[string]any, []http.Header) {
 	e.mu.Lock()
