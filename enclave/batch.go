@@ -10,7 +10,7 @@ import (
 	"tally/enclave/evidence"
 )
 
-// SessionWindow is how long a session may wait for others to share its report with.
+// SessionWindow is how long a session may wait for others to share its report with, its handshake included.
 const SessionWindow = 100 * time.Millisecond
 
 // A SessionAttester gives sessions evidence of their own. Hardware signs a few reports a second, so the
@@ -73,15 +73,28 @@ func (s *SessionAttester) attest(ctx context.Context, handshake, nonce, static [
 	return d, nil
 }
 
-// join adds a leaf to the open batch.
-func (s *SessionAttester) join(leaf [32]byte) (*batch, int) {
+// Expect begins a window, unless one is open, because a peer has begun a handshake: what a session waits for its report
+// is then not added to what its handshake takes. A window in which nobody asks in the end has no report.
+func (s *SessionAttester) Expect() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.begin()
+}
+
+// begin returns the open batch. The caller holds mu.
+func (s *SessionAttester) begin() *batch {
 	if s.open == nil {
 		s.open = &batch{done: make(chan struct{}), full: make(chan struct{})}
 		go s.run(s.open)
 	}
-	b := s.open
+	return s.open
+}
+
+// join adds a leaf to the open batch.
+func (s *SessionAttester) join(leaf [32]byte) (*batch, int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.begin()
 	b.leaves = append(b.leaves, leaf)
 	if len(b.leaves) == evidence.MaxSessions {
 		s.open = nil
@@ -106,6 +119,9 @@ func (s *SessionAttester) run(b *batch) {
 		s.open = nil
 	}
 	s.mu.Unlock()
+	if len(b.leaves) == 0 { // expected, but nobody came
+		return
+	}
 	if b.tree, b.err = evidence.NewTree(b.leaves); b.err != nil {
 		return
 	}

@@ -103,3 +103,36 @@ func TestSessionAttesterFails(t *testing.T) {
 		t.Error("a window of an hour")
 	}
 }
+
+// TestExpectedSession: a window begins with a handshake, serves who comes in it, and asks the hardware for nothing
+// when nobody does.
+func TestExpectedSession(t *testing.T) {
+	tsm := &slowTSM{}
+	const window = time.Second
+	s, err := enclave.NewSessionAttester(tsm, window)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func() time.Duration {
+		t.Helper()
+		at := time.Now()
+		if _, err := s.Attest(t.Context(), [32]byte{1}, [32]byte{2}, [32]byte{3}); err != nil {
+			t.Error(err)
+		}
+		return time.Since(at)
+	}
+	s.Expect()
+	time.Sleep(window / 2)
+	s.Expect() // which begins nothing anew
+	if took := ask(); took > window*9/10 {
+		t.Errorf("a session whose handshake took half a window waited %v more", took)
+	}
+	s.Expect()
+	time.Sleep(window * 3 / 2)
+	if got := tsm.reports.Load(); got != 1 {
+		t.Errorf("%d reports, want 1: nobody came in the second window", got)
+	}
+	if took := ask(); took < window*9/10 || tsm.reports.Load() != 2 {
+		t.Errorf("after an empty window: %v, %d reports", took, tsm.reports.Load())
+	}
+}

@@ -80,7 +80,7 @@ type Options struct {
 	Cover bool
 
 	// SessionWindow is how long a session that asks for evidence of its own waits for others to share the
-	// platform's report with; 0: 100 ms.
+	// platform's report with, its handshake included; 0: 100 ms.
 	SessionWindow time.Duration
 
 	// Beacon fetches a log's checkpoint with its witnesses' cosignatures (evidence.MaxBeacon bytes at most)

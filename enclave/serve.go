@@ -165,6 +165,7 @@ func (s *server) handshake(ctx context.Context, conn net.Conn) (*channel.Conn, s
 		conn.Close()
 		return nil, shown{}, err
 	}
+	s.attester.Expect()
 	cfg := channel.Config{Authority: s.opt.Authority, Kinds: s.opt.Kinds, Rand: s.opt.Rand, Now: s.opt.Now, Timeout: s.opt.HandshakeTimeout}
 	c, err := channel.Accept(hctx, conn, cfg, k.identity)
 	return c, k.shown, err

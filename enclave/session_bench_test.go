@@ -20,7 +20,7 @@ import (
 )
 
 // quoteTime is what one report of the hardware in BenchmarkSession takes, and window what sessions wait for each
-// other: Serve's default.
+// other: Serve's default. It begins with a handshake, so that a session alone waits for the rest of it.
 const (
 	quoteTime = 30 * time.Millisecond
 	window    = enclave.SessionWindow
