@@ -16,11 +16,11 @@ type shown struct {
 }
 
 // answerer makes the documents that a client asks for in its session. binding is the handshake hash.
-func (s *server) answerer(k shown, binding [32]byte) func(context.Context, channel.Documents, [32]byte) ([]byte, error) {
-	return func(ctx context.Context, one channel.Documents, nonce [32]byte) ([]byte, error) {
+func (s *server) answerer(k shown, binding [32]byte) func(context.Context, channel.Documents, channel.Ask) ([]byte, error) {
+	return func(ctx context.Context, one channel.Documents, ask channel.Ask) ([]byte, error) {
 		switch {
 		case one == channel.SessionEvidence:
-			doc, err := s.sessionEvidence(ctx, k, binding, nonce)
+			doc, err := s.sessionEvidence(ctx, k, binding, ask.Nonce)
 			if err != nil && ctx.Err() == nil {
 				s.opt.Logger.Warn("no session evidence", "reason", "the platform made no report")
 				s.opt.observe(EvidenceFailed, "")
@@ -28,6 +28,10 @@ func (s *server) answerer(k shown, binding [32]byte) func(context.Context, chann
 			return doc, err
 		case one == channel.GPUEvidence && k.gpus != nil:
 			return k.gpus.Ship()
+		case one == channel.Credential:
+			if a, ok := s.keys.attester.(Activator); ok {
+				return a.Activate(ctx, ask.Challenge)
+			}
 		}
 		return nil, channel.ErrNoDocument
 	}

@@ -30,6 +30,12 @@ type Attester interface {
 	Attest(ctx context.Context, reportData [64]byte) (report, endorsements []byte, err error)
 }
 
+// An Activator is an Attester whose key clients want shown to be its TPM's.
+type Activator interface {
+	// Activate returns what the TPM makes of a client's challenge (tpm.Challenge.Blob), at most channel.MaxCredential bytes.
+	Activate(ctx context.Context, challenge []byte) ([]byte, error)
+}
+
 // An Engine answers requests. It must not keep, log or return in an error what it reads.
 type Engine interface {
 	// Exchange reads one request to its end and writes the answer. When ctx ends, nobody waits for the

@@ -35,6 +35,7 @@ type evidenceYAML struct {
 	VTPM      *vtpmYAML `yaml:"vtpm"`
 
 	Azure *azureYAML `yaml:"vtpm-azure"`
+	SVSM  *svsmYAML  `yaml:"vtpm-svsm"`
 }
 
 type snpYAML struct {
@@ -87,6 +88,13 @@ type azureYAML struct {
 	SNP        *snpYAML `yaml:"snp,required"`
 }
 
+type svsmYAML struct {
+	PCR0  []string `yaml:"pcr0,required"`
+	PCR2  []string `yaml:"pcr2,required"`
+	SVSMs []string `yaml:"svsms,required"`
+	SNP   *snpYAML `yaml:"snp,required"`
+}
+
 // evidence reads the section, and holds what it says of each platform to what an appraisal will want. A
 // platform that is named and left undescribed is no mistake: its evidence is refused.
 func (r *reader) evidence(y *evidenceYAML, log *release.LogPolicy) (e Evidence) {
@@ -107,10 +115,13 @@ func (r *reader) evidence(y *evidenceYAML, log *release.LogPolicy) (e Evidence) 
 	if y.Azure != nil {
 		e.Azure = &appraise.Azure{VTPM: appraise.VTPM{PCR0: y.Azure.PCR0, PCR2: y.Azure.PCR2}, Paravisors: y.Azure.Paravisors, SNP: *r.snp(y.Azure.SNP, path+".vtpm-azure.snp")}
 	}
+	if y.SVSM != nil {
+		e.SVSM = &appraise.SVSM{VTPM: appraise.VTPM{PCR0: y.SVSM.PCR0, PCR2: y.SVSM.PCR2}, SVSMs: y.SVSM.SVSMs, SNP: *r.snp(y.SVSM.SNP, path+".vtpm-svsm.snp")}
+	}
 	for _, s := range []struct {
 		name  string
 		there bool
-	}{{"snp", y.SNP != nil}, {"tdx", y.TDX != nil}, {"vtpm-unendorsed", y.VTPM != nil}, {"vtpm-azure", y.Azure != nil}} {
+	}{{"snp", y.SNP != nil}, {"tdx", y.TDX != nil}, {"vtpm-unendorsed", y.VTPM != nil}, {"vtpm-azure", y.Azure != nil}, {"vtpm-svsm", y.SVSM != nil}} {
 		name, section := s.name, strings.TrimSuffix(s.name, "-unendorsed")
 		switch named := e.Accepts(name); {
 		case r.err != nil || !s.there:

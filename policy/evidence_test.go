@@ -49,7 +49,7 @@ func TestEvidence(t *testing.T) {
 		}
 		return nil, errors.New("no such file")
 	}
-	text := evidenceHead + "  platforms: [snp, tdx, vtpm-unendorsed, vtpm-azure]\n  freshness: session\n" + snpText() + tdxText() + "  vtpm: {pcr0: [" + pcr + "], pcr2: [" + pcr + "]}\n" + azureText()
+	text := evidenceHead + "  platforms: [snp, tdx, vtpm-unendorsed, vtpm-azure, vtpm-svsm]\n  freshness: session\n" + snpText() + tdxText() + "  vtpm: {pcr0: [" + pcr + "], pcr2: [" + pcr + "]}\n" + azureText() + svsmText()
 	p, err := policy.Parse([]byte(text), "p", read)
 	if err != nil {
 		t.Fatal(err)
@@ -61,8 +61,11 @@ func TestEvidence(t *testing.T) {
 	if e.Azure.SNP.Roots == nil {
 		t.Error("vtpm-azure: roots are not those of the file")
 	}
-	e.SNP.Roots, e.TDX.Root, e.Azure.SNP.Roots = nil, nil, nil
-	want := appraise.Policy{Platforms: []string{"snp", "tdx", "vtpm-unendorsed", "vtpm-azure"}, Freshness: "session",
+	if e.SVSM.SNP.Roots == nil {
+		t.Error("vtpm-svsm: roots are not those of the file")
+	}
+	e.SNP.Roots, e.TDX.Root, e.Azure.SNP.Roots, e.SVSM.SNP.Roots = nil, nil, nil, nil
+	want := appraise.Policy{Platforms: []string{"snp", "tdx", "vtpm-unendorsed", "vtpm-azure", "vtpm-svsm"}, Freshness: "session",
 		SNP: &appraise.SNP{TCB: map[string]appraise.SNPTCB{"Milan": {BootLoader: 4, SNP: 24, Microcode: 219}, "Genoa": {BootLoader: 9, SNP: 23, Microcode: 72}},
 			Firmware: [2]uint8{1, 55}, Signers: []string{"vcek"}, AllowSMT: true, IgnoreCRL: true, Chips: []string{chip}},
 		TDX: &appraise.TDX{EvaluationNumber: 18, TeeTCBSVN: []byte{7, 1, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, PCESVN: 11, MRSEAM: []string{seam},
@@ -70,6 +73,7 @@ func TestEvidence(t *testing.T) {
 		VTPM: &appraise.VTPM{PCR0: []string{pcr}, PCR2: []string{pcr}}}
 	copy(want.SNP.HostData[:], strings.Repeat("\x3d", 32))
 	want.Azure = &appraise.Azure{VTPM: *want.VTPM, Paravisors: []string{seam}, SNP: *want.SNP}
+	want.SVSM = &appraise.SVSM{VTPM: *want.VTPM, SVSMs: []string{seam}, SNP: *want.SNP}
 	copy(want.TDX.MROwner[:], strings.Repeat("\x5e", 48))
 	if diff := cmp.Diff(want, e.Policy); diff != "" {
 		t.Error(diff)
@@ -82,9 +86,14 @@ func azureText() string {
 		strings.ReplaceAll("\n"+strings.TrimSuffix(snpText(), "\n"), "\n", "\n  ")[1:] + "\n"
 }
 
+func svsmText() string {
+	return strings.NewReplacer("vtpm-azure:", "vtpm-svsm:", "paravisors:", "svsms:").Replace(azureText())
+}
+
 func TestEvidenceErrors(t *testing.T) {
 	read := func(string) ([]byte, error) { return []byte("hello"), nil }
 	snp, tdx := "  platforms: [snp]\n  freshness: none\n"+snpText(), "  platforms: [tdx]\n  freshness: none\n"+tdxText()
+	svsm := "  platforms: [vtpm-svsm]\n  freshness: none\n" + svsmText()
 	azure := "  platforms: [vtpm-azure]\n  freshness: none\n" + azureText()
 	for name, c := range map[string]struct{ text, from, to, want string }{
 		"no freshness":         {snp, "  freshness: none\n", "", "freshness"},
@@ -113,6 +122,11 @@ func TestEvidenceErrors(t *testing.T) {
 		"no SNP by Azure":      {azure, azure[strings.Index(azure, "    snp:\n"):], "", `key "snp" is missing`},
 		"guest's report":       {azure, "vmpl: 0", "vmpl: 2", "vmpl 2: want 0"},
 		"Azure not named":      {azure, "[vtpm-azure]", "[insecure]", `vtpm-azure: stands here, but "vtpm-azure" is not among the platforms`},
+		"any SVSM":             {svsm, "svsms: [" + seam, "svsms: [any", `svsms: want launch digests, not "any"`},
+		"no SVSM":              {svsm, "    svsms: [" + seam + "]\n", "", `key "svsms" is missing`},
+		"no SNP by SVSM":       {svsm, svsm[strings.Index(svsm, "    snp:\n"):], "", `key "snp" is missing`},
+		"above the SVSM":       {svsm, "vmpl: 0", "vmpl: 1", "vmpl 1: want 0, the svsm's"},
+		"SVSM not named":       {svsm, "[vtpm-svsm]", "[insecure]", `vtpm-svsm: stands here, but "vtpm-svsm" is not among the platforms`},
 		"any firmware by vTPM": {"  platforms: [vtpm-unendorsed]\n  freshness: none\n  vtpm: {pcr0: [any], pcr2: [any]}\n", "", "", "want values"},
 	} {
 		text := strings.Replace(c.text, c.from, c.to, 1)
@@ -131,7 +145,7 @@ func TestEvidenceErrors(t *testing.T) {
 
 // TestNamedAndUndescribed: the policy is valid, and rejects what it names.
 func TestNamedAndUndescribed(t *testing.T) {
-	for _, name := range []string{"snp", "tdx", "vtpm-unendorsed", "vtpm-azure"} {
+	for _, name := range []string{"snp", "tdx", "vtpm-unendorsed", "vtpm-azure", "vtpm-svsm"} {
 		p, err := policy.Parse([]byte(evidenceHead+"  platforms: ["+name+"]\n"), "p", nil)
 		if err != nil || p.Evidence.Check(name) == nil {
 			t.Errorf("%s: %v, or complete", name, err)

@@ -37,7 +37,7 @@
 //	  revocation-keys: […]           # optional: as signers; keys that revoke and do nothing else
 //	  revocation-identities: […]     # optional: the same by certificates; each names one signer
 //	evidence:
-//	  platforms: [snp, tdx]          # which evidence a client accepts; no default: insecure, vtpm-unendorsed, vtpm-azure, snp, tdx
+//	  platforms: [snp, tdx]          # which evidence a client accepts; no default: insecure, vtpm-unendorsed, vtpm-azure, vtpm-svsm, snp, tdx
 //	  freshness: session             # unless only insecure: session, key or none; what must show that evidence is new
 //	  freshness-max-age: 36h         # with freshness key: how long ago the quorum of release.log's witness-policy had
 //	                                 # cosigned the checkpoint in the key evidence; a key is used for 24 hours
@@ -74,6 +74,11 @@
 //	    pcr0: [3d45…]                # SHA-256 PCRs of the firmwares allowed
 //	    pcr2: [3d45…]
 //	    snp: …                       # as above, of the report that names the TPM's key; vmpl must be 0
+//	  vtpm-svsm:                     # with platform vtpm-svsm: a TPM that an SVSM keeps, beneath a guest on SEV-SNP
+//	    svsms: [94e1…]               # launch digests of SVSM and firmware ('tally measure snp'), which keep VMPL 0 to themselves
+//	    pcr0: [3d45…]                # and the rest as for vtpm-azure
+//	    pcr2: [3d45…]
+//	    snp: …
 //	gpu: …                           # optional: [GPU]; evidence that binds GPUs is refused without it, and such that binds none with it
 //
 // The reader is strict: an unknown key, a key twice, a second document, an anchor or a value of another

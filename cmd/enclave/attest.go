@@ -72,6 +72,8 @@ func (m machine) one(name string) (enclave.Attester, error) {
 		return tdx.New(client), nil
 	case vtpm.AzurePlatform:
 		return m.azure()
+	case vtpm.SVSMPlatform:
+		return m.svsm()
 	case vtpm.Platform:
 		return m.unendorsed()
 	case insecure.Platform:
@@ -107,6 +109,31 @@ func (m machine) unendorsed() (enclave.Attester, error) {
 		return nil, err
 	}
 	a, err := vtpm.New(dev)
+	if err != nil {
+		return nil, fmt.Errorf("attester: %w", err)
+	}
+	return a, nil
+}
+
+func (m machine) svsm() (enclave.Attester, error) {
+	client, err := m.provider(snp.Provider)
+	if err != nil {
+		return nil, err
+	}
+	floor, err := tsm.Floor(client)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("attester: %w", err)
+	case floor == 0: // nothing is beneath this guest
+		return nil, errAbsent
+	}
+	dev, err := m.device()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	a, err := vtpm.NewSVSM(ctx, dev, client)
 	if err != nil {
 		return nil, fmt.Errorf("attester: %w", err)
 	}

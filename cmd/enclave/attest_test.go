@@ -24,12 +24,20 @@ import (
 )
 
 // withTSM is a machine whose kernel says that its TSM is provider; fail makes it answer nothing.
-func withTSM(provider string, fail error) machine {
+func withTSM(provider string, fail error) machine { return above(provider, "0", fail) }
+
+// above is withTSM for a guest whose VMPL is floor.
+func above(provider, floor string, fail error) machine {
 	return machine{tsm: func() (configfsi.Client, error) {
 		return &faketsm.Client{Subsystems: map[string]configfsi.Client{"report": &faketsm.ReportSubsystem{
 			MakeEntry: func() *faketsm.ReportEntry { return &faketsm.ReportEntry{ReadGeneration: 1} },
-			ReadAttr:  func(*faketsm.ReportEntry, string) ([]byte, error) { return []byte(provider + "\n"), fail },
-			Random:    rand.Reader,
+			ReadAttr: func(_ *faketsm.ReportEntry, attr string) ([]byte, error) {
+				if attr == "privlevel_floor" {
+					return []byte(floor + "\n"), nil
+				}
+				return []byte(provider + "\n"), fail
+			},
+			Random: rand.Reader,
 		}}}, nil
 	}, tpm: noTPM}
 }
@@ -67,6 +75,11 @@ func TestAttester(t *testing.T) {
 		"insecure asked first":     {withTSM("sev_guest", nil), []string{"insecure", "snp"}, "insecure", ""},
 		"a TSM that fails":         {withTSM("sev_guest", syscall.EIO), all, "", "input/output"},
 		"a TSM of another machine": {withTSM("arm_cca_guest", nil), []string{"snp", "tdx"}, "", "none of those"},
+		"SNP, SVSM asked":          {withTSM("sev_guest", nil), []string{"vtpm-svsm"}, "", "none of those that the image accepts: vtpm-svsm"},
+		"TDX, SVSM asked":          {above("tdx_guest", "2", nil), []string{"vtpm-svsm"}, "", "none of those"},
+		"an SVSM without a TPM":    {above("sev_guest", "2", nil), []string{"vtpm-svsm"}, "", "none of those"},
+		"no VMPL":                  {above("sev_guest", "low", nil), []string{"vtpm-svsm"}, "", `privlevel_floor "low": want a number`},
+		"an SVSM's TPM fails":      {machine{tsm: above("sev_guest", "2", nil).tsm, tpm: badTPM.tpm}, []string{"vtpm-svsm", "insecure"}, "", "input/output"},
 		"a TPM that fails":         {badTPM, all, "", "input/output"},
 		"another word":             {bare, []string{"snp2"}, "", `attester "snp2": unknown`},
 	} {
@@ -84,7 +97,7 @@ func TestAttester(t *testing.T) {
 
 // The names of the configuration are the platforms of the evidence.
 func TestAttesterNames(t *testing.T) {
-	if want := []string{snp.Platform, tdx.Platform, vtpm.AzurePlatform, vtpm.Platform, insecure.Platform}; !slices.Equal(guest.Attesters(), want) {
+	if want := []string{snp.Platform, tdx.Platform, vtpm.AzurePlatform, vtpm.SVSMPlatform, vtpm.Platform, insecure.Platform}; !slices.Equal(guest.Attesters(), want) {
 		t.Errorf("%q, want %q", guest.Attesters(), want)
 	}
 }

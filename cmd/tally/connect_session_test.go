@@ -127,8 +127,8 @@ func thief(t *testing.T, m *attesttest.AMD, answer func(ctx context.Context, non
 			t.Error(err)
 			return
 		}
-		mux := channel.NewMux(c, channel.MuxOptions{Server: true, Answer: func(ctx context.Context, _ channel.Documents, nonce [32]byte) ([]byte, error) {
-			return answer(ctx, nonce, stolen.Public())
+		mux := channel.NewMux(c, channel.MuxOptions{Server: true, Answer: func(ctx context.Context, _ channel.Documents, a channel.Ask) ([]byte, error) {
+			return answer(ctx, a.Nonce, stolen.Public())
 		}})
 		defer mux.Abort()
 		if _, err := mux.Accept(t.Context()); err == nil {

@@ -34,6 +34,7 @@ const (
 	kindTDX      = "tdx"
 	kindTPM      = "vtpm-unendorsed"
 	kindAzure    = "vtpm-azure"
+	kindSVSM     = "vtpm-svsm"
 	kindInsecure = "insecure"
 )
 
@@ -73,10 +74,10 @@ func readQuote(path string) (*quoteFile, error) {
 // knownPlatform refuses evidence whose report nothing here can read.
 func knownPlatform(path, platform string) error {
 	switch platform {
-	case kindSNP, kindTDX, kindTPM, kindAzure, kindInsecure:
+	case kindSNP, kindTDX, kindTPM, kindAzure, kindSVSM, kindInsecure:
 		return nil
 	}
-	return fmt.Errorf("%s: evidence of platform %q: want snp, tdx, vtpm-azure, vtpm-unendorsed or insecure", path, platform)
+	return fmt.Errorf("%s: evidence of platform %q: want snp, tdx, vtpm-azure, vtpm-svsm, vtpm-unendorsed or insecure", path, platform)
 }
 
 // A quoteAnswer is tally.quote/v1.
@@ -156,6 +157,8 @@ func (q *quoteFile) describe(a *quoteAnswer) error {
 		return describeTPM(a, q.report)
 	case kindAzure:
 		return describeAzure(a, q)
+	case kindSVSM:
+		return describeSVSM(a, q)
 	}
 	a.add("REPORTDATA", q.report)
 	return nil
@@ -250,6 +253,12 @@ func (q *quoteFile) verify(ctx context.Context, a *quoteAnswer, roots []*x509.Ce
 			return err
 		}
 		return q.verifyAzure(a, own, now)
+	case kindSVSM:
+		own, err := amdRoots(roots)
+		if err != nil {
+			return err
+		}
+		return q.verifySVSM(a, own, now)
 	case kindTDX:
 		var own *x509.Certificate
 		if roots != nil {

@@ -12,7 +12,7 @@ func quoteShowCommand(e *env) *cli.Command {
 		Name: "show", Usage: "print what a report or quote says; nothing is verified", ArgsUsage: "FILE",
 		Description: quoteFiles +
 			"Each field stands on a line under its vendor's name; bytes are hex in the order of the report. Exit 0: it is a report. Exit 1: it is none.\n" +
-			"--json prints tally.quote/v1: kind snp|tdx|vtpm-azure|vtpm-unendorsed|insecure, note (where the host can forge it), fields (list of name, value).\n\n" +
+			"--json prints tally.quote/v1: kind snp|tdx|vtpm-azure|vtpm-svsm|vtpm-unendorsed|insecure, note (where the host can forge it), fields (list of name, value).\n\n" +
 			"   tally quote show report.bin",
 		Action: func(c *cli.Context) error {
 			if err := wantArgs(c, "FILE"); err != nil {

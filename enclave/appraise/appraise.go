@@ -5,7 +5,7 @@
 // It fails closed: a zero [Policy] rejects everything, a platform that the policy does not name or says
 // nothing about is refused, and so is one that this version cannot verify. Platforms "snp" and "tdx" are
 // hardware. "vtpm-azure" is a TPM whose key an SNP report names: it rests on the hardware and on Azure's paravisor, which
-// every Result says. "vtpm-unendorsed" shows how a machine booted if its host is honest, and "insecure" only that the
+// every Result says, and "vtpm-svsm" one that an SVSM keeps, which rests on the hardware and on that. "vtpm-unendorsed" shows how a machine booted if its host is honest, and "insecure" only that the
 // channel's key is the one in the evidence; every line of a Result about these two carries a [Note].
 //
 // Nothing here reads a clock, a file or the network: collateral comes with the evidence or in the Input.
@@ -47,9 +47,10 @@ type Input struct {
 	Reference *measure.ReferenceValues
 	Now       time.Time
 
-	Collateral []byte   // of the vendor, in place of the evidence's own endorsements; nil: those
-	Session    *Session // session evidence, or nil
-	GPU        *GPU     // evidence of the GPUs that the key evidence names, or nil
+	Collateral []byte      // of the vendor, in place of the evidence's own endorsements; nil: those
+	Session    *Session    // session evidence, or nil
+	GPU        *GPU        // evidence of the GPUs that the key evidence names, or nil
+	Credential *Credential // what an SVSM's TPM made of our challenge, or nil
 
 	Memo *Memo // what was verified before; nil: nothing
 
@@ -75,7 +76,7 @@ type GPU struct {
 }
 
 // Wants are the documents that an appraisal needs beside key evidence. A client asks for them in the session.
-type Wants struct{ Session, GPU bool }
+type Wants struct{ Session, GPU, Credential bool }
 
 // Appraise judges in under p. The Result is never nil; err is nil exactly when Result.Accepted is true,
 // and an *Error otherwise.
@@ -104,7 +105,7 @@ func Open(in Input, p Policy) (*Pending, error) {
 		return nil, err
 	}
 	return &Pending{
-		Wants: Wants{Session: p.Freshness == FreshSession, GPU: len(a.doc.Claims.GPU) != 0},
+		Wants: Wants{Session: p.Freshness == FreshSession, GPU: len(a.doc.Claims.GPU) != 0, Credential: a.doc.Platform == svsmPlatform},
 		a:     a, prove: sync.OnceValue(func() error { return a.run(a.proof()) }),
 	}, nil
 }
@@ -129,17 +130,17 @@ func (p *Pending) Prove() error { return p.prove() }
 
 // Finish is Appraise for what has begun, with the documents that were wanted. It proves the key evidence unless Prove
 // has, looks at nothing twice, and may be called once.
-func (p *Pending) Finish(s *Session, g *GPU) (*Result, error) {
+func (p *Pending) Finish(s *Session, g *GPU, c *Credential) (*Result, error) {
 	if err := p.Prove(); err != nil {
 		return p.a.result, err
 	}
-	p.a.in.Session, p.a.in.GPU = s, g
+	p.a.in.Session, p.a.in.GPU, p.a.in.Credential = s, g, c
 	return p.a.finish()
 }
 
 // finish takes the steps that may need more than key evidence.
 func (a *appraisal) finish() (*Result, error) {
-	if err := a.run([]func() *refusal{a.freshness, a.gpus}); err != nil {
+	if err := a.run([]func() *refusal{a.credential, a.freshness, a.gpus}); err != nil {
 		return a.result, err
 	}
 	a.result.Accepted = true

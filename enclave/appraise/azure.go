@@ -24,11 +24,9 @@ func (a *appraisal) azure(q quoted) (*proven, *refusal) {
 	if x != nil {
 		return nil, x
 	}
-	policy, digest := a.policy.Azure, hardware.registers["launch_digest"]
-	if x := a.expect(BadMeasurement, slices.Contains(policy.Paravisors, digest), "paravisor "+short(policy.Paravisors), "paravisor "+digest, "policy"); x != nil {
+	if x := a.keeper("paravisor", a.policy.Azure.Paravisors, hardware, azureTrust); x != nil {
 		return nil, x
 	}
-	a.unchecked("paravisor", azureTrust)
 	e, err := tpm.Verify(q.report)
 	if err != nil {
 		return nil, &refusal{reason: BadSignature, got: err.Error()}
@@ -40,7 +38,7 @@ func (a *appraisal) azure(q quoted) (*proven, *refusal) {
 	if x := a.expect(BadSignature, want == got, want, got, "runtime data of the paravisor"); x != nil {
 		return nil, x
 	}
-	p, x := a.booted(q, e, &policy.VTPM)
+	p, x := a.booted(q, e, &a.policy.Azure.VTPM)
 	if x != nil {
 		return nil, x
 	}
@@ -48,14 +46,20 @@ func (a *appraisal) azure(q quoted) (*proven, *refusal) {
 	return p, nil
 }
 
+// keeper holds whoever keeps a machine's TPM, what the processor measured at launch, to the policy's list.
+func (a *appraisal) keeper(what string, list []string, hardware *proven, trust string) *refusal {
+	digest := hardware.registers["launch_digest"]
+	if x := a.expect(BadMeasurement, slices.Contains(list, digest), what+" "+short(list), what+" "+digest, "policy"); x != nil {
+		return x
+	}
+	a.unchecked(what, trust)
+	return nil
+}
+
 // hclReport is the paravisor's report with the certificates of the processor's: those that the client holds, if it does. A
 // session's evidence has none of its own.
 func (a *appraisal) hclReport(q quoted) (*hcl.Report, []byte, error) {
-	endorsements := q.endorsements
-	if len(endorsements) == 0 {
-		endorsements = a.doc.Endorsements
-	}
-	r, certificates, err := hcl.ParseEndorsements(endorsements)
+	r, certificates, err := hcl.ParseEndorsements(a.keyEndorsements(q))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -63,6 +67,14 @@ func (a *appraisal) hclReport(q quoted) (*hcl.Report, []byte, error) {
 		return nil, nil, fmt.Errorf("HCL endorsements: no certificate of AMD's key came with them, and none is at hand")
 	}
 	return r, certificates, nil
+}
+
+// keyEndorsements is what stands behind a TPM's key: beside a session's quote there is nothing, as it has the same key.
+func (a *appraisal) keyEndorsements(q quoted) []byte {
+	if len(q.endorsements) == 0 {
+		return a.doc.Endorsements
+	}
+	return q.endorsements
 }
 
 // modulus is all of one, for equality, and short enough for a line.

@@ -103,7 +103,7 @@ func TestBegin(t *testing.T) {
 		if err != nil || pending.Wants != c.wants {
 			t.Fatalf("freshness %s: %v, %+v", c.fresh, err, pending)
 		}
-		got, gotErr := pending.Finish(c.session, nil)
+		got, gotErr := pending.Finish(c.session, nil, nil)
 		once := in
 		once.Session = c.session
 		want, wantErr := Appraise(once, p)
@@ -132,7 +132,7 @@ func TestBegin(t *testing.T) {
 				t.Errorf("proved: %v", err)
 			}
 		}
-		if r, err := pending.Finish(full.Session, nil); r.Accepted || !errors.As(err, &e) || e.Result.Reason != BadSignature {
+		if r, err := pending.Finish(full.Session, nil, nil); r.Accepted || !errors.As(err, &e) || e.Result.Reason != BadSignature {
 			t.Errorf("forged key evidence beside good session evidence: %+v, %v", r, err)
 		}
 	}

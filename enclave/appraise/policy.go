@@ -23,6 +23,7 @@ type Policy struct {
 	TDX       *TDX      // for tdx
 	VTPM      *VTPM     // for vtpm-unendorsed
 	Azure     *Azure    // for vtpm-azure
+	SVSM      *SVSM     // for vtpm-svsm
 	GPU       *GPUs     // nil: evidence that binds GPUs is refused; otherwise such that binds none
 
 	// Reappraise is how old an appraisal may be when something is sent in the session that it accepted: package client
@@ -107,6 +108,14 @@ type Azure struct {
 	SNP        SNP      // of the report that names the TPM's key; VMPL must be 0
 }
 
+// An SVSM says which quotes of a TPM are accepted that an SVSM keeps. Its launch digest covers the SVSM and the firmware above
+// it; a digest on the list must be of one that keeps VMPL 0 to itself.
+type SVSM struct {
+	VTPM
+	SVSMs []string // launch digests, 96 hex digits
+	SNP   SNP      // of the report that names the TPM's endorsement key; VMPL must be 0
+}
+
 // GPUs says which GPUs and switches are accepted.
 type GPUs struct {
 	gpu.Policy
@@ -120,6 +129,7 @@ const (
 	vtpmPlatform = "vtpm-unendorsed"
 
 	azurePlatform = "vtpm-azure"
+	svsmPlatform  = "vtpm-svsm"
 	insecure      = "insecure"
 )
 
@@ -157,6 +167,8 @@ func (p *Policy) Check(platform string) error {
 		return p.VTPM.check("vtpm")
 	case azurePlatform:
 		return p.Azure.check()
+	case svsmPlatform:
+		return p.SVSM.check()
 	}
 	return nil // refused later: unsupported
 }
@@ -231,20 +243,32 @@ func (z *Azure) check() error {
 	if z == nil {
 		return fmt.Errorf("vtpm-azure: the policy does not say which paravisor and firmware it accepts")
 	}
-	if slices.Contains(z.Paravisors, Any) {
-		return fmt.Errorf("vtpm-azure: paravisors: want launch digests, not %q", Any)
+	return checkKept("vtpm-azure", "paravisor", z.Paravisors, &z.VTPM, &z.SNP)
+}
+
+func (v *SVSM) check() error {
+	if v == nil {
+		return fmt.Errorf("vtpm-svsm: the policy does not say which SVSM and firmware it accepts")
 	}
-	if err := checkList("vtpm-azure: paravisors", z.Paravisors, 48, true); err != nil {
+	return checkKept("vtpm-svsm", "svsm", v.SVSMs, &v.VTPM, &v.SNP)
+}
+
+// checkKept holds a section to the rules of TPMs that something at VMPL 0 keeps.
+func checkKept(section, keeper string, digests []string, v *VTPM, s *SNP) error {
+	if slices.Contains(digests, Any) {
+		return fmt.Errorf("%s: %ss: want launch digests, not %q", section, keeper, Any)
+	}
+	if err := checkList(section+": "+keeper+"s", digests, 48, true); err != nil {
 		return err
 	}
-	if err := z.VTPM.check("vtpm-azure"); err != nil {
+	if err := v.check(section); err != nil {
 		return err
 	}
-	if z.SNP.VMPL != 0 {
-		return fmt.Errorf("vtpm-azure: snp: vmpl %d: want 0, the paravisor's: at another the guest itself could have asked for the report", z.SNP.VMPL)
+	if s.VMPL != 0 {
+		return fmt.Errorf("%s: snp: vmpl %d: want 0, the %s's: at another the guest itself could have asked for the report", section, s.VMPL, keeper)
 	}
-	if err := z.SNP.check(); err != nil {
-		return fmt.Errorf("vtpm-azure: %w", err)
+	if err := s.check(); err != nil {
+		return fmt.Errorf("%s: %w", section, err)
 	}
 	return nil
 }

@@ -17,6 +17,9 @@ type proven struct {
 	registers map[string]string // hex by name, as in reference values
 	parts     []measure.Part    // proven by the policy rather than by the release
 	snp       *amd.Report       // of an SNP machine
+
+	key         string // of a TPM that an SVSM keeps: the name of the quote's key, hex, and
+	endorsement []byte // the TPMT_PUBLIC of its endorsement key
 }
 
 // parts are what must be proven together: each alone says little.

@@ -28,8 +28,11 @@ const hostTables = "the host's ACPI tables are not measured on SNP, and their co
 
 // snpPolicy is what the policy says of the processor's report on this platform.
 func (a *appraisal) snpPolicy() *SNP {
-	if a.doc.Platform == azurePlatform {
+	switch a.doc.Platform {
+	case azurePlatform:
 		return &a.policy.Azure.SNP
+	case svsmPlatform:
+		return &a.policy.SVSM.SNP
 	}
 	return a.policy.SNP
 }

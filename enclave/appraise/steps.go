@@ -51,6 +51,9 @@ func (a *appraisal) quote(q quoted) (p *proven, x *refusal) {
 	case azurePlatform:
 		tee = "vtpm"
 		p, x = a.azure(q)
+	case svsmPlatform:
+		tee = "vtpm"
+		p, x = a.svsm(q)
 	default:
 		return nil, &refusal{reason: Unsupported, got: fmt.Sprintf("evidence of platform %q is not supported yet: it is not accepted unverified", a.doc.Platform)}
 	}

@@ -93,21 +93,26 @@ func (z *Azure) Attest(_ context.Context, reportData [64]byte) (report, endorsem
 
 // Quote is a quote of the PCRs in the form of package tpm.
 func (z *Azure) Quote(reportData [64]byte) ([]byte, error) {
-	attest := append([]byte{0xff, 'T', 'C', 'G', 0x80, 0x18, 0, 34, 0, 0x0b}, make([]byte, 32)...)
-	attest = append(append(attest, 0, 32), tpm.Qualifying(reportData)...)
-	attest = append(attest, make([]byte, 17+8)...)
-	selection, h := [3]byte{}, sha256.New()
-	for _, i := range tpm.PCRs() {
-		selection[i/8] |= 1 << (i % 8)
-		v := z.PCR[i]
-		h.Write(v[:])
-	}
-	attest = append(append(attest, 0, 0, 0, 1, 0, 0x0b, 3), selection[:]...)
-	attest = append(append(attest, 0, 32), h.Sum(nil)...)
+	attest := quoteOf(z.PCR, reportData)
 	sum := sha256.Sum256(attest)
 	sig, err := rsa.SignPKCS1v15(nil, z.key, crypto.SHA256, sum[:])
 	if err != nil {
 		return nil, err
 	}
 	return tpm.Marshal(attest, append([]byte{0, 0x14, 0, 0x0b, 1, 0}, sig...), z.Public(), z.PCR)
+}
+
+// quoteOf is a TPMS_ATTEST of a quote of pcrs (Part 2, 10.12.8).
+func quoteOf(pcrs map[uint][32]byte, reportData [64]byte) []byte {
+	attest := append([]byte{0xff, 'T', 'C', 'G', 0x80, 0x18, 0, 34, 0, 0x0b}, make([]byte, 32)...)
+	attest = append(append(attest, 0, 32), tpm.Qualifying(reportData)...)
+	attest = append(attest, make([]byte, 17+8)...)
+	selection, h := [3]byte{}, sha256.New()
+	for _, i := range tpm.PCRs() {
+		selection[i/8] |= 1 << (i % 8)
+		v := pcrs[i]
+		h.Write(v[:])
+	}
+	attest = append(append(attest, 0, 0, 0, 1, 0, 0x0b, 3), selection[:]...)
+	return append(append(attest, 0, 32), h.Sum(nil)...)
 }

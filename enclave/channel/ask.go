@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 
 	"tally/enclave/evidence"
 )
@@ -15,27 +16,30 @@ type Documents byte
 const (
 	SessionEvidence Documents = 1 // the platform's report about this session's handshake: evidence.SessionDocument
 	GPUEvidence     Documents = 2 // the set whose digest is in the key evidence, as its vendor's tools write it
+	Credential      Documents = 4 // what the enclave's TPM makes of Ask.Challenge: tpm.Challenge
 
-	allDocuments = SessionEvidence | GPUEvidence
+	allDocuments = SessionEvidence | GPUEvidence | Credential
 )
 
 // Limits of documents, in bytes.
 const (
 	MaxSessionEvidence = evidence.MaxDocument
 	MaxGPUEvidence     = 1 << 20 // eight GPUs and four switches need some 250 KiB
+	MaxCredential      = 64
+
+	MaxChallenge = 1 << 10
 )
 
 // String names the documents of the set.
 func (d Documents) String() string {
-	switch d {
-	case SessionEvidence:
-		return "session evidence"
-	case GPUEvidence:
-		return "GPU evidence"
-	case allDocuments:
-		return "session evidence and GPU evidence"
+	var names []string
+	for one := d.after(0); one != 0; one = d.after(one) {
+		names = append(names, [...]string{SessionEvidence: "session evidence", GPUEvidence: "GPU evidence", Credential: "TPM credential"}[one])
 	}
-	return fmt.Sprintf("documents 0x%02x", byte(d))
+	if len(names) == 0 || d&^allDocuments != 0 {
+		return fmt.Sprintf("documents 0x%02x", byte(d))
+	}
+	return strings.Join(names, " and ")
 }
 
 // max is the most bytes that a document has; 0 where d is not one known document.
@@ -45,6 +49,8 @@ func (d Documents) max() int {
 		return MaxSessionEvidence
 	case GPUEvidence:
 		return MaxGPUEvidence
+	case Credential:
+		return MaxCredential
 	}
 	return 0
 }
@@ -52,7 +58,7 @@ func (d Documents) max() int {
 // after returns the document of the set d that is answered after one, 0 when that was the last. After 0
 // comes the first.
 func (d Documents) after(one Documents) Documents {
-	for _, next := range []Documents{SessionEvidence, GPUEvidence} {
+	for _, next := range []Documents{SessionEvidence, GPUEvidence, Credential} {
 		if next > one && d&next != 0 {
 			return next
 		}
@@ -64,27 +70,34 @@ func (d Documents) after(one Documents) Documents {
 type Ask struct {
 	Nonce     [32]byte // fresh random bytes, which session evidence is bound to
 	Documents Documents
+	Challenge []byte // 1 to MaxChallenge bytes where Documents has Credential, none otherwise
 }
 
 // The payloads of ASK and ANSWER.
 const (
-	askSize      = 32 + 1    // nonce, documents
+	askSize      = 32 + 1    // nonce, documents; a challenge follows where one is wanted
 	answerHeader = 1 + 2 + 4 // document, status, length of the whole
 	maxChunk     = MaxData - answerHeader
 )
 
-func (a Ask) append(b []byte) []byte { return append(append(b, a.Nonce[:]...), byte(a.Documents)) }
+func (a Ask) append(b []byte) []byte {
+	return append(append(append(b, a.Nonce[:]...), byte(a.Documents)), a.Challenge...)
+}
 
 // parseAsk reads the payload of an ASK.
 func parseAsk(p []byte) (a Ask, err error) {
-	if len(p) != askSize {
-		return a, fmt.Errorf("channel: ask of %d bytes, want %d", len(p), askSize)
+	if len(p) < askSize {
+		return a, fmt.Errorf("channel: ask of %d bytes, want at least %d", len(p), askSize)
 	}
 	copy(a.Nonce[:], p)
 	a.Documents = Documents(p[32])
 	if a.Documents == 0 || a.Documents&^allDocuments != 0 {
-		return a, fmt.Errorf("channel: ask for documents 0x%02x, want 1, 2 or 3", p[32])
+		return a, fmt.Errorf("channel: ask for documents 0x%02x, want 1 to 7", p[32])
 	}
+	if n := len(p) - askSize; n > MaxChallenge || (n > 0) != (a.Documents&Credential != 0) {
+		return a, fmt.Errorf("channel: ask for %v with a challenge of %d bytes", a.Documents, n)
+	}
+	a.Challenge = append(a.Challenge, p[askSize:]...) // the record's buffer is not ours
 	return a, nil
 }
 
@@ -110,7 +123,7 @@ func parseAnswer(p []byte) (a answer, err error) {
 	limit := a.document.max()
 	switch {
 	case limit == 0:
-		return a, fmt.Errorf("channel: answer with document 0x%02x, want 1 or 2", p[0])
+		return a, fmt.Errorf("channel: answer with document 0x%02x, want 1, 2 or 4", p[0])
 	case a.status == StatusOK && (a.total < 1 || a.total > limit):
 		return a, fmt.Errorf("channel: %v of %d bytes, want 1 to %d", a.document, a.total, limit)
 	case a.status == StatusOK && (len(a.data) < 1 || len(a.data) > a.total):
@@ -184,6 +197,8 @@ func (q *question) finish() {
 		q.answer.Session = q.buf
 	case GPUEvidence:
 		q.answer.GPU = q.buf
+	case Credential:
+		q.answer.Credential = q.buf
 	}
 	q.next, q.total, q.buf = q.ask.Documents.after(q.next), 0, nil
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -32,8 +33,8 @@ func TestAskVectors(t *testing.T) {
 	}
 	var v struct {
 		Ask []struct {
-			Name, Nonce, Record string
-			Documents           Documents
+			Name, Nonce, Challenge, Record string
+			Documents                      Documents
 		}
 		Answer []struct {
 			Name, First   string
@@ -50,6 +51,9 @@ func TestAskVectors(t *testing.T) {
 	for _, c := range v.Ask {
 		a := Ask{Documents: c.Documents}
 		hex.Decode(a.Nonce[:], []byte(c.Nonce))
+		if c.Challenge != "" {
+			a.Challenge, _ = hex.DecodeString(c.Challenge)
+		}
 		plain, err := appendRecord(nil, &Record{Type: askRecord, Payload: a.append(nil)})
 		if err != nil || hex.EncodeToString(plain) != c.Record {
 			t.Errorf("%s: %x, %v; want %s", c.Name, plain, err, c.Record)
@@ -58,7 +62,7 @@ func TestAskVectors(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := parseAsk(r.Payload); err != nil || got != a {
+		if got, err := parseAsk(r.Payload); err != nil || !reflect.DeepEqual(got, a) {
 			t.Errorf("%s: read as %+v, %v", c.Name, got, err)
 		}
 	}
@@ -81,7 +85,7 @@ func TestAskVectors(t *testing.T) {
 		if err != nil || n != c.Records || !strings.HasPrefix(hex.EncodeToString(all), c.First) || hex.EncodeToString(sum[:]) != c.RecordsSHA256 {
 			t.Errorf("%s: %d records, %x…, %v; want %d, %s…", c.Name, n, all[:48], err, c.Records, c.First)
 		}
-		got := map[Documents][]byte{SessionEvidence: q.answer.Session, GPUEvidence: q.answer.GPU}[c.Document]
+		got := map[Documents][]byte{SessionEvidence: q.answer.Session, GPUEvidence: q.answer.GPU, Credential: q.answer.Credential}[c.Document]
 		var none *AnswerError
 		if q.next != 0 || !bytes.Equal(got, doc) || (c.Status != StatusOK) != errors.As(q.err, &none) {
 			t.Errorf("%s: %d bytes came back, %v", c.Name, len(got), q.err)
@@ -91,16 +95,16 @@ func TestAskVectors(t *testing.T) {
 
 // TestAsk: documents of every length come whole, several times in a session, beside streams.
 func TestAsk(t *testing.T) {
-	var nonces [][32]byte
+	var asked []Ask
 	var size int
-	client, server := muxes(t, MuxOptions{Answer: func(_ context.Context, one Documents, nonce [32]byte) ([]byte, error) {
-		nonces = append(nonces, nonce)
+	client, server := muxes(t, MuxOptions{Answer: func(_ context.Context, one Documents, ask Ask) ([]byte, error) {
+		asked = append(asked, ask)
 		return content(min(size, one.max())), nil
 	}})
 	echoStreams(t, server)
 	for i, n := range []int{1, maxChunk - 1, maxChunk, maxChunk + 1, MaxSessionEvidence, MaxGPUEvidence} {
 		size = n
-		want := Ask{[32]byte{byte(i + 1)}, allDocuments}
+		want := Ask{[32]byte{byte(i + 1)}, allDocuments, content(i + 1)}
 		done := make(chan error, 1)
 		go func() {
 			got, err := ask(t.Context(), client, content(100000))
@@ -110,21 +114,21 @@ func TestAsk(t *testing.T) {
 			done <- err
 		}()
 		a, err := client.Ask(t.Context(), want, 0)
-		if err != nil || !bytes.Equal(a.Session, content(min(n, MaxSessionEvidence))) || !bytes.Equal(a.GPU, content(n)) {
+		if err != nil || !bytes.Equal(a.Session, content(min(n, MaxSessionEvidence))) || !bytes.Equal(a.GPU, content(n)) || !bytes.Equal(a.Credential, content(min(n, MaxCredential))) {
 			t.Fatalf("%d bytes: %v", n, err)
 		}
 		if err := <-done; err != nil {
 			t.Errorf("a stream beside it: %v", err)
 		}
-		if len(nonces) != 2 || nonces[0] != want.Nonce || nonces[1] != want.Nonce {
-			t.Errorf("the enclave's side saw nonces %x", nonces)
+		if !reflect.DeepEqual(asked, []Ask{want, want, want}) {
+			t.Errorf("the enclave's side was asked %x", asked)
 		}
-		nonces = nil
+		asked = nil
 	}
 	if a, err := client.Ask(t.Context(), Ask{Documents: GPUEvidence}, 0); err != nil || a.Session != nil || len(a.GPU) != MaxGPUEvidence {
 		t.Errorf("one document: %v", err)
 	}
-	for _, bad := range []Documents{0, 4, 7, 0x80} {
+	for _, bad := range []Documents{0, 4, 7, 8, 0x80} {
 		if _, err := client.Ask(t.Context(), Ask{Documents: bad}, 0); err == nil {
 			t.Errorf("documents 0x%02x may be asked for", byte(bad))
 		}
@@ -138,7 +142,7 @@ func TestAsk(t *testing.T) {
 func TestNoDocument(t *testing.T) {
 	var fail error
 	var doc []byte
-	client, server := muxes(t, MuxOptions{Answer: func(_ context.Context, one Documents, _ [32]byte) ([]byte, error) {
+	client, server := muxes(t, MuxOptions{Answer: func(_ context.Context, one Documents, _ Ask) ([]byte, error) {
 		if one == GPUEvidence {
 			return []byte("set"), nil
 		}
@@ -156,7 +160,7 @@ func TestNoDocument(t *testing.T) {
 		"too large": {nil, make([]byte, MaxSessionEvidence+1), StatusFailed},
 	} {
 		fail, doc = c.fail, c.doc
-		a, err := client.Ask(t.Context(), Ask{Documents: allDocuments}, 0)
+		a, err := client.Ask(t.Context(), Ask{Documents: SessionEvidence | GPUEvidence}, 0)
 		var no *AnswerError
 		if a != nil || !errors.As(err, &no) || no.Document != SessionEvidence || no.Status != c.want || strings.Contains(err.Error(), "TSM") {
 			t.Errorf("%s: %v", name, err)
@@ -184,7 +188,7 @@ func TestRogueAnswers(t *testing.T) {
 	full := make([]byte, maxChunk)
 	for want, answers := range map[string][]Record{
 		"answer with GPU evidence, want session":  {part(g, 0, 1, full[:1])},
-		"want 1 or 2":                             {part(3, 0, 1, full[:1])},
+		"want 1, 2 or 4":                          {part(3, 0, 1, full[:1])},
 		"session evidence of 49153 bytes, want 1": {part(s, 0, MaxSessionEvidence+1, full)},
 		"GPU evidence of 1048577 bytes, want 1":   {part(s, 0, 1, full[:1]), part(g, 0, MaxGPUEvidence+1, full)},
 		"session evidence of 0 bytes":             {part(s, 0, 0, nil)},
@@ -214,7 +218,7 @@ func TestRogueAnswers(t *testing.T) {
 				}
 			}
 		}()
-		got, err := client.Ask(t.Context(), Ask{Documents: allDocuments}, 10*time.Second)
+		got, err := client.Ask(t.Context(), Ask{Documents: SessionEvidence | GPUEvidence}, 10*time.Second)
 		if got != nil || err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v; want %q", err, want)
 		}
@@ -283,7 +287,7 @@ func TestNoAnswer(t *testing.T) {
 		client.Abort()
 		b.Abort()
 	}
-	client, _ := muxes(t, MuxOptions{Answer: func(ctx context.Context, _ Documents, _ [32]byte) ([]byte, error) {
+	client, _ := muxes(t, MuxOptions{Answer: func(ctx context.Context, _ Documents, _ Ask) ([]byte, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}})
@@ -300,15 +304,17 @@ func TestRogueAsks(t *testing.T) {
 	for want, records := range map[string][]Record{
 		"asked again before the answer": {good, good},
 		"ask for documents 0x00":        {{Type: askRecord, Payload: make([]byte, askSize)}},
-		"ask for documents 0x05":        {{Type: askRecord, Payload: append(make([]byte, 32), 5)}},
+		"ask for documents 0x09":        {{Type: askRecord, Payload: append(make([]byte, 32), 9)}},
+		"a challenge of 0 bytes":        {{Type: askRecord, Payload: append(make([]byte, 32), 5)}},
+		"a challenge of 1 bytes":        {{Type: askRecord, Payload: append(make([]byte, 32), 3, 0)}},
+		"a challenge of 1025 bytes":     {{Type: askRecord, Payload: append(append(make([]byte, 32), 4), make([]byte, MaxChallenge+1)...)}},
 		"ask of 32 bytes":               {{Type: askRecord, Payload: make([]byte, 32)}},
-		"ask of 34 bytes":               {{Type: askRecord, Payload: append(make([]byte, 33), 1)}},
 		"record of type 8 on stream 1":  {{Type: askRecord, Stream: 1, Payload: good.Payload}},
 		"nothing was asked":             {part(SessionEvidence, 0, 1, []byte{1})},
 	} {
 		a, b := session(t, config(), config())
 		block := make(chan struct{})
-		server := NewMux(b, MuxOptions{Server: true, Answer: func(context.Context, Documents, [32]byte) ([]byte, error) {
+		server := NewMux(b, MuxOptions{Server: true, Answer: func(context.Context, Documents, Ask) ([]byte, error) {
 			<-block
 			return []byte("late"), nil
 		}})
@@ -328,7 +334,7 @@ func TestRogueAsks(t *testing.T) {
 
 // TestAskKeepsSession: while an answer is made the session is not idle, and afterwards its time begins anew.
 func TestAskKeepsSession(t *testing.T) {
-	client, server := muxes(t, MuxOptions{Idle: 60 * time.Millisecond, Answer: func(context.Context, Documents, [32]byte) ([]byte, error) {
+	client, server := muxes(t, MuxOptions{Idle: 60 * time.Millisecond, Answer: func(context.Context, Documents, Ask) ([]byte, error) {
 		time.Sleep(150 * time.Millisecond)
 		return []byte("evidence"), nil
 	}})
@@ -354,8 +360,13 @@ func FuzzAnswer(f *testing.F) {
 	f.Add(byte(3), pack(part(SessionEvidence, 0, 3, []byte("abc")), part(GPUEvidence, StatusNone, 0, nil)))
 	f.Add(byte(2), pack(part(GPUEvidence, 0, maxChunk+1, full), part(GPUEvidence, 0, maxChunk+1, full[:1])))
 	f.Add(byte(1), pack(part(SessionEvidence, 0, 1<<31, full)))
+	f.Add(byte(4), pack(part(Credential, 0, 32, full[:32])))
 	f.Fuzz(func(t *testing.T, documents byte, in []byte) {
-		a, err := parseAsk(Ask{Documents: Documents(documents)}.append(nil))
+		want := Ask{Documents: Documents(documents)}
+		if want.Documents&Credential != 0 {
+			want.Challenge = []byte{1}
+		}
+		a, err := parseAsk(want.append(nil))
 		if err != nil {
 			return
 		}
@@ -372,7 +383,7 @@ func FuzzAnswer(f *testing.F) {
 			}
 			rest = rest[2+n:]
 		}
-		for one, doc := range map[Documents][]byte{SessionEvidence: q.answer.Session, GPUEvidence: q.answer.GPU} {
+		for one, doc := range map[Documents][]byte{SessionEvidence: q.answer.Session, GPUEvidence: q.answer.GPU, Credential: q.answer.Credential} {
 			if len(doc) > one.max() || doc != nil && a.Documents&one == 0 {
 				t.Fatalf("%v of %d bytes, asked for %v", one, len(doc), a.Documents)
 			}
@@ -381,7 +392,7 @@ func FuzzAnswer(f *testing.F) {
 			return
 		}
 		for one := a.Documents.after(0); one != 0; one = a.Documents.after(one) {
-			doc := map[Documents][]byte{SessionEvidence: q.answer.Session, GPUEvidence: q.answer.GPU}[one]
+			doc := map[Documents][]byte{SessionEvidence: q.answer.Session, GPUEvidence: q.answer.GPU, Credential: q.answer.Credential}[one]
 			eachAnswer(one, StatusOK, doc, func(p []byte, _ bool) error {
 				again = append(binary.BigEndian.AppendUint16(again, uint16(len(p))), p...)
 				return nil
@@ -396,14 +407,14 @@ func FuzzAnswer(f *testing.F) {
 // TestAskMeanwhile: what is to be done meanwhile is done before an answer counts, once, and its error ends the session
 // without a wait for the answer.
 func TestAskMeanwhile(t *testing.T) {
-	answer := func(ctx context.Context, d Documents, _ [32]byte) ([]byte, error) { return []byte("abc"), nil }
+	answer := func(ctx context.Context, d Documents, _ Ask) ([]byte, error) { return []byte("abc"), nil }
 	client, _ := muxes(t, MuxOptions{Answer: answer})
 	times := 0
 	got, err := client.AskMeanwhile(t.Context(), Ask{Documents: SessionEvidence}, 0, func() error { times++; return nil })
 	if err != nil || string(got.Session) != "abc" || times != 1 {
 		t.Errorf("%v, %v, %d times", got, err, times)
 	}
-	silent := func(ctx context.Context, d Documents, _ [32]byte) ([]byte, error) {
+	silent := func(ctx context.Context, d Documents, _ Ask) ([]byte, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}

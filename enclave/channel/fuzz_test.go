@@ -30,7 +30,7 @@ func FuzzHeader(f *testing.F) {
 // FuzzRecord wants that an accepted record is written back as it was read.
 func FuzzRecord(f *testing.F) {
 	for _, r := range []Record{{Type: Data, Stream: 1, Payload: []byte("hello")}, {Type: End, Stream: 7, Status: StatusFailed}, {Type: Close}, {Type: rekey}, {Type: Pad, Payload: make([]byte, 300)}, {Type: Reset, Stream: 3, Status: StatusCancelled}, {Type: Window, Stream: 1, Credit: 65536},
-		{Type: askRecord, Payload: Ask{Documents: allDocuments}.append(nil)}, part(GPUEvidence, StatusOK, 300, make([]byte, 300)), part(SessionEvidence, StatusNone, 0, nil)} {
+		{Type: askRecord, Payload: Ask{Documents: allDocuments, Challenge: []byte("challenge")}.append(nil)}, part(GPUEvidence, StatusOK, 300, make([]byte, 300)), part(SessionEvidence, StatusNone, 0, nil)} {
 		b, err := appendRecord(nil, &r)
 		if err != nil {
 			f.Fatal(err)

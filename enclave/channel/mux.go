@@ -80,9 +80,9 @@ type MuxOptions struct {
 	// the ticks at which tokens came do not show either. Of a server with a Tick only.
 	Cover bool
 
-	// Answer makes a document that the client asks for, one at a time and within AnswerTimeout; nonce is
-	// the client's. ErrNoDocument says that there is none. nil: there are none at all. Of a server only.
-	Answer func(ctx context.Context, one Documents, nonce [32]byte) ([]byte, error)
+	// Answer makes one of the documents that the client asks for, one at a time and within AnswerTimeout.
+	// ErrNoDocument says that there is none. nil: there are none at all. Of a server only.
+	Answer func(ctx context.Context, one Documents, a Ask) ([]byte, error)
 }
 
 // A Mux runs up to MaxStreams streams over a Conn, each with its own end, cancel and credit. Its methods

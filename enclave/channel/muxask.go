@@ -20,7 +20,7 @@ var ErrNoDocument = errors.New("channel: no such document")
 var ErrBadAnswer = errors.New("channel: malformed answer")
 
 // An Answer is what an enclave gave; a document that was not asked for is nil. Whoever asked judges it.
-type Answer struct{ Session, GPU []byte }
+type Answer struct{ Session, GPU, Credential []byte }
 
 // An AnswerError is the enclave's word that it does not give a document.
 type AnswerError struct {
@@ -125,7 +125,7 @@ func (m *Mux) answer(a Ask) {
 	ctx, cancel := context.WithTimeout(m.ctx, AnswerTimeout)
 	defer cancel()
 	for one := a.Documents.after(0); one != 0; one = a.Documents.after(one) {
-		doc, status := m.document(ctx, one, a.Nonce)
+		doc, status := m.document(ctx, one, a)
 		if m.sendAnswer(one, status, doc, a.Documents.after(one) == 0) != nil {
 			return
 		}
@@ -133,11 +133,11 @@ func (m *Mux) answer(a Ask) {
 }
 
 // document has the owner of the session make one.
-func (m *Mux) document(ctx context.Context, one Documents, nonce [32]byte) ([]byte, Status) {
+func (m *Mux) document(ctx context.Context, one Documents, a Ask) ([]byte, Status) {
 	if m.opt.Answer == nil {
 		return nil, StatusNone
 	}
-	doc, err := m.opt.Answer(ctx, one, nonce)
+	doc, err := m.opt.Answer(ctx, one, a)
 	switch {
 	case errors.Is(err, ErrNoDocument):
 		return nil, StatusNone

@@ -50,6 +50,15 @@ func (s *Session) documents(ctx context.Context, meanwhile func() error) (apprai
 	if s.wants.GPU {
 		ask.Documents |= channel.GPUEvidence
 	}
+	if s.wants.Credential {
+		in.Credential = new(appraise.Credential)
+		c, err := appraise.NewChallenge(s.cfg.Rand, in.Document)
+		if err != nil { // the appraisal refuses such evidence
+			in.Credential.Missing = err.Error()
+		} else {
+			in.Credential.Challenge, ask.Documents, ask.Challenge = c, ask.Documents|channel.Credential, c.Blob
+		}
+	}
 	if ask.Documents == 0 {
 		return in, nil
 	}
@@ -69,6 +78,9 @@ func (s *Session) documents(ctx context.Context, meanwhile func() error) (apprai
 	}
 	if s.wants.GPU {
 		in.GPU = &appraise.GPU{Document: a.GPU, Missing: missing}
+	}
+	if len(ask.Challenge) != 0 {
+		in.Credential.Answer, in.Credential.Missing = a.Credential, missing
 	}
 	return in, nil
 }

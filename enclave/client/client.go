@@ -114,7 +114,7 @@ func newSession(ctx context.Context, conn net.Conn, cfg *Config) (*Session, erro
 		}
 		switch s.wants = pending.Wants; s.wants {
 		case appraise.Wants{}:
-			s.result, err = pending.Finish(nil, nil)
+			s.result, err = pending.Finish(nil, nil, nil)
 			return err
 		case appraise.Wants{GPU: true}:
 			return pending.Prove()
@@ -130,7 +130,9 @@ func newSession(ctx context.Context, conn net.Conn, cfg *Config) (*Session, erro
 	}
 	s.mux, s.judged, s.at = channel.NewMux(c, channel.MuxOptions{}), s.input, s.input.Now
 	if s.wants != (appraise.Wants{}) {
-		err := s.finish(ctx, pending.Prove, func(in appraise.Input) (*appraise.Result, error) { return pending.Finish(in.Session, in.GPU) })
+		err := s.finish(ctx, pending.Prove, func(in appraise.Input) (*appraise.Result, error) {
+			return pending.Finish(in.Session, in.GPU, in.Credential)
+		})
 		if err != nil {
 			return nil, err
 		}

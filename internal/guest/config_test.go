@@ -76,7 +76,7 @@ func TestParseConfigRefuses(t *testing.T) {
 		{`["snp", "vtpm-unendorsed"]`, `"snp"`, "attesters: want a list"},
 		{`"vtpm-unendorsed"`, `null`, `attesters: ""`},
 		{`"vtpm-unendorsed"`, `"snp"`, `attesters: "snp": want some of`},
-		{`"vtpm-unendorsed"`, `"hardware"`, `attesters: "hardware": want some of ["snp" "tdx" "vtpm-azure" "vtpm-unendorsed" "insecure"], each once`},
+		{`"vtpm-unendorsed"`, `"hardware"`, `attesters: "hardware": want some of ["snp" "tdx" "vtpm-azure" "vtpm-svsm" "vtpm-unendorsed" "insecure"], each once`},
 		{`"interface"`, `"dhcp": 1, "interface"`, `unknown key "network.dhcp"`},
 		{`"interface": "eth0",`, ``, `no key "network.interface"`},
 		{`"eth0"`, `"lo"`, "network.interface"},

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -39,12 +40,35 @@ func New(client configfsi.Client, provider string, aux bool) *Source {
 	return &Source{client: client, provider: provider, aux: aux}
 }
 
+// A Service is something beneath the guest that has the processor sign its manifest (configfs-tsm: service_provider and so on).
+type Service struct{ Provider, GUID, ManifestVersion string }
+
+// GetService returns a report about a service's manifest, asked for with nonce, the manifest, and what the host added or nothing.
+func (s *Source) GetService(ctx context.Context, service Service, nonce [64]byte) (out, manifest, aux []byte, err error) {
+	r, aux, err := s.get(ctx, &report.Request{InBlob: nonce[:], ServiceProvider: service.Provider, ServiceGuid: service.GUID, ServiceManifestVersion: service.ManifestVersion})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if len(r.ManifestBlob) == 0 || len(r.ManifestBlob) > MaxBlob {
+		return nil, nil, nil, fmt.Errorf("configfs-tsm: manifest of %d bytes, want 1 to %d", len(r.ManifestBlob), MaxBlob)
+	}
+	return r.OutBlob, r.ManifestBlob, aux, nil
+}
+
 // Get returns a report that carries reportData, and what the host added to it, or nothing.
 func (s *Source) Get(ctx context.Context, reportData [64]byte) (out, aux []byte, err error) {
+	r, aux, err := s.get(ctx, &report.Request{InBlob: reportData[:]})
+	if err != nil {
+		return nil, nil, err
+	}
+	return r.OutBlob, aux, nil
+}
+
+func (s *Source) get(ctx context.Context, req *report.Request) (r *report.Response, aux []byte, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range tries {
-		if out, aux, err = s.once(reportData); err == nil || !busy(err) {
+		if r, aux, err = s.once(req); err == nil || !busy(err) {
 			break
 		}
 		t := time.NewTimer(pause << i)
@@ -58,7 +82,7 @@ func (s *Source) Get(ctx context.Context, reportData [64]byte) (out, aux []byte,
 	if err != nil {
 		return nil, nil, fmt.Errorf("configfs-tsm: %w", err)
 	}
-	return out, aux, nil
+	return r, aux, nil
 }
 
 func busy(err error) bool {
@@ -66,8 +90,8 @@ func busy(err error) bool {
 		strings.Contains(err.Error(), syscall.EBUSY.Error()) // the library does not always wrap
 }
 
-func (s *Source) once(reportData [64]byte) (out, aux []byte, err error) {
-	r, err := report.Create(s.client, &report.Request{InBlob: reportData[:]})
+func (s *Source) once(req *report.Request) (resp *report.Response, aux []byte, err error) {
+	r, err := report.Create(s.client, req)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -76,7 +100,7 @@ func (s *Source) once(reportData [64]byte) (out, aux []byte, err error) {
 			err = derr
 		}
 	}()
-	resp, err := r.Get()
+	resp, err = r.Get()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -91,14 +115,30 @@ func (s *Source) once(reportData [64]byte) (out, aux []byte, err error) {
 	if len(resp.OutBlob) == 0 || len(resp.OutBlob) > MaxBlob || len(aux) > MaxBlob {
 		return nil, nil, fmt.Errorf("report of %d bytes with %d added, want 1 to %d", len(resp.OutBlob), len(aux), MaxBlob)
 	}
-	return resp.OutBlob, aux, err
+	return resp, aux, err
 }
 
 // ErrNone means that the kernel knows configfs-tsm and has no provider for it.
 var ErrNone = errors.New("configfs-tsm: no provider")
 
 // Provider returns the name of the kernel's provider, or ErrNone.
-func Provider(client configfsi.Client) (string, error) {
+func Provider(client configfsi.Client) (string, error) { return attribute(client, "provider") }
+
+// Floor returns the lowest privilege level that a guest of sev_guest may ask for a report of: its own VMPL. Above 0 an SVSM
+// is beneath it.
+func Floor(client configfsi.Client) (uint64, error) {
+	s, err := attribute(client, "privlevel_floor")
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseUint(s, 10, 8)
+	if err != nil {
+		return 0, fmt.Errorf("configfs-tsm: privlevel_floor %.20q: want a number", s)
+	}
+	return n, nil
+}
+
+func attribute(client configfsi.Client, attr string) (string, error) {
 	// Not through package report, which would not let ENXIO be told from a provider that fails.
 	entry, err := client.MkdirTemp((&configfsi.TsmPath{Subsystem: "report"}).String(), "entry")
 	if errors.Is(err, syscall.ENXIO) {
@@ -107,12 +147,12 @@ func Provider(client configfsi.Client) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("configfs-tsm: %w", err)
 	}
-	name, err := client.ReadFile(entry + "/provider")
+	value, err := client.ReadFile(entry + "/" + attr)
 	if derr := client.RemoveAll(entry); err == nil {
 		err = derr
 	}
 	if err != nil {
 		return "", fmt.Errorf("configfs-tsm: %w", err)
 	}
-	return strings.TrimSpace(string(name)), nil
+	return strings.TrimSpace(string(value)), nil
 }

@@ -61,7 +61,7 @@ func (a *Attester) Close() error {
 	return err
 }
 
-// Platform returns "vtpm-unendorsed" or, of NewAzure's, "vtpm-azure".
+// Platform returns "vtpm-unendorsed" or, of NewAzure's, "vtpm-azure", or of an SVSM "vtpm-svsm".
 func (a *Attester) Platform() string { return a.platform }
 
 // tries is how often a quote is asked for whose PCRs were extended while they were read.

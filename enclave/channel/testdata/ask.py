@@ -6,7 +6,8 @@ def record(type, payload):
     plain = struct.pack(">BBIH", type, 0, 0, len(payload)) + payload
     return plain + bytes(-len(plain) % 256)
 
-def ask(name, nonce, documents): return {"name": name, "nonce": nonce.hex(), "documents": documents, "record": record(8, nonce + bytes([documents])).hex()}
+def ask(name, nonce, documents, challenge=b""):
+    return {"name": name, "nonce": nonce.hex(), "documents": documents, "challenge": challenge.hex(), "record": record(8, nonce + bytes([documents]) + challenge).hex()}
 
 def answer(name, document, status, size):
     content = bytes((7 * i + i // 251) & 255 for i in range(size))
@@ -21,10 +22,11 @@ def answer(name, document, status, size):
 
 out = {
     "origin": "testdata/ask.py, CPython hashlib and struct",
-    "ask": [ask("session", bytes(range(32)), 1), ask("gpu", bytes([255] * 32), 2), ask("both", bytes(32), 3)],
+    "ask": [ask("session", bytes(range(32)), 1), ask("gpu", bytes([255] * 32), 2), ask("both", bytes(32), 3),
+            ask("credential", bytes(range(32)), 4, bytes(range(200))), ask("all, largest challenge", bytes(32), 7, bytes([9] * 1024))],
     "answer": [
         answer("one byte", 1, 0, 1), answer("a record", 1, 0, 16369), answer("and one byte", 1, 0, 16370), answer("largest session evidence", 1, 0, 49152),
-        answer("gpu set", 2, 0, 250000), answer("largest gpu set", 2, 0, 1 << 20), answer("none", 1, 5, 0), answer("failed", 2, 1, 0),
+        answer("gpu set", 2, 0, 250000), answer("largest gpu set", 2, 0, 1 << 20), answer("none", 1, 5, 0), answer("failed", 2, 1, 0), answer("credential", 4, 0, 32), answer("largest credential", 4, 0, 64),
     ],
 }
 with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "ask.json"), "w") as f:
