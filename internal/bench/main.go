@@ -39,39 +39,24 @@ func main() {
 	plot := flag.String("plot", "", "only measure how cost grows with the number of packages, and draw it to this SVG `FILE` and the figures beside it")
 	tree := flag.String("write-tree", "", "for the program's own use: write the tree in this `DIR`ectory and end")
 	flag.Parse()
-	if *floor != "" {
-		if _, err := hashOnly(*floor); err != nil {
-			log.Fatal(err)
-		}
-		return
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if *tree != "" {
-		if _, err := writeTree(ctx, *tree, "tree.json", "ours.erofs", "ours.hash"); err != nil {
-			log.Fatal(err)
-		}
-		return
+	var err error
+	switch {
+	case *floor != "":
+		_, err = hashOnly(*floor)
+	case *tree != "":
+		_, err = writeTree(ctx, *tree, "tree.json", "ours.erofs", "ours.hash")
+	case *stream != "":
+		_, err = hashStream(*stream, sha256.New())
+	case *volume != "":
+		err = writeVolume(ctx, *volume, "volume.raw")
+	case *plot != "":
+		err = growth(ctx, *tally, *dir, *plot, min(*runs, 3))
+	default:
+		err = run(ctx, *tally, *dir, *runs)
 	}
-	if *stream != "" {
-		if _, err := hashStream(*stream, sha256.New()); err != nil {
-			log.Fatal(err)
-		}
-		return
-	}
-	if *volume != "" {
-		if err := writeVolume(ctx, *volume, "volume.raw"); err != nil {
-			log.Fatal(err)
-		}
-		return
-	}
-	if *plot != "" {
-		if err := growth(ctx, *tally, *dir, *plot, min(*runs, 3)); err != nil {
-			log.Fatal(err)
-		}
-		return
-	}
-	if err := run(ctx, *tally, *dir, *runs); err != nil {
+	if err != nil {
 		log.Fatal(err)
 	}
 }
@@ -119,11 +104,16 @@ func run(ctx context.Context, tally, dir string, runs int) error {
 		return err
 	}
 	printTable(os.Stdout, b.rows)
+	printMachine(runs, floor.rss)
+	return nil
+}
+
+// printMachine says where and how the figures came about.
+func printMachine(runs int, least int64) {
 	load, err := os.ReadFile("/proc/loadavg") // of the last minute: about 1 to 2 is this program's own
 	if err == nil {
 		load, _, _ = bytes.Cut(load, []byte(" "))
 	}
 	fmt.Printf("\n%d CPUs, %s/%s, median of %d runs; load average %s; the smallest memory this can read is %.0f MiB\n",
-		runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runs, load, mib(floor.rss))
-	return nil
+		runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runs, load, mib(least))
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -73,8 +74,13 @@ func stream(ctx context.Context, c *http.Client, prompt string, tokens int) (n i
 	if resp.StatusCode != http.StatusOK {
 		return 0, 0, fmt.Errorf("status %d", resp.StatusCode)
 	}
+	return events(resp.Body, began)
+}
+
+// events reads an answer to its end, which must be [DONE] after the usage.
+func events(body io.Reader, began time.Time) (n int, first time.Duration, err error) {
 	whole := false
-	in := bufio.NewScanner(resp.Body)
+	in := bufio.NewScanner(body)
 	in.Buffer(nil, 1<<20)
 	for in.Scan() {
 		data, ok := strings.CutPrefix(in.Text(), "data: ")
@@ -84,8 +90,7 @@ func stream(ctx context.Context, c *http.Client, prompt string, tokens int) (n i
 		case data == "[DONE]":
 			whole = true
 			continue
-		}
-		if first == 0 {
+		case first == 0:
 			first = time.Since(began)
 		}
 		var event struct {
