@@ -92,5 +92,9 @@ func (a *appraisal) credential() *refusal {
 	case c.Challenge.KeyName != a.first.key || !slices.Equal(c.Challenge.EK, a.first.endorsement):
 		return &refusal{BadSignature, want, "an answer about other keys", "client"}
 	}
-	return a.expect(BadSignature, c.Challenge.Opened(c.Answer), want, fmt.Sprintf("%d bytes for key %s", len(c.Answer), a.first.key), "client")
+	got := fmt.Sprintf("%d bytes, which are not it", len(c.Answer))
+	if c.Challenge.Opened(c.Answer) {
+		got = "the endorsement key's TPM opened a challenge about key " + a.first.key
+	}
+	return a.expect(BadSignature, c.Challenge.Opened(c.Answer), want, got, "client")
 }

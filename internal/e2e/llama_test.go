@@ -65,18 +65,25 @@ func (l *line) builtLlama(t *testing.T) (lock, out string) {
 // vtpmPolicy writes a policy that accepts the quotes of any TPM about the firmware of out.
 func (l *line) vtpmPolicy(t *testing.T, out, name string) {
 	t.Helper()
+	zero, two := l.predictedFirmware(t, out)
+	policy := strings.Replace(string(read(t, filepath.Join(l.dir, "policy.yaml"))), "platforms: [insecure]\n",
+		fmt.Sprintf("platforms: [vtpm-unendorsed]\n  freshness: none\n  vtpm: {pcr0: [%s], pcr2: [%s]}\n", zero, two), 1)
+	if err := os.WriteFile(filepath.Join(l.dir, name), []byte(policy), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// predictedFirmware returns PCR 0 and 2 of out's firmware.
+func (l *line) predictedFirmware(t *testing.T, out string) (zero, two string) {
+	t.Helper()
 	predicted := map[string]string{}
-	for _, m := range pcrLine.FindAllStringSubmatch(l.tallyMust(t, "measure", "pcr", "--uki", filepath.Join(out, "uki.efi"), "--ovmf", filepath.Join(out, "firmware/ovmf.fd")), -1) {
+	for _, m := range pcrLine.FindAllStringSubmatch(l.tallyMust(t, "measure", "pcr", "--uki", filepath.Join(out, "uki.efi"), "--ovmf", filepath.Join(out, "firmware/ovmf.fd"), "--machine", "q35"), -1) {
 		predicted[m[1]] = m[2]
 	}
 	if predicted["0"] == "" || predicted["2"] == "" {
 		t.Fatalf("this firmware's PCR 0 and 2 are not predicted: %v", predicted)
 	}
-	policy := strings.Replace(string(read(t, filepath.Join(l.dir, "policy.yaml"))), "platforms: [insecure]\n",
-		fmt.Sprintf("platforms: [vtpm-unendorsed]\n  freshness: none\n  vtpm: {pcr0: [%s], pcr2: [%s]}\n", predicted["0"], predicted["2"]), 1)
-	if err := os.WriteFile(filepath.Join(l.dir, name), []byte(policy), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	return predicted["0"], predicted["2"]
 }
 
 // boot runs out with a software TPM and, once it serves, command; it returns all that was said, and the exit code.
