@@ -132,8 +132,12 @@ func prepare(e *env, c *cli.Command) {
 
 // wantArgs is the usual first line of an Action: exactly these positional arguments.
 func wantArgs(c *cli.Context, names ...string) error {
-	if c.NArg() != len(names) {
-		return usagef("%s wants %d argument(s): %s; got %d", c.Command.Name, len(names), strings.Join(names, " "), c.NArg())
+	switch n := c.NArg(); {
+	case n == len(names):
+		return nil
+	case len(names) == 0:
+		return usagef("%s wants no arguments, got %.80q", c.Command.Name, c.Args().First())
+	default:
+		return usagef("%s wants %s, got %d", c.Command.Name, strings.Join(names, " "), n)
 	}
-	return nil
 }

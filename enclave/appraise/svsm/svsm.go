@@ -49,8 +49,6 @@ const (
 
 	// MaxCertificates is the size in bytes of the most that may follow in endorsements.
 	MaxCertificates = 64 << 10
-
-	maxManifest = 1 << 10
 )
 
 // A Report is what the SVSM says, by its own word until SNP is verified.
@@ -79,9 +77,6 @@ func (r *Report) ReportData(nonce [64]byte) [64]byte {
 func (r *Report) check() error {
 	if len(r.SNP) != ReportSize {
 		return fmt.Errorf("SVSM: report of %d bytes, want %d", len(r.SNP), ReportSize)
-	}
-	if len(r.Manifest) > maxManifest {
-		return fmt.Errorf("SVSM: manifest of %d bytes, want at most %d", len(r.Manifest), maxManifest)
 	}
 	if _, err := tpm.ReadEK(r.Manifest); err != nil {
 		return fmt.Errorf("SVSM: manifest: %w", err)

@@ -56,7 +56,7 @@ func TestEndorsements(t *testing.T) {
 		"a short report":     {SNP: good.SNP[1:], Manifest: manifest()},
 		"a long report":      {SNP: append(slices.Clone(good.SNP), 0), Manifest: manifest()},
 		"no manifest":        {SNP: good.SNP},
-		"a long manifest":    {SNP: good.SNP, Manifest: append(manifest(), make([]byte, maxManifest)...)},
+		"a long manifest":    {SNP: good.SNP, Manifest: append(manifest(), make([]byte, 1<<10)...)},
 		"bytes after":        {SNP: good.SNP, Manifest: append(manifest(), 0)},
 		"an ECC key":         {SNP: good.SNP, Manifest: at(1, 0x23)},
 		"a key that signs":   {SNP: good.SNP, Manifest: at(5, 7)},
