@@ -24,7 +24,7 @@ var ekHead = append(append([]byte{0, algRSA, 0, algSHA256, 0, 3, 0, 0xb2, 0, 32}
 // ReadEK reads the TPMT_PUBLIC of an endorsement key of template L-1.
 func ReadEK(public []byte) (*rsa.PublicKey, error) {
 	r := &reader{rest: public}
-	if head := r.take(len(ekHead)); r.err != nil || string(head) != string(ekHead) {
+	if head := r.take(len(ekHead)); string(head) != string(ekHead) {
 		return nil, errors.New("endorsement key: want one of the TCG's template for RSA of 2048 bits (L-1)")
 	}
 	n := r.sized()
