@@ -67,6 +67,9 @@ func (a *appraisal) svsm(q quoted) (*proven, *refusal) {
 	if x := a.keeper("svsm", a.policy.SVSM.SVSMs, hardware, svsmTrust); x != nil {
 		return nil, x
 	}
+	if x := a.noPlainGuest(hardware); x != nil {
+		return nil, x
+	}
 	p, x := a.booted(q, e, &a.policy.SVSM.VTPM)
 	if x != nil {
 		return nil, x
@@ -74,6 +77,18 @@ func (a *appraisal) svsm(q quoted) (*proven, *refusal) {
 	p.machine, p.snp = hardware.machine+", TPM key "+e.KeyName, hardware.snp
 	p.key, p.endorsement = e.KeyName, r.Manifest
 	return p, nil
+}
+
+// noPlainGuest refuses a digest that got onto the policy's list by mistake: where the release says that no SVSM is in it, the
+// guest itself asked for the report, with whatever manifest it liked.
+func (a *appraisal) noPlainGuest(hardware *proven) *refusal {
+	digest := hardware.registers["launch_digest"]
+	for _, v := range valuesOf(a.in.Reference, "snp") {
+		if v.Digest.String() == digest && v.Platform.SVSM == "" && v.Platform.IGVM == "" {
+			return &refusal{BadMeasurement, "the launch digest of an SVSM", fmt.Sprintf("%s, of platform %.64s, which has none", digest, v.Platform.Name), "release"}
+		}
+	}
+	return nil
 }
 
 // credential wants the TPM of an SVSM to have shown that it holds both keys: the guest that asked the SVSM for its report

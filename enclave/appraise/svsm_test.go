@@ -77,6 +77,15 @@ func TestSVSM(t *testing.T) {
 	if !said || !shown {
 		t.Errorf("a line says that the SVSM is trusted: %v, that the TPM has both keys: %v", said, shown)
 	}
+	for _, has := range []measure.Platform{{Name: "s", TEE: "snp", SVSM: "svsm.bin"}, {Name: "i", TEE: "snp", IGVM: "svsm.igvm"}} {
+		in := in
+		with := *rv
+		with.Values = append(slices.Clone(rv.Values), measure.Value{Platform: has, Register: "launch_digest", Digest: m.AMD.Fields.Measurement[:]})
+		in.Reference = &with
+		if _, err := Appraise(in, p); err != nil {
+			t.Errorf("a release that measured it as %s: %v", has.Name, err)
+		}
+	}
 	p.Freshness = FreshSession
 	if _, err := Appraise(withSession(t, in, m, 6), p); err != nil {
 		t.Error("session:", err)
@@ -179,7 +188,11 @@ func TestSVSMRefused(t *testing.T) {
 		"another kernel":  {machine: func(m svsmMachine) { m.PCR[4] = [32]byte{5} }, reason: BadMeasurement, words: "pcr4"},
 		"a credential":    {machine: func(m svsmMachine) { m.PCR[12] = [32]byte{5} }, reason: BadMeasurement, words: "pcr12"},
 		"only SNP values": {values: func(rv *measure.ReferenceValues) { rv.Values[0].Platform.TEE = "snp" }, reason: BadMeasurement},
-		"no root":         {values: clearCovers, reason: BadMeasurement, words: "covers no kernel"},
+		"a guest without an SVSM": {values: func(rv *measure.ReferenceValues) {
+			m, _, _ := machine(t)
+			rv.Values = append(rv.Values, measure.Value{Platform: measure.Platform{Name: "plain", TEE: "snp"}, Register: "launch_digest", Digest: m.Fields.Measurement[:]})
+		}, reason: BadMeasurement, words: "of platform plain, which has none"},
+		"no root": {values: clearCovers, reason: BadMeasurement, words: "covers no kernel"},
 	} {
 		m, p, rv := svsmVM(t)
 		if c.machine != nil {
