@@ -276,14 +276,14 @@ func TestTick(t *testing.T) {
 }
 
 func TestIdleSession(t *testing.T) {
-	client, server := muxes(t, MuxOptions{Idle: 40 * time.Millisecond})
+	client, server := muxes(t, MuxOptions{Idle: 400 * time.Millisecond})
 	echoStreams(t, server)
 	s, err := client.Open(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Write([]byte("a stream is open"))
-	time.Sleep(100 * time.Millisecond)
+	time.Sleep(700 * time.Millisecond)
 	if s.End(StatusOK); server.ctx.Err() != nil {
 		t.Fatal("ended with a stream open")
 	}
