@@ -334,8 +334,8 @@ func TestRogueAsks(t *testing.T) {
 
 // TestAskKeepsSession: while an answer is made the session is not idle, and afterwards its time begins anew.
 func TestAskKeepsSession(t *testing.T) {
-	client, server := muxes(t, MuxOptions{Idle: 60 * time.Millisecond, Answer: func(context.Context, Documents, Ask) ([]byte, error) {
-		time.Sleep(150 * time.Millisecond)
+	client, server := muxes(t, MuxOptions{Idle: 400 * time.Millisecond, Answer: func(context.Context, Documents, Ask) ([]byte, error) {
+		time.Sleep(700 * time.Millisecond)
 		return []byte("evidence"), nil
 	}})
 	if _, err := client.Ask(t.Context(), Ask{Documents: SessionEvidence}, 0); err != nil {

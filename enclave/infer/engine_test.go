@@ -356,12 +356,12 @@ func TestSessionAge(t *testing.T) {
 
 // TestSessionLost: a session that the enclave ended while it was idle costs no request.
 func TestSessionLost(t *testing.T) {
-	w := newWorld(t, func(_ *infer.Options, o *enclave.Options) { o.IdleTimeout = 50 * time.Millisecond })
+	w := newWorld(t, func(_ *infer.Options, o *enclave.Options) { o.IdleTimeout = 400 * time.Millisecond })
 	for range 3 {
 		if code, _, err := w.post(t, infer.PathChat, chat("a")); code != 200 || err != nil {
 			t.Fatalf("%d, %v", code, err)
 		}
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(800 * time.Millisecond)
 	}
 }
 
