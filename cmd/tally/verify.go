@@ -32,7 +32,7 @@ func verifyCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "at", Usage: "verify as of `TIME` (RFC 3339; default: now)"}),
 		Description: "EVIDENCE is an enclave's key evidence, as 'tally connect --evidence FILE' saves it. The bundle is verified (as by 'tally release verify'), then\n" +
 			"everything that a client checks before it talks is checked in the same order, and each step is printed with what was wanted, what was found and where the\n" +
-			"expectation came from.\n" +
+			"expectation came from. Evidence of an SVSM's TPM is not accepted from files: that TPM proves its key to a client in a session.\n" +
 			"Exit 0: accepted. Exit 1: a file is not readable. Exit 4: the bundle is not verified. Exit 5: not accepted, reason\n" + appraisalReasons + ";\n" +
 			"or the release is not valid now.\n" +
 			"--json prints tally.verification/v1: accepted, reason, platform, insecure, note (insecure only), release (name, version, sequence, payload_sha256),\n" +
