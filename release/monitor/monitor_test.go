@@ -158,7 +158,10 @@ func TestNoBundle(t *testing.T) {
 	v.round(t, monitor.NoBundle)
 	// It comes while the monitor waits, and then it is a release like any other.
 	v.o.Wait = 20 * time.Second
-	time.AfterFunc(300*time.Millisecond, func() { os.WriteFile(path, w.Bundle, 0o644) })
+	time.AfterFunc(300*time.Millisecond, func() { // whole at once, as a publisher puts it there
+		os.WriteFile(path+".new", w.Bundle, 0o644)
+		os.Rename(path+".new", path)
+	})
 	if r := v.round(t); r.Bare != 0 || len(r.Releases) != 1 || len(v.ran) != 1 {
 		t.Errorf("%+v, ran %v", r, v.ran)
 	}
