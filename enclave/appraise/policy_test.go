@@ -3,11 +3,14 @@ package appraise
 import (
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"tally/enclave/appraise/amd"
 	"tally/enclave/appraise/intel"
 	"tally/enclave/evidence"
+	"tally/measure"
 )
 
 // TestEmptyPoliciesRefuse: whatever is left out of a policy, nothing is accepted.
@@ -89,4 +92,74 @@ func filled(t *testing.T, v reflect.Value, except []string) {
 			t.Errorf("%s: option %s is left out", v.Type(), name)
 		}
 	}
+}
+
+// TestPolicyChecked: a policy that a program builds is held to the rules of one that stands in a file.
+func TestPolicyChecked(t *testing.T) {
+	_, snp, _ := machine(t)
+	_, tdx, _ := platform(t)
+	digest := func(n int) string { return strings.Repeat("5a", n) }
+	vtpm := Policy{Platforms: []string{"vtpm-unendorsed"}, Freshness: FreshNone, VTPM: &VTPM{PCR0: []string{digest(32)}, PCR2: []string{digest(32)}}}
+	for _, p := range []Policy{snp, tdx, vtpm} {
+		if err := p.Check(p.Platforms[0]); err != nil {
+			t.Error(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		base   Policy
+		change func(*Policy)
+		words  string
+	}{
+		"age below zero":    {vtpm, func(p *Policy) { p.Reappraise = -1 }, "reappraise"},
+		"age of two days":   {vtpm, func(p *Policy) { p.Reappraise = 48 * time.Hour }, "reappraise"},
+		"no TCB":            {snp, func(p *Policy) { p.SNP.TCB = nil }, "tcb"},
+		"product":           {snp, func(p *Policy) { p.SNP.TCB = map[string]SNPTCB{"Turin": {SNP: 1}} }, `product "Turin"`},
+		"no signers":        {snp, func(p *Policy) { p.SNP.Signers = nil }, "signers: want"},
+		"signer":            {snp, func(p *Policy) { p.SNP.Signers = []string{"vcek", "vcak"} }, `signers: "vcak"`},
+		"VMPL":              {snp, func(p *Policy) { p.SNP.VMPL = 4 }, "vmpl 4"},
+		"upper case":        {snp, func(p *Policy) { p.SNP.Chips = []string{strings.ToUpper(digest(64))} }, "chips: 0"},
+		"short":             {snp, func(p *Policy) { p.SNP.Chips = []string{digest(63)} }, "chips: 0"},
+		"no hex":            {snp, func(p *Policy) { p.SNP.Chips = []string{strings.Repeat("zz", 64)} }, "chips: 0"},
+		"twice":             {snp, func(p *Policy) { p.SNP.Chips = []string{digest(64), digest(64)} }, "chips: 1: twice"},
+		"any and one":       {snp, func(p *Policy) { p.SNP.Chips = []string{digest(64), Any} }, "chips: 1"},
+		"any attributes":    {tdx, func(p *Policy) { p.TDX.Attributes = []string{Any} }, "attributes: want values"},
+		"any features":      {tdx, func(p *Policy) { p.TDX.XFAM = []string{Any} }, "xfam: want values"},
+		"no vTPM section":   {vtpm, func(p *Policy) { p.VTPM = nil }, "vtpm: the policy"},
+		"any firmware":      {vtpm, func(p *Policy) { p.VTPM.PCR0 = []string{Any} }, "want values"},
+		"any drivers":       {vtpm, func(p *Policy) { p.VTPM.PCR2 = []string{Any} }, "want values"},
+		"unknown freshness": {vtpm, func(p *Policy) { p.Freshness = "always" }, `freshness "always"`},
+		"no beacons":        {vtpm, func(p *Policy) { p.Freshness = FreshKey }, "freshness key"},
+	} {
+		p := c.base
+		if p.SNP != nil {
+			s := *p.SNP
+			p.SNP = &s
+		}
+		if p.TDX != nil {
+			s := *p.TDX
+			p.TDX = &s
+		}
+		if p.VTPM != nil {
+			s := *p.VTPM
+			p.VTPM = &s
+		}
+		c.change(&p)
+		if err := p.Check(p.Platforms[0]); err == nil || !strings.Contains(err.Error(), c.words) {
+			t.Errorf("%s: %v, want %q", name, err, c.words)
+		}
+	}
+}
+
+// TestNobodysClaims: evidence about no key, or for no service, is not accepted by a client that names none either.
+func TestNobodysClaims(t *testing.T) {
+	d := &evidence.Document{Platform: "insecure", Claims: claims}
+	d.Claims.Static = [32]byte{}
+	rd := d.Claims.ReportData()
+	d.Report = rd[:]
+	b, err := d.Marshal()
+	if err != nil {
+		return // it cannot even be written
+	}
+	rv := &measure.ReferenceValues{Values: []measure.Value{{}}}
+	refused(t, "no key", Input{Document: b, Authority: "default", Reference: rv, Now: now}, Policy{Platforms: []string{"insecure"}}, BadKey, "evidence for key")
 }

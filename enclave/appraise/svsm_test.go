@@ -127,6 +127,9 @@ func TestSVSMForged(t *testing.T) {
 		in.Credential = c
 		refused(t, name, in, p, BadSignature, "challenge")
 	}
+	moved := honest
+	moved.Credential = otherEK(t, honest.Credential)
+	refused(t, "another endorsement key", moved, p, BadSignature, "about other keys")
 	for name, open := range map[string]func(c, made []byte) []byte{
 		"zeros":    func(_, made []byte) []byte { return make([]byte, len(made)) },
 		"nothing":  func(_, _ []byte) []byte { return nil },
@@ -138,6 +141,15 @@ func TestSVSMForged(t *testing.T) {
 		m.Open = open
 		refused(t, name, challenged(t, about(t, m, rv), m), p, BadSignature, "challenge")
 	}
+}
+
+// otherEK is an answer that is right, to a challenge for another TPM that holds the key as well.
+func otherEK(t testing.TB, c *Credential) *Credential {
+	t.Helper()
+	other := *c.Challenge
+	other.EK = slices.Clone(other.EK)
+	other.EK[100] ^= 1
+	return &Credential{Challenge: &other, Answer: c.Answer}
 }
 
 func TestSVSMRefused(t *testing.T) {
