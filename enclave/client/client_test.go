@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"tally/enclave/attest/insecure"
 	"tally/enclave/channel"
 	"tally/enclave/evidence"
+	"tally/enclave/secrets"
 	"tally/measure"
 )
 
@@ -280,4 +282,31 @@ func serve(t *testing.T, a enclave.Attester, opt enclave.Options) (addr string) 
 		}
 	})
 	return ln.Addr().String()
+}
+
+// TestTransportQuery: the surface has no queries, and one is refused before a session is opened.
+func TestTransportQuery(t *testing.T) {
+	tr := &Transport{Now: time.Now, Open: func(context.Context) (*Session, error) {
+		t.Error("a session was opened")
+		return nil, errors.New("none")
+	}}
+	req, err := http.NewRequestWithContext(t.Context(), "GET", "http://x/v1/models?key=1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tr.RoundTrip(req); err == nil || !strings.Contains(err.Error(), "query") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestSecretsAnswer: more than the word that secrets were taken is somebody else's answer.
+func TestSecretsAnswer(t *testing.T) {
+	var b short
+	good := secrets.Taken.Answer()
+	if n, err := b.Write(good); err != nil || n != len(good) {
+		t.Errorf("%d, %v", n, err)
+	}
+	if _, err := b.Write([]byte{0}); !errors.Is(err, secrets.ErrNotAsked) {
+		t.Errorf("%v", err)
+	}
 }
