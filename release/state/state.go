@@ -147,16 +147,19 @@ func (s *State) Fill(p *release.Policy) {
 // Audited is how many leaves a monitor has read.
 func (s *State) Audited() int64 { return s.file.Audited }
 
-// Remember adds what a verification proved.
+// Remember adds what a verification proved; of one that refused, what it revokes and the channel statement in force.
 func (s *State) Remember(r *release.Result) error {
 	return s.update(func(f *file) {
-		f.addTrees(r.Trees, r.Proved)
-		if r.Statement == nil {
-			return
-		}
-		for _, c := range r.Revocations {
+		for _, c := range r.Revoking {
 			f.addRevoked(c)
 		}
+		if r.Statement == nil {
+			if r.InForce != nil {
+				f.addChannel(r.InForce, r.ChannelPayload)
+			}
+			return
+		}
+		f.addTrees(r.Trees, r.Proved)
 		rel := r.Statement.Predicate.Release
 		f.Releases[rel.Name] = max(f.Releases[rel.Name], rel.Sequence)
 		if r.Channel == nil {

@@ -3,6 +3,7 @@ package state_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -88,6 +89,78 @@ func TestRemember(t *testing.T) {
 	open(t, dir, w).Fill(w.Policy)
 	if m := w.Policy.Memory; m.Releases["minimal"] != 2 || m.Channels["minimal@stable"].Sequence != 7 {
 		t.Errorf("went back: %+v", m)
+	}
+}
+
+// refused verifies under the policy with what dir remembers, remembers what came of it, and wants that reason.
+func refused(t *testing.T, dir string, w *rt.World, reason string, parts ...[]byte) {
+	t.Helper()
+	s := open(t, dir, w)
+	s.Fill(w.Policy)
+	r, err := release.Verify(slices.Concat(parts...), w.Policy, rt.Now)
+	if err == nil || !strings.HasPrefix(err.Error(), reason+":") {
+		t.Errorf("%v, want %s", err, reason)
+	}
+	if err := s.Remember(r); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Who was refused a release for a revocation or a newer channel statement is not given it later by somebody who leaves
+// that out and has an older one, which is still of its time.
+func TestRememberRefusals(t *testing.T) {
+	w, revoker := rt.New(t), rt.Key(t)
+	first := w.Bundle
+	second := w.Publish(t, w.Sign(t, w.Key, sign.Options{Sequence: 2})).Bundle
+	d, _ := rt.Payload(t, first)
+	w.Policy.Channel = release.ChannelPolicy{Name: "stable", MaxAge: 48 * time.Hour}
+	w.Policy.Revokers = []release.Signer{{Key: revoker.Public()}}
+	before := w.Channel(t, w.Key, w.Predicate(t, 1, first))
+	after := w.Channel(t, w.Key, w.Predicate(t, 2, second))
+	takenBack := w.Predicate(t, 3, second)
+	takenBack.Revoked = []release.Revocation{{Statement: d, Reason: "leaks", Since: rt.Now}}
+	revoked := w.Channel(t, w.Key, takenBack)
+	takenBack.Channel, takenBack.Sequence, takenBack.Current = "revoked", 1, nil
+	byOther := w.Channel(t, revoker, takenBack)
+	for name, c := range map[string]struct {
+		shown  [][]byte
+		reason string // the first time, and the second without what was shown
+		again  string
+	}{
+		"revoked by the channel":        {[][]byte{first, revoked}, "revoked", "revoked"},
+		"revoked by a revocation key":   {[][]byte{first, before, byOther}, "revoked", "revoked"},
+		"no longer current":             {[][]byte{first, after}, "rollback", "rollback"},
+		"refused before it was weighed": {[][]byte{second, before}, "channel", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "st")
+			refused(t, dir, w, c.reason, c.shown...)
+			s := open(t, dir, w)
+			s.Fill(w.Policy)
+			if len(w.Policy.Log.Seen) != 0 || len(w.Policy.Memory.Releases) != 0 {
+				t.Errorf("of a refused release there is remembered %+v", w.Policy)
+			}
+			if c.again != "" {
+				refused(t, dir, w, c.again, first, before)
+				return
+			}
+			if _, err := release.Verify(slices.Concat(first, before), w.Policy, rt.Now); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	// A thief of the channel's key revokes what he likes, and not for ever.
+	stolen := w.Predicate(t, 4, second)
+	stolen.Channel = "stolen"
+	stolen.Revoked = []release.Revocation{{Statement: release.Digest{1}, Since: rt.Now}}
+	thief := w.Channel(t, w.Key, stolen)
+	takenBack.Sequence = 2
+	takenBack.Revoked = append(takenBack.Revoked, release.Revocation{Statement: w.Key.Public().ID(), Kind: release.RevokedKey, Since: rt.Now})
+	dir := filepath.Join(t.TempDir(), "st")
+	refused(t, dir, w, "revoked", first, thief, w.Channel(t, revoker, takenBack))
+	open(t, dir, w).Fill(w.Policy)
+	if _, ok := w.Policy.Memory.Revoked[release.Digest{1}]; ok || len(w.Policy.Memory.Revoked) != 2 {
+		t.Errorf("revoked %v, want what the revocation key says alone", w.Policy.Memory.Revoked)
 	}
 }
 
