@@ -135,3 +135,35 @@ func TestBeacons(t *testing.T) {
 		}
 	}
 }
+
+// TestWitnessesOfTheLog: what a policy says about who must have cosigned is taken whole, or not at all.
+func TestWitnessesOfTheLog(t *testing.T) {
+	w, stranger := newLogWorld(t), newLogWorld(t)
+	w.files["none.txt"] = "quorum none\n"
+	w.files["broken.txt"] = "quorum g\n"
+	w.files["here.txt"] = "log " + w.vkey + "\n" + w.files["two.txt"]
+	w.files["both.txt"] = "log " + stranger.vkey + "\n" + w.files["here.txt"]
+	w.files["elsewhere.txt"] = "log " + stranger.vkey + "\n" + w.files["two.txt"]
+	for _, name := range []string{"two.txt", "here.txt", "both.txt"} {
+		p, err := w.parse("{}", "witness-policy: "+name+", cosignature-max-age: 168h")
+		if err != nil || p.Release.Log.Quorum.String() != "2 of (a.example, b.example)" || p.Release.Log.MaxAge != 168*time.Hour || p.Release.Log.Unwitnessed {
+			t.Errorf("%s: %v, %+v", name, err, p)
+		}
+	}
+	for witnesses, want := range map[string]string{
+		"witness-policy: absent.txt":                             "no such file",
+		"witness-policy: broken.txt":                             "broken.txt:1: quorum",
+		"witness-policy: none.txt":                               "quorum none: say",
+		"witness-policy: elsewhere.txt":                          "is about other logs than log.example",
+		"witness-policy: two.txt, witnesses: none":               `want either "witness-policy" or`,
+		"witnesses: none, cosignature-max-age: 168h":             "beside a witness-policy",
+		"cosignature-max-age: 168h":                              "beside a witness-policy",
+		"witness-policy: two.txt, cosignature-max-age: 0s":       `age "0s"`,
+		"witness-policy: two.txt, cosignature-max-age: -1h":      `age "-1h"`,
+		"witness-policy: two.txt, cosignature-max-age: for ever": `age "for ever"`,
+	} {
+		if _, err := w.parse("{}", witnesses); err == nil || !strings.HasPrefix(err.Error(), "p:3:") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", witnesses, err, want)
+		}
+	}
+}

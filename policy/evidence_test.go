@@ -106,6 +106,15 @@ func TestEvidenceErrors(t *testing.T) {
 		"product twice":        {snp, "product: Genoa", "product: Milan", `product "Milan" twice`},
 		"microcode of 9 bits":  {snp, "microcode: 219", "microcode: 256", "256: want 0 to 255"},
 		"firmware":             {snp, "\"1.55\"", "\"1\"", `firmware "1"`},
+		"firmware of words":    {snp, "\"1.55\"", "\"x.55\"", `firmware "x.55"`},
+		"firmware of 9 bits":   {snp, "\"1.55\"", "\"1.256\"", `firmware "1.256"`},
+		"negative vmpl":        {snp, "vmpl: 0", "vmpl: -1", "-1: want 0 to 3"},
+		"capital digits":       {snp, "host-data: " + pcr, "host-data: " + strings.ToUpper(pcr), "want 64 lower-case hex digits"},
+		"not digits":           {snp, "host-data: " + pcr, "host-data: " + strings.Repeat("zz", 32), "want 64 lower-case hex digits"},
+		"empty platform":       {snp, "[snp]", "[snp, \"\"]", `platform ""`},
+		"judged never again":   {snp, "  freshness: none\n", "  freshness: none\n  reappraise: 0s\n", `"0s": want a time up to 24h0m0s`},
+		"judged once a week":   {snp, "  freshness: none\n", "  freshness: none\n  reappraise: 168h\n", `"168h": want a time up to`},
+		"judged at some time":  {snp, "  freshness: none\n", "  freshness: none\n  reappraise: often\n", `"often": want a time up to`},
 		"signer":               {snp, "[vcek]", "[vcak]", `"vcak": want vcek or vlek`},
 		"vmpl":                 {snp, "vmpl: 0", "vmpl: 4", "4: want 0 to 3"},
 		"smt":                  {snp, "smt: allow", "smt: yes", `p:10:10: "yes": want allow or refuse`},
@@ -149,6 +158,46 @@ func TestNamedAndUndescribed(t *testing.T) {
 		p, err := policy.Parse([]byte(evidenceHead+"  platforms: ["+name+"]\n"), "p", nil)
 		if err != nil || p.Evidence.Check(name) == nil {
 			t.Errorf("%s: %v, or complete", name, err)
+		}
+	}
+}
+
+// TestReappraise: a day is the longest time, and what is not said is left to the appraisal.
+func TestReappraise(t *testing.T) {
+	for text, want := range map[string]time.Duration{"": 0, "  reappraise: 24h\n": 24 * time.Hour, "  reappraise: 10m\n": 10 * time.Minute} {
+		p, err := policy.Parse([]byte(evidenceHead+"  platforms: [insecure]\n"+text), "p", nil)
+		if err != nil || p.Evidence.Reappraise != want {
+			t.Errorf("%q: %v, %v", text, p, err)
+		}
+	}
+}
+
+// TestRootFiles: a file of roots holds so many certificates, and nothing else.
+func TestRootFiles(t *testing.T) {
+	amd, err := attesttest.NewAMD(time.Unix(1767225600, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := string(amd.RootsPEM())
+	first := all[:strings.Index(all, "-----END")] + "-----END CERTIFICATE-----\n"
+	text := evidenceHead + "  platforms: [snp]\n  freshness: none\n" + snpText()
+	for name, c := range map[string]struct{ file, want string }{
+		"two":        {first + first, ""},
+		"one":        {first, "1 certificates, want 2 to 3"},
+		"four":       {first + all, "4 certificates, want 2 to 3"},
+		"a key":      {all + strings.ReplaceAll(first, "CERTIFICATE", "PRIVATE KEY"), "want PEM certificates and nothing else"},
+		"words":      {all + "hello", "want PEM certificates and nothing else"},
+		"an error":   {"", "no such file"},
+		"not a cert": {all + "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "x509"},
+	} {
+		_, err := policy.Parse([]byte(text), "p", func(string) ([]byte, error) {
+			if c.file == "" {
+				return nil, errors.New("no such file")
+			}
+			return []byte(c.file), nil
+		})
+		if (err == nil) != (c.want == "") || err != nil && (!strings.HasPrefix(err.Error(), "p:") || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
 }

@@ -74,6 +74,23 @@ func TestGPUAppraisal(t *testing.T) {
 	}
 }
 
+// TestGPULenient: what a policy leaves unchecked it has to say, and then that alone is left.
+func TestGPULenient(t *testing.T) {
+	text := strings.NewReplacer("ocsp-max-age: 24h", "ocsp-max-age: none", "[release, \""+strings.Repeat("1", 64)+"\"]", "[any]").Replace(gpuPolicy)
+	p, err := policy.Parse([]byte(text), "p", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := []release.RIM{{Name: "a", SHA256: release.Digest{0: 7}}}
+	if g := p.GPU.Policy(named); !g.NoOCSP || !g.UnpinnedRIM || g.OCSPMaxAge != 0 || len(g.RIMs) != 0 || p.GPU.FromRelease() {
+		t.Errorf("%+v", g)
+	}
+	var none *policy.GPU
+	if roots, err := none.Roots(); none.FromRelease() || err != nil || roots.Device.Subject.CommonName != "NVIDIA Device Identity CA" {
+		t.Errorf("no section: %+v, %v", roots, err)
+	}
+}
+
 func certificate(c *x509.Certificate) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
 }
@@ -103,6 +120,13 @@ func TestGPURefused(t *testing.T) {
 		"age":               {"24h", "0s", `age "0s"`},
 		"no GPU":            {"gpus: 8", "gpus: 0", "gpus 0"},
 		"too many":          {"switches: 4", "switches: 33", "switches 33"},
+		"too many GPUs":     {"gpus: 8", "gpus: 33", "gpus 33"},
+		"fewer than none":   {"switches: 4", "switches: -1", "switches -1"},
+		"empty accept":      {"  accept:\n    - {family: hopper, driver: \"550.90.07\", vbios: \"96.00.5E.00.01\"}\n    - {family: ls10, vbios: \"96.10.55.00.01\"}\n", "  accept: []\n", "at least one"},
+		"empty rims":        {"[release, \"1111111111111111111111111111111111111111111111111111111111111111\"]", "[]", "at least one"},
+		"short rim":         {"\"1111", "\"11", "rim \"11"},
+		"long rim":          {"\"1111", "\"111111", "rim \"11"},
+		"age of words":      {"24h", "day", `age "day"`},
 		"roots":             {"switches: 4", "switches: 4\n  roots: one.pem", "one.pem: 1 certificates, want 2"},
 	} {
 		text := strings.Replace(gpuPolicy, c.old, c.new, 1)

@@ -121,6 +121,19 @@ func TestErrorsNameTheirPlace(t *testing.T) {
 	}
 }
 
+func TestLoadLarge(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "p")
+	text := []byte("schema: tally.policy/v1\n" + strings.Repeat("#", policy.MaxSize))
+	for size, want := range map[int]string{policy.MaxSize: "", policy.MaxSize + 1: "larger than 1048576 bytes"} {
+		if err := os.WriteFile(path, text[:size], 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := policy.Load(path); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%d bytes: %v, want %q", size, err, want)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte("schema: tally.policy/v1\nrelease:\n  signers:\n    - file: a\n      not-after: \"2027-01-01T00:00:00Z\"\n  log: {vkey: " + vkey + ", witnesses: none}\nevidence: {platforms: [insecure]}\n"))
 	f.Add([]byte("a: &a [*a]\n"))

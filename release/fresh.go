@@ -57,7 +57,7 @@ func (r *Result) verifyFresh(s *Statement, c *channelResult, p *Policy, now time
 		func() *Error { return c.checkName(rel.Name, p.Channel.Name) },
 		func() *Error { return c.checkMark(p.Memory.Channels[c.Key()]) },
 		func() *Error { return c.checkAge(p.Channel.MaxAge, now) },
-		func() *Error { return c.checkCurrent(rel, r.Payload) },
+		func() *Error { r.InForce = c.Channel; return c.checkCurrent(rel, r.Payload) },
 	} {
 		if refusal := check(); refusal != nil {
 			return nil, refusal

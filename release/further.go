@@ -104,10 +104,26 @@ func (f *further) statements() []*channelResult {
 	return append([]*channelResult{f.channel}, f.revocations...)
 }
 
+// revoking are the statements whose revocations are remembered: not those of a channel's key that others revoked, since
+// whoever stole it would revoke for ever.
+func (f *further) revoking(p *Policy) (out []*Channel) {
+	for _, c := range f.revocations {
+		out = append(out, c.Channel)
+	}
+	if f.channel != nil {
+		others := &further{revocations: f.revocations}
+		if _, _, ok := others.revoked(p, f.channel.payload, f.channel.by.Key.ID()); !ok {
+			out = append(out, f.channel.Channel)
+		}
+	}
+	return out
+}
+
 // verifyRevoked wants neither the release nor the key that signed it revoked, nor the channel statement or its
 // key. A revocation in a statement counts at once, however old the statement is: the signer's word was given and
 // logged, and is never taken back.
 func (r *Result) verifyRevoked(f *further, p *Policy) *Error {
+	r.Revoking = f.revoking(p)
 	if d, why, ok := f.revoked(p, r.Payload); ok {
 		return refuse(Revoked, "statement %s %s", d, why)
 	}

@@ -51,6 +51,11 @@ type Result struct {
 
 	Rebuilders  []Digest   // keys of the policy's rebuilders who reproduced the release
 	Revocations []*Channel // statements of the policy's revocation keys
+
+	// What a refused Result says, too, once it was proved, so that it is remembered: a revocation is for ever, and
+	// nobody goes back behind a channel statement that was in force.
+	Revoking []*Channel // statements at hand whose revocations count
+	InForce  *Channel   // the channel statement, of its time and not older than the one remembered
 }
 
 func (r *Result) ok(name, want, got, from string) {
@@ -63,7 +68,7 @@ func (r *Result) unchecked(name, why string) {
 
 // Verify checks a bundle against a policy at the time now. After the bundle, each on a line of its own, may stand
 // the bundles of a channel statement, of revocations and of rebuilds (see [Split]). On refusal the error is an *Error and the Result (never
-// nil) holds the steps up to the one that failed, and no statement.
+// nil) holds the steps up to the one that failed, no statement, and what is to be remembered all the same.
 func Verify(data []byte, p *Policy, now time.Time) (*Result, error) {
 	r := new(Result)
 	s, c, refusal := r.verify(data, p, now)

@@ -57,19 +57,23 @@ func newVerificationAt(c *cli.Context, p *policy.Policy, now time.Time, src tlog
 	return &verification{p, s, now}, err
 }
 
-// verify checks the bundles and keeps the evidence of a fork. What was proved is remembered only by the
-// caller, when its own checks have passed.
+// verify checks the bundles, keeps the evidence of a fork and remembers what a refusal proves. What was proved of a
+// good release is remembered only by the caller, when its own checks have passed.
 func (v *verification) verify(e *env, data []byte) (*release.Result, error) {
 	r, err := release.Verify(data, &v.policy.Release, v.now)
 	var refusal *release.Error
-	if errors.As(err, &refusal) && len(refusal.Evidence) > 0 {
-		path, kerr := v.state.KeepEvidence(refusal.Evidence)
-		if kerr != nil {
-			return r, errors.Join(kerr, refusal)
-		}
-		if path != "" {
-			e.logf("both checkpoints are kept in %s", path)
-		}
+	if !errors.As(err, &refusal) {
+		return r, err
+	}
+	path, kerr := v.state.KeepEvidence(refusal.Evidence)
+	if len(r.Revoking) > 0 || r.InForce != nil {
+		kerr = errors.Join(kerr, v.state.Remember(r))
+	}
+	if kerr != nil {
+		return r, errors.Join(kerr, refusal)
+	}
+	if path != "" {
+		e.logf("both checkpoints are kept in %s", path)
 	}
 	return r, err
 }

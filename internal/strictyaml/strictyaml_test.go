@@ -22,6 +22,9 @@ type doc struct {
 	Dir  *inner          `yaml:"dir"`
 	Dirs []inner         `yaml:"dirs"`
 	Raw  json.RawMessage `yaml:"raw"`
+
+	Untagged string
+	Ignored  string `yaml:"-"`
 }
 
 func TestUnmarshal(t *testing.T) {
@@ -46,6 +49,18 @@ func TestRefusals(t *testing.T) {
 		"name: x\nn: -1\n":               "f:2:4: n: want a whole number within 64 bits, not negative",
 		"name: x\nn: many\n":             "f:2:4: n: want a whole number",
 		"name: x\nb: yes please\n":       "f:2:4: b: want true or false",
+		"name: x\nb: True\n":             "f:2:4: b: want true or false",
+		"name: x\nb: TRUE\n":             "f:2:4: b: want true or false",
+		"name: x\nraw: {a: False}\n":     "f:2:10: value \"False\": want a string, whole number, true or false",
+		"name: x\nb: \"true\"\n":         "f:2:4: b: want true or false",
+		"name: x\nn: \"5\"\n":            "f:2:4: n: want a whole number",
+		"name: x\ni: 0x8000000000000000": "f:2:4: i: want a whole number within 64 bits",
+		"name: x\nraw: [-1, 1]\n":        "f:2:7: -1: want a whole number within 64 bits",
+		"name: x\nraw: {a: [{b: -1}]}\n": "f:2:15: -1: want a whole number within 64 bits, not negative",
+		"name: x\n\"\": y\n":             `f:2:1: unknown key ""`,
+		"name: x\n\"-\": y\n":            `f:2:1: unknown key "-"`,
+		"name: x\n1: y\n":                `f:2:1: key "1": want a plain word`,
+		"name: {\n":                      "f: line 1: did not find expected node content",
 		"name: x\nlist: a\n":             "f:2:7: list: want a list",
 		"name: x\nlist: [1]\n":           "f:2:8: list[0]: want a string",
 		"name: x\ndir: p\n":              "f:2:6: dir: want keys and values",
@@ -67,8 +82,18 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%q: error %v, want one with %q", in, err, want)
 		}
 	}
-	if err := Unmarshal(make([]byte, MaxSize+1), "f", new(doc)); err == nil {
-		t.Error("document over the cap: no error")
+	large := "name: x\n#" + strings.Repeat("x", MaxSize-len("name: x\n#"))
+	if err := Unmarshal([]byte(large), "f", new(doc)); err != nil {
+		t.Errorf("document of the size that may be: %v", err)
+	}
+	if err := Unmarshal([]byte(large+"x"), "f", new(doc)); err == nil || !strings.Contains(err.Error(), "want at most") {
+		t.Errorf("document over the cap: %v", err)
+	}
+	if _, err := Locate([]byte("a: &x 1"), "f"); err == nil {
+		t.Error("positions of a document with an anchor: no error")
+	}
+	if j, err := ToJSON([]byte("a: &x 1"), "f"); err == nil {
+		t.Errorf("a document with an anchor as JSON: %s", j)
 	}
 	deep := "name: x\nraw: " + strings.Repeat("[", 100) + strings.Repeat("]", 100)
 	if err := Unmarshal([]byte(deep), "f", new(doc)); err == nil || !strings.Contains(err.Error(), "nested deeper") {

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 
@@ -38,6 +39,7 @@ type State struct {
 	dir, path string // empty: nothing is remembered
 	key       release.LogKey
 	file      file
+	filled    map[string]bool // texts of the checkpoints that a policy was given
 }
 
 type file struct {
@@ -131,11 +133,12 @@ func (s *State) decode(data []byte) error {
 
 // Fill gives a policy what is remembered.
 func (s *State) Fill(p *release.Policy) {
-	p.Log.Seen = nil
+	p.Log.Seen, s.filled = nil, map[string]bool{}
 	for _, t := range s.file.Trees {
 		open, err := s.key.OpenCheckpoint([]byte(t.Checkpoint))
 		if err == nil { // held since decode
 			p.Log.Seen = append(p.Log.Seen, release.SeenTree{Tree: open, Note: t.Checkpoint, Proved: t.Proved})
+			s.filled[body(t.Checkpoint)] = true
 		}
 	}
 	p.Memory = release.Memory{Releases: s.file.Releases, Channels: map[string]release.Mark{}, Revoked: s.file.Revoked}
@@ -147,16 +150,19 @@ func (s *State) Fill(p *release.Policy) {
 // Audited is how many leaves a monitor has read.
 func (s *State) Audited() int64 { return s.file.Audited }
 
-// Remember adds what a verification proved.
+// Remember adds what a verification proved; of one that refused, what it revokes and the channel statement in force.
 func (s *State) Remember(r *release.Result) error {
 	return s.update(func(f *file) {
-		f.addTrees(r.Trees, r.Proved)
-		if r.Statement == nil {
-			return
-		}
-		for _, c := range r.Revocations {
+		for _, c := range r.Revoking {
 			f.addRevoked(c)
 		}
+		if r.Statement == nil {
+			if r.InForce != nil {
+				f.addChannel(r.InForce, r.ChannelPayload)
+			}
+			return
+		}
+		f.addTrees(r.Trees, r.Proved, s.filled)
 		rel := r.Statement.Predicate.Release
 		f.Releases[rel.Name] = max(f.Releases[rel.Name], rel.Sequence)
 		if r.Channel == nil {
@@ -170,7 +176,7 @@ func (s *State) Remember(r *release.Result) error {
 // prefix of it, and the channel statements among the leaves.
 func (s *State) RememberAudit(head release.SeenTree, channels map[release.Digest]*release.Channel) error {
 	return s.update(func(f *file) {
-		f.addTrees([]release.SeenTree{head}, true)
+		f.addTrees([]release.SeenTree{head}, true, s.filled)
 		for payload, c := range channels {
 			f.addChannel(c, payload)
 		}
@@ -191,18 +197,26 @@ func (f *file) addRevoked(c *release.Channel) {
 	}
 }
 
-// addTrees adds trees, each once. When they were proved, all there are lie in the last of them, which alone
-// remains to be proved next time.
-func (f *file) addTrees(trees []release.SeenTree, proved bool) {
+// addTrees adds trees, each once. When they were proved, they and the ones that the policy was given lie in the last of
+// them, which remains to be proved next time; so does what another verification remembered meanwhile.
+func (f *file) addTrees(trees []release.SeenTree, proved bool, given map[string]bool) {
+	inside := map[string]bool{}
+	if proved {
+		maps.Copy(inside, given)
+		for _, t := range trees {
+			inside[body(t.Note)] = true
+		}
+		delete(inside, body(trees[len(trees)-1].Note))
+	}
 	known := map[string]bool{}
-	for i := range f.Trees {
-		f.Trees[i].Proved = f.Trees[i].Proved || proved
-		known[body(f.Trees[i].Checkpoint)] = true
+	for i, t := range f.Trees {
+		f.Trees[i].Proved = t.Proved || inside[body(t.Checkpoint)]
+		known[body(t.Checkpoint)] = true
 	}
 	for _, t := range trees {
-		if !known[body(t.Note)] {
-			known[body(t.Note)] = true
-			f.Trees = append(f.Trees, tree{t.Note, proved})
+		if at := body(t.Note); !known[at] {
+			known[at] = true
+			f.Trees = append(f.Trees, tree{t.Note, inside[at]})
 		}
 	}
 	for i := 0; i < len(f.Trees) && len(f.Trees) > maxTrees; {

@@ -1,6 +1,7 @@
 package rootsig
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/x509"
 	"encoding/pem"
@@ -8,9 +9,10 @@ import (
 	"fmt"
 )
 
-// ParseCertificates reads all certificates of a PEM file; there must be one, and nothing else.
+// ParseCertificates reads all certificates of a PEM file; there must be one, and no other block.
 func ParseCertificates(text []byte) ([]*x509.Certificate, error) {
 	var certs []*x509.Certificate
+	whole := text
 	for {
 		block, rest := pem.Decode(text)
 		if block == nil {
@@ -24,6 +26,9 @@ func ParseCertificates(text []byte) ([]*x509.Certificate, error) {
 			return nil, fmt.Errorf("certificate: %w", err)
 		}
 		certs, text = append(certs, cert), rest
+	}
+	if n := bytes.Count(whole, []byte("-----BEGIN ")); n > len(certs) { // package pem passes over what is damaged
+		return nil, fmt.Errorf("certificate: %d of %d PEM blocks cannot be read", n-len(certs), n)
 	}
 	if len(certs) == 0 {
 		return nil, errors.New("certificate: no PEM block of that name")

@@ -166,6 +166,9 @@ var ErrSignature = errors.New("signature not verified")
 // the kernel would not need to read is refused: other digests than SHA-256, SHA-384 and SHA-512,
 // attributes, a content, more than one signer. Certificates in sig are not looked at.
 func Verify(sig []byte, root verity.RootHash, certs []*x509.Certificate) (*x509.Certificate, error) {
+	if root.Size() == 0 {
+		return nil, errors.New("root hash: none")
+	}
 	s, err := parse(sig)
 	if err != nil {
 		return nil, fmt.Errorf("root hash signature: %w", err)

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -37,8 +38,5 @@ func verify(file, dir, bundle string) error {
 		return err
 	}
 	r, err := release.Verify(data, &p.Release, time.Now())
-	if err != nil {
-		return err
-	}
-	return s.Remember(r)
+	return errors.Join(err, s.Remember(r)) // of a refused release it is what revokes it
 }
