@@ -10,7 +10,6 @@ import (
 	"tally/enclave/appraise/amd"
 	"tally/enclave/appraise/intel"
 	"tally/enclave/evidence"
-	"tally/measure"
 )
 
 // TestEmptyPoliciesRefuse: whatever is left out of a policy, nothing is accepted.
@@ -148,18 +147,4 @@ func TestPolicyChecked(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, err, c.words)
 		}
 	}
-}
-
-// TestNobodysClaims: evidence about no key, or for no service, is not accepted by a client that names none either.
-func TestNobodysClaims(t *testing.T) {
-	d := &evidence.Document{Platform: "insecure", Claims: claims}
-	d.Claims.Static = [32]byte{}
-	rd := d.Claims.ReportData()
-	d.Report = rd[:]
-	b, err := d.Marshal()
-	if err != nil {
-		return // it cannot even be written
-	}
-	rv := &measure.ReferenceValues{Values: []measure.Value{{}}}
-	refused(t, "no key", Input{Document: b, Authority: "default", Reference: rv, Now: now}, Policy{Platforms: []string{"insecure"}}, BadKey, "evidence for key")
 }

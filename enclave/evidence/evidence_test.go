@@ -152,6 +152,7 @@ func TestMarshalRefuses(t *testing.T) {
 		"validity: 0 to 20":               func(d *Document) { d.Claims.NotBefore = 0 },
 		"validity: 10 to 10":              func(d *Document) { d.Claims.NotAfter = 10 },
 		"encapsulation key: 3 bytes":      func(d *Document) { d.Claims.EncapKey = []byte("abc") },
+		"beacon: 16385 bytes":             func(d *Document) { d.Claims.Beacon = make([]byte, MaxBeacon+1) },
 		"a field of 70000 bytes":          func(d *Document) { d.Report = make([]byte, 70000) },
 		"want at most 49152":              func(d *Document) { d.Report, d.Endorsements = make([]byte, 40000), make([]byte, 10000) },
 	} {
