@@ -236,3 +236,44 @@ func TestReportWithoutEndorsement(t *testing.T) {
 		}
 	}
 }
+
+// TestSignedButUnread: what hardware signs in bytes that this version gives no meaning to is refused, and so are versions of
+// the report that it does not know.
+func TestSignedButUnread(t *testing.T) {
+	m, err := attesttest.NewAMD(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good, end, err := m.Attest(t.Context(), [64]byte{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := amd.Verify(good, end, m.Roots(), now); err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []int{0x4c, 0x18c, 0x1ef, 0x218, 0x29f} {
+		raw := bytes.Clone(good)
+		raw[at] ^= 0x80
+		if raw, err = m.Sign(raw); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := amd.Verify(raw, end, m.Roots(), now); err == nil {
+			t.Errorf("byte %#x is set: accepted", at)
+		}
+	}
+	for _, version := range []uint32{0, 1, 6} {
+		raw := bytes.Clone(good)
+		binary.LittleEndian.PutUint32(raw, version)
+		if raw, err = m.Sign(raw); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := amd.Verify(raw, end, m.Roots(), now); err == nil {
+			t.Errorf("version %d: accepted", version)
+		}
+	}
+	for name, roots := range map[string]*amd.Roots{"no ARK": {ASK: m.Roots().ASK}, "no ASK": {ARK: m.Roots().ARK}} {
+		if _, err := amd.Verify(good, end, roots, now); err == nil || !strings.Contains(err.Error(), "want both ARK and ASK") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
