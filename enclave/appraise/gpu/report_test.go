@@ -3,6 +3,7 @@ package gpu
 import (
 	"bytes"
 	"crypto/ecdsa"
+	"encoding/pem"
 	"strings"
 	"testing"
 )
@@ -83,6 +84,31 @@ func TestReportRefused(t *testing.T) {
 	}
 	if _, err := ParseReport(make([]byte, MaxReport+1)); err == nil || !strings.Contains(err.Error(), "at most") {
 		t.Errorf("too long: %v", err)
+	}
+}
+
+// TestChainRefused: a chain is PEM certificates and nothing else.
+func TestChainRefused(t *testing.T) {
+	_, good := sample(t)
+	block, _ := pem.Decode(good)
+	one := pem.EncodeToMemory(block)
+	for name, c := range map[string]struct {
+		text []byte
+		want string
+	}{
+		"empty":       {nil, "empty"},
+		"blank":       {[]byte(" \n"), "empty"},
+		"text before": {append([]byte("subject=x\n"), good...), "BEGIN CERTIFICATE"},
+		"text behind": {append(bytes.Clone(good), "x"...), "BEGIN CERTIFICATE"},
+		"a key":       {pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: block.Bytes}), "BEGIN CERTIFICATE"},
+		"cut":         {one[:len(one)-30], "want whole PEM"},
+		"no DER":      {pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: block.Bytes[:len(block.Bytes)-1]}), "certificate 1: "},
+		"nine":        {bytes.Repeat(one, maxCerts+1), "at most 8 certificates"},
+		"oversize":    {bytes.Repeat([]byte(" "), MaxChain+1), "want at most"},
+	} {
+		if certs, err := ParseChain(c.text); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %d certificates, %v; want %q", name, len(certs), err, c.want)
+		}
 	}
 }
 

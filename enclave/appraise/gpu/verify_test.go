@@ -209,6 +209,15 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestTooManyDevices: a set has an end, and no device is looked at beyond it.
+func TestTooManyDevices(t *testing.T) {
+	f := newFixture(t)
+	f.in.Devices = slices.Repeat(f.in.Devices[:1], MaxDevices+1)
+	if res, err := Verify(f.in); err == nil || res.Reason != NoDevices || len(res.Devices) != 0 || !strings.Contains(err.Error(), "at most 32") {
+		t.Errorf("%v: %+v", err, res)
+	}
+}
+
 // status replaces the response about the GPU's leaf.
 func (f *fixture) status(t testing.TB, status int, later time.Duration) {
 	t.Helper()
