@@ -268,6 +268,23 @@ func TestPeerMustRekey(t *testing.T) {
 	}
 }
 
+// TestCloseIsLast: the last place under a key is the rekey record's, or CLOSE's.
+func TestCloseIsLast(t *testing.T) {
+	raw, client, server := wire(t)
+	pad := plain(t, Record{Type: Pad})
+	go func() {
+		for range MaxRecordsPerKey - 1 {
+			if _, err := raw.Write(sealed(t, client, pad)); err != nil {
+				return
+			}
+		}
+		raw.Write(sealed(t, client, plain(t, Record{Type: Close})))
+	}()
+	if _, err := server.Receive(t.Context()); err != io.EOF {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestDefaultRekey goes over the default limit and wants both counters to have begun anew.
 func TestDefaultRekey(t *testing.T) {
 	_, a, b := wire(t)

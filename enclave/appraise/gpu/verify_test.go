@@ -154,6 +154,14 @@ func TestRefused(t *testing.T) {
 		"measurement":          {func(t *testing.T, f *fixture) { f.gpu.Blocks[9] = Digest{}; f.collect(t) }, BadMeasurement},
 		"measurement missing":  {func(t *testing.T, f *fixture) { delete(f.gpu.Blocks, 9); f.collect(t) }, BadMeasurement},
 		"index 35 counts":      {func(t *testing.T, f *fixture) { f.gpu.Blocks[35] = Digest{}; f.collect(t) }, BadMeasurement},
+		"index 35 by two bytes": {func(t *testing.T, f *fixture) {
+			f.gpu.Fields[FieldNVDEC0], f.gpu.Blocks[35] = []byte{0x55, 0}, Digest{}
+			f.collect(t)
+		}, BadMeasurement},
+		"another chip's manifest": {func(t *testing.T, f *fixture) {
+			f.in.RIMs = f.in.RIMs[1:]
+			f.addRIM(t, LS10, "550.90.07", 7)
+		}, RIMMissing},
 		"index in both": {func(t *testing.T, f *fixture) {
 			f.in.RIMs = f.in.RIMs[:1]
 			f.addRIM(t, Hopper, "96.00.5E.00.01", 1, 7)
@@ -246,6 +254,10 @@ func TestAccepted(t *testing.T) {
 			f.addRIM(t, Hopper, "96.00.5E.00.01", 200)
 			n := len(f.in.RIMs) - 1
 			f.in.RIMs[0], f.in.RIMs[n] = f.in.RIMs[n], f.in.RIMs[0]
+		},
+		"trusted links": func(t *testing.T, f *fixture) {
+			f.gpu.Fields[FieldFeatureFlags], f.in.Policy.Modes = []byte{2}, []Mode{ModePPCIE}
+			f.collect(t)
 		},
 		"a GPU alone":   func(_ *testing.T, f *fixture) { f.in.Devices = f.in.Devices[:1] },
 		"one at a time": func(_ *testing.T, f *fixture) { f.in.Parallel = 1 },
