@@ -236,6 +236,95 @@ func TestRogueStreams(t *testing.T) {
 	}
 }
 
+// TestDroppedData: what still comes for a stream that was given up is not held, and is credited.
+func TestDroppedData(t *testing.T) {
+	a, b := session(t, config(), config())
+	client := NewMux(a, MuxOptions{})
+	defer client.Abort()
+	s, err := client.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { s.Write([]byte("x")); s.Close() }()
+	for _, want := range []Type{Data, Reset} {
+		if r, err := b.Receive(t.Context()); err != nil || r.Type != want {
+			t.Fatalf("%+v, %v", r, err)
+		}
+	}
+	for _, r := range []Record{{Type: Data, Stream: 1, Payload: make([]byte, 100)}, {Type: End, Stream: 1}, {Type: Close}} {
+		if err := b.Send(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-client.ctx.Done()
+	client.mu.Lock()
+	defer client.mu.Unlock()
+	if client.owed != 100 || s.in.len() != 0 || len(client.streams) != 0 {
+		t.Errorf("%d bytes to be credited, %d held, %d streams", client.owed, s.in.len(), len(client.streams))
+	}
+}
+
+// TestSessionFlood: the streams of a session have their credit together, however much each has left.
+func TestSessionFlood(t *testing.T) {
+	a, b := session(t, config(), config())
+	server := NewMux(b, MuxOptions{Server: true})
+	defer server.Abort()
+	go func() {
+		for id := uint32(1); ; id++ {
+			for left := StreamWindow; left > 0; left -= MaxData {
+				if a.Send(context.Background(), Record{Type: Data, Stream: id, Payload: make([]byte, min(left, MaxData))}) != nil {
+					return
+				}
+			}
+		}
+	}()
+	<-server.ctx.Done()
+	if err := context.Cause(server.ctx); !strings.Contains(err.Error(), "on stream 5 without credit") {
+		t.Error(err)
+	}
+}
+
+// TestLateRecords: of a stream that is over, credit and RESET may still be on their way, and nothing else.
+func TestLateRecords(t *testing.T) {
+	for name, late := range map[string]Record{"data": {Type: Data, Stream: 1, Payload: []byte("x")}, "end": {Type: End, Stream: 1}} {
+		a, b := session(t, config(), config())
+		client := NewMux(a, MuxOptions{})
+		defer client.Abort()
+		exchange := func(id uint32) {
+			t.Helper()
+			s, err := client.Open(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			go s.End(StatusOK)
+			if r, err := b.Receive(t.Context()); err != nil || r.Type != End || r.Stream != id {
+				t.Fatalf("%+v, %v", r, err)
+			}
+			if err := b.Send(t.Context(), Record{Type: End, Stream: id}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadAll(s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		exchange(1)
+		for _, r := range []Record{{Type: Window, Stream: 1, Credit: StreamWindow}, {Type: Reset, Stream: 1, Status: StatusCancelled}} {
+			if err := b.Send(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		exchange(2)
+		if err := b.Send(t.Context(), late); err != nil {
+			t.Fatal(err)
+		}
+		<-client.ctx.Done()
+		if err := context.Cause(client.ctx); !strings.Contains(err.Error(), "stream 1, which is not open") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestRogueEnclave: what breaks the rules ends the session at the client as well, and no answer is taken for whole.
 func TestRogueEnclave(t *testing.T) {
 	one := Record{Type: Data, Stream: 1, Payload: []byte("x")}
