@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/ocsp"
+
 	. "tally/enclave/appraise/gpu"
 	"tally/enclave/attest/gpu/gputest"
 )
@@ -200,6 +202,18 @@ func TestRefused(t *testing.T) {
 			f.status(t, gputest.Revoked, 30*time.Minute)
 			f.in.OCSP = append(f.in.OCSP, good...)
 		}, Revoked},
+		"good and revoked at once": {func(t *testing.T, f *fixture) {
+			good := f.in.OCSP[0]
+			f.status(t, gputest.Revoked, 0)
+			f.in.OCSP = append(f.in.OCSP, good)
+		}, Revoked},
+		"revoked and good at once": {func(t *testing.T, f *fixture) {
+			good := f.in.OCSP[0]
+			f.status(t, gputest.Revoked, 0)
+			f.in.OCSP = append([][]byte{good}, f.in.OCSP...)
+		}, Revoked},
+		"not known":                     {func(t *testing.T, f *fixture) { f.status(t, ocsp.Unknown, 0) }, BadOCSP},
+		"no DER":                        {func(_ *testing.T, f *fixture) { f.in.OCSP = append(f.in.OCSP, []byte{1}) }, BadOCSP},
 		"responder without the purpose": {func(t *testing.T, f *fixture) { f.delegate(t, false) }, BadOCSP},
 	} {
 		t.Run(name, func(t *testing.T) {
