@@ -159,8 +159,11 @@ func TestAzureRefused(t *testing.T) {
 		"drivers":            {policy: func(p *Azure) { p.PCR2 = p.PCR0 }, reason: BadMeasurement, words: "pcr2"},
 		"another kernel":     {machine: func(m azureMachine) { m.PCR[4] = [32]byte{5} }, reason: BadMeasurement, words: "pcr4"},
 		"a credential":       {machine: func(m azureMachine) { m.PCR[12] = [32]byte{5} }, reason: BadMeasurement, words: "pcr12"},
-		"no values":          {values: func(rv *measure.ReferenceValues) { rv.Values[0].Platform.TEE = "snp" }, reason: BadMeasurement},
-		"no root":            {values: func(rv *measure.ReferenceValues) { clearCovers(rv) }, reason: BadMeasurement, words: "covers no kernel"},
+		"a credential of the release": {machine: func(m azureMachine) { m.PCR[13] = [32]byte{5} }, values: func(rv *measure.ReferenceValues) {
+			rv.Values[6].Digest = append([]byte{5}, make([]byte, 31)...)
+		}, reason: BadMeasurement, words: "pcr13 0500"},
+		"no values": {values: func(rv *measure.ReferenceValues) { rv.Values[0].Platform.TEE = "snp" }, reason: BadMeasurement},
+		"no root":   {values: func(rv *measure.ReferenceValues) { clearCovers(rv) }, reason: BadMeasurement, words: "covers no kernel"},
 	} {
 		m, p, rv := azureVM(t)
 		if c.machine != nil {

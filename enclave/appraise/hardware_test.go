@@ -232,3 +232,65 @@ func TestSessionRefused(t *testing.T) {
 		t.Errorf("another measurement: %v", err)
 	}
 }
+
+// bare is session evidence without endorsements, as enclaves send it: the key evidence's count. change edits the rest.
+func bare(t testing.TB, in Input, change func(*evidence.SessionDocument)) Input {
+	t.Helper()
+	d, err := evidence.ParseSession(in.Session.Document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Endorsements = nil
+	if change != nil {
+		change(d)
+	}
+	s := *in.Session
+	if s.Document, err = d.Marshal(); err != nil {
+		t.Fatal(err)
+	}
+	in.Session = &s
+	return in
+}
+
+// TestBareSession: a session's report is held to everything with the key's certificates as well.
+func TestBareSession(t *testing.T) {
+	m, p, rv := machine(t)
+	q, tp, trv := platform(t)
+	z, zp, zrv := azureVM(t)
+	p.SNP.Chips = []string{Any}
+	p.Freshness, tp.Freshness, zp.Freshness = FreshSession, FreshSession, FreshSession
+	for _, c := range []struct {
+		a  attester
+		p  Policy
+		rv *measure.ReferenceValues
+	}{{m, p, rv}, {q, tp, trv}, {z, zp, zrv}} {
+		if _, err := Appraise(bare(t, withSession(t, about(t, c.a, c.rv), c.a, 3), nil), c.p); err != nil {
+			t.Errorf("%s: %v", c.a.Platform(), err)
+		}
+	}
+	key := about(t, m, rv)
+	for name, c := range map[string]struct {
+		machine func(*attesttest.AMD)
+		change  func(*evidence.SessionDocument)
+		reason  Reason
+	}{
+		"another guest in order": {func(m *attesttest.AMD) { m.Fields.ReportID[0]++ }, nil, ""},
+		"another measurement":    {func(m *attesttest.AMD) { m.Fields.Measurement[0]++ }, nil, BadMeasurement},
+		"debugging":              {func(m *attesttest.AMD) { m.Fields.Policy |= policyDebug }, nil, BadGuestPolicy},
+		"VMPL":                   {func(m *attesttest.AMD) { m.Fields.VMPL = 1 }, nil, BadVMPL},
+		"another TCB":            {func(m *attesttest.AMD) { m.Fields.ReportedTCB-- }, nil, BadTCB},
+		"another chip":           {func(m *attesttest.AMD) { m.Fields.ChipID[0]++ }, nil, BadGuestPolicy},
+		"the signature":          {nil, func(d *evidence.SessionDocument) { d.Report[0x2a0] ^= 1 }, BadSignature},
+		"cut":                    {nil, func(d *evidence.SessionDocument) { d.Report = d.Report[:1183] }, BadSignature},
+		"another leaf":           {nil, func(d *evidence.SessionDocument) { d.Path[0][0] ^= 1 }, BadReportData},
+	} {
+		other, _, _ := machine(t)
+		if c.machine != nil {
+			c.machine(other.AMD)
+		}
+		in := bare(t, withSession(t, key, other, 3), c.change)
+		if r, err := Appraise(in, p); (err == nil) != (c.reason == "") || r.Reason != c.reason {
+			t.Errorf("%s: %q, %v; want %q", name, r.Reason, err, c.reason)
+		}
+	}
+}

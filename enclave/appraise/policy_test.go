@@ -93,58 +93,86 @@ func filled(t *testing.T, v reflect.Value, except []string) {
 	}
 }
 
-// TestPolicyChecked: a policy that a program builds is held to the rules of one that stands in a file.
-func TestPolicyChecked(t *testing.T) {
+// TestPolicyCheck: each rule of Policy.Check by itself, one change away from a policy that is in order.
+func TestPolicyCheck(t *testing.T) {
 	_, snp, _ := machine(t)
 	_, tdx, _ := platform(t)
-	digest := func(n int) string { return strings.Repeat("5a", n) }
-	vtpm := Policy{Platforms: []string{"vtpm-unendorsed"}, Freshness: FreshNone, VTPM: &VTPM{PCR0: []string{digest(32)}, PCR2: []string{digest(32)}}}
-	for _, p := range []Policy{snp, tdx, vtpm} {
-		if err := p.Check(p.Platforms[0]); err != nil {
-			t.Error(err)
-		}
-	}
+	_, azure, _ := azureVM(t)
+	hex64, hex96 := strings.Repeat("0a", 32), strings.Repeat("0b", 48)
+	vtpm := Policy{Platforms: []string{vtpmPlatform}, Freshness: FreshNone, VTPM: &VTPM{PCR0: []string{hex64}, PCR2: []string{hex64}}}
 	for name, c := range map[string]struct {
-		base   Policy
+		policy Policy
 		change func(*Policy)
-		words  string
+		want   string // "": in order
 	}{
-		"age below zero":    {vtpm, func(p *Policy) { p.Reappraise = -1 }, "reappraise"},
-		"age of two days":   {vtpm, func(p *Policy) { p.Reappraise = 48 * time.Hour }, "reappraise"},
-		"no TCB":            {snp, func(p *Policy) { p.SNP.TCB = nil }, "tcb"},
-		"product":           {snp, func(p *Policy) { p.SNP.TCB = map[string]SNPTCB{"Turin": {SNP: 1}} }, `product "Turin"`},
-		"no signers":        {snp, func(p *Policy) { p.SNP.Signers = nil }, "signers: want"},
-		"signer":            {snp, func(p *Policy) { p.SNP.Signers = []string{"vcek", "vcak"} }, `signers: "vcak"`},
-		"VMPL":              {snp, func(p *Policy) { p.SNP.VMPL = 4 }, "vmpl 4"},
-		"upper case":        {snp, func(p *Policy) { p.SNP.Chips = []string{strings.ToUpper(digest(64))} }, "chips: 0"},
-		"short":             {snp, func(p *Policy) { p.SNP.Chips = []string{digest(63)} }, "chips: 0"},
-		"no hex":            {snp, func(p *Policy) { p.SNP.Chips = []string{strings.Repeat("zz", 64)} }, "chips: 0"},
-		"twice":             {snp, func(p *Policy) { p.SNP.Chips = []string{digest(64), digest(64)} }, "chips: 1: twice"},
-		"any and one":       {snp, func(p *Policy) { p.SNP.Chips = []string{digest(64), Any} }, "chips: 1"},
-		"any attributes":    {tdx, func(p *Policy) { p.TDX.Attributes = []string{Any} }, "attributes: want values"},
-		"any features":      {tdx, func(p *Policy) { p.TDX.XFAM = []string{Any} }, "xfam: want values"},
-		"no vTPM section":   {vtpm, func(p *Policy) { p.VTPM = nil }, "vtpm: the policy"},
-		"any firmware":      {vtpm, func(p *Policy) { p.VTPM.PCR0 = []string{Any} }, "want values"},
-		"any drivers":       {vtpm, func(p *Policy) { p.VTPM.PCR2 = []string{Any} }, "want values"},
-		"unknown freshness": {vtpm, func(p *Policy) { p.Freshness = "always" }, `freshness "always"`},
-		"no beacons":        {vtpm, func(p *Policy) { p.Freshness = FreshKey }, "freshness key"},
+		"snp":                    {snp, func(*Policy) {}, ""},
+		"tdx":                    {tdx, func(*Policy) {}, ""},
+		"azure":                  {azure, func(*Policy) {}, ""},
+		"vtpm":                   {vtpm, func(*Policy) {}, ""},
+		"a day":                  {snp, func(p *Policy) { p.Reappraise = MaxReappraise }, ""},
+		"more than a day":        {snp, func(p *Policy) { p.Reappraise = MaxReappraise + 1 }, "reappraise"},
+		"less than no time":      {snp, func(p *Policy) { p.Reappraise = -time.Second }, "reappraise"},
+		"freshness":              {snp, func(p *Policy) { p.Freshness = "sessions" }, "freshness"},
+		"no product":             {snp, func(p *Policy) { p.SNP.TCB = nil }, "want the lowest TCB"},
+		"unknown product":        {snp, func(p *Policy) { p.SNP.TCB = map[string]SNPTCB{"Milan": {}, "Turin": {}} }, `product "Turin"`},
+		"no signer":              {snp, func(p *Policy) { p.SNP.Signers = nil }, "signers: want"},
+		"both signers":           {snp, func(p *Policy) { p.SNP.Signers = []string{"vcek", "vlek"} }, ""},
+		"unknown signer":         {snp, func(p *Policy) { p.SNP.Signers = []string{"vcek", "ark"} }, `signers: "ark"`},
+		"no firmware":            {snp, func(p *Policy) { p.SNP.Firmware = [2]uint8{} }, "firmware"},
+		"VMPL 3":                 {snp, func(p *Policy) { p.SNP.VMPL = 3 }, ""},
+		"VMPL 4":                 {snp, func(p *Policy) { p.SNP.VMPL = 4 }, "vmpl 4"},
+		"no chip":                {snp, func(p *Policy) { p.SNP.Chips = nil }, "snp: chips: want at least one"},
+		"any chip":               {snp, func(p *Policy) { p.SNP.Chips = []string{Any} }, ""},
+		"any chip among others":  {snp, func(p *Policy) { p.SNP.Chips = append([]string{Any}, p.SNP.Chips...) }, "snp: chips: 0"},
+		"others and any chip":    {snp, func(p *Policy) { p.SNP.Chips = append(p.SNP.Chips[:1:1], Any) }, "snp: chips: 1"},
+		"a chip twice":           {snp, func(p *Policy) { p.SNP.Chips = append(p.SNP.Chips[:1:1], p.SNP.Chips[0]) }, "snp: chips: 1: twice"},
+		"half a chip":            {snp, func(p *Policy) { p.SNP.Chips = []string{p.SNP.Chips[0][:64]} }, "snp: chips: 0"},
+		"a chip in capitals":     {snp, func(p *Policy) { p.SNP.Chips = []string{strings.Repeat("AB", 64)} }, "snp: chips: 0"},
+		"no hex":                 {snp, func(p *Policy) { p.SNP.Chips = []string{strings.Repeat("0x", 64)} }, "snp: chips: 0"},
+		"an ID key":              {snp, func(p *Policy) { p.SNP.IDKeys = []string{hex64} }, "snp: id-keys: 0"},
+		"no number":              {tdx, func(p *Policy) { p.TDX.EvaluationNumber = 0 }, "tcb-evaluation-number"},
+		"short SVN":              {tdx, func(p *Policy) { p.TDX.TeeTCBSVN = p.TDX.TeeTCBSVN[:15] }, "tee-tcb-svn"},
+		"any module":             {tdx, func(p *Policy) { p.TDX.MRSEAM = []string{Any} }, ""},
+		"no module":              {tdx, func(p *Policy) { p.TDX.MRSEAM = nil }, "tdx: mrseam"},
+		"any attributes":         {tdx, func(p *Policy) { p.TDX.Attributes = []string{Any} }, "tdx: attributes: want values"},
+		"no attributes":          {tdx, func(p *Policy) { p.TDX.Attributes = nil }, "tdx: attributes: want at least one"},
+		"any XFAM":               {tdx, func(p *Policy) { p.TDX.XFAM = []string{Any} }, "tdx: xfam: want values"},
+		"no XFAM":                {tdx, func(p *Policy) { p.TDX.XFAM = nil }, "tdx: xfam: want at least one"},
+		"no platform":            {tdx, func(p *Policy) { p.TDX.PPIDs = nil }, "tdx: ppids"},
+		"no VTPM":                {vtpm, func(p *Policy) { p.VTPM = nil }, "vtpm: the policy does not say"},
+		"any PCR 0":              {vtpm, func(p *Policy) { p.VTPM.PCR0 = []string{Any} }, "want values"},
+		"any PCR 2":              {vtpm, func(p *Policy) { p.VTPM.PCR2 = []string{Any} }, "want values"},
+		"no PCR 0":               {vtpm, func(p *Policy) { p.VTPM.PCR0 = nil }, "vtpm: pcr0"},
+		"PCR 2 of SHA-384":       {vtpm, func(p *Policy) { p.VTPM.PCR2 = []string{hex96} }, "vtpm: pcr2"},
+		"no Azure":               {azure, func(p *Policy) { p.Azure = nil }, "vtpm-azure: the policy does not say"},
+		"any paravisor":          {azure, func(p *Policy) { p.Azure.Paravisors = []string{Any} }, "want launch digests"},
+		"no paravisor":           {azure, func(p *Policy) { p.Azure.Paravisors = nil }, "vtpm-azure: paravisors"},
+		"any PCR 0 on Azure":     {azure, func(p *Policy) { p.Azure.PCR0 = []string{Any} }, "vtpm-azure: pcr0, pcr2: want values"},
+		"the guest's own report": {azure, func(p *Policy) { p.Azure.SNP.VMPL = 1 }, "vmpl 1: want 0"},
+		"no chip on Azure":       {azure, func(p *Policy) { p.Azure.SNP.Chips = nil }, "vtpm-azure: snp: chips"},
 	} {
-		p := c.base
-		if p.SNP != nil {
-			s := *p.SNP
-			p.SNP = &s
-		}
-		if p.TDX != nil {
-			s := *p.TDX
-			p.TDX = &s
-		}
-		if p.VTPM != nil {
-			s := *p.VTPM
-			p.VTPM = &s
-		}
+		p := apart(c.policy)
 		c.change(&p)
-		if err := p.Check(p.Platforms[0]); err == nil || !strings.Contains(err.Error(), c.words) {
-			t.Errorf("%s: %v, want %q", name, err, c.words)
+		err := p.Check(p.Platforms[0])
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
+}
+
+// apart is p with sections of its own, for a change.
+func apart(p Policy) Policy {
+	if p.SNP != nil {
+		p.SNP = new(*p.SNP)
+	}
+	if p.TDX != nil {
+		p.TDX = new(*p.TDX)
+	}
+	if p.VTPM != nil {
+		p.VTPM = new(*p.VTPM)
+	}
+	if p.Azure != nil {
+		p.Azure = new(*p.Azure)
+	}
+	return p
 }

@@ -1,6 +1,7 @@
 package appraise
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 	"time"
@@ -101,4 +102,29 @@ func vcekOnly(t *testing.T, doc []byte) []byte {
 		t.Fatal(err)
 	}
 	return r.Attestation.CertificateChain.VcekCert
+}
+
+// TestSNPAccepted: what a policy allows is accepted, so that the refusals above are about what they name.
+func TestSNPAccepted(t *testing.T) {
+	key := strings.Repeat("0c", 48)
+	for name, c := range map[string]struct {
+		machine func(*attesttest.AMD)
+		policy  func(*SNP)
+	}{
+		"hyper-threads off":     {func(m *attesttest.AMD) { m.Fields.PlatformInfo &^= platformSMT }, func(p *SNP) { p.AllowSMT = false }},
+		"aliases, ignored":      {func(m *attesttest.AMD) { m.Fields.PlatformInfo &^= platformAliasCheck }, func(p *SNP) { p.IgnoreAliasCheck = true }},
+		"HOST_DATA as wanted":   {func(m *attesttest.AMD) { m.Fields.HostData[0] = 1 }, func(p *SNP) { p.HostData[0] = 1 }},
+		"an ID key on the list": {func(m *attesttest.AMD) { m.Fields.IDKeyDigest = [48]byte(bytes.Repeat([]byte{0xc}, 48)) }, func(p *SNP) { p.IDKeys = []string{key} }},
+		"VLEK":                  {func(m *attesttest.AMD) { m.VLEK = true }, func(p *SNP) { p.Signers = []string{"vcek", "vlek"} }},
+		"newer major firmware":  {nil, func(p *SNP) { p.Firmware = [2]uint8{0, 99} }},
+	} {
+		m, p, rv := machine(t)
+		if c.machine != nil {
+			c.machine(m.AMD)
+		}
+		c.policy(p.SNP)
+		if _, err := Appraise(about(t, m, rv), p); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }

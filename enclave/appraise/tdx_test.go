@@ -79,3 +79,12 @@ func TestTDXRefused(t *testing.T) {
 		refused(t, name, in, p, c.reason, c.words)
 	}
 }
+
+// TestTDX15Accepted: a quote of version 5 has fields that the second opinion does not know.
+func TestTDX15Accepted(t *testing.T) {
+	m, p, rv := platform(t)
+	m.Fields.TDX15 = true
+	if _, err := Appraise(about(t, m, rv), p); err != nil {
+		t.Error(err)
+	}
+}

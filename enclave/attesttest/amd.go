@@ -100,12 +100,16 @@ func (m *AMD) Endorsements() ([]byte, error) {
 	return amd.Table(certs)
 }
 
-// Revoke makes AMD's revocation list, valid for a week from now; signer says whether the VCEKs' signer is on
-// it.
+// Revoke makes AMD's revocation list, valid for a week from now; signer says whether who signed the certificate in use, of
+// VCEKs or of VLEKs, is on it.
 func (m *AMD) Revoke(now time.Time, signer bool) error {
 	t := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: now, NextUpdate: now.Add(7 * 24 * time.Hour), SignatureAlgorithm: x509.SHA384WithRSAPSS}
 	if signer {
-		t.RevokedCertificateEntries = []x509.RevocationListEntry{{SerialNumber: m.signer.Ask.SerialNumber, RevocationTime: now}}
+		issuer := m.signer.Ask
+		if m.VLEK {
+			issuer = m.signer.Asvk
+		}
+		t.RevokedCertificateEntries = []x509.RevocationListEntry{{SerialNumber: issuer.SerialNumber, RevocationTime: now}}
 	}
 	var err error
 	m.crl, err = x509.CreateRevocationList(random, t, m.signer.Ark, m.signer.Keys.Ark)

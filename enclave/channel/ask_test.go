@@ -427,3 +427,23 @@ func TestAskMeanwhile(t *testing.T) {
 		t.Errorf("the session goes on: %v", err)
 	}
 }
+
+// TestAnswerSizes: whatever is too short for its head, or too long for a record, is no answer.
+func TestAnswerSizes(t *testing.T) {
+	whole := answer{document: SessionEvidence, total: 1, data: []byte{1}}.append(nil)
+	if _, err := parseAnswer(whole); err != nil {
+		t.Fatal(err)
+	}
+	for n := range answerHeader + 1 {
+		if _, err := parseAnswer(whole[:n]); err == nil {
+			t.Errorf("%d bytes: accepted", n)
+		}
+	}
+	long := answer{document: GPUEvidence, total: MaxGPUEvidence, data: make([]byte, maxChunk)}.append(nil)
+	if _, err := parseAnswer(long); err != nil {
+		t.Error(err)
+	}
+	if _, err := parseAnswer(append(long, 0)); err == nil {
+		t.Error("a byte more than a record holds: accepted")
+	}
+}

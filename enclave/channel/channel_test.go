@@ -214,6 +214,28 @@ func TestConfigRefused(t *testing.T) {
 	}
 }
 
+// TestHeaderRefused: a header has one form, whoever agrees with himself on another.
+func TestHeaderRefused(t *testing.T) {
+	good := (&header{kind: Hybrid, authority: "default", offered: []Kind{Classical, Hybrid}, carrier: CarrierStream}).append(nil)
+	edit := func(at int, v byte) []byte { b := bytes.Clone(good); b[at] = v; return b }
+	if h, n, err := parseHeader(append(bytes.Clone(good), 1, 2)); err != nil || n != len(good) || h.kind != Hybrid || len(h.offered) != 2 {
+		t.Fatalf("%+v, %d, %v", h, n, err)
+	}
+	for name, b := range map[string][]byte{
+		"suite": edit(1, 2), "carrier 0": edit(2, 0), "carrier 3": edit(2, 3), "version": edit(len(good)-1, 2),
+		"long authority": edit(3, 1), "long offer": edit(12, 1), "authority": edit(5, ' '),
+	} {
+		if h, _, err := parseHeader(b); err == nil {
+			t.Errorf("%s: %+v", name, h)
+		}
+	}
+	for i := range good {
+		if h, _, err := parseHeader(good[:i]); err == nil {
+			t.Errorf("%d bytes: %+v", i, h)
+		}
+	}
+}
+
 // A mangler sits between client and server and changes the nth frame of one direction.
 func mangle(t *testing.T, cfgc, cfgs Config, fromClient bool, frame int, change func([]byte) []byte) (client, server side) {
 	t.Helper()

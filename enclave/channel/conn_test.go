@@ -238,6 +238,20 @@ func TestBadRecords(t *testing.T) {
 	}
 }
 
+// TestRecordSizes: a plaintext is whole buckets, from one to the most that a frame holds.
+func TestRecordSizes(t *testing.T) {
+	for _, n := range []int{0, 1, recordHeader, bucket - 1, bucket + 1, maxPlain - 1, maxPlain + bucket} {
+		b := make([]byte, n)
+		if n > recordHeader {
+			b[0] = byte(Pad)
+			binary.BigEndian.PutUint16(b[6:], uint16(max(0, n-recordHeader)))
+		}
+		if r, err := parseRecord(b); err == nil {
+			t.Errorf("%d bytes: %+v", n, r)
+		}
+	}
+}
+
 // TestPeerMustRekey: a peer that goes on under an old key is cut off.
 func TestPeerMustRekey(t *testing.T) {
 	raw, client, server := wire(t)
@@ -250,6 +264,23 @@ func TestPeerMustRekey(t *testing.T) {
 		}
 	}()
 	if _, err := server.Receive(t.Context()); err == nil || !strings.Contains(err.Error(), "16384 records under one key") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestCloseIsLast: the last place under a key is the rekey record's, or CLOSE's.
+func TestCloseIsLast(t *testing.T) {
+	raw, client, server := wire(t)
+	pad := plain(t, Record{Type: Pad})
+	go func() {
+		for range MaxRecordsPerKey - 1 {
+			if _, err := raw.Write(sealed(t, client, pad)); err != nil {
+				return
+			}
+		}
+		raw.Write(sealed(t, client, plain(t, Record{Type: Close})))
+	}()
+	if _, err := server.Receive(t.Context()); err != io.EOF {
 		t.Errorf("%v", err)
 	}
 }

@@ -236,6 +236,154 @@ func TestRogueStreams(t *testing.T) {
 	}
 }
 
+// TestDroppedData: what still comes for a stream that was given up is not held, and is credited.
+func TestDroppedData(t *testing.T) {
+	a, b := session(t, config(), config())
+	client := NewMux(a, MuxOptions{})
+	defer client.Abort()
+	s, err := client.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { s.Write([]byte("x")); s.Close() }()
+	for _, want := range []Type{Data, Reset} {
+		if r, err := b.Receive(t.Context()); err != nil || r.Type != want {
+			t.Fatalf("%+v, %v", r, err)
+		}
+	}
+	for _, r := range []Record{{Type: Data, Stream: 1, Payload: make([]byte, 100)}, {Type: End, Stream: 1}, {Type: Close}} {
+		if err := b.Send(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-client.ctx.Done()
+	client.mu.Lock()
+	defer client.mu.Unlock()
+	if client.owed != 100 || s.in.len() != 0 || len(client.streams) != 0 {
+		t.Errorf("%d bytes to be credited, %d held, %d streams", client.owed, s.in.len(), len(client.streams))
+	}
+}
+
+// TestSessionFlood: the streams of a session have their credit together, however much each has left.
+func TestSessionFlood(t *testing.T) {
+	a, b := session(t, config(), config())
+	server := NewMux(b, MuxOptions{Server: true})
+	defer server.Abort()
+	go func() {
+		for id := uint32(1); ; id++ {
+			for left := StreamWindow; left > 0; left -= MaxData {
+				if a.Send(context.Background(), Record{Type: Data, Stream: id, Payload: make([]byte, min(left, MaxData))}) != nil {
+					return
+				}
+			}
+		}
+	}()
+	<-server.ctx.Done()
+	if err := context.Cause(server.ctx); !strings.Contains(err.Error(), "on stream 5 without credit") {
+		t.Error(err)
+	}
+}
+
+// TestLateRecords: of a stream that is over, credit and RESET may still be on their way, and nothing else.
+func TestLateRecords(t *testing.T) {
+	for name, late := range map[string]Record{"data": {Type: Data, Stream: 1, Payload: []byte("x")}, "end": {Type: End, Stream: 1}} {
+		a, b := session(t, config(), config())
+		client := NewMux(a, MuxOptions{})
+		defer client.Abort()
+		exchange := func(id uint32) {
+			t.Helper()
+			s, err := client.Open(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			go s.End(StatusOK)
+			if r, err := b.Receive(t.Context()); err != nil || r.Type != End || r.Stream != id {
+				t.Fatalf("%+v, %v", r, err)
+			}
+			if err := b.Send(t.Context(), Record{Type: End, Stream: id}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadAll(s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		exchange(1)
+		for _, r := range []Record{{Type: Window, Stream: 1, Credit: StreamWindow}, {Type: Reset, Stream: 1, Status: StatusCancelled}} {
+			if err := b.Send(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		exchange(2)
+		if err := b.Send(t.Context(), late); err != nil {
+			t.Fatal(err)
+		}
+		<-client.ctx.Done()
+		if err := context.Cause(client.ctx); !strings.Contains(err.Error(), "stream 1, which is not open") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestRogueEnclave: what breaks the rules ends the session at the client as well, and no answer is taken for whole.
+func TestRogueEnclave(t *testing.T) {
+	one := Record{Type: Data, Stream: 1, Payload: []byte("x")}
+	end := Record{Type: End, Stream: 1}
+	full := Record{Type: Data, Stream: 1, Payload: make([]byte, MaxData)}
+	var flood []Record
+	for range StreamWindow/MaxData + 1 {
+		flood = append(flood, full)
+	}
+	for name, c := range map[string]struct {
+		records []Record
+		want    string // of the session
+		whole   bool   // the answer had ended by then
+	}{
+		"a stream of its own":     {[]Record{one, {Type: Data, Stream: 2, Payload: []byte("x")}}, "stream 2, which is not open", false},
+		"the end of another":      {[]Record{one, {Type: End, Stream: 3}}, "stream 3, which is not open", false},
+		"more after the end":      {[]Record{one, end, one}, "type 1 after the end", true},
+		"a second end":            {[]Record{one, end, end}, "type 2 after the end", true},
+		"an end after a reset":    {[]Record{one, {Type: Reset, Stream: 1, Status: StatusFailed}, end}, "type 2 after the end", false},
+		"more than its credit":    {flood, "without credit", false},
+		"credit beyond":           {[]Record{one, {Type: Window, Stream: 1, Credit: StreamWindow}}, "beyond the window", false},
+		"credit of all beyond":    {[]Record{one, {Type: Window, Credit: SessionWindow}}, "beyond the window", false},
+		"a question":              {[]Record{one, {Type: askRecord, Payload: Ask{Documents: SessionEvidence}.append(nil)}}, "the enclave asks", false},
+		"an answer to nothing":    {[]Record{one, {Type: answerRecord, Payload: answer{document: SessionEvidence, status: StatusNone}.append(nil)}}, "nothing was asked", false},
+		"a close in the middle":   {[]Record{one, {Type: Close}}, "the peer closed the session", false},
+		"a close and what it was": {[]Record{one, end, {Type: Close}}, "", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := session(t, config(), config())
+			client := NewMux(a, MuxOptions{})
+			defer client.Abort()
+			s, err := client.Open(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			go s.Write([]byte("hello")) // and no end: the stream stays
+			if _, err := b.Receive(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range c.records {
+				if b.Send(t.Context(), r) != nil {
+					break
+				}
+			}
+			<-client.ctx.Done()
+			if err := context.Cause(client.ctx); c.want != "" && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v; want %q", err, c.want)
+			}
+			if _, err := io.ReadAll(s); (err == nil) != c.whole {
+				t.Errorf("the answer: %v; whole: %v", err, c.whole)
+			}
+			if _, err := client.Open(t.Context()); err == nil {
+				t.Error("a stream after the end of the session")
+			}
+		})
+	}
+}
+
 // TestTick: a server with a grid sends what was written between two ticks as one record, on the tick.
 func TestTick(t *testing.T) {
 	for _, tick := range []time.Duration{0, 100 * time.Millisecond} {

@@ -1,12 +1,14 @@
 package channel
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -275,6 +277,83 @@ func TestReconnectWantsConfirmation(t *testing.T) {
 	wait := func(context.Context, Peer) error { time.Sleep(100 * time.Millisecond); return nil }
 	if _, sv := shakeAs(t, cc, sc, ccfg, scfg, id, wait); sv.conn != nil || !errors.Is(sv.err, context.DeadlineExceeded) {
 		t.Errorf("server: %v", sv.err)
+	}
+}
+
+// TestRogueConfirmation: nothing but an empty PAD confirms a reconnect, and what it carries reaches nobody.
+func TestRogueConfirmation(t *testing.T) {
+	for name, r := range map[string]Record{
+		"data":         {Type: Data, Stream: 1, Payload: []byte("0-RTT")},
+		"end":          {Type: End, Stream: 1},
+		"close":        {Type: Close},
+		"rekey":        {Type: rekey},
+		"PAD and more": {Type: Pad, Payload: []byte{1}},
+	} {
+		id := newIdentity(t, "evidence")
+		ccfg := config()
+		ccfg.Pin = pinOf(id)
+		cc, sc := tcpPair(t)
+		done := make(chan side, 1)
+		go func() {
+			c, err := Accept(t.Context(), sc, config(), id)
+			done <- side{c, err}
+		}()
+		cfg, err := ccfg.withDefaults()
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := &half{cfg: cfg, conn: cc, in: bufio.NewReader(cc), dh: new(dh)}
+		if err := h.client(t.Context(), accept); err != nil {
+			t.Fatal(err)
+		}
+		if err := newConn(cc, h).seal(t.Context(), &r); err != nil {
+			t.Fatal(err)
+		}
+		if sv := <-done; sv.conn != nil || sv.err == nil || !strings.Contains(sv.err.Error(), "not confirmed") {
+			t.Errorf("%s: session %v, %v", name, sv.conn != nil, sv.err)
+		}
+	}
+}
+
+// TestRogueReconnects: hellos of no form, and a second reconnect after the first was refused.
+func TestRogueReconnects(t *testing.T) {
+	hello := func(kind Kind, n int) []byte {
+		b := (&header{kind: kind, authority: "default", offered: slices.Compact([]Kind{kind.family(), kind}), carrier: CarrierStream}).append(nil)
+		return append(b, make([]byte, n)...)
+	}
+	frames := func(all ...[]byte) []byte {
+		var b []byte
+		for _, f := range all {
+			b = append(append(b, byte(len(f)>>8), byte(len(f))), f...)
+		}
+		return b
+	}
+	bare := newIdentity(t, "evidence")
+	bare.Decap = nil
+	const whole = helloIKSize + 1088
+	for name, c := range map[string]struct {
+		id   *Identity
+		said []byte
+		want string
+	}{
+		"no ciphertext":     {nil, frames(hello(HybridReconnect, 1087)), "no ML-KEM ciphertext"},
+		"a byte short":      {nil, frames(hello(HybridReconnect, whole-1)), "message 1 has"},
+		"a byte long":       {nil, frames(hello(HybridReconnect, whole+1)), "message 1 has"},
+		"classical, short":  {nil, frames(hello(ClassicalReconnect, helloIKSize-1)), "message 1 has"},
+		"and hangs up":      {nil, frames(hello(HybridReconnect, whole)), ErrTruncated.Error()},
+		"again":             {nil, frames(hello(HybridReconnect, whole), hello(HybridReconnect, whole)), "a second reconnect"},
+		"again, no key":     {bare, frames(hello(HybridReconnect, whole), hello(HybridReconnect, whole)), "a second reconnect"},
+		"nothing after it":  {bare, frames(hello(HybridReconnect, whole), hello(Hybrid, 0)), "message 1"},
+		"a header too long": {nil, frames(hello(Hybrid, MaxHello)), "frame of"},
+	} {
+		id := c.id
+		if id == nil {
+			id = newIdentity(t, "evidence")
+		}
+		conn, err := Accept(t.Context(), script{bytes.NewReader(c.said), new(bytes.Buffer)}, config(Classical, Hybrid), id)
+		if conn != nil || err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-sev-guest/abi"
 	"github.com/google/go-sev-guest/verify/testdata"
 
 	"tally/enclave/appraise/amd"
@@ -122,6 +123,9 @@ func TestRefuses(t *testing.T) {
 		"no endorsements":       {report, nil, now, "0 bytes, want 1 to"},
 		"long endorsements":     {report, make([]byte, amd.MaxEndorsements+1), now, "want 1 to"},
 		"not a table":           {report, []byte("hello"), now, "neither a certificate nor"},
+		"PEM and more":          {report, append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: tableOf(t, end, abi.VcekGUID)}), 'x'), now, "SNP endorsements: entry 0"},
+		"PEM of something":      {report, pem.EncodeToMemory(&pem.Block{Type: "KEY", Bytes: tableOf(t, end, abi.VcekGUID)}), now, "SNP endorsements: entry 0"},
+		"a lone VLEK":           {report, tableOf(t, end, abi.VlekGUID), now, "vcek"},
 		"empty table":           {report, make([]byte, 24), now, "without entries"},
 		"table without signer":  {report, only(map[string][]byte{amd.CRLGUID: []byte("x")}), now, "no certificate of the vcek"},
 		"signer is no cert":     {report, only(map[string][]byte{"63da758d-e664-4564-adc5-f4b93be8accd": []byte("x")}), now, "vcek"},
@@ -132,8 +136,18 @@ func TestRefuses(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
-	if _, err := amd.Verify(report, end, &amd.Roots{}, now); err == nil || !strings.Contains(err.Error(), "want both ARK and ASK") {
-		t.Errorf("empty roots: %v", err)
+	for name, roots := range map[string]*amd.Roots{"none": {}, "no ASK": {ARK: m.Roots().ARK}, "no ARK": {ASK: m.Roots().ASK}} {
+		if _, err := amd.Verify(report, end, roots, now); err == nil || !strings.Contains(err.Error(), "want both ARK and ASK") {
+			t.Errorf("roots, %s: %v", name, err)
+		}
+	}
+	m.VLEK = true
+	report, end = sign(t, m)
+	if _, err := amd.Verify(report, tableOf(t, end, abi.VlekGUID), m.Roots(), now); err != nil {
+		t.Errorf("a lone VLEK that signed: %v", err)
+	}
+	if _, err := amd.Verify(report, end, &amd.Roots{ARK: m.Roots().ARK, ASK: m.Roots().ASK}, now); err == nil {
+		t.Error("a VLEK without a root for it: accepted")
 	}
 }
 
@@ -163,7 +177,31 @@ func TestRevocation(t *testing.T) {
 	if _, err := check(false, now.Add(8*24*time.Hour)); err == nil || !strings.Contains(err.Error(), "revocation list: of 2026-01-01") {
 		t.Errorf("stale list: %v", err)
 	}
-	// A list of somebody else's is no list.
+	if _, err := check(false, now.Add(-time.Second)); err == nil || !strings.Contains(err.Error(), "revocation list: of 2026-01-01") {
+		t.Errorf("a list of tomorrow: %v", err)
+	}
+	m.VLEK = true
+	report, _ = sign(t, m)
+	if _, err := check(false, now.Add(time.Hour)); err != nil {
+		t.Errorf("VLEK: %v", err)
+	}
+	if _, err := check(true, now.Add(time.Hour)); err == nil || !strings.Contains(err.Error(), "ASVK was revoked") {
+		t.Errorf("VLEK, revoked: %v", err)
+	}
+	// A list that AMD did not sign is no list.
+	if err := m.Revoke(now, false); err != nil {
+		t.Fatal(err)
+	}
+	_, end := sign(t, m)
+	list := bytes.Clone(tableOf(t, end, amd.CRLGUID))
+	list[len(list)-1] ^= 1
+	forged, err := amd.Table(map[string][]byte{abi.VlekGUID: tableOf(t, end, abi.VlekGUID), amd.CRLGUID: list})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := amd.Verify(report, forged, m.Roots(), now); err == nil || !strings.Contains(err.Error(), "not signed by ARK") {
+		t.Errorf("a forged list: %v", err)
+	}
 	der, err := amd.Table(map[string][]byte{amd.CRLGUID: []byte("hello"), "63da758d-e664-4564-adc5-f4b93be8accd": testdata.VcekBytes})
 	if err != nil {
 		t.Fatal(err)
@@ -171,6 +209,20 @@ func TestRevocation(t *testing.T) {
 	if _, err := amd.Verify(testdata.AttestationBytes, der, nil, realTime); err == nil || !strings.Contains(err.Error(), "revocation list") {
 		t.Errorf("no list: %v", err)
 	}
+}
+
+// tableOf returns one entry of a table of certificates.
+func tableOf(t testing.TB, table []byte, guid string) []byte {
+	t.Helper()
+	certs := new(abi.CertTable)
+	if err := certs.Unmarshal(table); err != nil {
+		t.Fatal(err)
+	}
+	b, err := certs.GetByGUIDString(guid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 // TestTableRefuses: offsets and lengths are the host's.
@@ -181,11 +233,19 @@ func TestTableRefuses(t *testing.T) {
 		change func([]byte)
 		want   string
 	}{
-		"offset beyond":    {func(b []byte) { binary.LittleEndian.PutUint32(b[16:], 1<<31) }, "entry 0: bytes"},
-		"length beyond":    {func(b []byte) { binary.LittleEndian.PutUint32(b[20:], 1<<31) }, "entry 0: bytes"},
-		"sum wraps":        {func(b []byte) { copy(b[16:], bytes.Repeat([]byte{0xff}, 8)) }, "entry 0: bytes"},
-		"nothing in it":    {func(b []byte) { binary.LittleEndian.PutUint32(b[20:], 0) }, "entry 0: bytes"},
-		"same name twice":  {func(b []byte) { copy(b[24:40], b[:16]) }, "twice"},
+		"offset beyond":   {func(b []byte) { binary.LittleEndian.PutUint32(b[16:], 1<<31) }, "entry 0: bytes"},
+		"length beyond":   {func(b []byte) { binary.LittleEndian.PutUint32(b[20:], 1<<31) }, "entry 0: bytes"},
+		"sum wraps":       {func(b []byte) { copy(b[16:], bytes.Repeat([]byte{0xff}, 8)) }, "entry 0: bytes"},
+		"nothing in it":   {func(b []byte) { binary.LittleEndian.PutUint32(b[20:], 0) }, "entry 0: bytes"},
+		"same name twice": {func(b []byte) { copy(b[24:40], b[:16]) }, "twice"},
+		"more than 32": {func(b []byte) { // of a table of so many zeros behind it
+			for i := range 33 {
+				e := b[24*i:]
+				binary.LittleEndian.PutUint32(e, uint32(i+1))
+				copy(e[16:24], []byte{0, 0, 0, 0, 1, 0, 0, 0})
+			}
+			clear(b[24*33:][:24])
+		}, "at most 32 entries"},
 		"never terminated": {func(b []byte) { copy(b[24*4:], bytes.Repeat([]byte{1}, 24)) }, "entry"},
 	} {
 		b := bytes.Clone(end)

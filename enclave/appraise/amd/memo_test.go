@@ -44,6 +44,7 @@ func TestMemo(t *testing.T) {
 		"a bit of the report":   {flipped, certs, m.Roots(), now},
 		"a bit of a signature":  {report, badCerts, m.Roots(), now},
 		"AMD's roots":           {report, certs, nil, now},
+		"no root of VLEKs":      {report, certs, &amd.Roots{ARK: m.Roots().ARK, ASK: m.Roots().ASK}, now},
 		"another machine's":     {report, certs, machine(t).Roots(), now},
 	} {
 		for range 2 {

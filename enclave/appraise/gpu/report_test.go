@@ -3,6 +3,10 @@ package gpu
 import (
 	"bytes"
 	"crypto/ecdsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/pem"
 	"strings"
 	"testing"
 )
@@ -83,6 +87,80 @@ func TestReportRefused(t *testing.T) {
 	}
 	if _, err := ParseReport(make([]byte, MaxReport+1)); err == nil || !strings.Contains(err.Error(), "at most") {
 		t.Errorf("too long: %v", err)
+	}
+}
+
+// TestFWIDRefused: a leaf states one digest of firmware, in one extension, by SHA-384.
+func TestFWIDRefused(t *testing.T) {
+	der := func(v any) []byte {
+		t.Helper()
+		b, err := asn1.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	id := func(alg asn1.ObjectIdentifier, n int) firmwareID { return firmwareID{alg, bytes.Repeat([]byte{7}, n)} }
+	composite := func(f firmwareID) pkix.Extension {
+		return pkix.Extension{Id: oidCompositeDeviceID, Value: der(compositeDeviceID{1, asn1.RawValue{FullBytes: der([]byte{1})}, f})}
+	}
+	info := func(all ...firmwareID) pkix.Extension {
+		var list []byte
+		for _, f := range all {
+			list = append(list, der(f)...)
+		}
+		return pkix.Extension{Id: oidTCBInfo, Value: der([]asn1.RawValue{{Class: asn1.ClassContextSpecific, Tag: 6, IsCompound: true, Bytes: list}})}
+	}
+	more := composite(id(oidSHA384, 48))
+	more.Value = append(more.Value, 0)
+	sha256 := asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 1}
+	for name, c := range map[string]struct {
+		all  []pkix.Extension
+		want string
+	}{
+		"composite":       {[]pkix.Extension{composite(id(oidSHA384, 48))}, ""},
+		"TCB info":        {[]pkix.Extension{info(id(oidSHA384, 48))}, ""},
+		"none":            {nil, "0 DICE extensions"},
+		"both":            {[]pkix.Extension{composite(id(oidSHA384, 48)), info(id(oidSHA384, 48))}, "2 DICE extensions"},
+		"one twice":       {[]pkix.Extension{info(id(oidSHA384, 48)), info(id(oidSHA384, 48))}, "2 DICE extensions"},
+		"one, and empty":  {[]pkix.Extension{composite(id(oidSHA384, 48)), info()}, "2 DICE extensions"},
+		"TCB info, empty": {[]pkix.Extension{info()}, "1 DICE extensions"},
+		"SHA-256":         {[]pkix.Extension{composite(id(sha256, 32))}, "want SHA-384"},
+		"named SHA-256":   {[]pkix.Extension{info(id(sha256, 48))}, "want SHA-384"},
+		"short":           {[]pkix.Extension{info(id(oidSHA384, 47))}, "want SHA-384"},
+		"long":            {[]pkix.Extension{composite(id(oidSHA384, 49))}, "want SHA-384"},
+		"a byte more":     {[]pkix.Extension{more}, "too many"},
+		"no DER":          {[]pkix.Extension{{Id: oidTCBInfo, Value: []byte{1}}}, "DICE extension"},
+	} {
+		_, err := fwid(&x509.Certificate{Extensions: c.all})
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+// TestChainRefused: a chain is PEM certificates and nothing else.
+func TestChainRefused(t *testing.T) {
+	_, good := sample(t)
+	block, _ := pem.Decode(good)
+	one := pem.EncodeToMemory(block)
+	for name, c := range map[string]struct {
+		text []byte
+		want string
+	}{
+		"empty":       {nil, "empty"},
+		"blank":       {[]byte(" \n"), "empty"},
+		"text before": {append([]byte("subject=x\n"), good...), "BEGIN CERTIFICATE"},
+		"text behind": {append(bytes.Clone(good), "x"...), "BEGIN CERTIFICATE"},
+		"a key":       {pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: block.Bytes}), "BEGIN CERTIFICATE"},
+		"cut":         {one[:len(one)-30], "want whole PEM"},
+		"no DER":      {pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: block.Bytes[:len(block.Bytes)-1]}), "certificate 1: "},
+		"nine":        {bytes.Repeat(one, maxCerts+1), "at most 8 certificates"},
+		"oversize":    {bytes.Repeat([]byte(" "), MaxChain+1), "want at most"},
+	} {
+		if certs, err := ParseChain(c.text); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %d certificates, %v; want %q", name, len(certs), err, c.want)
+		}
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/ocsp"
+
 	. "tally/enclave/appraise/gpu"
 	"tally/enclave/attest/gpu/gputest"
 )
@@ -154,6 +156,14 @@ func TestRefused(t *testing.T) {
 		"measurement":          {func(t *testing.T, f *fixture) { f.gpu.Blocks[9] = Digest{}; f.collect(t) }, BadMeasurement},
 		"measurement missing":  {func(t *testing.T, f *fixture) { delete(f.gpu.Blocks, 9); f.collect(t) }, BadMeasurement},
 		"index 35 counts":      {func(t *testing.T, f *fixture) { f.gpu.Blocks[35] = Digest{}; f.collect(t) }, BadMeasurement},
+		"index 35 by two bytes": {func(t *testing.T, f *fixture) {
+			f.gpu.Fields[FieldNVDEC0], f.gpu.Blocks[35] = []byte{0x55, 0}, Digest{}
+			f.collect(t)
+		}, BadMeasurement},
+		"another chip's manifest": {func(t *testing.T, f *fixture) {
+			f.in.RIMs = f.in.RIMs[1:]
+			f.addRIM(t, LS10, "550.90.07", 7)
+		}, RIMMissing},
 		"index in both": {func(t *testing.T, f *fixture) {
 			f.in.RIMs = f.in.RIMs[:1]
 			f.addRIM(t, Hopper, "96.00.5E.00.01", 1, 7)
@@ -192,6 +202,18 @@ func TestRefused(t *testing.T) {
 			f.status(t, gputest.Revoked, 30*time.Minute)
 			f.in.OCSP = append(f.in.OCSP, good...)
 		}, Revoked},
+		"good and revoked at once": {func(t *testing.T, f *fixture) {
+			good := f.in.OCSP[0]
+			f.status(t, gputest.Revoked, 0)
+			f.in.OCSP = append(f.in.OCSP, good)
+		}, Revoked},
+		"revoked and good at once": {func(t *testing.T, f *fixture) {
+			good := f.in.OCSP[0]
+			f.status(t, gputest.Revoked, 0)
+			f.in.OCSP = append([][]byte{good}, f.in.OCSP...)
+		}, Revoked},
+		"not known":                     {func(t *testing.T, f *fixture) { f.status(t, ocsp.Unknown, 0) }, BadOCSP},
+		"no DER":                        {func(_ *testing.T, f *fixture) { f.in.OCSP = append(f.in.OCSP, []byte{1}) }, BadOCSP},
 		"responder without the purpose": {func(t *testing.T, f *fixture) { f.delegate(t, false) }, BadOCSP},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -206,6 +228,15 @@ func TestRefused(t *testing.T) {
 				t.Errorf("error %q: want one line", err)
 			}
 		})
+	}
+}
+
+// TestTooManyDevices: a set has an end, and no device is looked at beyond it.
+func TestTooManyDevices(t *testing.T) {
+	f := newFixture(t)
+	f.in.Devices = slices.Repeat(f.in.Devices[:1], MaxDevices+1)
+	if res, err := Verify(f.in); err == nil || res.Reason != NoDevices || len(res.Devices) != 0 || !strings.Contains(err.Error(), "at most 32") {
+		t.Errorf("%v: %+v", err, res)
 	}
 }
 
@@ -237,6 +268,10 @@ func TestAccepted(t *testing.T) {
 			f.addRIM(t, Hopper, "96.00.5E.00.01", 200)
 			n := len(f.in.RIMs) - 1
 			f.in.RIMs[0], f.in.RIMs[n] = f.in.RIMs[n], f.in.RIMs[0]
+		},
+		"trusted links": func(t *testing.T, f *fixture) {
+			f.gpu.Fields[FieldFeatureFlags], f.in.Policy.Modes = []byte{2}, []Mode{ModePPCIE}
+			f.collect(t)
 		},
 		"a GPU alone":   func(_ *testing.T, f *fixture) { f.in.Devices = f.in.Devices[:1] },
 		"one at a time": func(_ *testing.T, f *fixture) { f.in.Parallel = 1 },

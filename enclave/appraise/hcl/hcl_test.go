@@ -5,10 +5,12 @@ import (
 	"crypto"
 	"crypto/rsa"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -92,6 +94,9 @@ func TestEndorsements(t *testing.T) {
 	if _, err := Endorsements(r, make([]byte, MaxCertificates+1)); err == nil {
 		t.Error("too many certificates were taken")
 	}
+	if _, _, err := ParseEndorsements(append(binary.BigEndian.AppendUint16(nil, uint16(len(r.Raw))), append(bytes.Clone(r.Raw), make([]byte, MaxCertificates+1)...)...)); err == nil {
+		t.Error("too many certificates were read")
+	}
 	padded := binary.BigEndian.AppendUint16(nil, uint16(len(r.Raw)+1))
 	for name, bad := range map[string][]byte{"nothing": nil, "one byte": {0}, "cut": b[:100], "zeros in the report": append(append(padded, r.Raw...), 0)} {
 		if _, _, err := ParseEndorsements(bad); err == nil {
@@ -115,20 +120,27 @@ func TestRefused(t *testing.T) {
 		change func([]byte) []byte
 		words  string
 	}{
-		"nothing":        {func([]byte) []byte { return nil }, "0 bytes"},
-		"cut":            {func(b []byte) []byte { return b[:1235] }, "1235 bytes"},
-		"too long":       {func(b []byte) []byte { return append(b, make([]byte, MaxReport)...) }, "want 1236 to"},
-		"magic":          {put(0, 0), "HCLA"},
-		"version":        {put(4, 3), "version 3"},
-		"size":           {put(8, 2345), "runtime data of 1110 bytes"},
-		"request":        {put(12, 1), "request 1"},
-		"status":         {put(16, 1), "status 1"},
-		"data version":   {put(1220, 2), "version 2"},
-		"TDX":            {func([]byte) []byte { return vector(t, "hcl-report-tdx.bin") }, "TDX"},
-		"type":           {put(1224, 3), "type 3"},
-		"hash":           {put(1228, 2), "hash 2"},
-		"no data":        {put(1232, 0), "of 0 bytes"},
-		"data too long":  {put(1232, 1<<31), "runtime data of"},
+		"nothing":       {func([]byte) []byte { return nil }, "0 bytes"},
+		"cut":           {func(b []byte) []byte { return b[:1235] }, "1235 bytes"},
+		"too long":      {func(b []byte) []byte { return append(b, make([]byte, MaxReport)...) }, "want 1236 to"},
+		"magic":         {put(0, 0), "HCLA"},
+		"version":       {put(4, 3), "version 3"},
+		"size":          {put(8, 2345), "runtime data of 1110 bytes"},
+		"request":       {put(12, 1), "request 1"},
+		"status":        {put(16, 1), "status 1"},
+		"data version":  {put(1220, 2), "version 2"},
+		"TDX":           {func([]byte) []byte { return vector(t, "hcl-report-tdx.bin") }, "TDX"},
+		"type":          {put(1224, 3), "type 3"},
+		"hash":          {put(1228, 2), "hash 2"},
+		"no data":       {put(1232, 0), "of 0 bytes"},
+		"data too long": {put(1232, 1<<31), "runtime data of"},
+		"data to the end": {func(b []byte) []byte { // consistent, and more than there is
+			n := uint32(len(b)-1236) + 1
+			return put(1232, n)(put(1216, n+20)(put(8, 1216+20+n)(b)))
+		}, "runtime data of"},
+		"size of data": {func(b []byte) []byte {
+			return put(8, binary.LittleEndian.Uint32(b[8:])+1)(put(1216, binary.LittleEndian.Uint32(b[1216:])+1)(b))
+		}, "runtime data of"},
 		"behind":         {func(b []byte) []byte { b[len(b)-1] = 1; return b }, "behind"},
 		"JSON":           {swap(`{"keys"`, `["keys"`), "not JSON"},
 		"no key":         {swap("HCLAkPub", "HCLXkPub"), "no key HCLAkPub"},
@@ -140,6 +152,20 @@ func TestRefused(t *testing.T) {
 	} {
 		if _, err := Parse(c.change(bytes.Clone(good))); err == nil || !strings.Contains(err.Error(), c.words) {
 			t.Errorf("%s: %v, want %q", name, err, c.words)
+		}
+	}
+	jwk := func(n string) []byte {
+		return fmt.Appendf(nil, `{"keys":[{"kid":"HCLAkPub","kty":"RSA","e":"AQAB","n":%q}]}`, n)
+	}
+	long := base64.RawURLEncoding.EncodeToString(bytes.Repeat([]byte{0xff}, 257))
+	loose := base64.RawURLEncoding.EncodeToString(bytes.Repeat([]byte{0xff}, 256))
+	if _, err := attestationKey(jwk(loose)); err != nil {
+		t.Error(err)
+	}
+	loose = loose[:len(loose)-1] + "_" // the same bytes, and bits of none
+	for name, n := range map[string]string{"long": long, "short": long[:340], "spare bits": loose} {
+		if _, err := attestationKey(jwk(n)); err == nil || !strings.Contains(err.Error(), "2048 bits") {
+			t.Errorf("modulus, %s: %v", name, err)
 		}
 	}
 	twice := bytes.Replace(good[1236:1236+1110], []byte("HCLEkPub"), []byte("HCLAkPub"), 1)

@@ -5,7 +5,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
+	"encoding/binary"
+	"math/big"
 	"strings"
 	"testing"
 
@@ -115,6 +118,92 @@ func TestVerify(t *testing.T) {
 		if _, err := Verify(c.b); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
+	}
+}
+
+// TestMalformed: each structure has one form, also where its key has signed it otherwise.
+func TestMalformed(t *testing.T) {
+	f := newFake(t)
+	split := func(b []byte) (parts [3][]byte, rest []byte) {
+		for i := range parts {
+			n := int(binary.BigEndian.Uint16(b))
+			parts[i], b = b[2:2+n], b[2+n:]
+		}
+		return parts, b
+	}
+	parts, pcrs := split(f.quote(t, somePCRs, nil))
+	sign := func(attest []byte) (signature []byte) {
+		sum := sha256.Sum256(attest)
+		r, s, err := ecdsa.Sign(rand.Reader, f.key, sum[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := []byte{0, 0x18, 0, 0x0b}
+		for _, v := range []*big.Int{r, s} {
+			b = append(append(b, 0, 32), v.FillBytes(make([]byte, 32))...)
+		}
+		return b
+	}
+	attest, signature, key := parts[0], sign(parts[0]), parts[2]
+	x, y := key[22:54], key[56:88]
+	point := func(x, y []byte) []byte {
+		b := append(bytes.Clone(key[:20]), 0, byte(len(x)))
+		return append(append(append(b, x...), 0, byte(len(y))), y...)
+	}
+	signed := func(r, s []byte) []byte {
+		b := append([]byte{0, 0x18, 0, 0x0b, 0, byte(len(r))}, r...)
+		return append(append(b, 0, byte(len(s))), s...)
+	}
+	r, s := signature[6:38], signature[40:72]
+	zero := []byte{0}
+	rsaHead := []byte{0, 1, 0, 0x0b, 0, 5, 4, 0x72, 0, 0, 0, 0x10, 0, 0x14, 0, 0x0b, 8, 0, 0, 0, 0, 0, 1, 0}
+	modulus := bytes.Repeat([]byte{0xff}, 256)
+	even, small := bytes.Clone(modulus), bytes.Clone(modulus)
+	even[255], small[0] = 0xfe, 0x7f
+	for name, c := range map[string]struct {
+		attest, signature, key []byte
+		want                   string
+	}{
+		"good":                     {attest, signature, key, ""},
+		"long x":                   {attest, signature, point(append(zero, x...), y), "point of P-256"},
+		"long y":                   {attest, signature, point(x, append(zero, y...)), "point of P-256"},
+		"a byte after the point":   {attest, signature, append(bytes.Clone(key), 0), "point of P-256"},
+		"no point":                 {attest, signature, key[:20], "point of P-256"},
+		"half a key":               {attest, signature, key[:10], "want an ECC key"},
+		"a byte of a key":          {attest, signature, key[:1], "want an ECC key"},
+		"not on the curve":         {attest, signature, point(x, x), "key: "},
+		"long r":                   {attest, signed(append(zero, r...), s), key, "not in the TPM's form"},
+		"long s":                   {attest, signed(r, append(zero, s...)), key, "not in the TPM's form"},
+		"a byte after s":           {attest, append(bytes.Clone(signature), 0), key, "not in the TPM's form"},
+		"no signature":             {attest, signature[:3], key, "want ECDSA"},
+		"zero":                     {attest, signed(zero, zero), key, "not the key's"},
+		"a short quote":            {attest[:5], sign(attest[:5]), key, "not a TPM's"},
+		"half a quote":             {attest[:50], sign(attest[:50]), key, "bytes left"},
+		"a byte after the quote":   {append(bytes.Clone(attest), 0), sign(append(bytes.Clone(attest), 0)), key, "after the last field"},
+		"half an RSA key":          {attest, signature, rsaHead[:6], "bytes left"},
+		"a byte after an RSA key":  {attest, signature, append(append(bytes.Clone(rsaHead), modulus...), 0), "after the last field"},
+		"even modulus":             {attest, signature, append(bytes.Clone(rsaHead), even...), "modulus of 2048"},
+		"small modulus":            {attest, signature, append(bytes.Clone(rsaHead), small...), "modulus of 2048"},
+		"ECDSA by an RSA key":      {attest, signature, append(bytes.Clone(rsaHead), modulus...), "want RSASSA"},
+		"RSASSA by an ECC key":     {attest, append([]byte{0, 0x14, 0, 0x0b, 1, 0}, modulus...), key, "want ECDSA"},
+		"a byte after a signature": {attest, append([]byte{0, 0x14, 0, 0x0b, 1, 0}, append(bytes.Clone(modulus), 0)...), append(bytes.Clone(rsaHead), modulus...), "not in the TPM's form"},
+	} {
+		b := []byte{}
+		for _, f := range [][]byte{c.attest, c.signature, c.key} {
+			b = append(binary.BigEndian.AppendUint16(b, uint16(len(f))), f...)
+		}
+		_, err := Verify(append(b, pcrs...))
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+	for name, f := range map[string][]byte{"empty": nil, "long": make([]byte, MaxEvidence/4+1)} {
+		if _, err := Marshal(f, signature, key, somePCRs); err == nil {
+			t.Errorf("%s structure: written", name)
+		}
+	}
+	if err := IsKey(key[:10], new(rsa.PublicKey)); err == nil {
+		t.Error("half a key is a key")
 	}
 }
 
