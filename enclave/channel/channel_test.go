@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -185,6 +186,20 @@ func TestNegotiation(t *testing.T) {
 		var refused *RefusedError
 		if !errors.As(cl.err, &refused) || refused.Code != c.code || sv.err == nil {
 			t.Errorf("%s: %v, %v; want refusal %v", c.name, cl.err, sv.err, c.code)
+		}
+	}
+}
+
+// TestKindsToBeginWith: of all kinds that a client may claim to speak a server takes its own strongest and its reconnect.
+func TestKindsToBeginWith(t *testing.T) {
+	for own, good := range map[Kind][]Kind{Classical: {Classical, ClassicalReconnect}, Hybrid: {Hybrid, HybridReconnect}} {
+		cfg := config(own)
+		for k := range Kind(255) {
+			offered := slices.Compact(slices.Sorted(slices.Values([]Kind{own, k})))
+			code := cfg.judge(&header{kind: k, authority: "default", offered: offered, carrier: CarrierStream})
+			if (code == 0) != slices.Contains(good, k) {
+				t.Errorf("%v for a server of %v: refusal %d", k, own, code)
+			}
 		}
 	}
 }
