@@ -102,6 +102,10 @@ func TestGPURefused(t *testing.T) {
 		"no age":            {"  ocsp-max-age: 24h\n", "", "ocsp-max-age"},
 		"age":               {"24h", "0s", `age "0s"`},
 		"no GPU":            {"gpus: 8", "gpus: 0", "gpus 0"},
+		"too many GPUs":     {"gpus: 8", "gpus: 33", "gpus 33"},
+		"switches of -1":    {"switches: 4", "switches: -1", "switches -1"},
+		"no manifests":      {"[release,", "[] #", "at least one"},
+		"no age at all":     {"24h", "soon", `age "soon"`},
 		"too many":          {"switches: 4", "switches: 33", "switches 33"},
 		"roots":             {"switches: 4", "switches: 4\n  roots: one.pem", "one.pem: 1 certificates, want 2"},
 	} {

@@ -121,6 +121,43 @@ func TestErrorsNameTheirPlace(t *testing.T) {
 	}
 }
 
+// TestWitnessPolicyErrors: who must have cosigned is said once, in order, and about this log.
+func TestWitnessPolicyErrors(t *testing.T) {
+	w := newLogWorld(t)
+	cosigned := "witness a " + w.ours.String() + "\nquorum a\n"
+	files := map[string]string{
+		"none.txt":  "quorum none\n",
+		"bad.txt":   "quorums none\n",
+		"other.txt": "log " + w.vkey + "\n" + cosigned,
+		"good.txt":  "log " + vkey + "\n" + cosigned,
+		"all.txt":   cosigned,
+	}
+	read := func(name string) ([]byte, error) {
+		if text, ok := files[name]; ok {
+			return []byte(text), nil
+		}
+		return nil, errors.New("no such file")
+	}
+	for log, want := range map[string]string{
+		"witness-policy: good.txt":                              "",
+		"witness-policy: all.txt":                               "",
+		"witness-policy: good.txt, cosignature-max-age: 168h":   "",
+		"witness-policy: none.txt":                              "quorum none: say",
+		"witness-policy: bad.txt":                               "bad.txt:1:",
+		"witness-policy: absent.txt":                            "no such file",
+		"witness-policy: other.txt":                             "is about other logs than log.tally.example",
+		"witness-policy: good.txt, witnesses: none":             "want either",
+		"witness-policy: good.txt, cosignature-max-age: 0s":     `age "0s"`,
+		"witness-policy: good.txt, cosignature-max-age: a week": `age "a week"`,
+		"witnesses: none, cosignature-max-age: 168h":            "beside a witness-policy",
+	} {
+		_, err := policy.Parse([]byte("schema: tally.policy/v1\nrelease:\n  log: {vkey: "+vkey+", "+log+"}\n"), "p", read)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", log, err, want)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte("schema: tally.policy/v1\nrelease:\n  signers:\n    - file: a\n      not-after: \"2027-01-01T00:00:00Z\"\n  log: {vkey: " + vkey + ", witnesses: none}\nevidence: {platforms: [insecure]}\n"))
 	f.Add([]byte("a: &a [*a]\n"))
