@@ -28,7 +28,8 @@ func snpText() string {
 
 func tdxText() string {
 	return "  tdx:\n    tcb-evaluation-number: 18\n    tee-tcb-svn: \"07010600000000000000000000000000\"\n    pce-svn: 11\n    mrseam: [" + seam + "]\n" +
-		"    attributes: [\"0000001000000000\"]\n    xfam: [e702060000000000]\n    ppids: [any]\n    mrowner: " + seam + "\n    root: intel.pem\n"
+		"    attributes: [\"0000001000000000\"]\n    xfam: [e702060000000000]\n    ppids: [any]\n    mrowner: " + seam + "\n" +
+		"    mrconfigid: " + strings.Repeat("c1", 48) + "\n    mrownerconfig: " + strings.Repeat("0c", 48) + "\n    mrservicetd: " + strings.Repeat("5d", 48) + "\n    root: intel.pem\n"
 }
 
 func TestEvidence(t *testing.T) {
@@ -75,6 +76,9 @@ func TestEvidence(t *testing.T) {
 	want.Azure = &appraise.Azure{VTPM: *want.VTPM, Paravisors: []string{seam}, SNP: *want.SNP}
 	want.SVSM = &appraise.SVSM{VTPM: *want.VTPM, SVSMs: []string{seam}, SNP: *want.SNP}
 	copy(want.TDX.MROwner[:], strings.Repeat("\x5e", 48))
+	copy(want.TDX.MRConfigID[:], strings.Repeat("\xc1", 48))
+	copy(want.TDX.MROwnerConfig[:], strings.Repeat("\x0c", 48))
+	copy(want.TDX.MRServiceTD[:], strings.Repeat("\x5d", 48))
 	if diff := cmp.Diff(want, e.Policy); diff != "" {
 		t.Error(diff)
 	}
@@ -98,6 +102,12 @@ func TestEvidenceErrors(t *testing.T) {
 	for name, c := range map[string]struct{ text, from, to, want string }{
 		"no freshness":         {snp, "  freshness: none\n", "", "freshness"},
 		"other freshness":      {snp, "freshness: none", "freshness: never", `p:4:14: "never": want session or key or none`},
+		"judged never again":   {snp, "freshness: none", "freshness: none\n  reappraise: 0s", `"0s": want a time up to 24h0m0s`},
+		"judged before":        {snp, "freshness: none", "freshness: none\n  reappraise: -1s", `"-1s": want a time up to`},
+		"judged too late":      {snp, "freshness: none", "freshness: none\n  reappraise: 24h1s", `"24h1s": want a time up to`},
+		"judged some day":      {snp, "freshness: none", "freshness: none\n  reappraise: daily", `"daily": want a time up to`},
+		"firmware below":       {snp, "\"1.55\"", "\"-1.55\"", `firmware "-1.55"`},
+		"tcb of -1":            {snp, "microcode: 219", "microcode: -1", "-1: want 0 to 255"},
 		"not a platform":       {snp, "[snp]", "[insecure]", `snp: stands here, but "snp" is not among the platforms`},
 		"no chips":             {snp, "    chips: [" + chip + "]\n", "", `key "chips" is missing`},
 		"no tcb":               {snp, "    vmpl: 0\n", "", `key "vmpl" is missing`},
@@ -112,9 +122,6 @@ func TestEvidenceErrors(t *testing.T) {
 		"capital digits":       {snp, "host-data: " + pcr, "host-data: " + strings.ToUpper(pcr), "want 64 lower-case hex digits"},
 		"not digits":           {snp, "host-data: " + pcr, "host-data: " + strings.Repeat("zz", 32), "want 64 lower-case hex digits"},
 		"empty platform":       {snp, "[snp]", "[snp, \"\"]", `platform ""`},
-		"judged never again":   {snp, "  freshness: none\n", "  freshness: none\n  reappraise: 0s\n", `"0s": want a time up to 24h0m0s`},
-		"judged once a week":   {snp, "  freshness: none\n", "  freshness: none\n  reappraise: 168h\n", `"168h": want a time up to`},
-		"judged at some time":  {snp, "  freshness: none\n", "  freshness: none\n  reappraise: often\n", `"often": want a time up to`},
 		"signer":               {snp, "[vcek]", "[vcak]", `"vcak": want vcek or vlek`},
 		"vmpl":                 {snp, "vmpl: 0", "vmpl: 4", "4: want 0 to 3"},
 		"smt":                  {snp, "smt: allow", "smt: yes", `p:10:10: "yes": want allow or refuse`},

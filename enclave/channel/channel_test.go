@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -149,6 +150,37 @@ func (c *countingConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
+// TestLeftWhileJudging: a user who leaves while the evidence is judged has not accepted it.
+func TestLeftWhileJudging(t *testing.T) {
+	for _, pinned := range []bool{false, true} {
+		id := newIdentity(t, "evidence")
+		cfg := config()
+		if pinned {
+			cfg.Pin = pinOf(id)
+		}
+		cc, sc := tcpPair(t)
+		done := make(chan error, 1)
+		go func() {
+			_, err := Accept(t.Context(), sc, config(), id)
+			done <- err
+		}()
+		counted, at := &countingConn{Conn: cc}, 0
+		ctx, leave := context.WithCancelCause(t.Context())
+		left := errors.New("the user left")
+		c, err := Client(ctx, counted, cfg, func(context.Context, Peer) error {
+			at = counted.n
+			leave(left)
+			return nil
+		})
+		if c != nil || !errors.Is(err, left) || at == 0 || counted.n != at {
+			t.Errorf("pinned %v: %v; %d bytes before, %d in all", pinned, err, at, counted.n)
+		}
+		if err := <-done; err == nil {
+			t.Errorf("pinned %v: the server has a session", pinned)
+		}
+	}
+}
+
 func TestClientWantsAJudge(t *testing.T) {
 	a, b := net.Pipe()
 	defer b.Close()
@@ -185,6 +217,20 @@ func TestNegotiation(t *testing.T) {
 		var refused *RefusedError
 		if !errors.As(cl.err, &refused) || refused.Code != c.code || sv.err == nil {
 			t.Errorf("%s: %v, %v; want refusal %v", c.name, cl.err, sv.err, c.code)
+		}
+	}
+}
+
+// TestKindsToBeginWith: of all kinds that a client may claim to speak a server takes its own strongest and its reconnect.
+func TestKindsToBeginWith(t *testing.T) {
+	for own, good := range map[Kind][]Kind{Classical: {Classical, ClassicalReconnect}, Hybrid: {Hybrid, HybridReconnect}} {
+		cfg := config(own)
+		for k := range Kind(255) {
+			offered := slices.Compact(slices.Sorted(slices.Values([]Kind{own, k})))
+			code := cfg.judge(&header{kind: k, authority: "default", offered: offered, carrier: CarrierStream})
+			if (code == 0) != slices.Contains(good, k) {
+				t.Errorf("%v for a server of %v: refusal %d", k, own, code)
+			}
 		}
 	}
 }

@@ -3,6 +3,7 @@ package channel
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/mlkem"
 	"errors"
 	"net"
@@ -123,5 +124,40 @@ func TestWrongPSK(t *testing.T) {
 	r := rogue{header{Hybrid, "default", []Kind{Hybrid}, CarrierStream}, secret.EncapsulationKey().Bytes(), nil, other}
 	if _, server := r.play(t, config()); !errors.Is(server, ErrDecrypt) {
 		t.Errorf("%v", server)
+	}
+}
+
+// TestRogueServer: an enclave's message 2 that lacks its half of the hybrid secret ends the handshake, before the
+// evidence is judged.
+func TestRogueServer(t *testing.T) {
+	for _, n := range []int{0, 1, mlkem.CiphertextSize768 - 1} {
+		cc, sc := tcpPair(t)
+		go func() {
+			defer sc.Close()
+			cfg, err := config().withDefaults()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			h := &half{cfg: cfg, conn: sc, in: bufio.NewReader(sc), dh: new(dh)}
+			head, wire, msg, err := h.readHello()
+			if err == nil {
+				err = h.start(head.kind, newStatic(t), wire, noise.Config{})
+			}
+			if err == nil {
+				_, _, _, err = h.hs.ReadMessage(nil, msg)
+			}
+			if err == nil {
+				err = h.write([]byte{Hybrid.reply()}, make([]byte, n))
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}()
+		judged := false
+		c, err := Client(t.Context(), cc, config(), func(context.Context, Peer) error { judged = true; return nil })
+		if c != nil || judged || err == nil || !strings.Contains(err.Error(), "no ML-KEM ciphertext") {
+			t.Errorf("%d bytes: %v; judged: %v", n, err, judged)
+		}
 	}
 }

@@ -164,6 +164,40 @@ func TestChainRefused(t *testing.T) {
 	}
 }
 
+// TestFieldsRefused: opaque data is fields, each once, and an end to them.
+func TestFieldsRefused(t *testing.T) {
+	field := func(id, n int) []byte {
+		return append([]byte{byte(id), byte(id >> 8), byte(n), byte(n >> 8)}, make([]byte, n)...)
+	}
+	many := func(n int) (b []byte) {
+		for i := range n {
+			b = append(b, field(i, 1)...)
+		}
+		return b
+	}
+	for name, c := range map[string]struct {
+		b    []byte
+		want string
+	}{
+		"most":      {many(maxOpaque), ""},
+		"too many":  {many(maxOpaque + 1), "more than 64 fields"},
+		"twice":     {append(field(20, 48), field(20, 48)...), "field 20 twice"},
+		"cut":       {field(20, 48)[:20], "ends too early"},
+		"no length": {[]byte{20, 0, 1}, "ends too early"},
+	} {
+		err := new(Report).fields(&reader{b: c.b})
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+	for name, v := range map[string][]byte{"nine bytes": make([]byte, 9), "a fifth part that is long": {1, 2, 3, 4, 5, 0, 0, 1}, "nothing": {}} {
+		r := &Report{Opaque: map[Field][]byte{FieldVBIOS: v}}
+		if s, err := r.VBIOS(); err == nil {
+			t.Errorf("VBIOS of %s: %q", name, s)
+		}
+	}
+}
+
 func TestVersions(t *testing.T) {
 	for _, c := range []struct {
 		a, b string

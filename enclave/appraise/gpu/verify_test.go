@@ -214,6 +214,8 @@ func TestRefused(t *testing.T) {
 		}, Revoked},
 		"not known":                     {func(t *testing.T, f *fixture) { f.status(t, ocsp.Unknown, 0) }, BadOCSP},
 		"no DER":                        {func(_ *testing.T, f *fixture) { f.in.OCSP = append(f.in.OCSP, []byte{1}) }, BadOCSP},
+		"responder of tomorrow":         {func(t *testing.T, f *fixture) { f.vendor.Now = f.in.Now.AddDate(0, 7, 0); f.delegate(t, true) }, BadOCSP},
+		"responder of last year":        {func(t *testing.T, f *fixture) { f.vendor.Now = f.in.Now.AddDate(0, -7, 0); f.delegate(t, true) }, BadOCSP},
 		"responder without the purpose": {func(t *testing.T, f *fixture) { f.delegate(t, false) }, BadOCSP},
 	} {
 		t.Run(name, func(t *testing.T) {
