@@ -124,13 +124,10 @@ func TestGPURefused(t *testing.T) {
 		"no manifests":      {"[release,", "[] #", "at least one"},
 		"no age at all":     {"24h", "soon", `age "soon"`},
 		"too many":          {"switches: 4", "switches: 33", "switches 33"},
-		"too many GPUs":     {"gpus: 8", "gpus: 33", "gpus 33"},
-		"fewer than none":   {"switches: 4", "switches: -1", "switches -1"},
 		"empty accept":      {"  accept:\n    - {family: hopper, driver: \"550.90.07\", vbios: \"96.00.5E.00.01\"}\n    - {family: ls10, vbios: \"96.10.55.00.01\"}\n", "  accept: []\n", "at least one"},
 		"empty rims":        {"[release, \"1111111111111111111111111111111111111111111111111111111111111111\"]", "[]", "at least one"},
 		"short rim":         {"\"1111", "\"11", "rim \"11"},
 		"long rim":          {"\"1111", "\"111111", "rim \"11"},
-		"age of words":      {"24h", "day", `age "day"`},
 		"roots":             {"switches: 4", "switches: 4\n  roots: one.pem", "one.pem: 1 certificates, want 2"},
 	} {
 		text := strings.Replace(gpuPolicy, c.old, c.new, 1)
