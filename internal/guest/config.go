@@ -94,7 +94,9 @@ type Network struct {
 // vtpm-svsm one that an SVSM keeps, of whose endorsement key it has had the processor sign;
 // vtpm-unendorsed is the machine's TPM and insecure nobody, and the host can forge what they say.
 // There is no default: a guest that may go without hardware says so in its measured configuration.
-func Attesters() []string { return []string{"snp", "tdx", "vtpm-azure", "vtpm-svsm", "vtpm-unendorsed", "insecure"} }
+func Attesters() []string {
+	return []string{"snp", "tdx", "vtpm-azure", "vtpm-svsm", "vtpm-unendorsed", "insecure"}
+}
 
 // LoadConfig reads and checks the file at path.
 func LoadConfig(path string) (*Config, error) {
