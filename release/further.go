@@ -33,7 +33,7 @@ func (r *Result) verifyFurther(parts [][]byte, p *Policy, now time.Time) (*furth
 			if one != nil {
 				f.rebuilds = append(f.rebuilds, one)
 			}
-		case typ == ChannelType && p.revoker(b):
+		case typ == ChannelType && p.Revoker(b):
 			one, refusal := r.verifyChannel(b, p, "revocation", p.Revokers, &p.RevokerIdentities)
 			if refusal != nil {
 				return nil, refusal
@@ -62,9 +62,9 @@ func predicateType(payload []byte) string {
 	return head.PredicateType
 }
 
-// revoker reports whether b says that a revocation key signed it, or was signed by a revocation identity, in its time
+// Revoker reports whether b says that a revocation key signed it, or was signed by a revocation identity, in its time
 // or not.
-func (p *Policy) revoker(b *Bundle) bool {
+func (p *Policy) Revoker(b *Bundle) bool {
 	if b.Certificate == nil || len(p.RevokerIdentities.List) == 0 {
 		return byHint(p.Revokers, b.Hint)
 	}

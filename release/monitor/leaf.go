@@ -29,6 +29,8 @@ type leaf struct {
 	release *Release         // one of these three, or an alert
 	channel *release.Channel //
 	rebuild *Rebuild         //
+	signer  release.Digest
+	revoker bool // the channel statement is a revocation key's: only its revocations count
 	alerts  []Alert
 }
 
@@ -89,7 +91,7 @@ func (m *Monitor) leaf(ctx context.Context, index int64, body []byte) (*leaf, er
 func (m *Monitor) signers(ctx context.Context, b *release.Bundle, body []byte) ([]release.Signer, *release.IdentityPolicy, error) {
 	p := m.o.Policy
 	switch payload := b.Envelope.Payload; {
-	case len(p.Signers)+len(p.Identities.List) == 0 || release.IsRebuild(payload) && len(p.Rebuilders.Keys)+len(p.Rebuilders.Identities.List) == 0:
+	case !m.named() || release.IsRebuild(payload) && len(p.Rebuilders.Keys)+len(p.Rebuilders.Identities.List) == 0:
 		k, err := leafKey(body)
 		return k, nil, err
 	case release.IsRebuild(payload):
@@ -105,7 +107,12 @@ func (m *Monitor) signers(ctx context.Context, b *release.Bundle, body []byte) (
 		}
 		return slices.Concat(p.Signers, p.Revokers), &ids, nil
 	}
-	return append(m.named(ctx, b), p.Signers...), &p.Identities, nil
+	return append(m.namedSigners(ctx, b), p.Signers...), &p.Identities, nil
+}
+
+// named reports whether the policy names signers; otherwise anybody may sign.
+func (m *Monitor) named() bool {
+	return len(m.o.Policy.Signers)+len(m.o.Policy.Identities.List) > 0
 }
 
 // leafKey is the key that stands in a leaf.
@@ -134,9 +141,9 @@ func leafKey(body []byte) ([]release.Signer, error) {
 	return []release.Signer{{Key: k}}, err
 }
 
-// named are the signers of b's release that the latest statement of the policy's channel names, if b is by none of
+// namedSigners are the signers of b's release that the latest statement of the policy's channel names, if b is by none of
 // the policy's. A statement that cannot be had or does not hold names nobody.
-func (m *Monitor) named(ctx context.Context, b *release.Bundle) []release.Signer {
+func (m *Monitor) namedSigners(ctx context.Context, b *release.Bundle) []release.Signer {
 	p := m.o.Policy
 	for _, s := range p.Signers {
 		if s.Key.Hint() == b.Hint {
@@ -192,13 +199,15 @@ func (m *Monitor) check(l *leaf, b *release.Bundle, signers []release.Signer, id
 			m.checkWindow(l, s, r.Cosigned)
 		}
 	}
-	if err := l.parse(b.Envelope.Payload, r.Signer.ID()); err != nil {
+	l.signer = r.Signer.ID()
+	if err := l.parse(b.Envelope.Payload); err != nil {
 		l.alert(release.BadStatement, "%v", err)
 	}
+	l.revoker = l.channel != nil && m.o.Policy.Revoker(b)
 }
 
 // parse reads what was signed.
-func (l *leaf) parse(payload []byte, signer release.Digest) (err error) {
+func (l *leaf) parse(payload []byte) (err error) {
 	switch {
 	case release.IsChannel(payload):
 		l.channel, err = release.ParseChannel(payload)
@@ -207,14 +216,14 @@ func (l *leaf) parse(payload []byte, signer release.Digest) (err error) {
 		s, err := release.ParseRebuild(payload)
 		if err == nil {
 			r := s.Predicate.Release
-			l.rebuild = &Rebuild{r.Name, r.Version, s.Predicate.Result, r.Statement, signer, l.index}
+			l.rebuild = &Rebuild{r.Name, r.Version, s.Predicate.Result, r.Statement, l.signer, l.index}
 		}
 		return err
 	}
 	s, err := release.ParseStatement(payload)
 	if err == nil {
 		r := s.Predicate.Release
-		l.release = &Release{r.Name, r.Version, r.Sequence, l.payload, signer, l.hash, l.index}
+		l.release = &Release{r.Name, r.Version, r.Sequence, l.payload, l.signer, l.hash, l.index}
 	}
 	return err
 }

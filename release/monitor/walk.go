@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
-	"tally/internal/atomicfile"
 	"tally/release"
 	"tally/release/log"
 )
@@ -212,106 +211,4 @@ func (w *walk) look(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// remember takes in what was found and writes it.
-func (w *walk) remember() error {
-	mem, channels := &w.m.mem.file, map[release.Digest]*release.Channel{}
-	for _, l := range w.leaves {
-		w.rep.Alerts = append(w.rep.Alerts, l.alerts...)
-		switch {
-		case l.judged: // what it says is known
-		case l.release != nil:
-			if err := w.released(l); err != nil {
-				return err
-			}
-		case l.channel != nil:
-			channels[l.payload] = l.channel
-			w.channel(l)
-		case l.rebuild != nil:
-			w.rep.Rebuilds = append(w.rep.Rebuilds, *l.rebuild)
-			if r := l.rebuild; r.Result != release.Reproduced {
-				w.rep.Alerts = append(w.rep.Alerts, Alert{Reason: release.Mismatch, Index: &l.index, Text: fmt.Sprintf("%s %s was built again by key %s and differs", r.Name, r.Version, r.Signer)})
-			}
-		}
-	}
-	w.rememberBare()
-	mem.Size, mem.Root = w.head.Tree.N, w.head.Tree.Hash.String()
-	if err := w.m.mem.save(); err != nil {
-		return err
-	}
-	return w.m.state.RememberAudit(w.head, channels)
-}
-
-// rememberBare takes in which leaves have no bundle, or none any more.
-func (w *walk) rememberBare() {
-	bare, lost := map[int64]release.Digest{}, map[int64]release.Digest{}
-	for _, index := range slices.Sorted(maps.Keys(w.bare)) {
-		b, why := w.bare[index], "nobody can tell what was logged"
-		if w.m.judged(index) {
-			lost[index], why = b.hash, "it had one when it was judged"
-		} else {
-			bare[index] = b.hash
-		}
-		if !b.ahead {
-			w.rep.Alerts = append(w.rep.Alerts, Alert{Reason: NoBundle, Index: &index, Text: fmt.Sprintf("leaf %s has no bundle: %s", b.hash, why)})
-		}
-	}
-	w.m.mem.file.Bare, w.m.mem.file.Lost, w.rep.Bare = bare, lost, len(bare)+len(lost)
-}
-
-// released takes in a release; one that is known already, from another signer or an earlier round, is no news.
-func (w *walk) released(l *leaf) error {
-	mem, r := &w.m.mem.file, l.release
-	version := r.Name + "@" + r.Version
-	known, ok := mem.Versions[version]
-	if ok && known == r.Payload {
-		return nil
-	}
-	w.rep.Releases = append(w.rep.Releases, *r)
-	if ok {
-		l.unexpected(w.rep, "%s %s is released a second time with other content: payload %s, before %s", r.Name, r.Version, r.Payload, known)
-	}
-	if high := mem.Highest[r.Name]; r.Sequence <= high {
-		l.unexpected(w.rep, "%s %s has sequence %d, and %d was released before", r.Name, r.Version, r.Sequence, high)
-	}
-	mem.Versions[version], mem.Highest[r.Name] = r.Payload, max(mem.Highest[r.Name], r.Sequence)
-	if w.m.o.Run == nil {
-		return nil
-	}
-	mem.Queue = append(mem.Queue, *r)
-	return atomicfile.WriteFile(w.m.queuePath(*r), l.bundle, 0o600)
-}
-
-func (l *leaf) unexpected(rep *Report, format string, args ...any) {
-	rep.Alerts = append(rep.Alerts, Alert{Reason: Unexpected, Index: &l.index, Text: fmt.Sprintf(format, args...)})
-}
-
-// channel takes in a channel statement.
-func (w *walk) channel(l *leaf) {
-	mem, c := &w.m.mem.file, l.channel
-	add := func(reason release.Reason, format string, args ...any) {
-		w.rep.Alerts = append(w.rep.Alerts, Alert{Reason: reason, Index: &l.index, Text: fmt.Sprintf(format, args...)})
-	}
-	last := mem.Channels[c.Key()]
-	if l.payload == last.Payload {
-		return
-	}
-	w.rep.Channels = append(w.rep.Channels, Channel{c.Key(), c.Predicate.Sequence, l.payload, l.index})
-	if c.Predicate.Sequence <= last.Sequence {
-		add(release.Rollback, "channel %s: sequence %d after %d", c.Key(), c.Predicate.Sequence, last.Sequence)
-	} else {
-		mem.Channels[c.Key()] = channelMark{c.Predicate.Sequence, l.payload}
-	}
-	for _, r := range c.Predicate.Revoked {
-		if _, ok := mem.Revoked[r.Statement]; !ok {
-			mem.Revoked[r.Statement] = struct{}{}
-			add(release.Revoked, "channel %s revokes the statement or key %s: %q", c.Key(), r.Statement, r.Reason)
-		}
-	}
-	for _, r := range c.Predicate.Current {
-		if _, ok := mem.Revoked[r.Statement]; ok {
-			add(release.Rollback, "channel %s calls the revoked statement %s current", c.Key(), r.Statement)
-		}
-	}
 }

@@ -172,13 +172,22 @@ func (s *State) Remember(r *release.Result) error {
 	})
 }
 
+// Said is what the leaves that a monitor read say to clients.
+type Said struct {
+	Channels map[release.Digest]*release.Channel // by payload: statements of the channels' signers
+	Revoking []*release.Channel                  // those of revocation keys, of which only the revocations count
+}
+
 // RememberAudit adds what a monitor proved: the head of the log, with everything that was remembered before a
-// prefix of it, and the channel statements among the leaves.
-func (s *State) RememberAudit(head release.SeenTree, channels map[release.Digest]*release.Channel) error {
+// prefix of it, and what is said among the leaves.
+func (s *State) RememberAudit(head release.SeenTree, said Said) error {
 	return s.update(func(f *file) {
 		f.addTrees([]release.SeenTree{head}, true, s.filled)
-		for payload, c := range channels {
+		for payload, c := range said.Channels {
 			f.addChannel(c, payload)
+		}
+		for _, c := range said.Revoking {
+			f.addRevoked(c)
 		}
 		f.Audited = max(f.Audited, head.Tree.N)
 	})
