@@ -31,6 +31,7 @@ type Error struct {
 	Msg          string
 }
 
+// Error is the message behind file, line and column; without a line, behind the file.
 func (e *Error) Error() string {
 	if e.Line == 0 {
 		return e.File + ": " + e.Msg

@@ -31,6 +31,7 @@ const (
 // A Digest is the digest of an event or the content of a register: as many bytes as its hash has.
 type Digest []byte
 
+// String returns lower-case hex.
 func (d Digest) String() string { return hex.EncodeToString(d) }
 
 // MarshalText returns lower-case hex.

@@ -34,6 +34,7 @@ const (
 // hashes are those whose registers can be replayed; digests of others are skipped by their stated size.
 var hashes = map[Algorithm]crypto.Hash{SHA1: crypto.SHA1, SHA256: crypto.SHA256, SHA384: crypto.SHA384, SHA512: crypto.SHA512}
 
+// String returns the hash's name, such as "sha384".
 func (a Algorithm) String() string {
 	switch a {
 	case SHA1:

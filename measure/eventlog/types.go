@@ -20,6 +20,7 @@ var typeNames = map[Type]string{
 	0x800000e0: "EV_EFI_VARIABLE_AUTHORITY", 0x800000e1: "EV_EFI_SPDM_FIRMWARE_BLOB", 0x800000e2: "EV_EFI_SPDM_FIRMWARE_CONFIG",
 }
 
+// String returns the specification's name, or the number of a type that has none here.
 func (t Type) String() string {
 	if s, ok := typeNames[t]; ok {
 		return s

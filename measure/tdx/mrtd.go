@@ -15,6 +15,7 @@ import (
 // A Digest is the value of a measurement register (48 bytes, SHA-384).
 type Digest [48]byte
 
+// String returns 96 lower-case hex digits.
 func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 
 // MarshalText returns 96 lower-case hex digits.

@@ -14,6 +14,7 @@ const (
 	SecKernelHsh SectionType = 0x10
 )
 
+// String returns the name that OVMF's metadata has for it.
 func (t SectionType) String() string {
 	switch t {
 	case SecMem:

@@ -29,6 +29,7 @@ const (
 	TDInfo          TDType = 7
 )
 
+// String returns the TDVF design guide's name.
 func (t TDType) String() string {
 	names := [...]string{"BFV", "CFV", "TD_HOB", "TEMP_MEM", "PERM_MEM", "PAYLOAD", "PAYLOAD_PARAM", "TD_INFO"}
 	if int64(t) < int64(len(names)) {
