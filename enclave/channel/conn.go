@@ -19,7 +19,7 @@ import (
 // one; and several large ones while they keep coming.
 const (
 	readBuffer = 4096
-	bulkBuffer = 64 << 10
+	bulkBuffer = 4 * (2 + maxPlain + tagSize) // whole frames, so that none is moved to make room for its end
 	quiet      = 16 // small records in a row that end the keeping of a bulkBuffer
 )
 
@@ -139,8 +139,11 @@ func (c *Conn) limitWrites(d time.Duration) {
 
 // write writes one frame; c.w is held.
 func (c *Conn) write(ctx context.Context, frame []byte) error {
-	if c.w.stall == nil || ctx.Done() != nil {
+	switch {
+	case ctx.Done() != nil:
 		return withContext(ctx, c.conn.SetWriteDeadline, func() error { return truncated(writeFrame(c.conn, frame)) })
+	case c.w.stall == nil:
+		return truncated(writeFrame(c.conn, frame))
 	}
 	c.w.stall.Reset(c.w.most)
 	err := truncated(writeFrame(c.conn, frame))
@@ -184,11 +187,7 @@ func (c *Conn) Receive(ctx context.Context) (Record, error) {
 // open reads and decrypts one record.
 func (c *Conn) open(ctx context.Context) (r Record, err error) {
 	c.fitBuffer()
-	var sealed []byte
-	err = withContext(ctx, c.conn.SetReadDeadline, func() (err error) {
-		sealed, err = c.frame()
-		return err
-	})
+	sealed, err := c.read(ctx)
 	if err != nil {
 		return Record{}, err
 	}
@@ -207,6 +206,18 @@ func (c *Conn) open(ctx context.Context) (r Record, err error) {
 		return Record{}, fmt.Errorf("channel: the peer sent %d records under one key", c.r.count)
 	}
 	return r, nil
+}
+
+// read is frame until ctx ends. A session's own reads have a context without an end, and cost no allocation.
+func (c *Conn) read(ctx context.Context) (sealed []byte, err error) {
+	if ctx.Done() == nil {
+		return c.frame()
+	}
+	err = withContext(ctx, c.conn.SetReadDeadline, func() (err error) {
+		sealed, err = c.frame()
+		return err
+	})
+	return sealed, err
 }
 
 // frame reads one frame, and makes room in c.r.buf for what it decrypts to. The frame stays where the reader has
