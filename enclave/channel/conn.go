@@ -20,7 +20,7 @@ import (
 const (
 	readBuffer = 4096
 	bulkBuffer = 4 * (2 + maxPlain + tagSize) // whole frames, so that none is moved to make room for its end
-	quiet      = 16 // small records in a row that end the keeping of a bulkBuffer
+	quiet      = 16                           // small records in a row that end the keeping of a bulkBuffer
 )
 
 var bulkReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, bulkBuffer) }}

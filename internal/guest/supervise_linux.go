@@ -49,43 +49,27 @@ func RunEngine(ctx context.Context, e *Engine, r *Reaper, self string, log *slog
 	}
 	wait := firstWait
 	for n := 1; ; n++ {
-		if err := os.Remove(EngineSocket); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("engine: %w", err) // an engine would not bind to it
-		}
-		if hooks.Before != nil {
-			if err := hooks.Before(ctx); ctx.Err() != nil {
-				return nil
-			} else if err != nil {
-				return fmt.Errorf("engine: %w", err)
-			}
+		if err := beforeStart(ctx, hooks); ctx.Err() != nil {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("engine: %w", err)
 		}
 		if n == 1 {
 			log.Info("engine starts", "uid", e.UID, "cgroup", group != nil)
 		}
 		began := time.Now()
-		pid, died, why, err := r.start(self, e, group)
+		end, err := r.runOnce(ctx, e, self, group, hooks)
 		if err != nil {
 			return fmt.Errorf("engine: %w", err)
-		}
-		if hooks.Started != nil {
-			hooks.Started(pid, func() { _ = unix.Kill(pid, unix.SIGKILL) })
-		}
-		select {
-		case <-ctx.Done():
-			why.Close()
-			// Its PID namespace dies with its first process.
-			if err := unix.Kill(pid, unix.SIGKILL); err == nil {
-				<-died
-			}
+		} else if end == "" {
 			return nil
-		case status := <-died:
-			if time.Since(began) > steady {
-				wait = firstWait
-			}
-			log.Warn("engine ended", "status", ending(status)+reason(why), "ends", n, "starts again in", wait)
-			if hooks.Ended != nil {
-				hooks.Ended(n)
-			}
+		}
+		if time.Since(began) > steady {
+			wait = firstWait
+		}
+		log.Warn("engine ended", "status", end, "ends", n, "starts again in", wait)
+		if hooks.Ended != nil {
+			hooks.Ended(n)
 		}
 		select {
 		case <-ctx.Done():
@@ -96,10 +80,42 @@ func RunEngine(ctx context.Context, e *Engine, r *Reaper, self string, log *slog
 	}
 }
 
+// beforeStart takes away the socket of the engine before, to which this one would not bind, and asks the hook.
+func beforeStart(ctx context.Context, hooks Hooks) error {
+	if err := os.Remove(EngineSocket); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if hooks.Before == nil {
+		return nil
+	}
+	return hooks.Before(ctx)
+}
+
+// runOnce runs e until it ends, and says how; or until ctx does, and then kills it and says nothing.
+func (r *Reaper) runOnce(ctx context.Context, e *Engine, self string, group *os.File, hooks Hooks) (end string, err error) {
+	pid, died, why, err := r.start(self, e, group)
+	if err != nil {
+		return "", err
+	}
+	defer why.Close()
+	if hooks.Started != nil {
+		hooks.Started(pid, func() { _ = unix.Kill(pid, unix.SIGKILL) })
+	}
+	select {
+	case <-ctx.Done():
+		// Its PID namespace dies with its first process.
+		if err := unix.Kill(pid, unix.SIGKILL); err == nil {
+			<-died
+		}
+		return "", nil
+	case status := <-died:
+		return ending(status) + reason(why), nil
+	}
+}
+
 // reason reads what the program said before it became the engine, nothing if it did: the engine itself
 // never has this pipe.
 func reason(why *os.File) string {
-	defer why.Close()
 	b, err := io.ReadAll(io.LimitReader(why, 300))
 	if err != nil || len(b) == 0 {
 		return ""

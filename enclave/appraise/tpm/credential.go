@@ -44,11 +44,8 @@ type Challenge struct {
 	secret [32]byte
 }
 
-// MaxChallenge is the size in bytes of the largest Challenge.Blob, and CredentialSize of what a TPM makes of it.
-const (
-	MaxChallenge   = 512
-	CredentialSize = 32
-)
+// MaxChallenge is the size in bytes of the largest Challenge.Blob. What a TPM makes of it has 32.
+const MaxChallenge = 512
 
 // NewChallenge makes one for the key whose name keyName is, as in Evidence, and the endorsement key ek, a TPMT_PUBLIC.
 func NewChallenge(rand io.Reader, keyName string, ek []byte) (*Challenge, error) {

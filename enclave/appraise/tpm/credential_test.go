@@ -49,7 +49,7 @@ func TestSplitChallenge(t *testing.T) {
 	if err != nil || len(id) != 68 || len(encrypted) != 256 || len(c.Blob) > MaxChallenge {
 		t.Errorf("%d and %d bytes, %v", len(id), len(encrypted), err)
 	}
-	if c.Opened(nil) || c.Opened(make([]byte, CredentialSize)) || !c.Opened(c.secret[:]) {
+	if c.Opened(nil) || c.Opened(make([]byte, 32)) || !c.Opened(c.secret[:]) {
 		t.Error("Opened does not tell the secret from others")
 	}
 	for name, bad := range map[string][]byte{
