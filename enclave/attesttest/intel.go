@@ -170,7 +170,14 @@ func signRaw(key *ecdsa.PrivateKey, b []byte) ([]byte, error) {
 
 func pad32(n *big.Int) []byte { return n.FillBytes(make([]byte, 32)) }
 
-func rawPoint(k *ecdsa.PublicKey) []byte { return append(pad32(k.X), pad32(k.Y)...) }
+// rawPoint is X and Y of a key on P-256, 64 bytes.
+func rawPoint(k *ecdsa.PublicKey) []byte {
+	b, err := k.Bytes()
+	if err != nil {
+		panic(err) // the key was made here
+	}
+	return b[1:] // behind the form: uncompressed
+}
 
 // An identity is a key with its certificate.
 type identity struct {

@@ -53,7 +53,6 @@ type search struct {
 	done     []step
 	queue    []literal // values from which no conclusions were drawn yet
 	choices  []int     // indexes into done
-	failed   bool      // the roots do not go together
 }
 
 // backtrack looks for packages that go together with roots. It is nil if there are none.

@@ -2,7 +2,6 @@ package deb
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -202,7 +201,7 @@ func FuzzVerifyInRelease(f *testing.F) {
 	other := newSigner(f, now.Add(-time.Hour))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if r, err := VerifyInRelease(b, other.ring, now); err == nil {
-			t.Error(fmt.Sprintf("accepted without a key: %+v", r))
+			t.Errorf("accepted without a key: %+v", r)
 		}
 	})
 }

@@ -213,11 +213,11 @@ func TestLayerResumes(t *testing.T) {
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
 	})
 	f := fetcher(t, "")
-	k, err := lockImage(f, host+"/x/y@"+d.String())
-	if err == nil {
+	if _, err := lockImage(f, host+"/x/y@"+d.String()); err == nil {
 		t.Fatal("the repository x/y should not have the manifest")
 	}
-	if k, err = lockImage(f, host+"/team/app@"+d.String()); err != nil {
+	k, err := lockImage(f, host+"/team/app@"+d.String())
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := f.All(ctx, k); err != nil {

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -251,5 +250,3 @@ func withUmask(mask int, f func()) {
 	defer syscall.Umask(old)
 	f()
 }
-
-func hexOf(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b)) }

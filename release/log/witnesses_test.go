@@ -91,7 +91,7 @@ func TestWitnessedLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	off[1].Store(true)
-	if e, err = appendOne(t, dir, keyFile, "two"); err != nil {
+	if _, err = appendOne(t, dir, keyFile, "two"); err != nil {
 		t.Fatalf("two of three: %v", err)
 	}
 	// Two off: nothing is published, and who tries again later does not add a second leaf.

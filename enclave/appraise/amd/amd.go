@@ -217,7 +217,7 @@ func (r *Report) roots(own *Roots) (*trust.AMDRootCerts, error) {
 	}
 	sum := sha256.Sum256(own.ARK.Raw)
 	r.Root = hex.EncodeToString(sum[:])
-	return &trust.AMDRootCerts{Product: r.Product, ProductLine: r.Product, ProductCerts: &trust.ProductCerts{Ark: own.ARK, Ask: own.ASK, Asvk: own.ASVK}}, nil
+	return &trust.AMDRootCerts{ProductLine: r.Product, ProductCerts: &trust.ProductCerts{Ark: own.ARK, Ask: own.ASK, Asvk: own.ASVK}}, nil
 }
 
 // revocation takes AMD's list, when there is one. It lists ASKs: a VCEK is superseded by its TCB instead.
