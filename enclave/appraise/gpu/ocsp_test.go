@@ -51,3 +51,28 @@ func TestOCSPIssuer(t *testing.T) {
 		}
 	}
 }
+
+// TestOCSPAge shows the ends of what is fresh.
+func TestOCSPAge(t *testing.T) {
+	now := time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC)
+	for name, c := range map[string]struct {
+		this, next time.Duration // after now; no next when 0
+		fresh      bool
+	}{
+		"no next":        {-time.Minute, 0, true},
+		"next now":       {-time.Minute, time.Nanosecond, true},
+		"next past":      {-time.Minute, -time.Nanosecond, false},
+		"as old":         {-time.Hour, 0, true},
+		"older":          {-time.Hour - 1, 0, false},
+		"a little ahead": {clockSkew, 0, true},
+		"ahead":          {clockSkew + 1, 0, false},
+	} {
+		r := &ocsp.Response{ThisUpdate: now.Add(c.this)}
+		if c.next != 0 {
+			r.NextUpdate = now.Add(c.next)
+		}
+		if err := checkAge(r, "x", now, time.Hour); (err == nil) != c.fresh || err != nil && reasonOf(err, "") != OCSPStale {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
