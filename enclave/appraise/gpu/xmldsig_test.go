@@ -115,6 +115,10 @@ func TestSignaturePlace(t *testing.T) {
 	}
 	one := good[strings.Index(good, "<ds:X509Certificate>"):]
 	one = one[:strings.Index(one, "</ds:X509Certificate>")+len("</ds:X509Certificate>")]
+	from, to := strings.Index(good, "<ds:X509Data>")+len("<ds:X509Data>"), strings.Index(good, "</ds:X509Data>")
+	if _, err := ParseRIM([]byte(good[:from] + good[to:])); err == nil || !strings.Contains(err.Error(), "no certificate") {
+		t.Errorf("no certificate: %v", err)
+	}
 	many := strings.Replace(good, "<ds:X509Data>", "<ds:X509Data>"+strings.Repeat(one, maxCerts), 1)
 	if _, err := ParseRIM([]byte(many)); err == nil || !strings.Contains(err.Error(), "at most 8") {
 		t.Errorf("many certificates: %v", err)
