@@ -1,6 +1,9 @@
 package gpu
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // TestCanonical compares with forms worked out by hand from Canonical XML 1.1, sections 2.3 and 3.
 func TestCanonical(t *testing.T) {
@@ -42,6 +45,27 @@ func TestCanonicalPart(t *testing.T) {
 		}[i]
 		if got != want {
 			t.Errorf("%d: %s, want %s", i, got, want)
+		}
+	}
+}
+
+// TestXMLLimits shows each limit of a document, at it and beyond.
+func TestXMLLimits(t *testing.T) {
+	nest := func(n int) string { return strings.Repeat("<a>", n) + strings.Repeat("</a>", n) }
+	for name, c := range map[string]struct {
+		text string
+		ok   bool
+	}{
+		"as long as may be": {"<a/>" + strings.Repeat(" ", MaxRIM-4), true},
+		"longer":            {"<a/>" + strings.Repeat(" ", MaxRIM-3), false},
+		"no UTF-8":          {"<a>\xff</a>", false},
+		"deep":              {nest(maxDepth), true},
+		"deeper":            {nest(maxDepth + 1), false},
+		"many":              {"<a>" + strings.Repeat("<b/>", maxNodes/2-1) + "</a>", true},
+		"more":              {"<a>" + strings.Repeat("<b/>", maxNodes/2) + "</a>", false},
+	} {
+		if _, err := parseXML([]byte(c.text)); (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
