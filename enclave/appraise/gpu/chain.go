@@ -61,6 +61,10 @@ func ParseChain(text []byte) (chain []*x509.Certificate, err error) {
 		if block == nil || block.Type != "CERTIFICATE" || len(chain) == maxCerts {
 			return nil, fmt.Errorf("certificate %d: want whole PEM, and at most %d certificates", len(chain)+1, maxCerts)
 		}
+		// The decoder looks for the next block when one is damaged, and says nothing.
+		if whole := rest[:len(rest)-len(after)]; bytes.Count(whole, []byte("-----BEGIN")) != 1 || len(block.Headers) != 0 {
+			return nil, fmt.Errorf("certificate %d: want PEM without headers and undamaged", len(chain)+1)
+		}
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
 			return nil, fmt.Errorf("certificate %d: %w", len(chain)+1, err)
@@ -89,8 +93,8 @@ func (m *memo) verifyChain(chain []*x509.Certificate, root *x509.Certificate, no
 		return nil, nil, fmt.Errorf("certificate %q: %w", chain[0].Subject.CommonName, err)
 	}
 	for i, c := range chain[1:] {
-		if c.MaxPathLen >= 0 && i > c.MaxPathLen {
-			return nil, nil, fmt.Errorf("certificate %q: may sign chains of %d more, not %d", c.Subject.CommonName, c.MaxPathLen, i)
+		if err := authority(c, i); err != nil {
+			return nil, nil, fmt.Errorf("certificate %q: %w", c.Subject.CommonName, err)
 		}
 	}
 	key, ok := chain[0].PublicKey.(*ecdsa.PublicKey)
@@ -98,6 +102,21 @@ func (m *memo) verifyChain(chain []*x509.Certificate, root *x509.Certificate, no
 		return nil, nil, fmt.Errorf("certificate %q: want a key on P-384", chain[0].Subject.CommonName)
 	}
 	return chain, key, nil
+}
+
+// authority wants c to be one that may sign certificates, with as many authorities between it and the leaf. The
+// library holds only intermediate certificates to that, and those at which path splits a chain are none to it: it
+// passes version 1 there, and everywhere a key of no stated usage.
+func authority(c *x509.Certificate, below int) error {
+	switch {
+	case c.Version != 3 || !c.BasicConstraintsValid || !c.IsCA:
+		return fmt.Errorf("version %d, authority %v, want an authority of version 3", c.Version, c.IsCA)
+	case c.KeyUsage&x509.KeyUsageCertSign == 0:
+		return errors.New("its key is not for signing certificates")
+	case c.MaxPathLen >= 0 && below > c.MaxPathLen:
+		return fmt.Errorf("may sign chains of %d more, not %d", c.MaxPathLen, below)
+	}
+	return nil
 }
 
 // A memo remembers which upper parts of chains are in order: devices have them in common. It holds for one

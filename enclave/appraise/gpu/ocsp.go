@@ -1,7 +1,12 @@
 package gpu
 
 import (
+	"bytes"
+	"cmp"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"errors"
 	"fmt"
 	"math/big"
 	"slices"
@@ -52,7 +57,7 @@ func checkResponse(index map[string][]*response, cert, issuer *x509.Certificate,
 	for _, c := range index[cert.SerialNumber.String()] {
 		r, err := ocsp.ParseResponseForCert(c.der, cert, issuer)
 		if err == nil {
-			err = checkResponder(r, issuer)
+			err = cmp.Or(checkResponder(r, issuer), checkIssuer(r, issuer))
 		}
 		if err != nil {
 			failed = err
@@ -99,6 +104,41 @@ func checkResponder(r *ocsp.Response, issuer *x509.Certificate) error {
 		return fmt.Errorf("responder %q may not sign responses", c.Subject.CommonName)
 	case r.ThisUpdate.Before(c.NotBefore) || r.ThisUpdate.After(c.NotAfter):
 		return fmt.Errorf("responder %q was not valid at %s", c.Subject.CommonName, day(r.ThisUpdate))
+	}
+	return nil
+}
+
+// checkIssuer wants the response to be about a certificate of this issuer (RFC 6960, 3.2): the library compares
+// serial numbers, which are each issuer's own, and one responder may answer for several.
+func checkIssuer(r *ocsp.Response, issuer *x509.Certificate) error {
+	var data struct {
+		Version   int `asn1:"optional,explicit,default:0,tag:0"`
+		Responder asn1.RawValue
+		Produced  time.Time `asn1:"generalized"`
+		Responses []struct {
+			ID struct {
+				Algorithm pkix.AlgorithmIdentifier
+				Name, Key []byte
+				Serial    *big.Int
+			}
+			Status asn1.RawValue
+			This   time.Time        `asn1:"generalized"`
+			Next   time.Time        `asn1:"generalized,explicit,tag:0,optional"`
+			More   []pkix.Extension `asn1:"explicit,tag:1,optional"`
+		}
+		More []pkix.Extension `asn1:"explicit,tag:1,optional"`
+	}
+	var key struct {
+		Algorithm pkix.AlgorithmIdentifier
+		Bits      asn1.BitString
+	}
+	if err := cmp.Or(unmarshal(r.TBSResponseData, &data), unmarshal(issuer.RawSubjectPublicKeyInfo, &key)); err != nil {
+		return err
+	}
+	hash := func(b []byte) []byte { h := r.IssuerHash.New(); h.Write(b); return h.Sum(nil) }
+	if len(data.Responses) != 1 || !bytes.Equal(data.Responses[0].ID.Name, hash(issuer.RawSubject)) ||
+		!bytes.Equal(data.Responses[0].ID.Key, hash(key.Bits.RightAlign())) {
+		return errors.New("response is about a certificate of another issuer")
 	}
 	return nil
 }

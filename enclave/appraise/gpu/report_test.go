@@ -7,6 +7,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -154,6 +155,12 @@ func TestChainRefused(t *testing.T) {
 		"text behind": {append(bytes.Clone(good), "x"...), "BEGIN CERTIFICATE"},
 		"a key":       {pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: block.Bytes}), "BEGIN CERTIFICATE"},
 		"cut":         {one[:len(one)-30], "want whole PEM"},
+		"cut, whole":  {append(bytes.Clone(one[:len(one)-30]), "\n"+string(one)...), "undamaged"},
+		"bad, whole":  {append([]byte("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"), one...), "undamaged"},
+		"other, cut":  {append([]byte("-----BEGIN CERTIFICATE-----\n-----BEGIN KEY-----\n"), one...), "undamaged"},
+		"good, cut":   {append(bytes.Clone(one), one[:len(one)-30]...), "certificate 2: want whole PEM"},
+		"bad between": {slices.Concat(one, []byte("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----x\n"), one), "certificate 2: want PEM without"},
+		"header":      {pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Headers: map[string]string{"A": "b"}, Bytes: block.Bytes}), "without headers"},
 		"no DER":      {pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: block.Bytes[:len(block.Bytes)-1]}), "certificate 1: "},
 		"nine":        {bytes.Repeat(one, maxCerts+1), "at most 8 certificates"},
 		"oversize":    {bytes.Repeat([]byte(" "), MaxChain+1), "want at most"},

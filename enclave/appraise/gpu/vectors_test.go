@@ -266,6 +266,15 @@ func TestTopology(t *testing.T) {
 	if err := topology(results); err != nil {
 		t.Error(err)
 	}
+	if err := distinct(results); err != nil {
+		t.Error(err)
+	}
+	// One chip with two keys is one device.
+	again := results[3]
+	again.key += "x"
+	if err := distinct(append(slices.Clone(results), again)); reasonOf(err, "") != NoDevices {
+		t.Errorf("one chip twice: %v", err)
+	}
 	for i := range results {
 		if err := topology(slices.Concat(results[:i], results[i+1:])); reasonOf(err, "") != BadTopology {
 			t.Errorf("without device %d: %v, want %q", i, err, BadTopology)

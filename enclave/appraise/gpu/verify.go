@@ -176,14 +176,17 @@ func checkCounts(all []Device, p Policy) error {
 	return nil
 }
 
-// distinct refuses one device counted as several: each has a key of its own.
+// distinct refuses one device counted as several: each has a key of its own, and a chip of its own, which has
+// another key for other firmware.
 func distinct(all []DeviceResult) error {
 	seen := map[string]int{}
 	for i, d := range all {
-		if j, ok := seen[d.key]; ok {
-			return refuse(NoDevices, "devices %d and %d are one and the same: %s", j, i, d.ID)
+		for _, is := range []string{"key " + d.key, "chip " + string(d.pdi[:])} {
+			if j, ok := seen[is]; ok {
+				return refuse(NoDevices, "devices %d and %d are one and the same: %s", j, i, d.ID)
+			}
+			seen[is] = i
 		}
-		seen[d.key] = i
 	}
 	return nil
 }

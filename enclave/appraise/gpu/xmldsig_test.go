@@ -84,6 +84,11 @@ func TestXMLRefused(t *testing.T) {
 		"other digest":                   {"xmldsig-more#sha384", "xmldsig-more#sha224", "want http"},
 		"other signature":                {"#ecdsa-sha384", "#hmac-sha384", "want http"},
 		"key by value":                   {"<ds:X509Data>", "<ds:KeyValue/><ds:X509Data>", "nothing else"},
+		"reference to nothing":           {`<ds:Reference URI="">`, `<ds:Reference Id="">`, "whole document"},
+		"method with parameter":          {`<ds:DigestMethod Algorithm="http://www.w3.org/2001/04/xmldsig-more#sha384"/>`, `<ds:DigestMethod Algorithm="http://www.w3.org/2001/04/xmldsig-more#sha384"> </ds:DigestMethod>`, "nothing else"},
+		"method with attribute":          {`<ds:DigestMethod `, `<ds:DigestMethod Id="a" `, "nothing else"},
+		"certificate of another space":   {"<ds:X509Data>", `<ds:X509Data><X509Certificate>AAAA</X509Certificate>`, "X509Certificate and nothing else"},
+		"subject beside certificates":    {"<ds:X509Data>", "<ds:X509Data><ds:X509SubjectName/>", "X509Certificate and nothing else"},
 		"index twice":                    {`index="1" `, `index="0" `, "twice"},
 		"index too high":                 {`index="0" `, `index="255" `, "0 to 254"},
 		"active":                         {`active="True"`, `active="true"`, "True or False"},
@@ -98,6 +103,25 @@ func TestXMLRefused(t *testing.T) {
 		if _, err := ParseRIM([]byte(text)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
+	}
+}
+
+// TestSignaturePlace: a signature deeper down is of a part of the document, or of nothing.
+func TestSignaturePlace(t *testing.T) {
+	good := string(read(t, "nvtrust/Driver_RIM_test_no_gpu.swidtag"))
+	deep := strings.NewReplacer("<ds:Signature ", "<ns0:Entity><ds:Signature ", "</ds:Signature>", "</ds:Signature></ns0:Entity>").Replace(good)
+	if _, err := ParseRIM([]byte(deep)); err == nil || !strings.Contains(err.Error(), "in its outermost element") {
+		t.Errorf("deeper: %v", err)
+	}
+	one := good[strings.Index(good, "<ds:X509Certificate>"):]
+	one = one[:strings.Index(one, "</ds:X509Certificate>")+len("</ds:X509Certificate>")]
+	from, to := strings.Index(good, "<ds:X509Data>")+len("<ds:X509Data>"), strings.Index(good, "</ds:X509Data>")
+	if _, err := ParseRIM([]byte(good[:from] + good[to:])); err == nil || !strings.Contains(err.Error(), "no certificate") {
+		t.Errorf("no certificate: %v", err)
+	}
+	many := strings.Replace(good, "<ds:X509Data>", "<ds:X509Data>"+strings.Repeat(one, maxCerts), 1)
+	if _, err := ParseRIM([]byte(many)); err == nil || !strings.Contains(err.Error(), "at most 8") {
+		t.Errorf("many certificates: %v", err)
 	}
 }
 

@@ -1,0 +1,71 @@
+package gpu
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestCanonical compares with forms worked out by hand from Canonical XML 1.1, sections 2.3 and 3.
+func TestCanonical(t *testing.T) {
+	for in, want := range map[string]string{
+		`<a/>`: `<a></a>`,
+		"<?xml version=\"1.0\"?>\n<a  b = '1'\n>\r\n</a >\n": "<a b=\"1\">\n</a>",
+		// Namespaces before attributes, each by its order; attributes by namespace, of which none comes first.
+		`<a xmlns:z="u:1" xmlns:b="u:2" xmlns="u:3" b:a="1" z:b="2" z:a="3" y="4" x="5"/>`: `<a xmlns="u:3" xmlns:b="u:2" xmlns:z="u:1" x="5" y="4" z:a="3" z:b="2" b:a="1"></a>`,
+		// A namespace declared again with the same meaning is not written, one with another is, and one that comes back.
+		`<a xmlns="u" xmlns:p="v"><p:b xmlns:p="v" xmlns="u"><c xmlns:p="w" xmlns="x"><d xmlns:p="v"/></c></p:b><e xmlns:p="v"/></a>`: `<a xmlns="u" xmlns:p="v"><p:b><c xmlns="x" xmlns:p="w"><d xmlns:p="v"></d></c></p:b><e></e></a>`,
+		// A declaration ends with its element.
+		`<a><b xmlns:p="v"/><b xmlns:p="v"/></a>`: `<a><b xmlns:p="v"></b><b xmlns:p="v"></b></a>`,
+		// What is escaped, and what is not.
+		`<a b="&lt;&gt;&amp;&quot;&apos;">&lt;&gt;&amp;&quot;&apos;&#13;&#x41;` + "\t" + `<![CDATA[<&]]></a>`: `<a b="&lt;>&amp;&quot;'">&lt;&gt;&amp;"'&#xD;A` + "\t" + `&lt;&amp;</a>`,
+	} {
+		root, err := parseXML([]byte(in))
+		if err != nil {
+			t.Fatal(in, err)
+		}
+		if got := string(canonical(root, nil)); got != want {
+			t.Errorf("%s\n got %s\nwant %s", in, got, want)
+		}
+	}
+}
+
+// TestCanonicalPart: a part brings along the nearest namespaces around it, and what is skipped leaves its
+// surroundings as they are.
+func TestCanonicalPart(t *testing.T) {
+	root, err := parseXML([]byte(`<a xmlns="u" xmlns:p="v" xmlns:q="x"><b xmlns:p="w"> <c xmlns:q="y"><d/></c> </b></a>`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := root.elements()[0]
+	c := b.elements()[0]
+	for i, got := range []string{string(canonical(c, nil)), string(canonical(b, c)), string(canonical(root, b)), string(canonical(root, c))} {
+		want := []string{
+			`<c xmlns="u" xmlns:p="w" xmlns:q="y"><d></d></c>`, `<b xmlns="u" xmlns:p="w" xmlns:q="x">  </b>`,
+			`<a xmlns="u" xmlns:p="v" xmlns:q="x"></a>`, `<a xmlns="u" xmlns:p="v" xmlns:q="x"><b xmlns:p="w">  </b></a>`,
+		}[i]
+		if got != want {
+			t.Errorf("%d: %s, want %s", i, got, want)
+		}
+	}
+}
+
+// TestXMLLimits shows each limit of a document, at it and beyond.
+func TestXMLLimits(t *testing.T) {
+	nest := func(n int) string { return strings.Repeat("<a>", n) + strings.Repeat("</a>", n) }
+	for name, c := range map[string]struct {
+		text string
+		ok   bool
+	}{
+		"as long as may be": {"<a/>" + strings.Repeat(" ", MaxRIM-4), true},
+		"longer":            {"<a/>" + strings.Repeat(" ", MaxRIM-3), false},
+		"no UTF-8":          {"<a>\xff</a>", false},
+		"deep":              {nest(maxDepth), true},
+		"deeper":            {nest(maxDepth + 1), false},
+		"many":              {"<a>" + strings.Repeat("<b/>", maxNodes/2-1) + "</a>", true},
+		"more":              {"<a>" + strings.Repeat("<b/>", maxNodes/2) + "</a>", false},
+	} {
+		if _, err := parseXML([]byte(c.text)); (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
