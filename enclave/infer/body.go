@@ -5,8 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"io"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -147,18 +145,6 @@ func shallow(b []byte) bool {
 		}
 	}
 	return true
-}
-
-// readBody reads to the end of the exchange. An error is the channel's; a refusal is the client's to know.
-func readBody(r io.Reader) ([]byte, *refusal, error) {
-	b, err := io.ReadAll(io.LimitReader(r, MaxBody+1))
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(b) > MaxBody {
-		return nil, &refusal{413, CodeTooLong, "the body is longer than " + strconv.Itoa(MaxBody) + " bytes"}, nil
-	}
-	return b, nil, nil
 }
 
 var errLong = errors.New("infer: answer too long")

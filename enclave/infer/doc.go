@@ -39,6 +39,7 @@ const (
 	MaxHead     = 4096                // bytes of JSON in a head
 	MaxBody     = 8<<20 - MaxHead - 2 // bytes of a request's body, so that head and body are 8 MiB
 	MaxDepth    = 64                  // levels of arrays and objects in it
+	MaxBodies   = 256 << 20           // bytes of all requests' bodies at a time, an eighth of it for a session
 	MaxResponse = 64 << 20            // bytes of an answer, after which it is cut off as incomplete
 )
 
@@ -63,5 +64,6 @@ const (
 	CodeJSON        Code = "bad_json"           // 400
 	CodeField       Code = "bad_parameter"      // 400
 	CodeUnavailable Code = "engine_unavailable" // 503: nothing listens; the request was not begun
+	CodeBusy        Code = "engine_busy"        // 503: no room for its body; the request was not begun
 	CodeEngine      Code = "engine_failed"      // 502: it ended or spoke no HTTP before its answer began
 )
