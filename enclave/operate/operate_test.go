@@ -207,6 +207,23 @@ func TestServe(t *testing.T) {
 	}
 }
 
+// TestPlainText: a console sees printable ASCII and nothing that would move its cursor.
+func TestPlainText(t *testing.T) {
+	for in, want := range map[string]string{" ~": " ~", "a\x1f\x7fb": "a  b", "\u009b2Jé": " 2J "} {
+		var b bytes.Buffer
+		h := slog.NewTextHandler(&b, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key != "reason" {
+				return slog.Attr{}
+			}
+			return a
+		}})
+		slog.New(Handler(h)).Info("x", "reason", in)
+		if got := b.String(); got != `reason="`+want+"\"\n" {
+			t.Errorf("%q: %q", in, got)
+		}
+	}
+}
+
 func TestHandler(t *testing.T) {
 	var b bytes.Buffer
 	log := slog.New(Handler(slog.NewTextHandler(&b, nil)))
