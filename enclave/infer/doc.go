@@ -26,7 +26,8 @@
 // of tokens is bounded, also when the client does not say. Keys that select a slot or a cache are not known: the package sets
 // cache_prompt (llama.cpp) to false and cache_salt (vLLM) to a secret of the session, so that no session
 // can learn from timing or from usage what another one has sent. Tools, response formats and messages go
-// through as they are.
+// through as they are. The bodies of all requests together, and those of a session, have a limit (MaxBodies);
+// what finds no room is refused, unless it is small.
 //
 // # Errors
 //
