@@ -18,6 +18,7 @@ import (
 	"tally/enclave/attest/insecure"
 	"tally/enclave/channel"
 	"tally/enclave/client"
+	"tally/enclave/evidence"
 	"tally/measure"
 )
 
@@ -393,6 +394,38 @@ func TestKeyRotation(t *testing.T) {
 	if got, err := first.Do(t.Context(), []byte("still here")); err != nil || string(got) != "still here" {
 		t.Errorf("session under a retired key: %q, %v", got, err)
 	}
+}
+
+// TestNextKeyAges: a key made ahead for clients that then did not come is not shown to those who come when its time is over, too.
+func TestNextKeyAges(t *testing.T) {
+	clk := newClock()
+	opt := options(t)
+	opt.Now, opt.KeyLifetime = clk.now, 10*time.Hour
+	a := telling{made: make(chan bool, 3)}
+	addr, _ := start(t, a, enclave.Echo{}, opt)
+	<-a.made
+	clk.add(9 * time.Hour)
+	dial(t, addr, config()) // has the next key made
+	<-a.made
+	clk.add(20 * time.Hour)
+	d, err := evidence.Parse(dial(t, addr, config()).Peer().Payload[1:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, now := d.Claims, clk.now().Unix(); c.NotAfter <= now || c.Epoch != 3 {
+		t.Errorf("at %d a session under key %d, valid from %d to %d", now, c.Epoch, c.NotBefore, c.NotAfter)
+	}
+}
+
+// An attester that tells of each report.
+type telling struct {
+	insecure.Attester
+	made chan bool
+}
+
+func (a telling) Attest(ctx context.Context, rd [64]byte) ([]byte, []byte, error) {
+	a.made <- true
+	return a.Attester.Attest(ctx, rd)
 }
 
 // An attester that fails after the first key.

@@ -83,7 +83,12 @@ func (r *keyring) claims() evidence.Claims {
 // worn reports whether num/den of the current key's time or sessions is used up.
 func (r *keyring) worn(num, den int) bool {
 	k := r.cur
-	return k == nil || k.era != r.gpus.era() || k.sessions >= r.opt.KeySessions*num/den || r.opt.Now().Sub(k.made) >= r.opt.KeyLifetime*time.Duration(num)/time.Duration(den)
+	return k == nil || k.era != r.gpus.era() || k.sessions >= r.opt.KeySessions*num/den || r.old(k, num, den)
+}
+
+// old reports whether num/den of k's time is used up.
+func (r *keyring) old(k *key, num, den int) bool {
+	return r.opt.Now().Sub(k.made) >= r.opt.KeyLifetime*time.Duration(num)/time.Duration(den)
 }
 
 func (r *keyring) rotate(ctx context.Context) error {
@@ -99,6 +104,8 @@ func (r *keyring) rotate(ctx context.Context) error {
 				return m.err
 			case m.key.era != r.gpus.era():
 				continue // GPUs were lost since: what it says about them is void
+			case r.old(m.key, 1, 1):
+				continue // it was made ahead, and then nobody came for a long time
 			}
 			r.cur = m.key
 			erase.Soon() // the retired one, once the handshakes with it have ended

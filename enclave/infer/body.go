@@ -5,8 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"io"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -59,14 +57,9 @@ var (
 
 // prepare checks a request's body and returns the one for the engine.
 func prepare(path string, body []byte, salt [32]byte, maxTokens int64) ([]byte, *refusal) {
-	o, ok := object(body)
-	if !ok {
-		return nil, badJSON
-	}
-	for k := range o {
-		if !fields[path][k] {
-			return nil, badKey
-		}
+	o, no := object(body, fields[path])
+	if no != nil {
+		return nil, no
 	}
 	if path == PathEmbeddings {
 		return body, nil
@@ -104,29 +97,33 @@ func within(v json.RawMessage, limit int64) bool {
 	return json.Unmarshal(v, &n) == nil && n >= 0 && n <= limit
 }
 
-// object reads one JSON object of bounded depth with unique keys.
-func object(b []byte) (map[string]json.RawMessage, bool) {
+// object reads one JSON object of bounded depth with unique keys. It ends at the first key that is not known: a body of a
+// million others would cost seconds, and many times its size in memory.
+func object(b []byte, known map[string]bool) (map[string]json.RawMessage, *refusal) {
 	if !utf8.Valid(b) || !shallow(b) || !json.Valid(b) {
-		return nil, false
+		return nil, badJSON
 	}
 	dec := json.NewDecoder(bytes.NewReader(b))
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		return nil, false
+		return nil, badJSON
 	}
 	o := map[string]json.RawMessage{}
 	for dec.More() {
 		t, err := dec.Token()
 		key, isKey := t.(string)
 		if _, twice := o[key]; err != nil || !isKey || twice {
-			return nil, false
+			return nil, badJSON
+		}
+		if !known[key] {
+			return nil, badKey
 		}
 		var v json.RawMessage
 		if dec.Decode(&v) != nil {
-			return nil, false
+			return nil, badJSON
 		}
 		o[key] = v
 	}
-	return o, true
+	return o, nil
 }
 
 // shallow counts brackets outside strings.
@@ -148,18 +145,6 @@ func shallow(b []byte) bool {
 		}
 	}
 	return true
-}
-
-// readBody reads to the end of the exchange. An error is the channel's; a refusal is the client's to know.
-func readBody(r io.Reader) ([]byte, *refusal, error) {
-	b, err := io.ReadAll(io.LimitReader(r, MaxBody+1))
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(b) > MaxBody {
-		return nil, &refusal{413, CodeTooLong, "the body is longer than " + strconv.Itoa(MaxBody) + " bytes"}, nil
-	}
-	return b, nil, nil
 }
 
 var errLong = errors.New("infer: answer too long")

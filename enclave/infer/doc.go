@@ -26,7 +26,8 @@
 // of tokens is bounded, also when the client does not say. Keys that select a slot or a cache are not known: the package sets
 // cache_prompt (llama.cpp) to false and cache_salt (vLLM) to a secret of the session, so that no session
 // can learn from timing or from usage what another one has sent. Tools, response formats and messages go
-// through as they are.
+// through as they are. The bodies of all requests together, and those of a session, have a limit (MaxBodies);
+// what finds no room is refused, unless it is small.
 //
 // # Errors
 //
@@ -39,6 +40,7 @@ const (
 	MaxHead     = 4096                // bytes of JSON in a head
 	MaxBody     = 8<<20 - MaxHead - 2 // bytes of a request's body, so that head and body are 8 MiB
 	MaxDepth    = 64                  // levels of arrays and objects in it
+	MaxBodies   = 256 << 20           // bytes of all requests' bodies at a time, an eighth of it for a session
 	MaxResponse = 64 << 20            // bytes of an answer, after which it is cut off as incomplete
 )
 
@@ -63,5 +65,6 @@ const (
 	CodeJSON        Code = "bad_json"           // 400
 	CodeField       Code = "bad_parameter"      // 400
 	CodeUnavailable Code = "engine_unavailable" // 503: nothing listens; the request was not begun
+	CodeBusy        Code = "engine_busy"        // 503: no room for its body; the request was not begun
 	CodeEngine      Code = "engine_failed"      // 502: it ended or spoke no HTTP before its answer began
 )

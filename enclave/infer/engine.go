@@ -45,6 +45,7 @@ type Engine struct {
 	opt  Options
 	salt [32]byte
 	turn chan struct{}
+	room *room // a session's is part of all sessions'
 	http *http.Client
 	now  func() time.Time
 }
@@ -73,13 +74,13 @@ func New(opt Options, now func() time.Time) (*Engine, error) {
 		DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
 	}
 	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &Engine{opt: opt, now: now, turn: make(chan struct{}, opt.InFlight), http: &http.Client{Transport: t, CheckRedirect: stay}}, nil
+	return &Engine{opt: opt, now: now, turn: make(chan struct{}, opt.InFlight), room: newRoom(MaxBodies, nil), http: &http.Client{Transport: t, CheckRedirect: stay}}, nil
 }
 
 // Session returns the engine for one session, whose prompt caches no other shares.
 func (e *Engine) Session(secret [32]byte) enclave.Engine {
 	s := *e
-	s.salt = secret
+	s.salt, s.room = secret, newRoom(MaxBodies/8, e.room)
 	return &s
 }
 
@@ -125,7 +126,8 @@ func (e *Engine) Exchange(ctx context.Context, request io.Reader, response io.Wr
 		ev.Status = no.status
 		return refuse(response, no)
 	}
-	body, no, err := e.body(head, request)
+	body, release, no, err := e.body(head, request)
+	defer release()
 	if err != nil {
 		return err
 	}
@@ -154,19 +156,20 @@ func route(h RequestHead) (string, *refusal) {
 	return h.Path, nil
 }
 
-func (e *Engine) body(h RequestHead, r io.Reader) ([]byte, *refusal, error) {
-	b, no, err := readBody(r)
+// body reads and checks a request's. release, never nil, gives back its room.
+func (e *Engine) body(h RequestHead, r io.Reader) (b []byte, release func(), no *refusal, err error) {
+	b, release, no, err = e.room.readBody(r)
 	if err != nil || no != nil {
-		return nil, no, err
+		return nil, release, no, err
 	}
 	if h.Method == "GET" {
 		if len(b) > 0 {
-			return nil, &refusal{400, CodeJSON, "this path takes no body"}, nil
+			no = &refusal{400, CodeJSON, "this path takes no body"}
 		}
-		return nil, nil, nil
+		return nil, release, no, nil
 	}
 	b, no = prepare(h.Path, b, e.salt, e.opt.MaxTokens)
-	return b, no, nil
+	return b, release, no, nil
 }
 
 // forward has the engine answer. A refusal means that no byte of an answer was sent.

@@ -48,7 +48,7 @@ import (
 var (
 	paths    = []string{infer.PathChat, infer.PathCompletions, infer.PathEmbeddings, infer.PathModels}
 	statuses = []string{"none", "2xx", "3xx", "4xx", "5xx"}
-	reasons  = []string{"closed", "shutdown", "timeout", "truncated", "decrypt", "refused", "protocol", "request too long", "busy", "gpu lost"}
+	reasons  = []string{"closed", "shutdown", "idle", "stalled", "timeout", "truncated", "replay", "decrypt", "refused", "protocol", "gpu lost"}
 	phases   = []string{"system", "serving", "ready"}
 )
 

@@ -71,6 +71,28 @@ func pageOf(t *testing.T, m *Metrics) string {
 	return b.String()
 }
 
+// TestEnds: every word that package enclave has for an end is a label of its own.
+func TestEnds(t *testing.T) {
+	m := new(Metrics)
+	words := []string{"closed", "gpu lost", "idle", "stalled", "replay", "shutdown", "timeout", "truncated", "decrypt", "refused", "protocol"}
+	for _, w := range words {
+		m.Session(enclave.Event{What: enclave.SessionEnded, Reason: w})
+		m.Session(enclave.Event{What: enclave.HandshakeFailed, Reason: w})
+		m.ConferSession(enclave.Event{What: enclave.SessionEnded, Reason: w})
+	}
+	page := pageOf(t, m)
+	for _, w := range words {
+		for _, line := range []string{"tally_sessions_total{end=", "tally_handshakes_failed_total{reason=", "tally_confer_sessions_total{end="} {
+			if !strings.Contains(page, line+`"`+w+`"} 1`+"\n") {
+				t.Errorf("no %s%q", line, w)
+			}
+		}
+	}
+	if strings.Contains(page, "other") {
+		t.Errorf("a word counted as other:\n%s", page)
+	}
+}
+
 // TestPage has Prometheus' own reader of the format say what the page means.
 func TestPage(t *testing.T) {
 	text := pageOf(t, filled())
@@ -182,6 +204,23 @@ func TestServe(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestPlainText: a console sees printable ASCII and nothing that would move its cursor.
+func TestPlainText(t *testing.T) {
+	for in, want := range map[string]string{" ~": " ~", "a\x1f\x7fb": "a  b", "\u009b2Jé": " 2J "} {
+		var b bytes.Buffer
+		h := slog.NewTextHandler(&b, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key != "reason" {
+				return slog.Attr{}
+			}
+			return a
+		}})
+		slog.New(Handler(h)).Info("x", "reason", in)
+		if got := b.String(); got != `reason="`+want+"\"\n" {
+			t.Errorf("%q: %q", in, got)
+		}
 	}
 }
 

@@ -238,6 +238,28 @@ func TestTakeBroken(t *testing.T) {
 	}
 }
 
+// TestLongestMessage: the longest that a configuration allows is taken, its signature of all 72 bytes included.
+func TestLongestMessage(t *testing.T) {
+	k := newKey(t)
+	longest := func(m []byte) (sig []byte, err error) {
+		for len(sig) != maxSignature && err == nil {
+			sig, err = signer(k)(m)
+		}
+		return sig, err
+	}
+	taker, _ := newTaker(t, &k.PublicKey, map[string]int{"a": MaxValue, "b": 3})
+	m, err := Message(here, []Secret{{"a", make([]byte, MaxValue)}, {"b", []byte("abc")}}, rand.Reader, longest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, err := taker.Take(here, bytes.NewReader(append(m, 0))); code != Oversize || err != nil {
+		t.Errorf("a byte more: %v, %v", code, err)
+	}
+	if code, err := taker.Take(here, bytes.NewReader(m)); code != Taken || err != nil {
+		t.Errorf("%v, %v", code, err)
+	}
+}
+
 func TestMessageRefuses(t *testing.T) {
 	k := newKey(t)
 	many := make([]Secret, MaxSecrets+1)

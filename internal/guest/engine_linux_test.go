@@ -33,6 +33,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "engine-probe" {
 		probe(os.Args[2:])
 	}
+	if len(os.Args) > 1 && os.Args[1] == "engine-litters" {
+		litter()
+	}
 	os.Exit(m.Run())
 }
 
@@ -321,6 +324,41 @@ func TestEngineThatIsNotThere(t *testing.T) {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("no %s in\n%s", want, log.String())
 		}
+	}
+}
+
+// litter is an engine that leaves no place for the next one: a directory where its socket would be, and something in it.
+func litter() {
+	if err := os.Mkdir(EngineSocket, 0o700); err != nil {
+		os.Exit(3)
+	}
+	if err := os.WriteFile(EngineSocket+"/x", []byte("x"), 0o600); err != nil {
+		os.Exit(4)
+	}
+	os.Exit(7)
+}
+
+// TestEngineLitters: whatever an engine leaves where its socket was, the next one starts, and finds nothing of it.
+func TestEngineLitters(t *testing.T) {
+	if !asRoot(t) {
+		return
+	}
+	program := engineWorld(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	r := new(Reaper)
+	go r.Run(ctx)
+	var log bytes.Buffer
+	err := RunEngine(ctx, &Engine{Command: []string{program, "engine-litters"}, UID: 990}, r, program, slog.New(slog.NewTextHandler(&log, nil)), Hooks{Ended: func(n int) {
+		if n == 3 {
+			cancel()
+		}
+	}})
+	if err != nil {
+		t.Error(err)
+	}
+	if n := strings.Count(log.String(), `status="exit 7"`); n != 3 {
+		t.Errorf("%d engines found their place empty, want 3:\n%s", n, log.String())
 	}
 }
 

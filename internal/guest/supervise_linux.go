@@ -37,9 +37,6 @@ type Hooks struct {
 // RunEngine keeps e running until ctx ends, and then kills it. self is the path of a program that calls
 // ExecEngine when its argv[0] is EngineName. RunEngine returns an error only when an engine cannot be started at all.
 func RunEngine(ctx context.Context, e *Engine, r *Reaper, self string, log *slog.Logger, hooks Hooks) error {
-	if err := makeEngineDir(e.UID); err != nil {
-		return fmt.Errorf("engine: %w", err)
-	}
 	group, err := makeCgroup(cgroupRoot, e.MemoryMiB)
 	if err != nil {
 		return fmt.Errorf("engine: cgroup: %w", err)
@@ -49,7 +46,7 @@ func RunEngine(ctx context.Context, e *Engine, r *Reaper, self string, log *slog
 	}
 	wait := firstWait
 	for n := 1; ; n++ {
-		if err := beforeStart(ctx, hooks); ctx.Err() != nil {
+		if err := beforeStart(ctx, e.UID, hooks); ctx.Err() != nil {
 			return nil
 		} else if err != nil {
 			return fmt.Errorf("engine: %w", err)
@@ -80,9 +77,9 @@ func RunEngine(ctx context.Context, e *Engine, r *Reaper, self string, log *slog
 	}
 }
 
-// beforeStart takes away the socket of the engine before, to which this one would not bind, and asks the hook.
-func beforeStart(ctx context.Context, hooks Hooks) error {
-	if err := os.Remove(EngineSocket); err != nil && !errors.Is(err, fs.ErrNotExist) {
+// beforeStart makes a place for the engine's socket and asks the hook.
+func beforeStart(ctx context.Context, uid int, hooks Hooks) error {
+	if err := makeEngineDir(uid); err != nil {
 		return err
 	}
 	if hooks.Before == nil {
@@ -130,12 +127,20 @@ func ending(s unix.WaitStatus) string {
 	return "exit " + strconv.Itoa(s.ExitStatus())
 }
 
-// makeEngineDir makes the directory that enclave and engine share, the engine's own.
+// makeEngineDir makes the directory that enclave and engine share, the engine's own. It is a file system of its own, and a
+// new one for each engine: to remove what the one before has left there would take as long as that engine liked, and could fail.
 func makeEngineDir(uid int) error {
 	if err := os.Mkdir(engineDir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return os.Chown(engineDir, uid, uid)
+	if err := unix.Unmount(engineDir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) { // invalid: the first
+		return &os.PathError{Op: "unmount", Path: engineDir, Err: err}
+	}
+	data := fmt.Sprintf("mode=0700,uid=%d,gid=%d,size=16m,nr_inodes=4k", uid, uid)
+	if err := unix.Mount("tmpfs", engineDir, "tmpfs", noExec, data); err != nil {
+		return &os.PathError{Op: "mount", Path: engineDir, Err: err}
+	}
+	return nil
 }
 
 // makeCgroup makes a cgroup below root with a limit on memory and processes. It is nil when the kernel has

@@ -63,7 +63,7 @@ func TestSessionLimits(t *testing.T) {
 	a.Close()
 	w.fake.AwaitGone(t)
 	time.Sleep(500 * time.Millisecond)
-	for _, want := range []string{`tally_confer_sessions_total{end="truncated"} 2`, `tally_confer_sessions_total{end="other"} 1`, "tally_confer_sessions_open 0", `msg="session of Confer's wire ended" reason=idle`} {
+	for _, want := range []string{`tally_confer_sessions_total{end="truncated"} 2`, `tally_confer_sessions_total{end="idle"} 1`, "tally_confer_sessions_open 0", `msg="session of Confer's wire ended" reason=idle`} {
 		if got := w.page(t); !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
