@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -235,6 +236,15 @@ func checkChain(t *testing.T, k *archiveKey, l *Lock, store *Store) {
 	}
 }
 
+// saysSize has the archive sign another size of its unpacked package list.
+func saysSize(t *testing.T, k *archiveKey, files map[string][]byte, size int) {
+	t.Helper()
+	p := "/debian/dists/trixie/InRelease"
+	block, _ := clearsign.Decode(files[p])
+	text := regexp.MustCompile(` [0-9]+ (main/binary-amd64/Packages)\n`).ReplaceAllString(string(block.Plaintext), fmt.Sprintf(" %d $1\n", size))
+	files[p] = k.sign(t, text)
+}
+
 func TestIndexRefusals(t *testing.T) {
 	k := newArchiveKey(t)
 	for _, c := range []struct {
@@ -251,6 +261,10 @@ func TestIndexRefusals(t *testing.T) {
 			p := "/debian/dists/trixie/main/binary-amd64/Packages.xz"
 			f[p] = append([]byte{f[p][0] ^ 1}, f[p][1:]...)
 		}, "package list trixie/main (SHA-256 "},
+		{"shorter than said", func(f map[string][]byte, x *Indexer) { saysSize(t, k, f, 100000) }, "Packages.xz: unpacks to "},
+		{"longer than said", func(f map[string][]byte, x *Indexer) {
+			saysSize(t, k, f, len(stanza("app", "1", "Depends: lib (>= 1)\n")))
+		}, "InRelease says "},
 		{"another suite", func(f map[string][]byte, x *Indexer) {
 			addSuite(t, k, f, "/x", "sid", "")
 			f["/debian/dists/trixie/InRelease"] = f["/x/dists/sid/InRelease"]
