@@ -214,8 +214,18 @@ func checkChain(t *testing.T, k *archiveKey, l *Lock, store *Store) {
 		t.Errorf("chain under another key: %v", err)
 	}
 	for want, change := range map[string]func(*Lock){
-		"package app 1 is not in its package lists":  func(c *Lock) { c.Packages[0].SHA256[0] ^= 1 },
-		"package app 2 is not in its package lists":  func(c *Lock) { c.Packages[0].Version = "2" },
+		"package app 1 is not in its package lists": func(c *Lock) { c.Packages[0].SHA256[0] ^= 1 },
+		"package app 2 is not in its package lists": func(c *Lock) { c.Packages[0].Version = "2" },
+		"package a 1 is not in its package lists": func(c *Lock) { // of another name in front, at the path of one that is listed
+			p := c.Packages[0]
+			p.Name, p.SHA256 = "a", Hash{1}
+			c.Packages = append([]Package{p}, c.Packages...)
+		},
+		"package app 1 is not in its": func(c *Lock) { // the same twice, with other bytes first
+			p := c.Packages[0]
+			p.SHA256 = Hash{1}
+			c.Packages = append([]Package{p}, c.Packages...)
+		},
 		"is not what the lock describes":             func(c *Lock) { c.Suites[0].Signers = []string{"00"} },
 		"does not name the main package list of the": func(c *Lock) { c.Suites[0].Indexes[0].Object = c.Suites[1].Indexes[0].Object },
 	} {
