@@ -71,3 +71,22 @@ func TestSVSMLog(t *testing.T) {
 		t.Errorf("%s\nwant it to start with\n%s", text, head)
 	}
 }
+
+// TestIGVMLog: pages of one kind that follow each other are one event, others are their own.
+func TestIGVMLog(t *testing.T) {
+	l, err := MeasureIGVM(makeIGVM(igvmPage(0x1000, 1, 0), igvmPage(0x2000, 1, 0), igvmPage(0x3000, 1, igvmUnmeasured), igvmPage(0x5000, 1, igvmUnmeasured),
+		igvmArea(4096, 1), igvmInsert(0x6000, 1, 1), igvmSave(1), igvmSave(1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `page data: 2 normal pages at 0x1000 [firmware]
+page data: 1 unmeasured pages at 0x3000 []
+page data: 1 unmeasured pages at 0x5000 []
+parameters: 1 unmeasured pages at 0x6000 []
+vmsa: 1 vmsa pages at 0xfffffffff000 []
+vmsa: 1 vmsa pages at 0xfffffffff000 []
+`
+	if d := cmp.Diff(want, logText(l)); d != "" {
+		t.Error(d)
+	}
+}
