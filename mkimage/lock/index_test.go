@@ -244,6 +244,12 @@ func checkChain(t *testing.T, k *archiveKey, l *Lock, store *Store) {
 	if unchecked, err := Chain(ctx, l, store, k.ring); err != nil || len(unchecked) != 1 || unchecked[0] != "trixie-security" {
 		t.Errorf("chain without an index: %v, unchecked %v", err, unchecked)
 	}
+	if err := os.Remove(store.Path(l.Suites[0].Indexes[0].SHA256)); err != nil {
+		t.Fatal(err)
+	}
+	if unchecked, err := Chain(ctx, l, store, k.ring); err != nil || len(unchecked) != 2 {
+		t.Errorf("chain without a package list: %v, unchecked %v", err, unchecked)
+	}
 }
 
 // saysSize has the archive sign another size of its unpacked package list.
