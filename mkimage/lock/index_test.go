@@ -238,6 +238,19 @@ func checkChain(t *testing.T, k *archiveKey, l *Lock, store *Store) {
 			t.Errorf("broken chain: %v, want %q", err, want)
 		}
 	}
+	for name, change := range map[string]func(*Suite){
+		"date":         func(s *Suite) { s.Date = indexDate.Add(time.Hour).Format(time.RFC3339) },
+		"end":          func(s *Suite) { s.ValidUntil = "2026-09-13T10:00:00Z" },
+		"no end":       func(s *Suite) { s.ValidUntil = "" },
+		"distribution": func(s *Suite) { s.Dist = "sid" },
+	} {
+		c := *l
+		c.Suites = append([]Suite{}, l.Suites...)
+		change(&c.Suites[1]) // the one that names an end
+		if _, err := Chain(ctx, &c, store, k.ring); err == nil || !strings.Contains(err.Error(), "is not what the lock describes") {
+			t.Errorf("another %s: %v", name, err)
+		}
+	}
 	if err := os.Remove(store.Path(l.Suites[1].InRelease.SHA256)); err != nil {
 		t.Fatal(err)
 	}
