@@ -1,6 +1,7 @@
 package measure
 
 import (
+	"bytes"
 	"fmt"
 	"reflect"
 	"slices"
@@ -154,21 +155,12 @@ func mrtdPass(rules tdx.Profile) tdx.Pass {
 
 // checkTDXEvents holds the events that follow from static part and shape to them.
 func (s *Static) checkTDXEvents(v Value, f *tdx.Measured, rules tdx.Profile) error {
-	want := map[string]eventlog.Digest{}
-	shape := v.Platform.Shapes[0]
+	var want []eventlog.Event
 	switch v.Register {
 	case "rtmr0":
-		want["configuration firmware volume"] = f.CFV[:]
-		if rules.GCE != nil {
-			break
-		}
-		hob, err := f.HandOff(shape.Memory << 20)
-		if err != nil {
+		var err error
+		if want, err = tdxMachine(v.Platform, f, rules); err != nil {
 			return err
-		}
-		want["TD HOB"] = hob[:]
-		for _, e := range shape.ACPI.ACPIEvents() {
-			want[e.What] = e.Digest
 		}
 	case "rtmr2":
 		release := 0
@@ -176,19 +168,48 @@ func (s *Static) checkTDXEvents(v Value, f *tdx.Measured, rules tdx.Profile) err
 			release = rules.Firmwares[0].Release
 		}
 		d := tdx.LoadOptions(release, s.Cmdline)
-		want["load options"] = d[:]
+		want = append(want, eventlog.Event{What: "load options", Digest: d[:]})
 	case "rtmr3":
-		if len(v.Events) != len(v.Platform.Events) {
-			return fmt.Errorf("rtmr3: %d events, the platform declares %d", len(v.Events), len(v.Platform.Events))
-		}
-		for i, d := range v.Platform.Events {
-			want[v.Events[i].What] = slices.Clone(d[:])
+		return v.checkApplications()
+	}
+	for _, w := range want {
+		named := func(e eventlog.Event) bool { return e.What == w.What }
+		other := func(e eventlog.Event) bool { return named(e) && !bytes.Equal(e.Digest, w.Digest) }
+		if !slices.ContainsFunc(v.Events, named) || slices.ContainsFunc(v.Events, other) {
+			return fmt.Errorf("%s: no event %q has the digest that follows from the inputs, %s", v.Register, w.What, w.Digest)
 		}
 	}
-	for what, digest := range want {
-		i := slices.IndexFunc(v.Events, func(e eventlog.Event) bool { return e.What == what })
-		if i < 0 || v.Events[i].Digest.String() != digest.String() {
-			return fmt.Errorf("%s: no event %q has the digest that follows from the inputs, %s", v.Register, what, digest)
+	return nil
+}
+
+// tdxMachine is what of RTMR0 follows from firmware and shape.
+func tdxMachine(p Platform, f *tdx.Measured, rules tdx.Profile) ([]eventlog.Event, error) {
+	want := []eventlog.Event{{What: "configuration firmware volume", Digest: f.CFV[:]}}
+	if rules.GCE != nil {
+		return want, nil
+	}
+	shape := p.Shapes[0]
+	hob, err := f.HandOff(shape.Memory << 20)
+	if err != nil {
+		return nil, err
+	}
+	want = append(want, eventlog.Event{What: "TD HOB", Digest: hob[:]})
+	want = append(want, shape.ACPI.ACPIEvents()...)
+	disk, err := p.diskSlot()
+	if err != nil {
+		return nil, err
+	}
+	return append(want, rules.Firmwares[0].MachineEvents(shape.ACPI, disk)...), nil
+}
+
+// checkApplications holds the events of RTMR3, one by one, to what the platform declares.
+func (v *Value) checkApplications() error {
+	if len(v.Events) != len(v.Platform.Events) {
+		return fmt.Errorf("rtmr3: %d events, the platform declares %d", len(v.Events), len(v.Platform.Events))
+	}
+	for i, d := range v.Platform.Events {
+		if e := v.Events[i]; !bytes.Equal(e.Digest, d[:]) {
+			return fmt.Errorf("rtmr3: event %d (%.80q) has not the digest that the platform declares, %s", i+1, e.What, d)
 		}
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"tally/internal/petest"
+	"tally/measure/eventlog"
 	"tally/measure/tdx"
 )
 
@@ -126,9 +127,18 @@ func TestTDXEditsAreRefused(t *testing.T) {
 		}
 	}
 	// Everywhere at once: then the events contradict.
+	uki, err := tdxValues(t, tdxPlatform("uki", tdxRulesDirect), "roothash="+root).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved := bytes.ReplaceAll(uki, []byte(`"disk-slot": "1.0"`), []byte(`"disk-slot": "2.0"`))
+	if _, err := Parse(moved); bytes.Equal(moved, uki) || err == nil || !strings.Contains(err.Error(), `no event "Boot0001 (UEFI Misc Device)"`) {
+		t.Errorf("disk-slot: error %v", err)
+	}
 	for name, c := range map[string]struct{ old, new, want string }{
 		"memory": {`"memory": 2048`, `"memory": 3072`, `no event "TD HOB"`},
 		"ACPI":   {`"tables": "` + h("t1"), `"tables": "` + h("t2"), `no event "ACPI tables"`},
+		"SMBIOS": {`"smbios": "` + h("s1"), `"smbios": "` + h("s2"), `no event "SMBIOS tables"`},
 		"rtmr3":  {`        "` + h("app"), `        "` + h("other"), `application event 1`},
 		"cfv":    {`"cfv": "344bc51c`, `"cfv": "344bc51d`, `no event "configuration firmware volume"`},
 	} {
@@ -139,6 +149,43 @@ func TestTDXEditsAreRefused(t *testing.T) {
 		}
 		if _, err := Parse(edited); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want one with %q", name, err, c.want)
+		}
+	}
+}
+
+// TestTDXEventsOfOneName: names are for people, so that two events may share one. Each must be what the platform declares.
+func TestTDXEventsOfOneName(t *testing.T) {
+	app := func(s string) tdx.Digest { return sha512.Sum384([]byte(s)) }
+	platform := strings.Replace(tdxPlatform("direct", tdxRulesDirect), `"rtmr3":[`, fmt.Sprintf(`"rtmr3":[%q,`, app("first")), 1)
+	rv := tdxValues(t, platform, "roothash="+root)
+	if err := rv.Recompute(); err != nil {
+		t.Fatal(err)
+	}
+	for at, c := range map[int]struct {
+		register, want string
+		forge          func(events []eventlog.Event)
+	}{
+		4: {"rtmr3", "rtmr3: event 1", func(events []eventlog.Event) {
+			forged, second := app("forged"), app("app")
+			events[0].What, events[1].What = "x", "x"
+			events[0].Digest, events[1].Digest = second[:], forged[:]
+		}},
+		1: {"rtmr0", `no event "TD HOB"`, func(events []eventlog.Event) { events[len(events)-1].What = "TD HOB" }},
+	} {
+		v := rv.Values[at]
+		if v.Register != c.register {
+			t.Fatalf("value %d is %s", at, v.Register)
+		}
+		v.Events = slices.Clone(v.Events)
+		c.forge(v.Events)
+		if err := v.replay(); err != nil {
+			t.Fatal(err)
+		}
+		edited := *rv
+		edited.Values = slices.Clone(rv.Values)
+		edited.Values[at] = v
+		if err := edited.Recompute(); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want an error with %q", c.register, err, c.want)
 		}
 	}
 }

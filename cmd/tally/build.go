@@ -117,7 +117,7 @@ func (b *build) run(ctx context.Context, spec, lockFile, out string) (*mkimage.M
 		b.inputs = "" // once is enough for --twice
 	}
 	if err := l.Check(ctx, k); err != nil {
-		return nil, withHint(fmt.Errorf("%s: %w", lockFile, err), "pin what there is now with 'tally lock %s'", spec)
+		return nil, explainStale(fmt.Errorf("%s: %w", lockFile, err), spec)
 	}
 	if err := b.fetcher.All(ctx, k); err != nil {
 		return nil, explainGone(err, spec)
@@ -153,4 +153,13 @@ func printManifest(e *env, m *mkimage.Manifest, out string) error {
 	}
 	e.printf("root hash %s\n%s\n", m.Verity.RootHash, out)
 	return nil
+}
+
+// explainStale adds what to do when an input is not what the lock pinned: not to an interruption, nor to a file that
+// is not there.
+func explainStale(err error, spec string) error {
+	if errors.As(err, new(*source.StaleError)) {
+		return withHint(err, "pin what there is now with 'tally lock %s'", spec)
+	}
+	return err
 }

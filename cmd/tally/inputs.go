@@ -91,7 +91,7 @@ func inputsExport(c *cli.Context, e *env) error {
 	}
 	l.GoProxy, l.Offline = f.Store.GoProxy(), f.Places.Offline
 	if err := l.Check(c.Context, k); err != nil {
-		return withHint(err, "pin what there is now with 'tally lock %s'", c.Args().First())
+		return explainStale(err, c.Args().First())
 	}
 	if err := f.All(c.Context, k); err != nil {
 		return explainGone(err, c.Args().First())

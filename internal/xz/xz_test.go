@@ -2,6 +2,7 @@ package xz
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -151,6 +152,13 @@ func TestRefusals(t *testing.T) {
 		crc := crc32.ChecksumIEEE([]byte{a, b})
 		return append(append(bytes.Clone(headerMagic), a, b), byte(crc), byte(crc>>8), byte(crc>>16), byte(crc>>24))
 	}
+	footer := func(at int, xor byte) []byte { // with a good CRC32
+		file := pack(t, []byte("x"))
+		end := file[len(file)-12:]
+		end[8+at] ^= xor
+		binary.LittleEndian.PutUint32(end, crc32.ChecksumIEEE(end[4:10]))
+		return file
+	}
 	for name, c := range map[string]struct {
 		file []byte
 		want string
@@ -162,6 +170,10 @@ func TestRefusals(t *testing.T) {
 		"other filter":     {pack(t, []byte("x"), "--x86", "--lzma2"), "want one filter"},
 		"delta":            {block(header(0, 3, 1, 0)), "want LZMA2"},
 		"no filter":        {block(header(0)), "not supported, want LZMA2"},
+		"two properties":   {block(header(0, filterLZMA2, 2, 0)), "want LZMA2"},
+		"no property":      {block(header(0, filterLZMA2, 1)), "want LZMA2"},
+		"footer's flags":   {footer(0, 1), "not the flags of the header"},
+		"footer's check":   {footer(1, 1), "not the flags of the header"},
 		"header padding":   {block(header(0, filterLZMA2, 1, 0, 0, 0, 1)), "padding is not zero"},
 		"huge dictionary":  {block(header(0, filterLZMA2, 1, 40)), "dictionary of 4294967295 bytes, want at most 67108864"},
 		"no dictionary":    {block(header(0, filterLZMA2, 1, 41)), "reserved"},

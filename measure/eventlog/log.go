@@ -105,14 +105,16 @@ type cursor struct {
 	off int
 }
 
+// atEnd says whether nothing but filler is left. It looks from the front alone: no event starts with much of it,
+// so what fills megabytes behind the last one is passed over once, not before each event.
 func (c *cursor) atEnd() bool {
 	rest := c.b[c.off:]
-	for _, filler := range []byte{0, 0xff} {
-		if len(bytes.Trim(rest, string([]byte{filler}))) == 0 || len(rest) == 0 {
-			return true
-		}
-	}
-	return false
+	return only(rest, 0) || only(rest, 0xff)
+}
+
+// only says whether b is of one byte alone.
+func only(b []byte, filler byte) bool {
+	return !slices.ContainsFunc(b, func(c byte) bool { return c != filler })
 }
 
 func (c *cursor) take(n int, what string) ([]byte, error) {

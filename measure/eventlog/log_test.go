@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 func read(t testing.TB, name string) []byte {
@@ -126,22 +127,23 @@ func TestParseRefusals(t *testing.T) {
 		change func(b []byte) []byte
 		want   string
 	}{
-		"empty":             {func(b []byte) []byte { return nil }, "header: 32 bytes at byte 0, but 0 are left"},
-		"text":              {func(b []byte) []byte { return []byte(strings.Repeat("log ", 20)) }, "not a TCG log"},
-		"sha-1 alone":       {func(b []byte) []byte { copy(b[32:], "Spec ID Event00"); return b }, "Spec ID Event03"},
-		"long header":       {func(b []byte) []byte { le.PutUint32(b[28:], 1<<20); return b }, "at most 1024"},
-		"no algorithm":      {func(b []byte) []byte { le.PutUint32(b[32+24:], 0); return b }, "0 algorithms"},
-		"many algorithms":   {func(b []byte) []byte { le.PutUint32(b[32+24:], 1<<30); return b }, "algorithms, want 1 to 8"},
-		"algorithm twice":   {func(b []byte) []byte { copy(b[algs+4:], b[algs:algs+4]); return b }, "twice"},
-		"wrong digest size": {func(b []byte) []byte { le.PutUint16(b[algs+2:], 21); return b }, "want 20"},
-		"register":          {func(b []byte) []byte { le.PutUint32(b[first:], 24); return b }, "event 1 at byte"},
-		"number of digests": {func(b []byte) []byte { le.PutUint32(b[first+8:], 5); return b }, "5 digests, the header names 4"},
-		"unknown algorithm": {func(b []byte) []byte { le.PutUint16(b[first+12:], 0x12); return b }, "not named by the header"},
-		"huge event":        {func(b []byte) []byte { le.PutUint32(b[first+12+22+34+50+66:], 1<<31); return b }, "bytes of data, want at most"},
-		"large event":       {func(b []byte) []byte { le.PutUint32(b[first+12+22+34+50+66:], 1<<20); return b }, "but "},
-		"cut":               {func(b []byte) []byte { return b[:len(b)-1] }, "left"},
-		"something behind":  {func(b []byte) []byte { return append(b, 0xff, 0xff, 0) }, "left"},
-		"too long":          {func(b []byte) []byte { return make([]byte, MaxSize+1) }, "want at most"},
+		"empty":                  {func(b []byte) []byte { return nil }, "header: 32 bytes at byte 0, but 0 are left"},
+		"text":                   {func(b []byte) []byte { return []byte(strings.Repeat("log ", 20)) }, "not a TCG log"},
+		"sha-1 alone":            {func(b []byte) []byte { copy(b[32:], "Spec ID Event00"); return b }, "Spec ID Event03"},
+		"long header":            {func(b []byte) []byte { le.PutUint32(b[28:], 1<<20); return b }, "at most 1024"},
+		"no algorithm":           {func(b []byte) []byte { le.PutUint32(b[32+24:], 0); return b }, "0 algorithms"},
+		"many algorithms":        {func(b []byte) []byte { le.PutUint32(b[32+24:], 1<<30); return b }, "algorithms, want 1 to 8"},
+		"algorithm twice":        {func(b []byte) []byte { copy(b[algs+4:], b[algs:algs+4]); return b }, "twice"},
+		"wrong digest size":      {func(b []byte) []byte { le.PutUint16(b[algs+2:], 21); return b }, "want 20"},
+		"register":               {func(b []byte) []byte { le.PutUint32(b[first:], 24); return b }, "event 1 at byte"},
+		"number of digests":      {func(b []byte) []byte { le.PutUint32(b[first+8:], 5); return b }, "5 digests, the header names 4"},
+		"unknown algorithm":      {func(b []byte) []byte { le.PutUint16(b[first+12:], 0x12); return b }, "not named by the header"},
+		"huge event":             {func(b []byte) []byte { le.PutUint32(b[first+12+22+34+50+66:], 1<<31); return b }, "bytes of data, want at most"},
+		"large event":            {func(b []byte) []byte { le.PutUint32(b[first+12+22+34+50+66:], 1<<20); return b }, "but "},
+		"cut":                    {func(b []byte) []byte { return b[:len(b)-1] }, "left"},
+		"something behind":       {func(b []byte) []byte { return append(b, 0xff, 0xff, 0) }, "left"},
+		"bytes that no text has": {func(b []byte) []byte { return append(b, 0xff, 0x80, 0xc1, 0xff) }, "left"},
+		"too long":               {func(b []byte) []byte { return make([]byte, MaxSize+1) }, "want at most"},
 		"events without end": {func(b []byte) []byte {
 			return append(b[:first:first], bytes.Repeat(b[first:first+12+22+34+50+66+4+36], 20000)...)
 		}, "more than 16384 events"},
@@ -150,6 +152,25 @@ func TestParseRefusals(t *testing.T) {
 		if l, err := Parse(b); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, %v; want an error with %q", name, l, err, c.want)
 		}
+	}
+}
+
+// TestFillerOnce: the fixed area that ACPI names may be much larger than the log in it. It is looked through once: before each
+// event that would be a trillion bytes here, for minutes.
+func TestFillerOnce(t *testing.T) {
+	const events = 16000
+	good := read(t, "cos-113-intel-tdx.bin.gz")
+	log := good[: 32+binary.LittleEndian.Uint32(good[28:]) : 32+binary.LittleEndian.Uint32(good[28:])]
+	event := append([]byte{1, 0, 0, 0, 5, 0, 0, 0, 1, 0, 0, 0, byte(SHA384), 0}, make([]byte, 48+4)...)
+	log = append(log, bytes.Repeat(event, events)...)
+	log = append(log, make([]byte, MaxSize-len(log))...)
+	start := time.Now()
+	l, err := Parse(log)
+	if err != nil || len(l.Events) != events {
+		t.Fatalf("%v, want %d events", err, events)
+	}
+	if took := time.Since(start); took > 20*time.Second {
+		t.Errorf("took %s", took)
 	}
 }
 

@@ -37,33 +37,39 @@ func ParseMachine(s string) (Machine, error) {
 //
 // and what asks the time reads the same place. It must be there once, of four zero bytes in PeiCore; -1 when it is not.
 func timerVariable(v *ffs.Volumes) int {
-	found := -1
 	code := v.PEI[v.Core.From:v.Core.To]
+	stores := map[int]int{} // how often a place is stored to in that way
 	for i := 0; i+9 <= len(code); i++ {
 		r := code[i+1] - 0xc0
 		if code[i] != 0x83 || r > 7 || code[i+2] != 8 || code[i+3] != 0x89 || code[i+4] != 5|r<<3 {
 			continue
 		}
 		at := i + 9 + int(int32(binary.LittleEndian.Uint32(code[i+5:])))
-		if at < 0 || at+4 > len(code) || binary.LittleEndian.Uint32(code[at:]) != 0 || !reads(code, at) {
-			continue
+		if at >= 0 && at+4 <= len(code) && binary.LittleEndian.Uint32(code[at:]) == 0 {
+			stores[at]++
 		}
-		if found >= 0 {
-			return -1
-		}
-		found = v.Core.From + at
 	}
-	return found
+	known := loaded(code, stores)
+	if len(known) != 1 || stores[known[0]] != 1 {
+		return -1
+	}
+	return v.Core.From + known[0]
 }
 
-// reads says whether code has a load from the place at.
-func reads(code []byte, at int) bool {
+// loaded lists those of the places that code has a load from. It passes over code once, however many there are.
+func loaded(code []byte, places map[int]int) (all []int) {
 	for i := 0; i+6 <= len(code); i++ {
-		if code[i] == 0x8b && code[i+1]&0xc7 == 5 && i+6+int(int32(binary.LittleEndian.Uint32(code[i+2:]))) == at {
-			return true
+		if code[i] != 0x8b || code[i+1]&0xc7 != 5 {
+			continue
+		}
+		at := i + 6 + int(int32(binary.LittleEndian.Uint32(code[i+2:])))
+		if places[at] > 0 && !slices.Contains(all, at) {
+			if all = append(all, at); len(all) > 1 {
+				return all
+			}
 		}
 	}
-	return false
+	return all
 }
 
 // timed is the PEI volume as it lies in memory on a machine: with the port of the ACPI timer.

@@ -2,10 +2,12 @@ package pcr
 
 import (
 	"bytes"
+	"encoding/binary"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"tally/measure/eventlog"
 	"tally/measure/internal/ffs"
@@ -140,7 +142,32 @@ func TestTimerVariable(t *testing.T) {
 	if got := timerVariable(&ffs.Volumes{PEI: twice, Core: ffs.Range{To: len(twice)}}); got != -1 {
 		t.Errorf("twice: %d", got)
 	}
+	again := slices.Concat([]byte{0x83, 0xc3, 0x08, 0x89, 0x1d, 0x15, 0, 0, 0}, code) // stores to byte 30, too
+	if got := timerVariable(&ffs.Volumes{PEI: again, Core: ffs.Range{To: len(again)}}); got != -1 {
+		t.Errorf("stored to twice: %d", got)
+	}
+	again[5]++ // to a place that nobody reads
+	if got := timerVariable(&ffs.Volumes{PEI: again, Core: ffs.Range{To: len(again)}}); got != 30 {
+		t.Errorf("stored to elsewhere: %d", got)
+	}
 	if got := timerVariable(&ffs.Volumes{}); got != -1 {
 		t.Errorf("nothing: %d", got)
+	}
+}
+
+// TestManyStores: code made of stores is passed over once, not once for each: that would be a hundred billion bytes.
+func TestManyStores(t *testing.T) {
+	const stores, size = 100_000, 9
+	code := make([]byte, stores*size+4*stores)
+	for i := range stores {
+		copy(code[i*size:], []byte{0x83, 0xc3, 0x08, 0x89, 0x1d})
+		binary.LittleEndian.PutUint32(code[i*size+5:], uint32(stores*size+4*i-(i+1)*size))
+	}
+	start := time.Now()
+	if got := timerVariable(&ffs.Volumes{PEI: code, Core: ffs.Range{To: len(code)}}); got != -1 {
+		t.Errorf("%d", got)
+	}
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("took %s", took)
 	}
 }

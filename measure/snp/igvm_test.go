@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/crc32"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -43,44 +44,100 @@ func resum(b []byte) []byte {
 	return b
 }
 
+// A part is a variable header: its type and its fields.
+type part []any
+
+// makeIGVM is a file of version 1 with the SNP platform as bit 0, these headers and one save area's data at vmsaData.
+func makeIGVM(parts ...part) []byte {
+	const vmsaData = 20000
+	le := binary.LittleEndian
+	b := make([]byte, 24)
+	copy(b, "IGVM")
+	le.PutUint32(b[4:], 1)
+	for _, p := range append([]part{{uint32(igvmPlatform), uint32(1), byte(0), byte(igvmTypeSNP), uint16(1), uint64(0)}}, parts...) {
+		var d bytes.Buffer
+		for _, f := range p[1:] {
+			binary.Write(&d, le, f)
+		}
+		b = le.AppendUint32(le.AppendUint32(b, p[0].(uint32)), uint32(d.Len()))
+		b = append(append(b, d.Bytes()...), make([]byte, (8-d.Len()%8)%8)...)
+	}
+	le.PutUint32(b[8:], 24)
+	le.PutUint32(b[12:], uint32(len(b)-24))
+	b = append(b, make([]byte, vmsaData+pageSize-len(b))...)
+	b[vmsaData+0x158] = 0x30
+	le.PutUint32(b[16:], uint32(len(b)))
+	return resum(b)
+}
+
+// The headers of a page of zeros, a parameter area, its insertion and a save area, for the platforms in mask.
+func igvmPage(gpa uint64, mask, flags uint32) part {
+	return part{uint32(igvmPageData), gpa, mask, uint32(0), flags, uint16(0), uint16(0)}
+}
+
+func igvmArea(size uint64, index uint32) part {
+	return part{uint32(igvmParameterArea), size, index, uint32(0)}
+}
+
+func igvmInsert(gpa uint64, mask, index uint32) part {
+	return part{uint32(igvmParameterIns), gpa, mask, index}
+}
+
+func igvmSave(mask uint32) part {
+	return part{uint32(igvmVPContext), uint64(vmsaGPA), mask, uint32(20000), uint16(0), uint16(0)}
+}
+
 // TestIGVMTwoMegabytes: a large page is 512 small ones.
 func TestIGVMTwoMegabytes(t *testing.T) {
-	le := binary.LittleEndian
-	large := func(n int) *Launch {
-		b := make([]byte, 24)
-		copy(b, "IGVM")
-		le.PutUint32(b[4:], 1)
-		add := func(typ uint32, fields ...any) {
-			var d bytes.Buffer
-			for _, f := range fields {
-				binary.Write(&d, le, f)
-			}
-			b = le.AppendUint32(le.AppendUint32(b, typ), uint32(d.Len()))
-			b = append(append(b, d.Bytes()...), make([]byte, (8-d.Len()%8)%8)...)
-		}
-		add(1, uint32(1), byte(0), byte(2), uint16(1), uint64(0))
-		if n == 1 {
-			add(0x302, uint64(2<<20), uint32(1), uint32(0), uint32(1), uint16(0), uint16(0))
-		} else {
-			for i := range 512 {
-				add(0x302, uint64(2<<20+i*4096), uint32(1), uint32(0), uint32(0), uint16(0), uint16(0))
-			}
-		}
-		const vmsa = 20000
-		add(0x304, uint64(vmsaGPA), uint32(1), uint32(vmsa), uint16(0), uint16(0))
-		le.PutUint32(b[8:], 24)
-		le.PutUint32(b[12:], uint32(len(b)-24))
-		b = append(b, make([]byte, vmsa+pageSize-len(b))...)
-		b[vmsa+0x158] = 0x30
-		le.PutUint32(b[16:], uint32(len(b)))
-		l, err := MeasureIGVM(resum(b))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return l
+	var small []part
+	for i := range uint64(512) {
+		small = append(small, igvmPage(2<<20+i*4096, 1, 0))
 	}
-	if one, many := large(1), large(512); one.Digest != many.Digest || one.Events[0].Pages != 512 {
-		t.Errorf("%s and %s", one.Digest, many.Digest)
+	many, err := MeasureIGVM(makeIGVM(append(small, igvmSave(1))...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, err := MeasureIGVM(makeIGVM(igvmPage(2<<20, 1, igvm2MB), igvmSave(1)))
+	if err != nil || one.Digest != many.Digest || one.Events[0].Pages != 512 {
+		t.Errorf("%v, %v and %s", one, err, many.Digest)
+	}
+}
+
+// TestIGVMHeaders: what is for another platform does not count, and what KVM would measure in another order or in part
+// is refused.
+func TestIGVMHeaders(t *testing.T) {
+	const all = maxIGVMPages * pageSize
+	base, err := MeasureIGVM(makeIGVM(igvmPage(0x1000, 1, 0), igvmArea(8192, 1), igvmInsert(0x4000, 1, 1), igvmSave(1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		parts []part
+		want  string // in the error; "": as base
+	}{
+		"another's page":      {[]part{igvmPage(0x1000, 1, 0), igvmPage(0x2000, 2, 0), igvmArea(8192, 1), igvmInsert(0x4000, 1, 1), igvmSave(1)}, ""},
+		"another's insertion": {[]part{igvmPage(0x1000, 1, 0), igvmArea(8192, 1), igvmInsert(0x8000, 2, 1), igvmInsert(0x4000, 1, 1), igvmSave(1)}, ""},
+		"another's save area": {[]part{igvmSave(2), igvmPage(0x1000, 1, 0), igvmArea(8192, 1), igvmInsert(0x4000, 1, 1), igvmSave(1)}, ""},
+		"both platforms'":     {[]part{igvmPage(0x1000, 3, 0), igvmArea(8192, 1), igvmInsert(0x4000, 3, 1), igvmSave(3)}, ""},
+		"page behind":         {[]part{igvmSave(1), igvmPage(0x1000, 1, 0)}, "behind a save area"},
+		"insertion behind":    {[]part{igvmArea(4096, 1), igvmSave(1), igvmInsert(0x4000, 1, 1)}, "behind a save area"},
+		"area twice":          {[]part{igvmArea(4096, 1), igvmArea(4096, 1), igvmSave(1)}, "parameter area 1"},
+		"area of nothing":     {[]part{igvmArea(0, 1), igvmSave(1)}, "parameter area 1"},
+		"area too large":      {[]part{igvmArea(all+pageSize, 1), igvmSave(1)}, "parameter area 1"},
+		"inserted twice":      {[]part{igvmArea(4096, 1), igvmInsert(0x4000, 1, 1), igvmInsert(0x8000, 1, 1), igvmSave(1)}, "inserted before"},
+		"odd insertion":       {[]part{igvmArea(4096, 1), igvmInsert(0x4001, 1, 1), igvmSave(1)}, "want a multiple"},
+		"a page too many":     {[]part{igvmPage(0x1000, 1, 0), igvmArea(all, 1), igvmInsert(0x10000, 1, 1), igvmSave(1)}, "more than 262144 pages"},
+		"as many as may be":   {[]part{igvmArea(all, 1), igvmInsert(0x10000, 1, 1)}, "no save area"},
+		"save areas":          {slices.Repeat([]part{igvmSave(1)}, MaxVCPUs+1), "more than 512 save areas"},
+		"highest page":        {[]part{igvmPage(1<<52, 1, 0), igvmSave(1)}, "above 52 bits"},
+	} {
+		l, err := MeasureIGVM(makeIGVM(c.parts...))
+		switch {
+		case c.want == "" && (err != nil || l.Digest != base.Digest):
+			t.Errorf("%s: %v, %v; want %s", name, l, err, base.Digest)
+		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
+			t.Errorf("%s: error %v, want one with %q", name, err, c.want)
+		}
 	}
 }
 

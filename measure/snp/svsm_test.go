@@ -107,3 +107,54 @@ func FuzzReadSVSM(f *testing.F) {
 		}
 	})
 }
+
+// TestSVSMOfAFile: what was written down earlier is held to what ReadSVSM gives.
+func TestSVSMOfAFile(t *testing.T) {
+	image := svsmImage(t)
+	s, err := ReadSVSM(bytes.NewReader(image), int64(len(image)), &Firmware{Size: 3653632}, varsSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := uint64(1<<32 - 3653632) // of what lies below the firmware
+	for name, c := range map[string]struct {
+		change func(*SVSM)
+		good   bool
+	}{
+		"as read":              {func(*SVSM) {}, true},
+		"right below":          {func(s *SVSM) { s.GPA, s.Entry = end-uint64(s.Own.Size), uint32(end)-1 }, true},
+		"a page higher":        {func(s *SVSM) { s.GPA, s.Entry = end-uint64(s.Own.Size)+4096, uint32(end) }, false},
+		"no whole page":        {func(s *SVSM) { s.GPA++; s.Entry++ }, false},
+		"far above":            {func(s *SVSM) { s.GPA = 1<<64 - 4096; s.Entry = 4096 }, false},
+		"entry on first byte":  {func(s *SVSM) { s.Entry = uint32(s.GPA) }, true},
+		"entry before":         {func(s *SVSM) { s.Entry = uint32(s.GPA) - 1 }, false},
+		"entry on last byte":   {func(s *SVSM) { s.Entry = uint32(s.GPA) + uint32(s.Own.Size) - 1 }, true},
+		"entry behind":         {func(s *SVSM) { s.Entry = uint32(s.GPA) + uint32(s.Own.Size) }, false},
+		"size of the firmware": {func(s *SVSM) { s.Above = &Firmware{Size: 1} }, false},
+		"its own size":         {func(s *SVSM) { s.Own.Size++ }, false},
+	} {
+		changed := *s
+		c.change(&changed)
+		if _, err := MeasureSVSM(&changed, 1, 1, 1); (err == nil) != c.good {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+}
+
+// TestSVSMEntry: the start is counted from the first byte.
+func TestSVSMEntry(t *testing.T) {
+	image := bytes.Clone(svsmImage(t))
+	guid := []byte{0x12, 0xa6, 0x89, 0xa7, 0x97, 0x05, 0x4b, 0x4c, 0xa4, 0x9f, 0xcb, 0xb1, 0xfe, 0x9d, 0x1d, 0xdd}
+	at := bytes.LastIndex(image, guid)
+	if at < 0 {
+		t.Fatal("no SVSM_INFO")
+	}
+	data := at - 2 - (int(image[at-2]) | int(image[at-1])<<8 - 18)
+	image[data+1] = 0x20
+	s, err := ReadSVSM(bytes.NewReader(image), int64(len(image)), &Firmware{Size: 3653632}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := uint32(1<<32-3653632-len(image)) + 0x2000; s.Entry != want || s.GPA != uint64(want-0x2000) {
+		t.Errorf("entry %#x, at %#x; want %#x", s.Entry, s.GPA, want)
+	}
+}

@@ -113,13 +113,10 @@ func (p *platform) rtmr0(f Firmware, m bootMode, authority *eventlog.Event) ([]e
 	if p.direct && authority != nil {
 		events = append(events, *authority)
 	}
-	if f.Release >= 202505 {
-		if p.tables.SMBIOS == nil {
-			return nil, errLacks("the SMBIOS table, which edk2 from 202505 on measures")
-		}
-		events = append(events, eventlog.Event{What: "SMBIOS tables", Digest: p.tables.SMBIOS[:]})
+	if f.Release >= 202505 && p.tables.SMBIOS == nil {
+		return nil, errLacks("the SMBIOS table, which edk2 from 202505 on measures")
 	}
-	events = append(events, bootVariables(f.options(p.disk))...)
+	events = append(events, f.MachineEvents(&p.tables, p.disk)...)
 	if f.Release < 202411 {
 		events = append(events, separator())
 	}
@@ -132,6 +129,15 @@ func (p *platform) rtmr0(f Firmware, m bootMode, authority *eventlog.Event) ([]e
 // ACPIEvents are the events of the ACPI files, in edk2's order.
 func (t *Tables) ACPIEvents() []eventlog.Event {
 	return []eventlog.Event{{What: "ACPI table-loader", Digest: t.Loader[:]}, {What: "ACPI rsdp", Digest: t.RSDP[:]}, {What: "ACPI tables", Digest: t.ACPI[:]}}
+}
+
+// MachineEvents are the events of the SMBIOS table, when it is given and the release measures it, and of the boot
+// options, with that of the disk the firmware boots from.
+func (f Firmware) MachineEvents(t *Tables, disk *PCIAddress) (events []eventlog.Event) {
+	if f.Release >= 202505 && t.SMBIOS != nil {
+		events = append(events, eventlog.Event{What: "SMBIOS tables", Digest: t.SMBIOS[:]})
+	}
+	return append(events, bootVariables(f.options(disk))...)
 }
 
 // linuxROM is what QEMU writes into fw_cfg's bootorder for -kernel: the option ROM that would boot it

@@ -116,8 +116,8 @@ func stanza(r io.Reader) (Paragraph, error) {
 	if _, err := pr.Next(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("text behind the first stanza, want one stanza")
 	}
-	for name, value := range para {
-		if !utf8.ValidString(value) {
+	for _, name := range slices.Sorted(maps.Keys(para)) {
+		if !utf8.ValidString(para[name]) {
 			return nil, fmt.Errorf("field %q: not in UTF-8", name)
 		}
 	}

@@ -78,6 +78,40 @@ func TestVerifyInRelease(t *testing.T) {
 	}
 }
 
+// TestTwoSigners: both are named, in an order that neither the file nor the keyring decides. A key beside them that is
+// not known hides none.
+func TestTwoSigners(t *testing.T) {
+	a, b, unknown := newSigner(t, now.Add(-time.Hour)), newSigner(t, now.Add(-time.Hour)), newSigner(t, now.Add(-time.Hour))
+	for _, order := range [][]*signer{{a, b}, {b, a}} {
+		var keys []*packet.PrivateKey
+		var ring Keyring
+		for _, s := range append([]*signer{unknown}, order...) {
+			keys = append(keys, s.entity.PrivateKey)
+			if s != unknown {
+				ring.list = append(ring.list, s.ring.list...)
+			}
+		}
+		var text bytes.Buffer
+		w, err := clearsign.EncodeMulti(&text, keys, &packet.Config{Time: func() time.Time { return a.now }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(releaseText)); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		r, err := VerifyInRelease(text.Bytes(), ring, now)
+		if err != nil || len(r.Signers) != 2 || !slices.IsSorted(r.Signers) || !slices.Equal(r.Signers, ring.Fingerprints()) {
+			t.Errorf("%+v, %v; want the keys %v", r, err, ring.Fingerprints())
+		}
+	}
+	if _, err := ReadKeyring(make([]byte, MaxKeyring+1)); err == nil || !strings.Contains(err.Error(), "at most") {
+		t.Errorf("large keyring: %v", err)
+	}
+}
+
 func TestVerifyInReleaseRefusals(t *testing.T) {
 	s, other := newSigner(t, now.Add(-time.Hour)), newSigner(t, now.Add(-time.Hour))
 	good := s.sign(t, releaseText)
@@ -94,6 +128,11 @@ func TestVerifyInReleaseRefusals(t *testing.T) {
 		"no date":       {s.sign(t, strings.Replace(releaseText, "Date: ", "Dote: ", 1)), "date"},
 		"long hash":     {s.sign(t, releaseText+" "+strings.Repeat("0", 66)+" 1 x\n"), "64 hex digits"},
 		"bad line":      {s.sign(t, releaseText+" zz 1 x\n"), "64 hex digits"},
+		"no files":      {s.sign(t, releaseText[:strings.Index(releaseText, "SHA256")]), "want hash, size and path"},
+		"two fields":    {s.sign(t, releaseText+" "+strings.Repeat("0", 64)+" 1\n"), "want hash, size and path"},
+		"four fields":   {s.sign(t, releaseText+" "+strings.Repeat("0", 64)+" 1 x y\n"), "want hash, size and path"},
+		"size":          {s.sign(t, releaseText+" "+strings.Repeat("0", 64)+" 0x1 x\n"), "want a number"},
+		"negative size": {s.sign(t, releaseText+" "+strings.Repeat("0", 64)+" -1 x\n"), "want a number"},
 		"path twice":    {s.sign(t, releaseText+" 0000000000000000000000000000000000000000000000000000000000000002 12 main/binary-amd64/Packages\n"), "twice"},
 		"bad stanza":    {s.sign(t, releaseText+"\nno field\n"), "more than one stanza"},
 		"year one":      {s.sign(t, strings.Replace(releaseText, "28 Nov 2026", "01 Jan 0001", 1)), "valid-until"},

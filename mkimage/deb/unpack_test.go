@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -143,6 +144,7 @@ func TestUnpackRefusals(t *testing.T) {
 		"unknown compression": {arFile("debian-binary", []byte("2.0\n"), "control.tar.gz", gz(control(t)), "data.tar.lz4", data), "unknown compression"},
 		"no data":             {arFile("debian-binary", []byte("2.0\n"), "control.tar.gz", gz(control(t))), "want debian-binary"},
 		"other order":         {arFile("control.tar", control(t), "debian-binary", []byte("2.0\n"), "data.tar", data), "want debian-binary"},
+		"another first":       {arFile("debian-binarx", []byte("2.0\n"), "control.tar", control(t), "data.tar", data), "want debian-binary"},
 		"version 3":           {arFile("debian-binary", []byte("3.0\n"), "control.tar", control(t), "data.tar", data), "format version"},
 		"no control":          {arFile("debian-binary", []byte("2.0\n"), "control.tar", data, "data.tar", data), `no file "control"`},
 		"damaged gzip":        {arFile("debian-binary", []byte("2.0\n"), "control.tar.gz", []byte("x"), "data.tar", data), "EOF"},
@@ -290,6 +292,14 @@ func TestAgainstDpkgDeb(t *testing.T) {
 		if d := cmp.Diff(want, got); d != "" || len(got) < 5 {
 			t.Errorf("%s:\n%s", compression, d)
 		}
+	}
+}
+
+// TestScriptsAreSorted, whatever the order in the package.
+func TestScriptsAreSorted(t *testing.T) {
+	_, scripts, err := readControl(t.Context(), bytes.NewReader(control(t, "prerm", "config", "postinst")), "control.tar")
+	if want := []string{"config", "postinst", "prerm"}; err != nil || !slices.Equal(scripts, want) {
+		t.Errorf("%v, %v; want %v", scripts, err, want)
 	}
 }
 

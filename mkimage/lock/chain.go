@@ -54,10 +54,10 @@ func (l *Lock) chain(ctx context.Context, s *Suite, store *Store, keys deb.Keyri
 	if !rel.Date.Equal(date) || !overlap(rel.Signers, s.Signers) || s.dist() != rel.Suite && s.dist() != rel.Codename || formatEnd(rel) != s.ValidUntil {
 		return fmt.Errorf("InRelease: of %s, dated %s and signed by %v, is not what the lock describes", rel.Codename, rel.Date.Format(time.RFC3339), rel.Signers)
 	}
-	wanted := map[string]Package{}
+	wanted := map[listed]bool{}
 	for _, p := range l.Packages {
 		if p.Suite == s.Name {
-			wanted[p.Path] = p
+			wanted[listed{p.key(), p.Path, p.Object}] = true
 		}
 	}
 	for _, idx := range s.Indexes {
@@ -65,8 +65,10 @@ func (l *Lock) chain(ctx context.Context, s *Suite, store *Store, keys deb.Keyri
 			return err
 		}
 	}
-	for _, p := range wanted {
-		return fmt.Errorf("package %s %s is not in its package lists as the lock has it", p.Name, p.Version)
+	for _, p := range l.Packages { // in the lock's order, so that the error is the same each time
+		if p.Suite == s.Name && wanted[listed{p.key(), p.Path, p.Object}] {
+			return fmt.Errorf("package %s %s is not in its package lists as the lock has it", p.Name, p.Version)
+		}
 	}
 	return nil
 }
@@ -83,8 +85,15 @@ func overlap(a, b []string) bool {
 	return slices.ContainsFunc(a, func(s string) bool { return slices.Contains(b, s) })
 }
 
+// A listed is all that a package list says of a package's file. Two packages of a lock may share part of it: each must
+// be listed.
+type listed struct {
+	key, path string
+	Object
+}
+
 // chainIndex removes from wanted what one package list vouches for.
-func chainIndex(ctx context.Context, idx Index, rel *deb.Release, store *Store, arch string, wanted map[string]Package) error {
+func chainIndex(ctx context.Context, idx Index, rel *deb.Release, store *Store, arch string, wanted map[listed]bool) error {
 	name := idx.Component + "/binary-" + arch + "/Packages"
 	if f := rel.Files[name+".xz"]; f.SHA256 != idx.SHA256 || f.Size != idx.Size {
 		return fmt.Errorf("InRelease: does not name the %s package list of the lock", idx.Component)
@@ -94,10 +103,7 @@ func chainIndex(ctx context.Context, idx Index, rel *deb.Release, store *Store, 
 		return fmt.Errorf("%s.xz: %w", name, err)
 	}
 	for _, p := range ps {
-		w, ok := wanted[p.Filename]
-		if ok && w.Name == p.Name && w.Version == string(p.Version) && w.Arch == p.Arch && w.Object == (Object{p.SHA256, p.Size}) {
-			delete(wanted, p.Filename)
-		}
+		delete(wanted, listed{key(p.Name, string(p.Version), p.Arch), p.Filename, Object{p.SHA256, p.Size}})
 	}
 	return nil
 }

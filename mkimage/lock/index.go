@@ -160,13 +160,12 @@ func (x *Indexer) component(ctx context.Context, idx *suiteIndex, base, componen
 	if err != nil {
 		return err
 	}
-	r, err := xz.NewReader(bytes.NewReader(data), xz.MaxDict)
+	ps, size, err := parseIndex(ctx, data)
+	if err == nil && size != plain.Size {
+		err = fmt.Errorf("unpacks to %d bytes, InRelease says %d", size, plain.Size)
+	}
 	if err != nil {
 		return fmt.Errorf("%s.xz: %w", name, err)
-	}
-	ps, err := deb.ParseIndex(io.LimitReader(ctxReader{ctx, r}, plain.Size))
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
 	}
 	for _, p := range ps {
 		p.Suite = idx.info.Name
@@ -174,6 +173,20 @@ func (x *Indexer) component(ctx context.Context, idx *suiteIndex, base, componen
 	idx.packages[component] = ps
 	idx.info.Indexes = append(idx.info.Indexes, Index{component, object})
 	return nil
+}
+
+// parseIndex reads a packed package list to its end, and says how many bytes it unpacks to.
+func parseIndex(ctx context.Context, packed []byte) ([]*deb.Package, int64, error) {
+	r, err := xz.NewReader(bytes.NewReader(packed), xz.MaxDict)
+	if err != nil {
+		return nil, 0, err
+	}
+	in := &io.LimitedReader{R: ctxReader{ctx, r}, N: maxIndex + 1}
+	ps, err := deb.ParseIndex(in)
+	if err == nil && in.N == 0 {
+		err = fmt.Errorf("unpacks to more than %d bytes", maxIndex)
+	}
+	return ps, maxIndex + 1 - in.N, err
 }
 
 // small gets a file whose hash is not known beforehand.

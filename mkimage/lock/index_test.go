@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -213,8 +214,18 @@ func checkChain(t *testing.T, k *archiveKey, l *Lock, store *Store) {
 		t.Errorf("chain under another key: %v", err)
 	}
 	for want, change := range map[string]func(*Lock){
-		"package app 1 is not in its package lists":  func(c *Lock) { c.Packages[0].SHA256[0] ^= 1 },
-		"package app 2 is not in its package lists":  func(c *Lock) { c.Packages[0].Version = "2" },
+		"package app 1 is not in its package lists": func(c *Lock) { c.Packages[0].SHA256[0] ^= 1 },
+		"package app 2 is not in its package lists": func(c *Lock) { c.Packages[0].Version = "2" },
+		"package a 1 is not in its package lists": func(c *Lock) { // of another name in front, at the path of one that is listed
+			p := c.Packages[0]
+			p.Name, p.SHA256 = "a", Hash{1}
+			c.Packages = append([]Package{p}, c.Packages...)
+		},
+		"package app 1 is not in its": func(c *Lock) { // the same twice, with other bytes first
+			p := c.Packages[0]
+			p.SHA256 = Hash{1}
+			c.Packages = append([]Package{p}, c.Packages...)
+		},
 		"is not what the lock describes":             func(c *Lock) { c.Suites[0].Signers = []string{"00"} },
 		"does not name the main package list of the": func(c *Lock) { c.Suites[0].Indexes[0].Object = c.Suites[1].Indexes[0].Object },
 	} {
@@ -227,12 +238,40 @@ func checkChain(t *testing.T, k *archiveKey, l *Lock, store *Store) {
 			t.Errorf("broken chain: %v, want %q", err, want)
 		}
 	}
+	for name, change := range map[string]func(*Suite){
+		"date":         func(s *Suite) { s.Date = indexDate.Add(time.Hour).Format(time.RFC3339) },
+		"end":          func(s *Suite) { s.ValidUntil = "2026-09-13T10:00:00Z" },
+		"no end":       func(s *Suite) { s.ValidUntil = "" },
+		"distribution": func(s *Suite) { s.Dist = "sid" },
+	} {
+		c := *l
+		c.Suites = append([]Suite{}, l.Suites...)
+		change(&c.Suites[1]) // the one that names an end
+		if _, err := Chain(ctx, &c, store, k.ring); err == nil || !strings.Contains(err.Error(), "is not what the lock describes") {
+			t.Errorf("another %s: %v", name, err)
+		}
+	}
 	if err := os.Remove(store.Path(l.Suites[1].InRelease.SHA256)); err != nil {
 		t.Fatal(err)
 	}
 	if unchecked, err := Chain(ctx, l, store, k.ring); err != nil || len(unchecked) != 1 || unchecked[0] != "trixie-security" {
 		t.Errorf("chain without an index: %v, unchecked %v", err, unchecked)
 	}
+	if err := os.Remove(store.Path(l.Suites[0].Indexes[0].SHA256)); err != nil {
+		t.Fatal(err)
+	}
+	if unchecked, err := Chain(ctx, l, store, k.ring); err != nil || len(unchecked) != 2 {
+		t.Errorf("chain without a package list: %v, unchecked %v", err, unchecked)
+	}
+}
+
+// saysSize has the archive sign another size of its unpacked package list.
+func saysSize(t *testing.T, k *archiveKey, files map[string][]byte, size int) {
+	t.Helper()
+	p := "/debian/dists/trixie/InRelease"
+	block, _ := clearsign.Decode(files[p])
+	text := regexp.MustCompile(` [0-9]+ (main/binary-amd64/Packages)\n`).ReplaceAllString(string(block.Plaintext), fmt.Sprintf(" %d $1\n", size))
+	files[p] = k.sign(t, text)
 }
 
 func TestIndexRefusals(t *testing.T) {
@@ -251,6 +290,10 @@ func TestIndexRefusals(t *testing.T) {
 			p := "/debian/dists/trixie/main/binary-amd64/Packages.xz"
 			f[p] = append([]byte{f[p][0] ^ 1}, f[p][1:]...)
 		}, "package list trixie/main (SHA-256 "},
+		{"shorter than said", func(f map[string][]byte, x *Indexer) { saysSize(t, k, f, 100000) }, "Packages.xz: unpacks to "},
+		{"longer than said", func(f map[string][]byte, x *Indexer) {
+			saysSize(t, k, f, len(stanza("app", "1", "Depends: lib (>= 1)\n")))
+		}, "InRelease says "},
 		{"another suite", func(f map[string][]byte, x *Indexer) {
 			addSuite(t, k, f, "/x", "sid", "")
 			f["/debian/dists/trixie/InRelease"] = f["/x/dists/sid/InRelease"]

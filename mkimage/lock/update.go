@@ -1,15 +1,12 @@
 package lock
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
 
-	"tally/internal/xz"
 	"tally/mkimage/deb"
 	"tally/mkimage/spec"
 )
@@ -139,11 +136,8 @@ func readIndex(ctx context.Context, store *Store, o Object) ([]*deb.Package, err
 	if err != nil {
 		return nil, err
 	}
-	r, err := xz.NewReader(bytes.NewReader(data), xz.MaxDict)
-	if err != nil {
-		return nil, err
-	}
-	return deb.ParseIndex(io.LimitReader(ctxReader{ctx, r}, maxIndex))
+	ps, _, err := parseIndex(ctx, data)
+	return ps, err
 }
 
 // dated is the name of a suite whose packages are not in today's index.

@@ -23,7 +23,7 @@ type Options struct {
 // Flatten applies the layers of an image and returns what they make. Contents of the tree refer to the
 // scratch files, which must stay. On error scratch files are left to the caller.
 func Flatten(ctx context.Context, layers []Layer, o Options) (*tree.Tree, error) {
-	f := &flat{root: &node{kids: map[string]*node{}}}
+	f := &flat{root: &node{kids: map[string]*node{}}, left: tree.MaxEntries}
 	if o.Limit == 0 {
 		o.Limit = MaxImage
 	}
@@ -82,7 +82,10 @@ func (n *node) kind() tree.Kind {
 }
 
 // A flat is the state after some layers.
-type flat struct{ root *node }
+type flat struct {
+	root *node
+	left int // directories that may still be made because a path implies them
+}
 
 // apply applies one layer, counted from 1.
 func (f *flat) apply(layer int, c *change) error {
@@ -187,6 +190,9 @@ func (f *flat) directory(layer int, p string) (*node, error) {
 	for i, el := range strings.Split(parent, "/") {
 		kid := n.kids[el]
 		if kid == nil {
+			if f.left--; f.left < 0 {
+				return nil, fmt.Errorf("path %.200q: more than %d directories that paths imply", p, tree.MaxEntries)
+			}
 			kid = &node{kids: map[string]*node{}}
 			n.kids[el] = kid
 		}

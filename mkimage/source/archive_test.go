@@ -221,6 +221,29 @@ func TestDirRefusals(t *testing.T) {
 	}
 }
 
+// TestExtractWhereNamesFold: to some file systems "A" and "a" are one name, so that the list of names does not tell that
+// "a" is a link. What is written stays below the directory all the same.
+func TestExtractWhereNamesFold(t *testing.T) {
+	outside, dir := t.TempDir(), t.TempDir()
+	if err := os.Symlink(outside, filepath.Join(dir, "a")); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	for _, h := range []*tar.Header{{Typeflag: tar.TypeReg, Name: "a/evil", Mode: 0o644}, {Typeflag: tar.TypeDir, Name: "a/evil/"}, {Typeflag: tar.TypeSymlink, Name: "a/evil", Linkname: "x"}} {
+		x := &extractor{root: root, headed: true, kinds: map[string]byte{"A": tar.TypeSymlink}, tr: tar.NewReader(strings.NewReader(""))}
+		if err := x.one(h); err == nil {
+			t.Errorf("type %q: no error", h.Typeflag)
+		}
+	}
+	if entries, err := os.ReadDir(outside); err != nil || len(entries) != 0 {
+		t.Errorf("written outside: %v, %v", entries, err)
+	}
+}
+
 func FuzzExtract(f *testing.F) {
 	head := tarFile(headName, headPrefix+".\n", tar.TypeReg)
 	f.Add(makeTar(head, tarFile("image.lock", "y", tar.TypeReg), tarFile("image.yaml", "x", tar.TypeReg)))

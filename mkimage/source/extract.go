@@ -30,7 +30,12 @@ func Extract(ctx context.Context, r io.Reader, dir string) (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	x := &extractor{dir: dir, kinds: map[string]byte{}, tr: tar.NewReader(io.LimitReader(ctxReader{ctx, r}, MaxArchive))}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return "", err
+	}
+	defer root.Close()
+	x := &extractor{root: root, kinds: map[string]byte{}, tr: tar.NewReader(io.LimitReader(ctxReader{ctx, r}, MaxArchive))}
 	for {
 		h, err := x.tr.Next()
 		if errors.Is(err, io.EOF) {
@@ -55,11 +60,12 @@ func Extract(ctx context.Context, r io.Reader, dir string) (string, error) {
 }
 
 type extractor struct {
-	dir, base string
-	headed    bool
-	last      string
-	kinds     map[string]byte // of the entries so far, by name
-	tr        *tar.Reader
+	root   *os.Root // holds where names mean the same: "a" is a link called "A" to some file systems
+	base   string
+	headed bool
+	last   string
+	kinds  map[string]byte // of the entries so far, by name
+	tr     *tar.Reader
 }
 
 func (x *extractor) one(h *tar.Header) error {
@@ -75,15 +81,15 @@ func (x *extractor) one(h *tar.Header) error {
 		return err
 	}
 	x.kinds[name], x.last = h.Typeflag, name
-	file := filepath.Join(x.dir, filepath.FromSlash(name))
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+	file := filepath.FromSlash(name)
+	if err := x.root.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
 	switch h.Typeflag {
 	case tar.TypeDir:
-		return os.MkdirAll(file, 0o755)
+		return x.root.MkdirAll(file, 0o755)
 	case tar.TypeSymlink:
-		return os.Symlink(h.Linkname, file)
+		return x.root.Symlink(h.Linkname, file)
 	case tar.TypeReg:
 		return x.file(file, fs.FileMode(fileMode(fs.FileMode(h.Mode&0o777))))
 	}
@@ -136,7 +142,7 @@ func (x *extractor) check(name string, h *tar.Header) error {
 }
 
 func (x *extractor) file(file string, mode fs.FileMode) error {
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	f, err := x.root.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}

@@ -182,11 +182,16 @@ func Parent(p string) string {
 // Complete makes every parent directory that is missing and checks what can only be checked on the
 // whole: a parent must be a directory (not a symlink: writers do not follow them), a hard link must
 // name a File of this tree.
-func (t *Tree) Complete() error {
+func (t *Tree) Complete() error { return t.complete(MaxEntries) }
+
+// complete is Complete of a tree of at most limit entries: a million deep paths imply a billion directories.
+func (t *Tree) complete(limit int) error {
 	for _, e := range t.Entries() {
 		for p := Parent(e.Path); ; p = Parent(p) {
 			d := t.entries[p]
-			if d == nil {
+			if d == nil && len(t.entries) >= limit {
+				return fmt.Errorf("tree: more than %d entries, with the directories that paths imply", limit)
+			} else if d == nil {
 				t.entries[p] = &Entry{Path: p, Kind: Dir, Mode: 0o755, Source: e.Source}
 			} else if d.Kind != Dir {
 				return fmt.Errorf("path %q from %s: its parent %q is a %s from %s, want a directory", e.Path, e.Source, p, d.Kind, d.Source)

@@ -119,6 +119,17 @@ func TestComplete(t *testing.T) {
 	}
 }
 
+// TestCompleteIsBounded: the directories that paths imply count.
+func TestCompleteIsBounded(t *testing.T) {
+	for limit, want := range map[int]bool{5: false, 6: true} { // the root, a, a/b, a/b/c, a/b/d and a/b/d/e
+		tr := New()
+		mustAdd(t, tr, NewFile("a/b/c", 0o644, nil, "x"), NewFile("a/b/d/e", 0o644, nil, "x"))
+		if err := tr.complete(limit); (err == nil) != want || err != nil && !strings.Contains(err.Error(), "more than 5 entries") {
+			t.Errorf("at most %d: %v", limit, err)
+		}
+	}
+}
+
 func TestCompleteRefuses(t *testing.T) {
 	link := Entry{Path: "h", Kind: HardLink, Link: "t", Source: "package h"}
 	for want, entries := range map[string][]Entry{

@@ -168,19 +168,23 @@ func (v *volume) with(kind byte) ([]ffsFile, error) {
 
 // version returns the string that names the release: the one UTF-16 string of Tcg2Pei's code that the DXE volume
 // has too (its SMBIOS tables say it). Fewer than minVersion characters are not told from code: with no such
-// string, or two, it is "".
+// string, or two, it is "". So it is with more than maxTexts strings to look for in megabytes.
 func version(module, dxe []byte) (string, error) {
 	parts, err := fileSections(module)
 	if err != nil {
 		return "", err
 	}
 	found := map[string]bool{}
-	name := ""
+	name, left := "", maxTexts
 	for _, s := range parts {
 		if s.kind != sectionTE && s.kind != sectionPE32 {
 			continue
 		}
-		for _, text := range wideStrings(s.body) {
+		texts := wideStrings(s.body)
+		if left -= len(texts); left < 0 {
+			return "", nil
+		}
+		for _, text := range texts {
 			if bytes.Contains(dxe, UTF16(text)) {
 				found[text], name = true, text
 			}
@@ -197,6 +201,9 @@ const (
 	minVersion = 4
 	maxVersion = 128
 )
+
+// maxTexts is how many strings Tcg2Pei may have: OVMF's has one or two.
+const maxTexts = 256
 
 // wideStrings lists the printable UTF-16 strings that end in a NUL, at even places.
 func wideStrings(b []byte) (all []string) {

@@ -3,6 +3,7 @@ package ffs
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -75,6 +76,20 @@ func packedVolumes(code []byte, dxe ...[]byte) []byte {
 		s = append(s, ffsFile{kind: sectionVolume, body: d})
 	}
 	return makeSections(s...)
+}
+
+// TestManyTexts: a module made of strings does not have each looked for in the other volume.
+func TestManyTexts(t *testing.T) {
+	for n, want := range map[int]string{maxTexts - 1: text, maxTexts: ""} {
+		code := UTF16(text)
+		for i := range n {
+			code = append(code, UTF16(fmt.Sprintf("text %d", i))...)
+		}
+		v, err := split(packedVolumes(code, dxeVolume(text)))
+		if err != nil || v.Version != want {
+			t.Errorf("%d strings and the release: %q, %v; want %q", n, v.Version, err, want)
+		}
+	}
 }
 
 func dxeVolume(smbios string) []byte {
