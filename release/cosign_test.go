@@ -1,0 +1,182 @@
+package release_test
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"tally/release"
+	rt "tally/release/releasetest"
+)
+
+func TestWitnessNames(t *testing.T) {
+	pub, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, ok := range map[string]bool{
+		"": false, "w": true, strings.Repeat("w", 253): true, strings.Repeat("w", 254): false, "a b": false, "a+b": false, "é": false, "a\x7f": false, "~!": true, "a\tb": false,
+	} {
+		if _, err := release.NewWitnessKey(name, pub); (err == nil) != ok {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	for _, n := range []int{31, 33} {
+		if _, err := release.NewWitnessKey("w", make([]byte, n)); err == nil {
+			t.Errorf("a key of %d bytes", n)
+		}
+	}
+	k := must(release.NewWitnessKey("w", pub))
+	if _, err := k.Cosign([]byte("x\n"), private, time.Unix(0, 0)); err == nil {
+		t.Error("cosigned before time began")
+	}
+	if _, err := k.Cosign([]byte("x\n"), private, time.Unix(1, 0)); err != nil {
+		t.Error(err)
+	}
+	if _, err := k.Cosign([]byte("x\n"), newCosigner(t, "v").private, rt.Now); err == nil {
+		t.Error("cosigned with another's key")
+	}
+}
+
+// line is a cosignature at any time, as a witness of ours would not make it; more are bytes after it.
+func (c cosigner) line(text string, at uint64, more ...byte) string {
+	vkey := strings.Split(c.key.String(), "+")
+	raw := binary.BigEndian.AppendUint32(nil, uint32(must(parseHex(vkey[1]))))
+	raw = binary.BigEndian.AppendUint64(raw, at)
+	raw = append(raw, ed25519.Sign(c.private, fmt.Appendf(nil, "cosignature/v1\ntime %d\n%s", at, text))...)
+	return "— " + c.key.Name() + " " + base64.StdEncoding.EncodeToString(append(raw, more...)) + "\n"
+}
+
+func parseHex(s string) (n uint64, err error) {
+	_, err = fmt.Sscanf(s, "%x", &n)
+	return n, err
+}
+
+func TestCosignatures(t *testing.T) {
+	l := newBareLog(t, "log.example")
+	a, b := newCosigner(t, "a"), newCosigner(t, "b")
+	namesake := newCosigner(t, "a")
+	one := quorum(t, "witness a %s\nquorum a\n", a.key)
+	both := quorum(t, "witness a %s\nwitness b %s\ngroup x any a b\ngroup g all x a\nquorum g\n", a.key, b.key)
+	text := "log.example\n1\n" + tlog.Hash{}.String() + "\n"
+	at := uint64(rt.Epoch)
+	for name, tt := range map[string]struct {
+		q     release.Quorum
+		lines string
+		want  string
+		since uint64
+	}{
+		"good":                   {one, a.line(text, at), "", at},
+		"first second":           {one, a.line(text, 1), "", 1},
+		"last second":            {one, a.line(text, math.MaxInt64), "", math.MaxInt64},
+		"no time":                {one, a.line(text, 0), "does not verify", 0},
+		"beyond time":            {one, a.line(text, math.MaxInt64+1), "does not verify", 0},
+		"of another text":        {one, a.line(text+"x\n", at), "does not verify", 0},
+		"twice, the newest last": {one, a.line(text, at-9) + a.line(text, at), "", at},
+		"twice, it comes first":  {one, a.line(text, at) + a.line(text, at-9), "", at},
+		"one of them broken":     {one, a.line(text, at) + a.line(text+"x\n", at-9), "does not verify", 0},
+		"too long":               {one, a.line(text, at, 0), "want 76 bytes", 0},
+		"a namesake":             {one, namesake.line(text, at), "cosigned by 0", 0},
+		"a namesake beside":      {one, namesake.line(text, at) + a.line(text, at), "", at},
+		"one in two groups":      {both, a.line(text, at), "", at},
+		"one in one group":       {both, b.line(text, at), "(b), want 2 of (1 of (a, b), a)", 0},
+	} {
+		since, err := tt.q.Met([]byte(l.sign(text) + tt.lines))
+		if tt.want == "" && (err != nil || uint64(since.Unix()) != tt.since) || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s: %s, %v, want %q", name, since, err, tt.want)
+		}
+	}
+	if got := both.Witnesses(); len(got) != 2 || (release.Quorum{}).String() != "nobody" {
+		t.Errorf("%d witnesses, nobody is %q", len(got), release.Quorum{})
+	}
+	large := l.sign(text+strings.Repeat("x", 64<<10)+"\n") + a.line(text, at)
+	for name, bad := range map[string]string{"no note": "x", "large": large, "cut": l.sign(text) + "— a A\n"} {
+		if _, err := one.Met([]byte(bad)); err == nil {
+			t.Errorf("%s: met", name)
+		}
+	}
+}
+
+// A rule of a few lines can have more branches than anybody can count.
+func TestQuorumSize(t *testing.T) {
+	rule := fmt.Sprintf("witness a %s\n", newCosigner(t, "a").key)
+	for i, names := 0, "a"; i < 40; i++ {
+		rule += fmt.Sprintf("group g%d any %s\n", i, names)
+		names += fmt.Sprintf(" g%d", i)
+		_, err := release.ParseWitnessPolicy([]byte(rule+fmt.Sprintf("quorum g%d\n", i)), "p")
+		if (err == nil) != (i < 12) { // 2^12 branches
+			t.Fatalf("%d groups: %v", i+1, err)
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func TestVerifyLog(t *testing.T) {
+	l, other := newBareLog(t, "log.example"), newBareLog(t, "log.example")
+	w := newCosigner(t, "w")
+	q := quorum(t, "witness w %s\nquorum w\n", w.key)
+	root := tlog.Hash{1}
+	plain := l.checkpoint(2, root)
+	text := plain[:strings.Index(plain, "\n\n")+1]
+	cosigned := plain + w.line(text, uint64(rt.Now.Unix()))
+	seen := func(n int64, h tlog.Hash) []release.SeenTree {
+		return []release.SeenTree{{Tree: tlog.Tree{N: n, Hash: h}, Note: "seen"}}
+	}
+	for name, tt := range map[string]struct {
+		edit func(p *release.LogPolicy)
+		now  time.Time
+		want release.Reason
+	}{
+		"good":                   {func(*release.LogPolicy) {}, rt.Now, ""},
+		"at its oldest":          {func(*release.LogPolicy) {}, rt.Now.Add(time.Hour), ""},
+		"older":                  {func(*release.LogPolicy) {}, rt.Now.Add(time.Hour + 1), release.Expired},
+		"of any age":             {func(p *release.LogPolicy) { p.MaxAge = 0 }, rt.Now.AddDate(9, 0, 0), ""},
+		"clock a little behind":  {func(*release.LogPolicy) {}, rt.Now.Add(-5 * time.Minute), ""},
+		"clock behind":           {func(*release.LogPolicy) {}, rt.Now.Add(-5*time.Minute - 1), release.BadWitness},
+		"no time":                {func(*release.LogPolicy) {}, time.Time{}, release.BadWitness},
+		"no word on witnesses":   {func(p *release.LogPolicy) { p.Quorum = release.Quorum{} }, rt.Now, release.PolicyEmpty},
+		"both words":             {func(p *release.LogPolicy) { p.Unwitnessed = true }, rt.Now, release.PolicyEmpty},
+		"unwitnessed":            {func(p *release.LogPolicy) { p.Unwitnessed, p.Quorum = true, release.Quorum{} }, rt.Now, ""},
+		"not cosigned":           {func(p *release.LogPolicy) { p.View.Checkpoint = []byte(plain) }, rt.Now, release.BadWitness},
+		"not asked":              {func(p *release.LogPolicy) { p.View = nil }, rt.Now, release.BadLog},
+		"no key":                 {func(p *release.LogPolicy) { p.Key = release.LogKey{} }, rt.Now, release.BadLog},
+		"another's":              {func(p *release.LogPolicy) { p.Key = other.key }, rt.Now, release.BadLog},
+		"remembered":             {func(p *release.LogPolicy) { p.Seen = seen(2, root) }, rt.Now, ""},
+		"another remembered":     {func(p *release.LogPolicy) { p.Seen = seen(2, tlog.Hash{2}) }, rt.Now, release.LogFork},
+		"more remembered":        {func(p *release.LogPolicy) { p.Seen = seen(3, root) }, rt.Now, release.LogStale},
+		"less, without a proof":  {func(p *release.LogPolicy) { p.Seen = seen(1, root) }, rt.Now, release.NoProof},
+		"nothing was remembered": {func(p *release.LogPolicy) { p.Seen = seen(0, tlog.Hash{2}) }, rt.Now, ""},
+	} {
+		p := release.LogPolicy{Key: l.key, Quorum: q, MaxAge: time.Hour, View: &release.LogView{
+			Checkpoint: []byte(cosigned), Prove: func(int64) (tlog.TreeProof, error) { return nil, errors.New("none") },
+		}}
+		tt.edit(&p)
+		r, err := release.VerifyLog(&p, tt.now)
+		if got := reason(t, err); got != tt.want {
+			t.Errorf("%s: %v, want %q", name, err, tt.want)
+		}
+		if whole := len(r.Trees) == 1 && r.Proved && r.Trees[0].Tree.N == 2; (tt.want == "" || tt.want == release.Expired) && !whole {
+			t.Errorf("%s: result %+v", name, r)
+		}
+		if p.View != nil && len(p.Seen) > 0 {
+			if err := p.View.Contains(p.Seen[0], p.Key); reason(t, err) != tt.want {
+				t.Errorf("%s: contains: %v", name, err)
+			}
+		}
+	}
+	v := release.LogView{Checkpoint: []byte(cosigned)}
+	if err := v.Contains(release.SeenTree{}, other.key); reason(t, err) != release.BadLog {
+		t.Errorf("another's checkpoint: %v", err)
+	}
+}
