@@ -1,0 +1,159 @@
+package verity
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+)
+
+// writeOnly is a file that cannot be read.
+type writeOnly struct{ io.WriterAt }
+
+// unreadable is one that says why.
+type unreadable struct {
+	*memFile
+	brokenFile
+}
+
+func (u unreadable) ReadAt(b []byte, off int64) (int, error) { return u.brokenFile.ReadAt(b, off) }
+
+// TestSuperblockAlone: of data of one block the hash file is a superblock, up to the end of a hash block or page, and
+// what stood behind it stays.
+func TestSuperblockAlone(t *testing.T) {
+	data := testData(1)
+	for _, c := range []struct {
+		block       int
+		offset, end int64
+	}{{512, 0, 512}, {512, 512, 1024}, {1024, 0, 1024}, {1024, 512, 1024}, {1024, 1024, 2048}, {4096, 0, 4096}, {65536, 0, 4096}, {65536, 4096 - 512, 4096}, {65536, 4096, 8192}} {
+		p := Params{DataBlocks: 1, HashBlockSize: c.block, HashOffset: c.offset, UUID: testUUID}
+		behind := bytes.Repeat([]byte{7}, 64<<10)
+		for name, hash := range map[string]interface {
+			io.WriterAt
+			io.ReaderAt
+		}{"new": new(memFile), "old": &memFile{b: bytes.Clone(behind)}} {
+			if _, err := Format(t.Context(), bytes.NewReader(data), hash, p); err != nil {
+				t.Fatal(err)
+			}
+			b := hash.(*memFile).b
+			if name == "new" && (int64(len(b)) != c.end || !allZero(b[c.offset+512:])) || name == "old" && !bytes.Equal(b[c.offset+512:], behind[c.offset+512:]) {
+				t.Errorf("%+v: %s file: %d bytes, or other bytes behind", c, name, len(b))
+			}
+		}
+		only := new(memFile)
+		if _, err := Format(t.Context(), bytes.NewReader(data), writeOnly{only}, p); err != nil || int64(len(only.b)) != c.end {
+			t.Errorf("%+v: written only: %d bytes, %v", c, len(only.b), err)
+		}
+	}
+	p := Params{DataBlocks: 1}
+	if _, err := Format(t.Context(), bytes.NewReader(data), unreadable{memFile: new(memFile)}, p); err == nil || !strings.Contains(err.Error(), "bad sector") {
+		t.Errorf("unreadable: %v", err)
+	}
+}
+
+func TestHashBlocks(t *testing.T) {
+	for want, p := range map[uint64]Params{0: {DataBlocks: 1}, 1: {DataBlocks: 2, HashOffset: 8192}, 3: {DataBlocks: 129}, 4: {DataBlocks: 257, NoSuperblock: true}} {
+		if got, err := HashBlocks(p); err != nil || got != want {
+			t.Errorf("%+v: %d, %v, want %d", p, got, err, want)
+		}
+	}
+	if _, err := HashBlocks(Params{}); err == nil {
+		t.Error("of no data")
+	}
+}
+
+// repairOf is Repair without put.
+func (d *damaged) repairOf(ctx context.Context, data, hash, fec io.ReaderAt) error {
+	_, err := Repair(ctx, data, hash, fec, d.root, d.p, d.f, nil)
+	return err
+}
+
+// TestRepairUnreadable: what cannot be read is no verdict, nor what somebody called off.
+func TestRepairUnreadable(t *testing.T) {
+	p := Params{DataBlocks: 700, DataBlockSize: 512, HashBlockSize: 512, UUID: testUUID}
+	d := newDamaged(t, p, 4)
+	d.spoil(7)
+	data, hash, fec := bytes.NewReader(d.data), bytes.NewReader(d.hash), bytes.NewReader(d.fec)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for want, err := range map[string]error{
+		"context canceled":            d.repairOf(gone, data, hash, fec),
+		"data file ends in block 699": d.repairOf(t.Context(), bytes.NewReader(d.data[:len(d.data)-1]), hash, fec),
+		"hash file ends in block":     d.repairOf(t.Context(), data, bytes.NewReader(d.hash[:len(d.hash)-1]), fec),
+		"data block 0: bad sector":    d.repairOf(t.Context(), brokenFile{}, hash, fec),
+		"file: bad sector":            d.repairOf(t.Context(), data, hash, brokenFile{}),
+	} {
+		if re := (*RepairError)(nil); err == nil || errors.As(err, &re) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	full := errors.New("full")
+	if _, err := Repair(t.Context(), data, hash, fec, d.root, d.p, d.f, func(uint64, []byte) error { return full }); !errors.Is(err, full) {
+		t.Errorf("nowhere to put it: %v", err)
+	}
+	d.root = must(NewRootHash(make([]byte, 20)))
+	if err := d.repairOf(t.Context(), data, hash, fec); err == nil || !strings.Contains(err.Error(), "root hash: 20 bytes") {
+		t.Errorf("root hash of another size: %v", err)
+	}
+	one := newDamaged(t, Params{DataBlocks: 1}, 2)
+	if err := one.repairOf(t.Context(), brokenFile{}, bytes.NewReader(one.hash), bytes.NewReader(one.fec)); err == nil || !strings.Contains(err.Error(), "bad sector") {
+		t.Errorf("one block that cannot be read: %v", err)
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// TestRepairLeaves loses as many hash blocks of one column as there are roots, and one more.
+func TestRepairLeaves(t *testing.T) {
+	d := newDamaged(t, Params{DataBlocks: 3000, DataBlockSize: 512, HashBlockSize: 512, UUID: testUUID}, 4)
+	first := int(d.p.DataBlocks) + 20 // below the top levels
+	for i := range 4 {
+		d.spoil(first + i*d.part)
+	}
+	got, done, err := d.repair(t)
+	if err != nil || !bytes.Equal(got, d.data0) || len(done.Hash) != 4 || len(done.Data) != 0 || done.Hash[0] != uint64(d.start+20) {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	d.spoil(first + 4*d.part)
+	var re *RepairError
+	if _, _, err := d.repair(t); !errors.As(err, &re) || re.Bad.Area != AreaHash || re.Bad.Block != uint64(d.start+20) || !errors.Is(err, errTooManyErrors) {
+		t.Errorf("one more: %v", err)
+	}
+}
+
+// ones is data that is all ones, and zero from one byte on.
+type ones struct{ zero int64 }
+
+func (o ones) ReadAt(b []byte, off int64) (int, error) {
+	for i := range b {
+		b[i] = 1
+		if off+int64(i) >= o.zero {
+			b[i] = 0
+		}
+	}
+	return len(b), nil
+}
+
+// TestRepairTooMuch: memory is bounded, whatever is bad.
+func TestRepairTooMuch(t *testing.T) {
+	p := Params{DataBlocks: MaxBadBlocks + 1, DataBlockSize: 512, HashBlockSize: 512}
+	hash := new(memFile)
+	root, err := Format(t.Context(), io.LimitReader(zeros{}, (MaxBadBlocks+1)*512), hash, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &damaged{p: p, root: root, f: FEC{Roots: 2, HashFileSize: int64(len(hash.b))}}
+	if err := d.repairOf(t.Context(), ones{1 << 62}, hash, bytes.NewReader(nil)); err == nil || !strings.Contains(err.Error(), "more than 262144 bad blocks") {
+		t.Errorf("%v", err)
+	}
+	if err := d.repairOf(t.Context(), ones{MaxBadBlocks * 512}, hash, bytes.NewReader(nil)); err == nil || strings.Contains(err.Error(), "bad blocks") {
+		t.Errorf("as many as may be: %v", err)
+	}
+}
