@@ -114,7 +114,7 @@ func TestStatementForm(t *testing.T) {
 			for i := len(s.Subject); i <= 4096; i++ {
 				s.Subject = append(s.Subject, release.Subject{Name: fmt.Sprint("x", i)})
 			}
-		}, "4097 subjects"},
+		}, "want at most 4096"},
 		{"most subjects", func(s *S) {
 			for i := len(s.Subject); i < 4096; i++ {
 				s.Subject = append(s.Subject, release.Subject{Name: fmt.Sprint("x", i)})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -97,6 +98,11 @@ func TestRepairUnreadable(t *testing.T) {
 	if err := d.repairOf(t.Context(), data, hash, fec); err == nil || !strings.Contains(err.Error(), "root hash: 20 bytes") {
 		t.Errorf("root hash of another size: %v", err)
 	}
+	tree := newDamaged(t, p, 4)
+	tree.spoil(int(p.DataBlocks) + 5)
+	if err := tree.repairOf(t.Context(), bytes.NewReader(tree.data), bytes.NewReader(tree.hash), brokenFile{}); err == nil || errors.As(err, new(*RepairError)) || !strings.Contains(err.Error(), "file: bad sector") {
+		t.Errorf("parity of a hash block that cannot be read: %v", err)
+	}
 	one := newDamaged(t, Params{DataBlocks: 1}, 2)
 	if err := one.repairOf(t.Context(), brokenFile{}, bytes.NewReader(one.hash), bytes.NewReader(one.fec)); err == nil || !strings.Contains(err.Error(), "bad sector") {
 		t.Errorf("one block that cannot be read: %v", err)
@@ -125,6 +131,23 @@ func TestRepairLeaves(t *testing.T) {
 	var re *RepairError
 	if _, _, err := d.repair(t); !errors.As(err, &re) || re.Bad.Area != AreaHash || re.Bad.Block != uint64(d.start+20) || !errors.Is(err, errTooManyErrors) {
 		t.Errorf("one more: %v", err)
+	}
+}
+
+// TestRepairBelow: a leaf below a bad block of the level above is found when that one is repaired, and costs one byte of
+// parity from then on.
+func TestRepairBelow(t *testing.T) {
+	d := newDamaged(t, Params{DataBlocks: 3000, DataBlockSize: 512, HashBlockSize: 512, UUID: testUUID}, 2)
+	const above, leaf, data = 3001, 3013, 1310 // the first of 12, the first of 188 below it, and one elsewhere
+	if leaf%d.part != data%d.part || above%d.part == leaf%d.part {
+		t.Fatal("not in the columns that the test means")
+	}
+	for _, block := range []int{above, leaf, data} {
+		d.spoil(block)
+	}
+	got, done, err := d.repair(t)
+	if err != nil || !bytes.Equal(got, d.data0) || !slices.Equal(done.Hash, []uint64{uint64(d.start + 1), uint64(d.start + 13)}) || !slices.Equal(done.Data, []uint64{data}) {
+		t.Errorf("%+v, %v", done, err)
 	}
 }
 
