@@ -320,6 +320,61 @@ func TestChannelLimits(t *testing.T) {
 	}
 }
 
+// A channel statement of the largest size, and one byte more.
+func TestLargestChannel(t *testing.T) {
+	p := must(release.ParseChannel(example(t, "channel"))).Predicate
+	full := strings.Repeat("x", 1024)
+	for i := range 700 {
+		p.Revoked = append(p.Revoked, release.Revocation{Statement: release.Digest{0, byte(i >> 8), byte(i)}, Reason: full, Since: rt.Now})
+	}
+	size := len(must(release.NewChannel(p).Marshal()))
+	for left := release.MaxChannel - size; left > 0; left = release.MaxChannel - size {
+		d := release.Digest{1, byte(left >> 16), byte(left >> 8), byte(left)}
+		p.Revoked = append(p.Revoked, release.Revocation{Statement: d, Since: rt.Now})
+		at := len(p.Revoked) - 1
+		size = len(must(release.NewChannel(p).Marshal()))
+		p.Revoked[at].Reason = full[:min(1024, release.MaxChannel-size)]
+		if rest := release.MaxChannel - size - 1024; rest > 0 && rest < 400 { // room for what a last one takes
+			p.Revoked[at].Reason = full[:600]
+		}
+		size += len(p.Revoked[at].Reason)
+	}
+	data := must(release.NewChannel(p).Marshal())
+	if _, err := release.ParseChannel(data); err != nil || len(data) != release.MaxChannel {
+		t.Fatalf("%d bytes: %v", len(data), err)
+	}
+	for i := range p.Revoked {
+		if len(p.Revoked[i].Reason) < 1024 {
+			p.Revoked[i].Reason += "x"
+			break
+		}
+	}
+	if _, err := release.NewChannel(p).Marshal(); err == nil || !strings.Contains(err.Error(), "want at most") {
+		t.Errorf("one byte more: %v", err)
+	}
+	if _, err := release.ParseChannel(append(data, ' ')); err == nil || !strings.Contains(err.Error(), "want at most") {
+		t.Errorf("one byte more, read: %v", err)
+	}
+}
+
+func TestChannelLists(t *testing.T) {
+	p := must(release.ParseChannel(example(t, "channel"))).Predicate
+	named := must(p.NamedSigners())
+	p.Revoked = append(p.Revoked, release.Revocation{Statement: named[0].Key.ID(), Kind: release.RevokedKey, Since: rt.Now})
+	if c := release.NewChannel(p); len(c.Subject) != 4 {
+		t.Errorf("a signer that is revoked is a subject once: %+v", c.Subject)
+	}
+	for want, list := range map[uint64][]uint64{0: nil, 5: {3, 5, 4}, 7: {7, 1}} {
+		p.Current = nil
+		for i, n := range list {
+			p.Current = append(p.Current, release.CurrentRelease{Statement: release.Digest{byte(i)}, Sequence: n})
+		}
+		if got, ok := p.Latest(); got.Sequence != want || ok != (want > 0) {
+			t.Errorf("latest of %v: %+v, %v", list, got, ok)
+		}
+	}
+}
+
 // unlogged is a signed bundle and its JSON, without a log.
 func unlogged(t testing.TB) (*sign.Key, *release.Bundle, map[string]any) {
 	t.Helper()
