@@ -3,17 +3,15 @@ package release_test
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"tally/release"
-	rt "tally/release/releasetest"
-	"tally/release/sign"
 )
 
 // example is the worked example called name, in its one form.
@@ -265,6 +263,11 @@ func TestRebuildForm(t *testing.T) {
 		{"extra and wanted", diff(1, func(d *release.Difference) { d.Want = &same }), "DIFFER, MISSING"}, {"extra and absent", diff(1, func(d *release.Difference) { d.Got = nil }), "DIFFER, MISSING"},
 		{"missing and there", diff(2, func(d *release.Difference) { d.Got = &same }), "DIFFER, MISSING"}, {"missing and not wanted", diff(2, func(d *release.Difference) { d.Want = nil }), "DIFFER, MISSING"},
 		{"another word", diff(0, func(d *release.Difference) { d.Status = "SAME" }), "DIFFER, MISSING"}, {"a name above", diff(0, func(d *release.Difference) { d.Name = "../x" }), "DIFFER, MISSING"},
+		{"large", func(r *R) {
+			for i := range 520 {
+				r.Predicate.Checked = append(r.Predicate.Checked, release.CheckedInput{Kind: "file", Name: fmt.Sprintf("%04096d", i), Verified: "hash"})
+			}
+		}, "want at most"},
 		{"a difference twice", func(r *R) { r.Predicate.Differences = append(r.Predicate.Differences, r.Predicate.Differences[0]) }, "DIFFER, MISSING"},
 	})
 	if _, err := release.ParseRebuild(append(example(t, "rebuild"), bytes.Repeat([]byte(" "), release.MaxRebuild)...)); err == nil || !strings.Contains(err.Error(), "want at most") {
@@ -272,222 +275,21 @@ func TestRebuildForm(t *testing.T) {
 	}
 }
 
-func TestChannelLimits(t *testing.T) {
-	type C = release.Channel
-	read := func(t testing.TB) *C { return must(release.ParseChannel(example(t, "channel"))) }
-	again := func(edit func(*release.ChannelPredicate)) func(*C) {
-		return func(c *C) { p := c.Predicate; edit(&p); *c = *release.NewChannel(p) }
-	}
-	later := func(c *C) time.Time { return c.Predicate.ValidUntil.Add(time.Millisecond) }
-	long := strings.Repeat("x", 128)
-	text := strings.Repeat("x", 1024)
-	checkForms(t, read, (*C).Marshal, []form[C]{
-		{"nothing", again(func(*release.ChannelPredicate) {}), ""},
-		{"type", func(c *C) { c.Type = "x" }, `type "x"`}, {"predicate type", func(c *C) { c.PredicateType = "x" }, `predicate "x"`},
-		{"long names", func(c *C) { c.Predicate.Name, c.Predicate.Channel = long, long }, ""},
-		{"long name", func(c *C) { c.Predicate.Name = long + "x" }, "beginning with a letter"}, {"long channel", func(c *C) { c.Predicate.Channel = long + "x" }, "beginning with a letter"},
-		{"name of another script", func(c *C) { c.Predicate.Name = "minima\u04cf" }, "beginning with a letter"}, {"two names in one", func(c *C) { c.Predicate.Name = "a@b" }, "beginning with a letter"},
-		{"part of a second", func(c *C) { c.Predicate.ValidUntil = later(c) }, "whole seconds"},
-		{"revoked alone", again(func(p *release.ChannelPredicate) { p.Current = nil }), ""}, {"current alone", again(func(p *release.ChannelPredicate) { p.Revoked = nil }), ""},
-		{"at the minimum", again(func(p *release.ChannelPredicate) { p.MinimumSequence = 3 }), ""}, {"below the minimum", again(func(p *release.ChannelPredicate) { p.MinimumSequence = 4 }), "below the minimum of 4"},
-		{"no sequence, no minimum", again(func(p *release.ChannelPredicate) { p.MinimumSequence, p.Current[0].Sequence = 0, 0 }), "below the minimum of 1"},
-		{"version", again(func(p *release.ChannelPredicate) { p.Current[0].Version = text }), ""}, {"long version", again(func(p *release.ChannelPredicate) { p.Current[0].Version = text + "x" }), "version"},
-		{"version of lines", again(func(p *release.ChannelPredicate) { p.Current[0].Version = "1\n" }), "version"},
-		{"reason", again(func(p *release.ChannelPredicate) { p.Revoked[0].Reason = text }), ""}, {"long reason", again(func(p *release.ChannelPredicate) { p.Revoked[0].Reason = text + "x" }), "reason"},
-		{"kind", again(func(p *release.ChannelPredicate) { p.Revoked[0].Kind = "Key" }), "kind"}, {"a key of no kind", again(func(p *release.ChannelPredicate) { p.Revoked[1].Kind = "" }), ""},
-		{"since", again(func(p *release.ChannelPredicate) { p.Revoked[0].Since = rt.Now.Add(1) }), "since"},
-		{"current in disorder", again(func(p *release.ChannelPredicate) { p.Current = append(p.Current, p.Current[0]) }), "each once"},
-		{"revoked twice", again(func(p *release.ChannelPredicate) { p.Revoked = append(p.Revoked, p.Revoked[0]) }), "each once"},
-		{"both", again(func(p *release.ChannelPredicate) { p.Revoked[0].Statement = p.Current[0].Statement }), "both current and revoked"},
-		{"a subject less", func(c *C) { c.Subject = c.Subject[1:] }, "subjects are not"},
-		{"large", again(func(p *release.ChannelPredicate) {
-			for i := range 1000 {
-				p.Revoked = append(p.Revoked, release.Revocation{Statement: release.Digest{0, byte(i >> 8), byte(i)}, Reason: text, Since: rt.Now})
-			}
-		}), "want at most"},
-	})
-	for in, bad := range map[[2]string]string{
-		{`"current":[`, `"current":[{"statement":"ff00000000000000000000000000000000000000000000000000000000000000","version":"1","sequence":2},`}:                 "want sorted",
-		{`"revoked":[`, `"revoked":[{"statement":"cd00000000000000000000000000000000000000000000000000000000000000","reason":"","since":"2026-01-01T01:00:00Z"},`}: "want sorted",
-	} {
-		text := strings.Replace(string(example(t, "channel")), in[0], in[1], 1)
-		d := in[1][strings.Index(in[1], `:"`)+2:][:64]
-		subject := fmt.Sprintf(`,{"name":"%s","digest":{"sha256":"%[1]s"}}],"predicateType"`, d)
-		text = strings.Replace(text, `],"predicateType"`, subject, 1)
-		if _, err := release.ParseChannel([]byte(text)); err == nil || !strings.Contains(err.Error(), bad) {
-			t.Errorf("%s: %v, want %q", in[1], err, bad)
+// Lists come out sorted, and the caller's stay as they were.
+func TestMarshalSorts(t *testing.T) {
+	s := exampleStatement(t)
+	slices.Reverse(s.Subject)
+	slices.Reverse(s.Predicate.Artifacts)
+	r := must(release.ParseRebuild(example(t, "rebuild")))
+	slices.Reverse(r.Subject)
+	slices.Reverse(r.Predicate.Checked)
+	slices.Reverse(r.Predicate.Differences)
+	for range 2 {
+		if !bytes.Equal(must(s.Marshal()), example(t, "statement")) || !bytes.Equal(must(r.Marshal()), example(t, "rebuild")) {
+			t.Error("another form")
 		}
 	}
-}
-
-// A channel statement of the largest size, and one byte more.
-func TestLargestChannel(t *testing.T) {
-	p := must(release.ParseChannel(example(t, "channel"))).Predicate
-	full := strings.Repeat("x", 1024)
-	for i := range 700 {
-		p.Revoked = append(p.Revoked, release.Revocation{Statement: release.Digest{0, byte(i >> 8), byte(i)}, Reason: full, Since: rt.Now})
-	}
-	size := len(must(release.NewChannel(p).Marshal()))
-	for left := release.MaxChannel - size; left > 0; left = release.MaxChannel - size {
-		d := release.Digest{1, byte(left >> 16), byte(left >> 8), byte(left)}
-		p.Revoked = append(p.Revoked, release.Revocation{Statement: d, Since: rt.Now})
-		at := len(p.Revoked) - 1
-		size = len(must(release.NewChannel(p).Marshal()))
-		p.Revoked[at].Reason = full[:min(1024, release.MaxChannel-size)]
-		if rest := release.MaxChannel - size - 1024; rest > 0 && rest < 400 { // room for what a last one takes
-			p.Revoked[at].Reason = full[:600]
-		}
-		size += len(p.Revoked[at].Reason)
-	}
-	data := must(release.NewChannel(p).Marshal())
-	if _, err := release.ParseChannel(data); err != nil || len(data) != release.MaxChannel {
-		t.Fatalf("%d bytes: %v", len(data), err)
-	}
-	for i := range p.Revoked {
-		if len(p.Revoked[i].Reason) < 1024 {
-			p.Revoked[i].Reason += "x"
-			break
-		}
-	}
-	if _, err := release.NewChannel(p).Marshal(); err == nil || !strings.Contains(err.Error(), "want at most") {
-		t.Errorf("one byte more: %v", err)
-	}
-	if _, err := release.ParseChannel(append(data, ' ')); err == nil || !strings.Contains(err.Error(), "want at most") {
-		t.Errorf("one byte more, read: %v", err)
-	}
-}
-
-func TestChannelLists(t *testing.T) {
-	p := must(release.ParseChannel(example(t, "channel"))).Predicate
-	named := must(p.NamedSigners())
-	p.Revoked = append(p.Revoked, release.Revocation{Statement: named[0].Key.ID(), Kind: release.RevokedKey, Since: rt.Now})
-	if c := release.NewChannel(p); len(c.Subject) != 4 {
-		t.Errorf("a signer that is revoked is a subject once: %+v", c.Subject)
-	}
-	for want, list := range map[uint64][]uint64{0: nil, 5: {3, 5, 4}, 7: {7, 1}} {
-		p.Current = nil
-		for i, n := range list {
-			p.Current = append(p.Current, release.CurrentRelease{Statement: release.Digest{byte(i)}, Sequence: n})
-		}
-		if got, ok := p.Latest(); got.Sequence != want || ok != (want > 0) {
-			t.Errorf("latest of %v: %+v, %v", list, got, ok)
-		}
-	}
-}
-
-// unlogged is a signed bundle and its JSON, without a log.
-func unlogged(t testing.TB) (*sign.Key, *release.Bundle, map[string]any) {
-	t.Helper()
-	w := &rt.World{Out: rt.Out(t), Key: rt.Key(t)}
-	b := w.Sign(t, w.Key, sign.Options{Sequence: 1})
-	parsed := must(release.ParseBundle(b))
-	var j map[string]any
-	if err := json.Unmarshal(b, &j); err != nil {
-		t.Fatal(err)
-	}
-	return w.Key, parsed, j
-}
-
-func bytes64(n int) string { return base64.StdEncoding.EncodeToString(make([]byte, n)) }
-
-// TestBundleLimits goes to each limit of a bundle and one further.
-func TestBundleLimits(t *testing.T) {
-	_, _, plain := unlogged(t)
-	text := must(json.Marshal(plain))
-	type object = map[string]any
-	entry := func(log byte, hashes, checkpoint, keyID, root int) object {
-		list := []any{}
-		for range hashes {
-			list = append(list, bytes64(32))
-		}
-		id := make([]byte, keyID)
-		if keyID > 0 {
-			id[0] = log
-		}
-		return object{"logIndex": "0", "logId": object{"keyId": base64.StdEncoding.EncodeToString(id)}, "kindVersion": object{"kind": "hashedrekord", "version": "0.0.2"},
-			"inclusionProof": object{"logIndex": "0", "rootHash": bytes64(root), "treeSize": "1", "hashes": list, "checkpoint": object{"envelope": strings.Repeat("x", checkpoint)}}, "canonicalizedBody": ""}
-	}
-	entries := func(list ...any) func(j object) {
-		return func(j object) { j["verificationMaterial"].(object)["tlogEntries"] = list }
-	}
-	plainEntry := func(log byte) object { return entry(log, 0, 0, 32, 32) }
-	envelope := func(payload, sig int) func(j object) {
-		return func(j object) {
-			e := j["dsseEnvelope"].(object)
-			e["payload"], e["signatures"] = bytes64(payload), []any{object{"sig": bytes64(sig)}}
-		}
-	}
-	hint := func(s string) func(j object) {
-		return func(j object) { j["verificationMaterial"].(object)["publicKey"] = object{"hint": s} }
-	}
-	certified := func(cert int, stamps ...int) func(j object) {
-		return func(j object) {
-			list := []any{}
-			for _, n := range stamps {
-				list = append(list, object{"signedTimestamp": bytes64(n)})
-			}
-			j["verificationMaterial"] = object{"certificate": object{"rawBytes": bytes64(cert)}, "timestampVerificationData": object{"rfc3161Timestamps": list}}
-		}
-	}
-	hashCut := plainEntry(1)
-	hashCut["inclusionProof"].(object)["hashes"] = []any{bytes64(31)}
-	for _, c := range []struct {
-		name string
-		edit func(j object)
-		want string
-	}{
-		{"nothing", func(object) {}, ""},
-		{"no payload", envelope(0, 70), "payload has 0"}, {"largest payload", envelope(release.MaxStatement, 70), ""}, {"larger payload", envelope(release.MaxStatement+1, 70), "payload has"},
-		{"no signature", envelope(9, 0), "signature has 0"}, {"largest signature", envelope(9, 128), ""}, {"larger signature", envelope(9, 129), "signature has 129"},
-		{"no signatures", func(j object) { j["dsseEnvelope"].(object)["signatures"] = []any{} }, "0 signatures"},
-		{"no hint", hint(""), "publicKey.hint"}, {"hint of 31 bytes", hint(bytes64(31)), "publicKey.hint"}, {"hint of 33 bytes", hint(bytes64(33)), "publicKey.hint"},
-		{"hint with a line", hint(bytes64(32) + "\n"), "publicKey.hint"}, {"hint of another form", hint(strings.Repeat("A", 42) + "B="), "publicKey.hint"},
-		{"hint of no base64", hint(strings.Repeat("A", 43) + "!"), "publicKey.hint"}, {"hint and more", hint(bytes64(32) + "!"), "publicKey.hint"},
-		{"four logs", entries(plainEntry(1), plainEntry(2), plainEntry(3), plainEntry(4)), ""},
-		{"five logs", entries(plainEntry(1), plainEntry(2), plainEntry(3), plainEntry(4), plainEntry(5)), "5 log entries"},
-		{"one log twice", entries(plainEntry(1), plainEntry(2), plainEntry(1)), "two entries in log"}, {"the second twice", entries(plainEntry(1), plainEntry(2), plainEntry(2)), "two entries in log"},
-		{"longest proof", entries(entry(1, 64, 0, 32, 32)), ""}, {"longer proof", entries(entry(1, 65, 0, 32, 32)), "65 hashes"},
-		{"longest checkpoint", entries(entry(1, 0, 64<<10, 32, 32)), ""}, {"longer checkpoint", entries(entry(1, 0, 64<<10+1, 32, 32)), "checkpoint has"},
-		{"log cut", entries(entry(1, 0, 0, 31, 32)), "32 bytes each"}, {"root cut", entries(entry(1, 0, 0, 32, 31)), "32 bytes each"},
-		{"hash cut", entries(hashCut), "hash 0 has 31"},
-		{"certificate", certified(9, 9), ""}, {"no certificate", certified(0, 9), "certificate has 0"},
-		{"largest certificate", certified(16<<10, 16<<10), ""}, {"larger certificate", certified(16<<10+1, 9), "certificate has"},
-		{"no timestamp", certified(9), "want 1 to 4"}, {"four timestamps", certified(9, 9, 9, 9, 9), ""}, {"five timestamps", certified(9, 9, 9, 9, 9, 9), "want 1 to 4"},
-		{"empty timestamp", certified(9, 9, 0), "timestamp has 0"}, {"larger timestamp", certified(9, 16<<10+1), "timestamp has"},
-		{"no timestamps", func(j object) {
-			certified(9, 9)(j)
-			delete(j["verificationMaterial"].(object), "timestampVerificationData")
-		}, "want 1 to 4"},
-		{"neither", func(j object) { j["verificationMaterial"] = object{} }, "either"},
-	} {
-		var j object
-		if err := json.Unmarshal(text, &j); err != nil {
-			t.Fatal(err)
-		}
-		c.edit(j)
-		b, err := release.ParseBundle(must(json.Marshal(j)))
-		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
-			t.Errorf("%s: %.200v, want %q", c.name, err, c.want)
-		}
-		if err != nil || c.name == "largest payload" {
-			continue
-		}
-		if again, err := release.ParseBundle(must(b.Marshal())); err != nil || !bytes.Equal(must(again.Marshal()), must(b.Marshal())) {
-			t.Errorf("%s: written and read again: %v", c.name, err)
-		}
-	}
-	pad := func(n int) []byte { return append(text, bytes.Repeat([]byte(" "), n-len(text))...) }
-	for n, ok := range map[int]bool{release.MaxBundle: true, release.MaxBundle + 1: false} {
-		if _, err := release.ParseBundle(pad(n)); (err == nil) != ok {
-			t.Errorf("%d bytes: %v", n, err)
-		}
-		if _, err := release.ParseEntry(append([]byte(`{}`), bytes.Repeat([]byte(" "), n-2)...)); err == nil || strings.Contains(err.Error(), "want at most") == ok {
-			t.Errorf("entry of %d bytes: %v", n, err)
-		}
-	}
-	for n, ok := range map[int]bool{release.MaxFile: true, release.MaxFile + 1: false} {
-		if _, err := release.Split(pad(n)); (err == nil) != ok {
-			t.Errorf("file of %d bytes: %v", n, err)
-		}
+	if s.Subject[0].Name != "vmlinuz" || s.Predicate.Artifacts[0].Name != "vmlinuz" || r.Subject[0].Name != "vmlinuz" || r.Predicate.Checked[0].Kind != "package" || r.Predicate.Differences[0].Name != "uki.efi" {
+		t.Error("the caller's lists were sorted")
 	}
 }
