@@ -62,6 +62,9 @@ func TestCertified(t *testing.T) {
 	from := func(at time.Time) release.Identity { r := rule; r.NotBefore = at; return r }
 	account := release.Identity{Issuer: good.Issuer, Subject: "a@b.example"}
 	bundle := by(good)
+	if body := string(must(release.ParseBundle(bundle)).Entry.Body); !strings.Contains(body, `"verifier":{"keyDetails":"PKIX_ECDSA_P256_SHA_256","x509Certificate":{"rawBytes":"MI`) {
+		t.Errorf("leaf %s", body)
+	}
 	forged := must(release.ParseBundle(bundle))
 	forged.Envelope.Payload = append(slices.Clone(payload), ' ')
 	stranger := must(release.ParseBundle(bundle))

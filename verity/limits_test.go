@@ -29,7 +29,7 @@ func TestSuperblockAlone(t *testing.T) {
 		block       int
 		offset, end int64
 	}{{512, 0, 512}, {512, 512, 1024}, {1024, 0, 1024}, {1024, 512, 1024}, {1024, 1024, 2048}, {4096, 0, 4096}, {65536, 0, 4096}, {65536, 4096 - 512, 4096}, {65536, 4096, 8192}} {
-		p := Params{DataBlocks: 1, HashBlockSize: c.block, HashOffset: c.offset, UUID: testUUID}
+		p := Params{DataBlocks: 1, HashBlockSize: c.block, HashOffset: c.offset, UUID: testUUID, Salt: make([]byte, MaxSalt)}
 		behind := bytes.Repeat([]byte{7}, 64<<10)
 		for name, hash := range map[string]interface {
 			io.WriterAt
@@ -39,6 +39,9 @@ func TestSuperblockAlone(t *testing.T) {
 				t.Fatal(err)
 			}
 			b := hash.(*memFile).b
+			if got, err := ReadSuperblock(hash, c.offset); err != nil || got.HashBlockSize != c.block || got.DataBlockSize != BlockSize || len(got.Salt) != MaxSalt {
+				t.Errorf("%+v: %s file: %+v, %v", c, name, got, err)
+			}
 			if name == "new" && (int64(len(b)) != c.end || !allZero(b[c.offset+512:])) || name == "old" && !bytes.Equal(b[c.offset+512:], behind[c.offset+512:]) {
 				t.Errorf("%+v: %s file: %d bytes, or other bytes behind", c, name, len(b))
 			}
@@ -46,6 +49,12 @@ func TestSuperblockAlone(t *testing.T) {
 		only := new(memFile)
 		if _, err := Format(t.Context(), bytes.NewReader(data), writeOnly{only}, p); err != nil || int64(len(only.b)) != c.end {
 			t.Errorf("%+v: written only: %d bytes, %v", c, len(only.b), err)
+		}
+	}
+	for _, n := range []int{MinBlockSize, MaxBlockSize} {
+		p := Params{DataBlocks: 9, DataBlockSize: n}
+		if got, err := ReadSuperblock(bytes.NewReader(p.marshalSuperblock()), 0); err != nil || got.DataBlockSize != n {
+			t.Errorf("data blocks of %d bytes: %+v, %v", n, got, err)
 		}
 	}
 	p := Params{DataBlocks: 1}
