@@ -205,6 +205,15 @@ func TestCheckpointForm(t *testing.T) {
 	if _, err := release.ParseLogKey(capitals); err == nil || !strings.Contains(err.Error(), "sum.golang.org+033de0ae+") {
 		t.Errorf("%s: %v", capitals, err)
 	}
+	for origin, ok := range map[string]bool{
+		"a.example": true, "a": true, "1-a.example": true, strings.Repeat("a.", 126) + "a": true, strings.Repeat("a.", 126) + "aa": false, strings.Repeat("a", 63): true,
+		strings.Repeat("a", 64): false, "A.example": false, "a.example/b": false, "a.example:1": false, "\u0430.example": false, "a-.example": false, "a.example.": false,
+	} {
+		_, vkey := must2(note.GenerateKey(rand.Reader, origin))
+		if _, err := release.ParseLogKey(vkey); (err == nil) != ok {
+			t.Errorf("origin %q: %v", origin, err)
+		}
+	}
 	wkey := newCosigner(t, "w").key.String()
 	for _, bad := range []string{wkey + "\n", wkey[:9] + "\r" + wkey[9:], strings.ToUpper(wkey[:10]) + wkey[10:]} {
 		if _, err := release.ParseWitnessKey(bad); err == nil {
