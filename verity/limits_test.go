@@ -64,9 +64,15 @@ func TestSuperblockAlone(t *testing.T) {
 }
 
 func TestHashBlocks(t *testing.T) {
-	for want, p := range map[uint64]Params{0: {DataBlocks: 1}, 1: {DataBlocks: 2, HashOffset: 8192}, 3: {DataBlocks: 129}, 4: {DataBlocks: 257, NoSuperblock: true}} {
-		if got, err := HashBlocks(p); err != nil || got != want {
-			t.Errorf("%+v: %d, %v, want %d", p, got, err, want)
+	for _, c := range []struct {
+		p    Params
+		want uint64
+	}{
+		{Params{DataBlocks: 1}, 0}, {Params{DataBlocks: 2, HashOffset: 8192}, 1}, {Params{DataBlocks: 128}, 1}, {Params{DataBlocks: 129}, 3},
+		{Params{DataBlocks: 257, NoSuperblock: true}, 4}, {Params{DataBlocks: 128 * 128}, 129}, {Params{DataBlocks: 128*128 + 1}, 132},
+	} {
+		if got, err := HashBlocks(c.p); err != nil || got != c.want {
+			t.Errorf("%+v: %d, %v, want %d", c.p, got, err, c.want)
 		}
 	}
 	if _, err := HashBlocks(Params{}); err == nil {
