@@ -98,7 +98,14 @@ func TestCosignatures(t *testing.T) {
 	if got := both.Witnesses(); len(got) != 2 || (release.Quorum{}).String() != "nobody" {
 		t.Errorf("%d witnesses, nobody is %q", len(got), release.Quorum{})
 	}
-	large := l.sign(text+strings.Repeat("x", 64<<10)+"\n") + a.line(text, at)
+	sized := func(n int) []byte { // a checkpoint of n bytes with a's cosignature
+		long := text + strings.Repeat("x", n-len(l.sign(text))-len(a.line(text, at))-1) + "\n"
+		return []byte(l.sign(long) + a.line(long, at))
+	}
+	if _, err := one.Met(sized(64 << 10)); err != nil {
+		t.Errorf("the largest checkpoint: %v", err)
+	}
+	large := string(sized(64<<10 + 1))
 	for name, bad := range map[string]string{"no note": "x", "large": large, "cut": l.sign(text) + "— a A\n"} {
 		if _, err := one.Met([]byte(bad)); err == nil {
 			t.Errorf("%s: met", name)
