@@ -77,6 +77,9 @@ func (w *walk) released(l *leaf) error {
 		return nil
 	}
 	w.rep.Releases = append(w.rep.Releases, *r)
+	if _, revoked := mem.Revoked[l.signer]; revoked {
+		w.rep.Alerts = append(w.rep.Alerts, Alert{Reason: release.Revoked, Index: &l.index, Text: fmt.Sprintf("%s %s is signed by key %s, which was revoked before", r.Name, r.Version, l.signer)})
+	}
 	if ok {
 		l.unexpected(w.rep, "%s %s is released a second time with other content: payload %s, before %s", r.Name, r.Version, r.Payload, known)
 	}

@@ -1,0 +1,104 @@
+package monitor_test
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"tally/release"
+	"tally/release/monitor"
+	rt "tally/release/releasetest"
+	"tally/release/sign"
+)
+
+// again is a watch of a policy that starts from nothing.
+func (v *watch) again(t *testing.T, p release.Policy) {
+	v.o.Policy, v.o.Dir, v.o.Run = &p, filepath.Join(t.TempDir(), "again"), nil
+}
+
+// Channels may have signers of their own, who then are the only ones, and of channels alone.
+func TestChannelSigners(t *testing.T) {
+	t.Parallel()
+	w, other := rt.New(t), rt.Key(t)
+	v := newWatch(t, w)
+	w.Channel(t, other, w.Predicate(t, 1, w.Bundle))
+	p := *w.Policy
+	p.Channel = release.ChannelPolicy{Name: "stable", MaxAge: time.Hour, Signers: []release.Signer{{Key: other.Public()}}}
+	v.again(t, p)
+	if r := v.round(t); len(r.Releases) != 1 || len(r.Channels) != 1 {
+		t.Errorf("%+v", r)
+	}
+	p.Signers = []release.Signer{{Key: other.Public()}} // and whoever signs channels signs no releases
+	p.Channel.Signers = []release.Signer{{Key: w.Key.Public()}}
+	v.again(t, p)
+	if r := v.round(t, release.BadIdentity, release.BadIdentity); len(r.Releases)+len(r.Channels) != 0 {
+		t.Errorf("%+v", r)
+	}
+	p.Channel.Signers = nil // the signers of releases
+	v.again(t, p)
+	if r := v.round(t, release.BadIdentity); len(r.Releases) != 0 || len(r.Channels) != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A channel statement names a signer: of this channel, by its signers, in the log.
+func TestNamedSigners(t *testing.T) {
+	t.Parallel()
+	w, fresh, stranger := rt.New(t), rt.Key(t), rt.Key(t)
+	v := newWatch(t, w)
+	if _, err := w.TryPublish(t.Context(), t, w.Sign(t, fresh, sign.Options{Sequence: 2}), fresh.Public()); err != nil {
+		t.Fatal(err)
+	}
+	p := *w.Policy
+	p.Channel = release.ChannelPolicy{Name: "stable", MaxAge: time.Hour}
+	look := func(releases int, reasons ...release.Reason) {
+		t.Helper()
+		v.again(t, p)
+		if r := v.round(t, reasons...); len(r.Releases) != releases {
+			t.Errorf("%d releases, want %d", len(r.Releases), releases)
+		}
+	}
+	look(1, release.BadIdentity)
+	name := func(by *sign.Key, sequence uint64, channel string) {
+		q := w.Predicate(t, sequence, w.Bundle)
+		q.Channel, q.Signers = channel, []release.NamedSigner{release.NameSigner(release.Signer{Key: fresh.Public()})}
+		w.Channel(t, by, q)
+	}
+	name(w.Key, 1, "beta")
+	look(1, release.BadIdentity)
+	name(stranger, 1, "stable")
+	look(1, release.BadIdentity, release.BadIdentity) // of the release, and of the statement
+	unpublish(t, w)
+	name(w.Key, 2, "stable")
+	look(2, monitor.Unexpected, release.BadIdentity)
+	p.Channel = release.ChannelPolicy{}
+	look(1, release.BadIdentity, release.BadIdentity)
+	p.Channel = release.ChannelPolicy{Name: "stable", MaxAge: time.Hour, Signers: []release.Signer{{Key: stranger.Public()}}}
+	look(1, release.BadIdentity, release.BadIdentity, release.BadIdentity) // the release, and both statements by w.Key
+}
+
+// What a revoked key signs is said: a release, and whom a channel statement names.
+func TestRevokedSigners(t *testing.T) {
+	t.Parallel()
+	w, fresh, revoker := rt.New(t), rt.Key(t), rt.Key(t)
+	w.Policy.Revokers = []release.Signer{{Key: revoker.Public()}}
+	w.Policy.Channel = release.ChannelPolicy{Name: "stable", MaxAge: time.Hour}
+	v := newWatch(t, w)
+	v.o.Run = nil
+	q := w.Predicate(t, 1, w.Bundle)
+	q.Signers = []release.NamedSigner{release.NameSigner(release.Signer{Key: fresh.Public()})}
+	w.Channel(t, w.Key, q)
+	v.round(t)
+	q = w.Predicate(t, 1)
+	q.Channel, q.Revoked = "revoked", []release.Revocation{{Statement: w.Key.Public().ID(), Kind: release.RevokedKey, Since: rt.Now}}
+	w.Channel(t, revoker, q)
+	v.round(t, release.Revoked)
+	w.Publish(t, w.Sign(t, w.Key, sign.Options{Sequence: 2}))
+	if r := v.round(t, release.Revoked, monitor.Unexpected); *r.Alerts[0].Index != 3 {
+		t.Errorf("%+v", r.Alerts)
+	}
+	if _, err := w.TryPublish(t.Context(), t, w.Sign(t, fresh, sign.Options{Sequence: 3}), fresh.Public()); err != nil {
+		t.Fatal(err)
+	}
+	v.round(t, release.BadIdentity)
+}
