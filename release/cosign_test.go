@@ -129,6 +129,44 @@ func TestQuorumSize(t *testing.T) {
 	}
 }
 
+// TestWitnessPolicyLimits goes to each limit of a policy and one further.
+func TestWitnessPolicyLimits(t *testing.T) {
+	k := newCosigner(t, "a").key.String()
+	members := func(n int) (text string) {
+		list := ""
+		for i := range n {
+			text += fmt.Sprintf("witness w%d %s\n", i, newCosigner(t, "a").key)
+			list += fmt.Sprintf(" w%d", i)
+		}
+		return text + fmt.Sprintf("group g %d%s\nquorum g\n", n, list)
+	}
+	names := func(n int) string {
+		text := "witness a " + k + "\n"
+		for i := range n - 1 {
+			text += fmt.Sprintf("group g%d any a\n", i)
+		}
+		return text + "quorum a\n"
+	}
+	log := newBareLog(t, "log.example").key.String()
+	const url = "want http or https and no query"
+	for name, tt := range map[string]struct{ text, want string }{
+		"http": {"witness a " + k + " http://a.example/w\nquorum a\n", ""}, "https": {"witness a " + k + " https://a.example\nquorum a\n", ""},
+		"ftp": {"witness a " + k + " ftp://a.example\nquorum a\n", url}, "no host": {"witness a " + k + " https:///w\nquorum a\n", url}, "no URL": {"witness a " + k + " https://%\nquorum a\n", url},
+		"query": {"witness a " + k + " https://a.example/?q\nquorum a\n", url}, "fragment": {"witness a " + k + " https://a.example/#f\nquorum a\n", url},
+		"witness and more": {"witness a " + k + " https://a.example x\nquorum a\n", "want log VKEY"}, "witness and less": {"witness a\nquorum none\n", "want log VKEY"},
+		"log and more": {"log " + log + " https://a.example x\nquorum none\n", "want log VKEY"}, "no log": {"log\nquorum none\n", "want log VKEY"}, "bad log": {"log x\nquorum none\n", "log key"},
+		"group of nobody": {"witness a " + k + "\ngroup g any\nquorum g\n", "want log VKEY"}, "quorum and more": {"quorum none none\n", "want log VKEY"}, "verb": {"groups g any a\nquorum none\n", "want log VKEY"},
+		"long name": {"witness " + strings.Repeat("a", 80) + " " + k + "\nquorum none\n", ""}, "longer name": {"witness " + strings.Repeat("a", 81) + " " + k + "\nquorum none\n", "at most 80 bytes"},
+		"one of one": {"witness a " + k + "\ngroup g 1 a\nquorum g\n", ""}, "members": {members(64), ""}, "more members": {members(65), "at most 64"},
+		"names": {names(256), ""}, "more names": {names(257), "at most 256 names"},
+		"largest": {"quorum none\n" + strings.Repeat("#", release.MaxWitnessPolicy-12), ""}, "larger": {"quorum none\n" + strings.Repeat("#", release.MaxWitnessPolicy-11), "want at most"},
+	} {
+		if _, err := release.ParseWitnessPolicy([]byte(tt.text), "p"); tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s: %v, want %q", name, err, tt.want)
+		}
+	}
+}
+
 func TestVerifyLog(t *testing.T) {
 	l, other := newBareLog(t, "log.example"), newBareLog(t, "log.example")
 	w := newCosigner(t, "w")

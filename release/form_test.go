@@ -143,6 +143,10 @@ func TestStatementForm(t *testing.T) {
 		{"empty values", func(s *S) { s.Predicate.ReferenceValues = nil }, "want a JSON object"},
 		{"broken values", func(s *S) { s.Predicate.ReferenceValues = json.RawMessage(`{`) }, "referenceValues"},
 		{"other values", func(s *S) { s.Predicate.ReferenceValues = json.RawMessage(`{}`) }, "referenceValues has digest"},
+		{"large values", func(s *S) {
+			s.Predicate.ReferenceValues = json.RawMessage(`{"a":"` + strings.Repeat("x", release.MaxStatement) + `"}`)
+			resubject(s, release.ReferenceValues, must(release.ReferenceFile(s.Predicate.ReferenceValues)))
+		}, "want at most"},
 		{"no beginning", func(s *S) { s.Predicate.Validity.NotBefore = time.Time{} }, "want a time"},
 		{"part of a second", func(s *S) { s.Predicate.Validity.NotBefore = s.Predicate.Validity.NotBefore.Add(1) }, "want a time"},
 		{"zone", func(s *S) { s.Predicate.Validity.NotBefore = s.Predicate.Validity.NotBefore.In(time.FixedZone("", 60)) }, "want a time"},
@@ -157,6 +161,9 @@ func TestStatementForm(t *testing.T) {
 		forms = append(forms, form[S]{fmt.Sprintf("name %q", name), renamed(name), ""})
 	}
 	checkForms(t, exampleStatement, (*S).Marshal, forms)
+	if _, err := release.ParseStatement(append(example(t, "statement"), bytes.Repeat([]byte(" "), release.MaxStatement)...)); err == nil || !strings.Contains(err.Error(), "want at most") {
+		t.Errorf("a large one: %v", err)
+	}
 }
 
 func TestClaimsForm(t *testing.T) {

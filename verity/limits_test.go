@@ -80,6 +80,31 @@ func TestHashBlocks(t *testing.T) {
 	}
 }
 
+func TestFECSize(t *testing.T) {
+	plain := func(blocks uint64) Params { return Params{DataBlocks: blocks, NoSuperblock: true} }
+	for _, c := range []struct {
+		p    Params
+		f    FEC
+		want int64 // 0: refused
+	}{
+		{plain(250), FEC{Roots: 2, HashFileSize: 3 * BlockSize}, 2 * BlockSize}, // 253 blocks in 253 rows
+		{plain(251), FEC{Roots: 2, HashFileSize: 3 * BlockSize}, 4 * BlockSize},
+		{plain(250), FEC{Roots: 2, HashFileSize: 3*BlockSize - 1}, 0},
+		{plain(250), FEC{Roots: 2, HashFileSize: 4*BlockSize - 1}, 2 * BlockSize},
+		{plain(250), FEC{Roots: 2, HashFileSize: 4 * BlockSize}, 4 * BlockSize},
+		{plain(250), FEC{Roots: 24, HashFileSize: 3 * BlockSize, Offset: 1 << 62}, 48 * BlockSize},
+		{plain(250), FEC{Roots: 2, HashFileSize: 3 * BlockSize, Offset: 1<<62 + 512}, 0},
+		{plain(250), FEC{Roots: 2, HashFileSize: 3 * BlockSize, Offset: -512}, 0},
+		{Params{DataBlocks: 1, DataBlockSize: 65536, HashBlockSize: 65536}, FEC{Roots: 2, HashFileSize: BlockSize}, 2 * 65536}, // a lone superblock
+		{plain(1<<50 + 1), FEC{Roots: 2, HashFileSize: 1 << 61}, 0},
+	} {
+		got, err := FECSize(c.p, c.f)
+		if (err == nil) != (c.want > 0) || got != c.want {
+			t.Errorf("%+v: %d, %v, want %d", c, got, err, c.want)
+		}
+	}
+}
+
 // repairOf is Repair without put.
 func (d *damaged) repairOf(ctx context.Context, data, hash, fec io.ReaderAt) error {
 	_, err := Repair(ctx, data, hash, fec, d.root, d.p, d.f, nil)
