@@ -166,6 +166,31 @@ func TestStatementForm(t *testing.T) {
 	}
 }
 
+func TestCompactReference(t *testing.T) {
+	compact := exampleStatement(t).Predicate.ReferenceValues
+	file := string(must(release.ReferenceFile(compact)))
+	if got, err := release.CompactReference([]byte(file)); err != nil || !bytes.Equal(got, compact) {
+		t.Errorf("%s, %v", got, err)
+	}
+	for name, tt := range map[string]struct{ text, want string }{
+		"no end": {strings.TrimSuffix(file, "\n"), "in the form"}, "two ends": {file + "\n", "in the form"}, "tabs": {strings.ReplaceAll(file, "  ", "\t"), "in the form"},
+		"compact": {string(compact), "in the form"}, "a list": {"[]\n", "want a JSON object"}, "nothing": {"", "EOF"}, "two": {file + "{}", "data after"},
+		"a key twice": {strings.Replace(file, `"schema"`, `"schema": "x", "schema"`, 1), "twice"}, "large": {file + strings.Repeat(" ", release.MaxStatement), "want at most"},
+	} {
+		if _, err := release.CompactReference([]byte(tt.text)); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want %q", name, err, tt.want)
+		}
+	}
+	// A statement of another kind is named before anything in it is.
+	for text, want := range map[string]string{
+		string(example(t, "channel")): `predicateType "tag:tallystick,2026:release-channel/v1"`, `{"_type":"x"}`: `_type "x"`, "x": "statement: invalid character",
+	} {
+		if _, err := release.ParseStatement([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
 func TestClaimsForm(t *testing.T) {
 	type S = release.Statement
 	models := func(list ...release.Model) func(*S) {

@@ -1,12 +1,14 @@
 package monitor_test
 
 import (
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"tally/release"
 	"tally/release/monitor"
+	"tally/release/publish"
 	rt "tally/release/releasetest"
 	"tally/release/sign"
 )
@@ -101,4 +103,30 @@ func TestRevokedSigners(t *testing.T) {
 		t.Fatal(err)
 	}
 	v.round(t, release.BadIdentity)
+}
+
+// A signer signs what it likes; and its own time is weighed, not another's.
+func TestForeignPayload(t *testing.T) {
+	t.Parallel()
+	w := rt.New(t)
+	w.Policy.Signers = append(w.Policy.Signers, release.Signer{Key: rt.Key(t).Public(), NotAfter: rt.Now})
+	v := newWatch(t, w)
+	v.o.Run = nil
+	v.round(t)
+	b := &release.Bundle{Envelope: release.Envelope{Payload: []byte(`{"predicateType":"x"}`)}, Hint: w.Key.Public().Hint()}
+	b.Envelope.Signature = must(w.Key.SignPAE(b.Envelope.PAE()))
+	body := release.LeafBody(&b.Envelope, w.Key.Public())
+	l := w.Open(t)
+	b.Entry = must(l.Append(t.Context(), body))
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(w.LogDir, publish.BundlePath(release.LeafHash(body))), rt.Marshal(t, b), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if r := v.round(t, release.BadStatement); r.Bare != 0 || len(r.Releases) != 0 {
+		t.Errorf("%+v", r)
+	}
+	w.Publish(t, w.Sign(t, w.Key, sign.Options{Sequence: 2}))
+	v.round(t, monitor.Unexpected)
 }
