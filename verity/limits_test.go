@@ -105,6 +105,53 @@ func TestFECSize(t *testing.T) {
 	}
 }
 
+// TestCheckFEC names the first byte that differs, of whichever part.
+func TestCheckFEC(t *testing.T) {
+	d := newDamaged(t, Params{DataBlocks: 700, DataBlockSize: 512, HashBlockSize: 512, UUID: testUUID}, 4)
+	d.f.Offset = 1024
+	fec := append(make([]byte, 1024), d.fec...)
+	check := func(fec io.ReaderAt) error {
+		return CheckFEC(t.Context(), bytes.NewReader(d.data), bytes.NewReader(d.hash), fec, d.p, d.f)
+	}
+	if err := check(bytes.NewReader(fec)); err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []int{len(fec) - 1, 5000, 5001, 1024} { // each before those so far, but one
+		fec[at] ^= 1
+		want := int64(min(at, 5000))
+		if at > 5001 {
+			want = int64(at)
+		}
+		if fe := (*FECError)(nil); !errors.As(check(bytes.NewReader(fec)), &fe) || fe.Offset != want {
+			t.Errorf("byte %d: %+v, want %d", at, fe, want)
+		}
+	}
+	for want, r := range map[string]io.ReaderAt{"ends before byte": bytes.NewReader(fec[:len(fec)-1]), "bad sector": brokenFile{}} {
+		if err := check(r); err == nil || errors.As(err, new(*FECError)) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	large := newDamaged(t, Params{DataBlocks: 2100, UUID: testUUID}, 4) // more columns than one worker takes
+	if int64(large.part*BlockSize) <= fecPart {
+		t.Fatal("too small")
+	}
+	for _, at := range []int{len(large.fec) - 1, 7} {
+		large.fec[at] ^= 1
+		err := CheckFEC(t.Context(), bytes.NewReader(large.data), bytes.NewReader(large.hash), bytes.NewReader(large.fec), large.p, large.f)
+		if fe := (*FECError)(nil); !errors.As(err, &fe) || fe.Offset != int64(at) {
+			t.Errorf("byte %d: %v", at, err)
+		}
+	}
+	fec[0] ^= 1 // in front of it
+	fec[1024] ^= 1
+	fec[5000] ^= 1
+	fec[5001] ^= 1
+	fec[len(fec)-1] ^= 1
+	if err := check(bytes.NewReader(fec)); err != nil {
+		t.Error(err)
+	}
+}
+
 // repairOf is Repair without put.
 func (d *damaged) repairOf(ctx context.Context, data, hash, fec io.ReaderAt) error {
 	_, err := Repair(ctx, data, hash, fec, d.root, d.p, d.f, nil)

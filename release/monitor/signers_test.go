@@ -1,12 +1,16 @@
 package monitor_test
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"tally/release"
+	"tally/release/log"
 	"tally/release/monitor"
 	"tally/release/publish"
 	rt "tally/release/releasetest"
@@ -129,4 +133,34 @@ func TestForeignPayload(t *testing.T) {
 	}
 	w.Publish(t, w.Sign(t, w.Key, sign.Options{Sequence: 2}))
 	v.round(t, monitor.Unexpected)
+}
+
+// Witnesses say when a leaf was in the log at the latest: a signer's time is weighed by their word, whenever the monitor came.
+func TestCosignedInTime(t *testing.T) {
+	t.Parallel()
+	w := rt.New(t)
+	pub, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := must(release.NewWitnessKey("w.example", pub))
+	quorum := must(release.ParseWitnessPolicy([]byte("witness w "+key.String()+"\nquorum w\n"), "p")).Quorum
+	b := must(release.ParseBundle(w.Bundle))
+	plain := b.Entry.Checkpoint
+	path := filepath.Join(w.LogDir, publish.BundlePath(release.LeafHash(b.Entry.Body)))
+	for at, want := range map[time.Time][]release.Reason{rt.Now.Add(-time.Second): nil, rt.Now: {release.Expired}, rt.Now.Add(-2 * time.Hour): {release.NotYetValid}} {
+		b.Entry.Checkpoint = plain + must(key.Cosign([]byte(plain[:strings.Index(plain, "\n\n")+1]), private, at))
+		for file, data := range map[string][]byte{path: rt.Marshal(t, b), filepath.Join(w.LogDir, log.CheckpointFile): []byte(b.Entry.Checkpoint)} {
+			if err := os.WriteFile(file, data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		v := newWatch(t, w)
+		p := *w.Policy
+		p.Log.Unwitnessed, p.Log.Quorum = false, quorum
+		p.Signers = []release.Signer{{Key: w.Key.Public(), NotBefore: rt.Now.Add(-time.Hour), NotAfter: rt.Now}}
+		v.again(t, p)
+		v.o.Now = func() time.Time { return rt.Now.Add(24 * time.Hour) }
+		v.round(t, want...)
+	}
 }
