@@ -164,3 +164,21 @@ func TestCosignedInTime(t *testing.T) {
 		v.round(t, want...)
 	}
 }
+
+// What was there when the monitor came is not judged by a clock; the first leaf after it is.
+func TestFirstAfterTheMonitor(t *testing.T) {
+	t.Parallel()
+	w := rt.New(t)
+	v := newWatch(t, w)
+	p := *w.Policy
+	p.Signers = []release.Signer{{Key: w.Key.Public(), NotAfter: rt.Now}}
+	v.again(t, p)
+	m := must(monitor.Open(v.o))
+	if r := must(m.Round(t.Context())); len(r.Alerts) != 0 {
+		t.Errorf("%+v", r.Alerts)
+	}
+	w.Publish(t, w.Sign(t, w.Key, sign.Options{Sequence: 2}))
+	if r := must(m.Round(t.Context())); len(r.Alerts) != 2 || r.Alerts[0].Reason != release.Expired || *r.Alerts[0].Index != 1 {
+		t.Errorf("%+v", r.Alerts)
+	}
+}
