@@ -140,8 +140,7 @@ func signerOf(i release.Identity) release.Digest {
 func TestRevocationIdentityNamesNobody(t *testing.T) {
 	v, l, fresh := believer{}, newBareLog(t, "log.example"), rt.Key(t)
 	b := must(sign.Sign(exampleStatement(t), fresh))
-	statement := rt.Marshal(t, l.add(b, fresh.Public()))
-	d, s := rt.Payload(t, statement)
+	d, s := rt.Payload(t, rt.Marshal(t, b))
 	channel := must(release.NewChannel(release.ChannelPredicate{
 		Name: s.Predicate.Release.Name, Channel: "stable", Sequence: 1, IssuedAt: rt.Now, ValidUntil: rt.Now.Add(time.Hour), Signers: []release.NamedSigner{release.NameSigner(release.Signer{Key: fresh.Public()})},
 		Current: []release.CurrentRelease{{Statement: d, Version: s.Predicate.Release.Version, Sequence: s.Predicate.Release.Sequence}},
@@ -152,8 +151,9 @@ func TestRevocationIdentityNamesNobody(t *testing.T) {
 	p := &release.Policy{Identities: ids("*@a.example"), RevokerIdentities: ids("revoke@a.example"), Log: release.LogPolicy{Key: l.key, Unwitnessed: true},
 		Channel: release.ChannelPolicy{Name: "stable", MaxAge: time.Hour}}
 	for subject, want := range map[string]release.Reason{"release@a.example": "", "revoke@a.example": release.BadIdentity, "release@b.example": release.BadIdentity} {
-		c := l.certified(t, v.certify(t, channel, &release.Certified{Issuer: "https://i.example", Subject: subject, Signed: rt.Now}))
-		if _, err := release.Verify(join(statement, c), p, rt.Now); reason(t, err) != want {
+		c := v.certify(t, channel, &release.Certified{Issuer: "https://i.example", Subject: subject, Signed: rt.Now})
+		l.both(b, fresh.Public(), c, must(c.CertificateKey()))
+		if _, err := release.Verify(join(rt.Marshal(t, b), rt.Marshal(t, c)), p, rt.Now); reason(t, err) != want {
 			t.Errorf("named by %s: %v, want %q", subject, err, want)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -164,64 +163,5 @@ func TestWitnessPolicyLimits(t *testing.T) {
 		if _, err := release.ParseWitnessPolicy([]byte(tt.text), "p"); tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: %v, want %q", name, err, tt.want)
 		}
-	}
-}
-
-func TestVerifyLog(t *testing.T) {
-	l, other := newBareLog(t, "log.example"), newBareLog(t, "log.example")
-	w := newCosigner(t, "w")
-	q := quorum(t, "witness w %s\nquorum w\n", w.key)
-	root := tlog.Hash{1}
-	plain := l.checkpoint(2, root)
-	text := plain[:strings.Index(plain, "\n\n")+1]
-	cosigned := plain + w.line(text, uint64(rt.Now.Unix()))
-	seen := func(n int64, h tlog.Hash) []release.SeenTree {
-		return []release.SeenTree{{Tree: tlog.Tree{N: n, Hash: h}, Note: "seen"}}
-	}
-	for name, tt := range map[string]struct {
-		edit func(p *release.LogPolicy)
-		now  time.Time
-		want release.Reason
-	}{
-		"good":                   {func(*release.LogPolicy) {}, rt.Now, ""},
-		"at its oldest":          {func(*release.LogPolicy) {}, rt.Now.Add(time.Hour), ""},
-		"older":                  {func(*release.LogPolicy) {}, rt.Now.Add(time.Hour + 1), release.Expired},
-		"of any age":             {func(p *release.LogPolicy) { p.MaxAge = 0 }, rt.Now.AddDate(9, 0, 0), ""},
-		"clock a little behind":  {func(*release.LogPolicy) {}, rt.Now.Add(-5 * time.Minute), ""},
-		"clock behind":           {func(*release.LogPolicy) {}, rt.Now.Add(-5*time.Minute - 1), release.BadWitness},
-		"no time":                {func(*release.LogPolicy) {}, time.Time{}, release.BadWitness},
-		"no word on witnesses":   {func(p *release.LogPolicy) { p.Quorum = release.Quorum{} }, rt.Now, release.PolicyEmpty},
-		"both words":             {func(p *release.LogPolicy) { p.Unwitnessed = true }, rt.Now, release.PolicyEmpty},
-		"unwitnessed":            {func(p *release.LogPolicy) { p.Unwitnessed, p.Quorum = true, release.Quorum{} }, rt.Now, ""},
-		"not cosigned":           {func(p *release.LogPolicy) { p.View.Checkpoint = []byte(plain) }, rt.Now, release.BadWitness},
-		"not asked":              {func(p *release.LogPolicy) { p.View = nil }, rt.Now, release.BadLog},
-		"no key":                 {func(p *release.LogPolicy) { p.Key = release.LogKey{} }, rt.Now, release.BadLog},
-		"another's":              {func(p *release.LogPolicy) { p.Key = other.key }, rt.Now, release.BadLog},
-		"remembered":             {func(p *release.LogPolicy) { p.Seen = seen(2, root) }, rt.Now, ""},
-		"another remembered":     {func(p *release.LogPolicy) { p.Seen = seen(2, tlog.Hash{2}) }, rt.Now, release.LogFork},
-		"more remembered":        {func(p *release.LogPolicy) { p.Seen = seen(3, root) }, rt.Now, release.LogStale},
-		"less, without a proof":  {func(p *release.LogPolicy) { p.Seen = seen(1, root) }, rt.Now, release.NoProof},
-		"nothing was remembered": {func(p *release.LogPolicy) { p.Seen = seen(0, tlog.Hash{2}) }, rt.Now, ""},
-	} {
-		p := release.LogPolicy{Key: l.key, Quorum: q, MaxAge: time.Hour, View: &release.LogView{
-			Checkpoint: []byte(cosigned), Prove: func(int64) (tlog.TreeProof, error) { return nil, errors.New("none") },
-		}}
-		tt.edit(&p)
-		r, err := release.VerifyLog(&p, tt.now)
-		if got := reason(t, err); got != tt.want {
-			t.Errorf("%s: %v, want %q", name, err, tt.want)
-		}
-		if whole := len(r.Trees) == 1 && r.Proved && r.Trees[0].Tree.N == 2; (tt.want == "" || tt.want == release.Expired) && !whole {
-			t.Errorf("%s: result %+v", name, r)
-		}
-		if p.View != nil && len(p.Seen) > 0 {
-			if err := p.View.Contains(p.Seen[0], p.Key); reason(t, err) != tt.want {
-				t.Errorf("%s: contains: %v", name, err)
-			}
-		}
-	}
-	v := release.LogView{Checkpoint: []byte(cosigned)}
-	if err := v.Contains(release.SeenTree{}, other.key); reason(t, err) != release.BadLog {
-		t.Errorf("another's checkpoint: %v", err)
 	}
 }

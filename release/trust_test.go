@@ -53,6 +53,18 @@ func (l *bareLog) add(b *release.Bundle, k release.PublicKey) *release.Bundle {
 	return b
 }
 
+// both logs two bundles in one tree.
+func (l *bareLog) both(a *release.Bundle, ka release.PublicKey, b *release.Bundle, kb release.PublicKey) {
+	first, second := release.LeafBody(&a.Envelope, ka), release.LeafBody(&b.Envelope, kb)
+	ha, hb := tlog.RecordHash(first), tlog.RecordHash(second)
+	root := tlog.NodeHash(ha, hb)
+	e := release.Entry{LogID: l.key.ID(), TreeSize: 2, RootHash: root, Checkpoint: l.checkpoint(2, root)}
+	ea, eb := e, e
+	ea.Body, ea.Proof = first, [][32]byte{hb}
+	eb.Body, eb.Proof, eb.Index = second, [][32]byte{ha}, 1
+	a.Entry, b.Entry = &ea, &eb
+}
+
 func TestPolicyCheck(t *testing.T) {
 	type P = release.Policy
 	a, b, c := rt.Key(t), rt.Key(t), rt.Key(t)

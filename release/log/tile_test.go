@@ -55,6 +55,7 @@ func TestReadTile(t *testing.T) {
 	}{
 		"partial":              {tile(0, 0, 3), files{"tile/0/000.p/3": full[:96]}, "good"},
 		"of a level above":     {tile(2, 1234067, 3), files{"tile/2/x001/x234/067.p/3": full[:96]}, "good"},
+		"of one hash":          {tile(0, 0, 1), files{"tile/0/000.p/1": full[:32]}, "good"},
 		"full":                 {tile(1, 7, 256), files{"tile/1/007": full}, "good"},
 		"longer than asked":    {tile(0, 0, 3), files{"tile/0/000.p/3": full[:128]}, "good"},
 		"in the full one":      {tile(0, 0, 3), files{"tile/0/000": full}, "good"},
@@ -77,6 +78,9 @@ func TestReadTile(t *testing.T) {
 
 func TestReadEntries(t *testing.T) {
 	two := []byte{0, 1, 'a', 0, 2, 'b', 'c'}
+	if leaves, err := log.ReadEntries(t.Context(), files{"tile/entries/005.p/1": two[:3]}, 5, 1); err != nil || len(leaves) != 1 {
+		t.Errorf("one leaf: %q, %v", leaves, err)
+	}
 	for name, tt := range map[string]struct {
 		w    int
 		src  files
@@ -136,8 +140,30 @@ func TestStatus(t *testing.T) {
 				t.Errorf("%s: %q, %v, want %s", name, got, err, want)
 			}
 		}
+		refusesPaths(t, src)
 		if _, err := src.Read(t.Context(), "b c", 6); err == nil || !strings.Contains(err.Error(), "larger than 6") {
 			t.Errorf("over the limit: %v", err)
 		}
+	}
+}
+
+// refusesPaths: a path that leaves the directory, or that systems read differently, is not even looked for.
+func refusesPaths(t *testing.T, src log.Source) {
+	t.Helper()
+	for _, name := range []string{"", ".", "..", "../a", "a/../b", "a//b", "/a", "a/", "a\\b", "a\x00"} {
+		if _, err := src.Read(t.Context(), name, 9); err == nil || !strings.Contains(err.Error(), "not a local path") {
+			t.Errorf("%s: %q: %v", src, name, err)
+		}
+	}
+}
+
+func TestDirPaths(t *testing.T) {
+	src, err := log.OpenSource(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refusesPaths(t, src)
+	if src, err := log.OpenSource("https://log.example", nil); err != nil || src.String() != "https://log.example/" {
+		t.Errorf("%v, %v", src, err)
 	}
 }
