@@ -82,3 +82,33 @@ func TestFreshness(t *testing.T) {
 		}
 	}
 }
+
+// A revocation counts once it is verified, and one that is not spoils the file: whoever made it can leave it out.
+func TestBadRevocation(t *testing.T) {
+	k, b, _ := unlogged(t)
+	l, revoker := newBareLog(t, "log.example"), rt.Key(t)
+	c := must(sign.Channel(release.NewChannel(release.ChannelPredicate{Name: "minimal", Channel: "revoked", Sequence: 1, IssuedAt: rt.Now, ValidUntil: rt.Now.Add(time.Hour),
+		Revoked: []release.Revocation{{Statement: release.Digest{9}, Since: rt.Now}}}), revoker))
+	l.both(b, k.Public(), c, revoker.Public())
+	p := &release.Policy{Signers: signers(k), Revokers: signers(revoker), Log: release.LogPolicy{Key: l.key, Unwitnessed: true}}
+	for name, tt := range map[string]struct {
+		edit func(c *release.Bundle)
+		want release.Reason
+	}{
+		"good": {func(*release.Bundle) {}, ""}, "not logged": {func(c *release.Bundle) { c.Entry = nil }, release.NotLogged},
+		"of another entry":   {func(c *release.Bundle) { c.Entry = b.Entry }, release.BadInclusion},
+		"changed":            {func(c *release.Bundle) { c.Envelope.Payload = append(slices.Clone(c.Envelope.Payload), ' ') }, release.BadSignature},
+		"by a channel's key": {func(c *release.Bundle) { c.Hint = k.Public().Hint() }, release.BadSignature},
+		"a release":          {func(c *release.Bundle) { *c = *b; c.Hint = revoker.Public().Hint() }, release.BadIdentity},
+	} {
+		edited := *c
+		tt.edit(&edited)
+		r, err := release.Verify(join(rt.Marshal(t, b), rt.Marshal(t, &edited)), p, rt.Now)
+		if reason(t, err) != tt.want {
+			t.Errorf("%s: %v, want %q", name, err, tt.want)
+		}
+		if (len(r.Revoking) == 1) != (tt.want == "") || (len(r.Revocations) == 1) != (tt.want == "") {
+			t.Errorf("%s: %d to remember, %d at hand", name, len(r.Revoking), len(r.Revocations))
+		}
+	}
+}

@@ -267,3 +267,26 @@ func TestRepairTooMuch(t *testing.T) {
 		t.Errorf("as many as may be: %v", err)
 	}
 }
+
+// Shapes in which a chunk of data ends within a hash block, or fills many, are verified to the last block.
+func TestVerifyShapes(t *testing.T) {
+	for _, p := range []Params{
+		{DataBlocks: 600, HashBlockSize: 65536}, {DataBlocks: 5000, DataBlockSize: 512, HashBlockSize: 65536}, {DataBlocks: 30, DataBlockSize: 65536, HashBlockSize: 512},
+		{DataBlocks: 700, Hash: SHA1, Format0: true}, {DataBlocks: 300, Hash: SHA512, HashBlockSize: 512},
+	} {
+		size := p.withDefaults().DataBlockSize
+		data := testData(int(p.DataBlocks)*size/BlockSize + 1)[:int(p.DataBlocks)*size]
+		root, hash := format(t, data, p)
+		if err := Verify(t.Context(), bytes.NewReader(data), bytes.NewReader(hash), root, p); err != nil {
+			t.Errorf("%+v: %v", p, err)
+		}
+		for _, block := range []uint64{0, p.DataBlocks / 2, p.DataBlocks - 1} {
+			data[block*uint64(size)] ^= 1
+			err := Verify(t.Context(), bytes.NewReader(data), bytes.NewReader(hash), root, p)
+			if be := (*BlockError)(nil); !errors.As(err, &be) || be.Area != AreaData || be.Block != block {
+				t.Errorf("%+v: block %d: %v", p, block, err)
+			}
+			data[block*uint64(size)] ^= 1
+		}
+	}
+}
