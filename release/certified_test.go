@@ -158,3 +158,30 @@ func TestRevocationIdentityNamesNobody(t *testing.T) {
 		}
 	}
 }
+
+// A revocation identity is one out of its time, too: what it signed then is refused, and is no channel's statement.
+func TestRevocationIdentityTime(t *testing.T) {
+	v, l := believer{}, newBareLog(t, "log.example")
+	k, b, _ := unlogged(t)
+	payload := must(release.NewChannel(release.ChannelPredicate{Name: "minimal", Channel: "revoked", Sequence: 1, IssuedAt: rt.Now, ValidUntil: rt.Now.Add(time.Hour),
+		Revoked: []release.Revocation{{Statement: release.Digest{9}, Since: rt.Now}}}).Marshal())
+	c := v.certify(t, payload, &release.Certified{Issuer: "https://i.example", Subject: "revoke@a.example", Signed: rt.Now})
+	l.both(b, k.Public(), c, must(c.CertificateKey()))
+	for name, tt := range map[string]struct {
+		subject  string
+		from, to time.Time
+		want     release.Reason
+	}{
+		"always": {"revoke@a.example", time.Time{}, time.Time{}, ""}, "in its time": {"revoke@a.example", rt.Now, rt.Now.Add(time.Hour), ""},
+		"too late": {"revoke@a.example", time.Time{}, rt.Now, release.Expired}, "too early": {"revoke@a.example", rt.Now.Add(1), time.Time{}, release.NotYetValid},
+		"another": {"other@a.example", time.Time{}, time.Time{}, release.BadIdentity},
+	} {
+		rule := release.Identity{Issuer: "https://i.example", Subject: tt.subject, NotBefore: tt.from, NotAfter: tt.to}
+		p := &release.Policy{Signers: signers(k), Revokers: signers(rt.Key(t)), Log: release.LogPolicy{Key: l.key, Unwitnessed: true},
+			RevokerIdentities: release.IdentityPolicy{List: []release.Identity{rule}, TrustedRoot: []byte("{}"), Verifier: v}}
+		r, err := release.Verify(join(rt.Marshal(t, b), rt.Marshal(t, c)), p, rt.Now)
+		if reason(t, err) != tt.want || (len(r.Revocations) == 1) != (err == nil) {
+			t.Errorf("%s: %v, %d revocations, want %q", name, err, len(r.Revocations), tt.want)
+		}
+	}
+}
