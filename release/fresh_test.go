@@ -112,3 +112,47 @@ func TestBadRevocation(t *testing.T) {
 		}
 	}
 }
+
+// A channel's key can be revoked, too. Then its statement holds for nothing, and what it revokes binds nobody.
+func TestRevokedChannelKey(t *testing.T) {
+	k, b, _ := unlogged(t)
+	l, keeper, revoker := newBareLog(t, "log.example"), rt.Key(t), rt.Key(t)
+	c := must(sign.Channel(release.NewChannel(release.ChannelPredicate{Name: "minimal", Channel: "stable", Sequence: 1, IssuedAt: rt.Now, ValidUntil: rt.Now.Add(time.Hour),
+		Current: []release.CurrentRelease{{Statement: release.PayloadDigest(b), Version: "0.1.0", Sequence: 1}}, Revoked: []release.Revocation{{Statement: release.Digest{9}, Since: rt.Now}}}), keeper))
+	l.both(b, k.Public(), c, keeper.Public())
+	file := join(rt.Marshal(t, b), rt.Marshal(t, c))
+	revoked := func(d release.Digest, kind string) []byte {
+		r := must(sign.Channel(release.NewChannel(release.ChannelPredicate{Name: "minimal", Channel: "revoked", Sequence: 1, IssuedAt: rt.Now, ValidUntil: rt.Now.Add(time.Hour),
+			Revoked: []release.Revocation{{Statement: d, Kind: kind, Since: rt.Now}}}), revoker))
+		return rt.Marshal(t, l.add(r, revoker.Public()))
+	}
+	remembered := func(d release.Digest) func(*release.Policy) {
+		return func(p *release.Policy) { p.Memory.Revoked = map[release.Digest]string{d: "x"} }
+	}
+	for name, tt := range map[string]struct {
+		more   []byte
+		policy func(*release.Policy)
+		want   release.Reason
+		listed int // statements whose revocations are remembered
+	}{
+		"neither":                  {nil, nil, "", 1},
+		"something else":           {revoked(release.Digest{8}, ""), nil, "", 2},
+		"its key":                  {revoked(keeper.Public().ID(), release.RevokedKey), nil, release.Revoked, 1},
+		"itself":                   {revoked(release.PayloadDigest(c), ""), nil, release.Revoked, 1},
+		"its key, remembered":      {nil, remembered(keeper.Public().ID()), release.Revoked, 0},
+		"itself, remembered":       {nil, remembered(release.PayloadDigest(c)), release.Revoked, 0},
+		"another key, remembered":  {nil, remembered(revoker.Public().ID()), "", 1},
+		"and a revocation's key":   {revoked(release.Digest{8}, ""), remembered(revoker.Public().ID()), "", 2}, // which only the policy takes back
+		"the release, by its word": {nil, remembered(release.PayloadDigest(b)), release.Revoked, 0},
+	} {
+		p := &release.Policy{Signers: signers(k), Revokers: signers(revoker), Log: release.LogPolicy{Key: l.key, Unwitnessed: true},
+			Channel: release.ChannelPolicy{Name: "stable", MaxAge: time.Hour, Signers: signers(keeper)}}
+		if tt.policy != nil {
+			tt.policy(p)
+		}
+		r, err := release.Verify(join(file, tt.more), p, rt.Now)
+		if reason(t, err) != tt.want || len(r.Revoking) != tt.listed {
+			t.Errorf("%s: %v, want %q; %d to remember, want %d", name, err, tt.want, len(r.Revoking), tt.listed)
+		}
+	}
+}

@@ -288,5 +288,11 @@ func TestVerifyShapes(t *testing.T) {
 			}
 			data[block*uint64(size)] ^= 1
 		}
+		data[0] ^= 1
+		data[len(data)-1] ^= 1
+		err := Verify(t.Context(), bytes.NewReader(data), bytes.NewReader(hash), root, p)
+		if be := (*BlockError)(nil); !errors.As(err, &be) || be.Block != 0 {
+			t.Errorf("%+v: two blocks: %v", p, err)
+		}
 	}
 }
