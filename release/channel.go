@@ -8,6 +8,7 @@ import (
 	"sort"
 	"strings"
 	"time"
+	"unicode"
 )
 
 const (
@@ -228,8 +229,11 @@ func ValidLabel(s string) bool {
 }
 
 func printable(s string, most int) bool {
-	return len(s) <= most && !strings.ContainsFunc(s, func(c rune) bool { return c < 0x20 || c == 0x7f })
+	return len(s) <= most && !strings.ContainsFunc(s, control)
 }
+
+// control reports whether c could make a terminal or a reader show something else than what is signed.
+func control(c rune) bool { return unicode.IsControl(c) || unicode.Is(unicode.Bidi_Control, c) }
 
 func wholeUTC(t time.Time) bool {
 	return !t.IsZero() && t.Location() == time.UTC && t.Nanosecond() == 0

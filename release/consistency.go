@@ -46,9 +46,24 @@ func (r *Result) verifySeen(tree SeenTree, seen []SeenTree) *Error {
 	return nil
 }
 
+// verifyAgree wants the trees that the bundles showed to be one where they have one size: that takes no log to ask.
+func (r *Result) verifyAgree() *Error {
+	for i, t := range r.Trees {
+		for _, o := range r.Trees[:i] {
+			if t.Tree.N == o.Tree.N && t.Tree.Hash != o.Tree.Hash {
+				return fork(o, t, "the log signed two trees of %d leaves: roots %s and %s in one file", t.Tree.N, o.Tree.Hash, t.Tree.Hash)
+			}
+		}
+	}
+	return nil
+}
+
 // verifyView wants every tree that the bundles showed, and every remembered one that was not proved before,
 // to be a prefix of the log as it stands. Then they are prefixes of each other.
 func (r *Result) verifyView(p *LogPolicy) *Error {
+	if refusal := r.verifyAgree(); refusal != nil {
+		return refusal
+	}
 	v := p.View
 	if v == nil {
 		r.unchecked("log consistency", "the log was not asked; a longer tree that forgets an older one would pass")

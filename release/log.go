@@ -57,6 +57,10 @@ func ParseLogKey(vkey string) (LogKey, error) {
 	if err != nil || len(raw) != 1+ed25519.PublicKeySize || raw[0] != 1 {
 		return LogKey{}, fmt.Errorf("log key %.128q: want an Ed25519 key", vkey)
 	}
+	// The note library takes the hash in capitals, stray bits and line ends, too: one key would have many names.
+	if form := fmt.Sprintf("%s+%08x+%s", v.Name(), v.KeyHash(), base64.StdEncoding.EncodeToString(raw)); form != vkey {
+		return LogKey{}, fmt.Errorf("log key %.128q: want it in its one form, %s", vkey, form)
+	}
 	return LogKey{vkey, v, raw[1:]}, nil
 }
 

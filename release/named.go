@@ -106,7 +106,7 @@ func (r *Result) releaseSigners(b *Bundle, parts [][]byte, p *Policy) []Signer {
 	by, ids := p.channelSigners()
 	for _, data := range parts {
 		c, err := ParseBundle(data)
-		if err != nil || !IsChannel(c.Envelope.Payload) || byHint(p.Revokers, c.Hint) {
+		if err != nil || !IsChannel(c.Envelope.Payload) || p.Revoker(c) {
 			continue
 		}
 		if _, refusal := new(Result).verifySignature(c, by, ids); refusal != nil {

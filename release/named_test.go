@@ -61,9 +61,14 @@ func TestNamedSigner(t *testing.T) {
 		if tt.policy != nil {
 			tt.policy(&p)
 		}
-		_, err := release.Verify(join(third, tt.channel), &p, rt.Now.Add(time.Minute))
+		r, err := release.Verify(join(third, tt.channel), &p, rt.Now.Add(time.Minute))
 		if tt.want == "" && err != nil || tt.want != "" && (err == nil || reason(t, err) != tt.want) {
 			t.Errorf("%s: %v, want %q", name, err, tt.want)
+		}
+		// Who is not named is refused before anything else of the file is looked at.
+		said := slices.ContainsFunc(r.Checks, func(c release.Check) bool { return c.Name == "named signer" })
+		if strange := tt.want == release.BadIdentity; said == strange || strange && (len(r.Checks) != 1 || !strings.Contains(err.Error(), "signing key")) {
+			t.Errorf("%s: named %v: %v, %+v", name, said, err, r.Checks)
 		}
 	}
 }

@@ -24,8 +24,8 @@ func (s *Statement) check() error {
 	if got := Digest(sha256.Sum256([]byte(p.Cmdline))); !s.has("cmdline", got) {
 		return fmt.Errorf("cmdline has digest %s, which is not its subject's", got)
 	}
-	if n := strings.Count(" "+p.Cmdline, " roothash="); n != 1 || !strings.Contains(" "+p.Cmdline+" ", " roothash="+p.Verity.RootHash.String()+" ") {
-		return fmt.Errorf("cmdline has %d roothash= words, want one, with the root hash %s", n, p.Verity.RootHash)
+	if roots := p.roots(); len(roots) != 1 || roots[0] != p.Verity.RootHash.String() {
+		return fmt.Errorf("cmdline has %d roothash= words, want one, with the root hash %s", len(roots), p.Verity.RootHash)
 	}
 	file, err := ReferenceFile(p.ReferenceValues)
 	if err != nil {
@@ -38,6 +38,16 @@ func (s *Statement) check() error {
 		return err
 	}
 	return p.Validity.check()
+}
+
+// roots are the values of the command line's roothash= words, which the kernel splits at any white space.
+func (p *Predicate) roots() (list []string) {
+	for _, w := range strings.Fields(p.Cmdline) {
+		if v, ok := strings.CutPrefix(w, "roothash="); ok {
+			list = append(list, v)
+		}
+	}
+	return list
 }
 
 func (s *Statement) has(name string, d Digest) bool {
@@ -94,8 +104,10 @@ func checkSubjectNames(list []Subject) error {
 	return nil
 }
 
+// cleanName reports whether s can name a file below a directory, and be shown on a terminal.
 func cleanName(s string) bool {
-	return s != "" && s != "." && path.Clean(s) == s && !path.IsAbs(s) && s != ".." && !strings.HasPrefix(s, "../") && !strings.ContainsAny(s, "\\\x00\n\r")
+	return s != "" && s != "." && path.Clean(s) == s && !path.IsAbs(s) && s != ".." && !strings.HasPrefix(s, "../") &&
+		!strings.Contains(s, `\`) && !strings.ContainsFunc(s, control)
 }
 
 func (r *Release) check() error {
@@ -103,7 +115,7 @@ func (r *Release) check() error {
 		return errors.New("release: want a name, a version and a sequence of at least 1")
 	}
 	for _, s := range []string{r.Name, r.Version, r.SourceRepository, r.SourceCommit} {
-		if len(s) > 1024 || strings.ContainsFunc(s, func(c rune) bool { return c < 0x20 || c == 0x7f }) {
+		if !printable(s, 1024) {
 			return fmt.Errorf("release: %.64q: want at most 1024 printable bytes", s)
 		}
 	}

@@ -32,7 +32,7 @@ type WitnessKey struct {
 // ParseWitnessKey reads a verifier key "NAME+HASH+BASE64" (C2SP signed-note) of type 4, an Ed25519 cosigner.
 func ParseWitnessKey(vkey string) (WitnessKey, error) {
 	name, rest, _ := strings.Cut(vkey, "+")
-	hash, b64, _ := strings.Cut(rest, "+")
+	_, b64, _ := strings.Cut(rest, "+")
 	raw, err := base64.StdEncoding.Strict().DecodeString(b64)
 	if err != nil || len(raw) != 1+ed25519.PublicKeySize || raw[0] != algCosignature {
 		return WitnessKey{}, fmt.Errorf("witness key %.128q: want NAME+HASH+KEY with an Ed25519 cosigner's key (type 4)", vkey)
@@ -41,8 +41,8 @@ func ParseWitnessKey(vkey string) (WitnessKey, error) {
 	if err != nil {
 		return WitnessKey{}, err
 	}
-	if fmt.Sprintf("%08x", k.hash) != hash {
-		return WitnessKey{}, fmt.Errorf("witness key %.128q: its hash is %08x", vkey, k.hash)
+	if form := k.String(); form != vkey {
+		return WitnessKey{}, fmt.Errorf("witness key %.128q: its hash is %08x, its one form %s", vkey, k.hash, form)
 	}
 	return k, nil
 }

@@ -13,8 +13,9 @@ const (
 	// MaxWitnessPolicy is the size in bytes above which a policy file is refused.
 	MaxWitnessPolicy = 64 << 10
 
-	maxComponents = 256 // witnesses and groups
-	maxMembers    = 64  // of a group
+	maxComponents = 256  // witnesses and groups
+	maxMembers    = 64   // of a group
+	maxTree       = 4096 // nodes of a rule, each as often as groups name it: a few lines can make an endless one
 )
 
 // A WitnessPolicy is a C2SP tlog-policy file.
@@ -31,7 +32,7 @@ func ParseWitnessPolicy(data []byte, name string) (*WitnessPolicy, error) {
 	if len(data) > MaxWitnessPolicy {
 		return nil, fmt.Errorf("%s: %d bytes, want at most %d", name, len(data), MaxWitnessPolicy)
 	}
-	p := &witnessPolicyReader{out: &WitnessPolicy{URLs: map[string]string{}}, named: map[string]Quorum{}}
+	p := &witnessPolicyReader{out: &WitnessPolicy{URLs: map[string]string{}}, named: map[string]Quorum{}, size: map[string]int{}}
 	for i, line := range strings.Split(strings.TrimSuffix(string(data), "\n"), "\n") {
 		words := strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '\t' })
 		if len(words) == 0 || strings.HasPrefix(words[0], "#") {
@@ -50,6 +51,7 @@ func ParseWitnessPolicy(data []byte, name string) (*WitnessPolicy, error) {
 type witnessPolicyReader struct {
 	out    *WitnessPolicy
 	named  map[string]Quorum
+	size   map[string]int // nodes below a group
 	keys   []WitnessKey
 	quorum bool // has been read
 }
@@ -120,6 +122,10 @@ func (p *witnessPolicyReader) group(name, need string, members []string) error {
 			return fmt.Errorf("group %.80q: member %.80q: want names of lines above, each once", name, m)
 		}
 		q.members = append(q.members, member)
+		p.size[name] += 1 + p.size[m]
+	}
+	if p.size[name] > maxTree {
+		return fmt.Errorf("group %.80q: %d witnesses and groups with those of its members, want at most %d", name, p.size[name], maxTree)
 	}
 	switch need {
 	case "any":

@@ -76,7 +76,7 @@ func TestUUIDText(t *testing.T) {
 	for _, s := range []string{
 		"", "0123456789abcdef0123456789abcdef", "0123456-789ab-cdef-0123-456789abcdef",
 		"z1234567-89ab-cdef-0123-456789abcdef", "01234567-89ab-cdef-0123-456789abcde", "-1234567-89ab-cdef-0123-456789abcdef0",
-		"01234567-89ab-cdef-0123-456789abcdef-", "{01234567-89ab-cdef-0123-456789abcdef}",
+		"01234567-89ab-cdef-0123-456789abcdef0123", strings.Repeat("0", 4096), "01234567-89ab-cdef-0123-456789abcdef-", "{01234567-89ab-cdef-0123-456789abcdef}",
 	} {
 		if u, err := ParseUUID(s); err == nil || u != ([16]byte{}) {
 			t.Errorf("uuid %q: %x, %v", s, u, err)

@@ -39,8 +39,8 @@ func logMonitorCommand(e *env) *cli.Command {
 			"Alerts, by reason: log-fork (both checkpoints are kept in DIR/evidence), log-stale (fewer leaves than were seen), no-proof, log, witness, expired\n" +
 			"(cosignatures, or a signer whose time is over), not-yet, damaged (tiles or entries are not what the checkpoint promises), no-bundle (a leaf that\n" +
 			"nobody can read: said in every round until it has its bundle), bundle, identity, signature, not-logged, inclusion, statement (of a leaf's bundle),\n" +
-			"unexpected (a version released twice, or a sequence that does not grow), revoked (new revocations), rollback (a channel statement that goes\n" +
-			"back), mismatch (a rebuilder's statement that a release did not come out again), command (COMMAND failed). What is about one leaf is said once.\n\n" +
+			"unexpected (a version released twice, or a sequence that does not grow), revoked (new revocations, and releases by a key that was revoked\n" +
+			"before), rollback (a channel statement that goes back), mismatch (a rebuilder's statement that a release did not come out again), command (COMMAND failed). What is about one leaf is said once.\n\n" +
 			"COMMAND gets TALLY_BUNDLE (a file with the release's bundle, gone afterwards), TALLY_LOG (LOG), TALLY_NAME, TALLY_VERSION, TALLY_SEQUENCE,\n" +
 			"TALLY_LOG_INDEX, TALLY_PAYLOAD_SHA256. Its output goes to stderr. It runs once for each release, again only after a kill.\n" +
 			"Exit with --once: 0 no alert; 5 only expired, not-yet, revoked, rollback, mismatch, unexpected or command; 4 any other alert; 1 the log could not be read.\n" +

@@ -97,10 +97,10 @@ func verifyLeaf(leaf *x509.Certificate, times []time.Time, trusted root.TrustedM
 	return true, nil
 }
 
-// sigstoreBundle is b without its log entry, which package release checks, as sigstore-go reads it.
+// sigstoreBundle is b without its log entries, which package release checks, as sigstore-go reads it.
 func sigstoreBundle(b *release.Bundle) (*bundle.Bundle, error) {
 	unlogged := *b
-	unlogged.Entry = nil
+	unlogged.Entry, unlogged.Others = nil, nil
 	data, err := unlogged.Marshal()
 	if err != nil {
 		return nil, err

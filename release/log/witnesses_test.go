@@ -160,7 +160,19 @@ func TestWitnessPolicyOfALog(t *testing.T) {
 	if _, err := log.Refresh(context.Background(), dir, dir+".key", slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "no witnesses") {
 		t.Errorf("refresh: %v", err)
 	}
-	os.Remove(filepath.Join(dir, log.PolicyFile))
+	policy := filepath.Join(dir, log.PolicyFile)
+	for text, want := range map[string]string{
+		"quorum none\n": "does not name the log", "log sum.golang.org+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8\nquorum none\n": "does not name the log",
+		strings.Repeat("#", release.MaxWitnessPolicy+1): "want at most",
+	} {
+		if err := os.WriteFile(policy, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := log.Open(t.Context(), dir, dir+".key", slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("policy %.80q: %v, want %q", text, err, want)
+		}
+	}
+	os.Remove(policy)
 	if _, err := log.Open(t.Context(), dir, dir+".key", slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "must cosign") {
 		t.Errorf("without policy: %v", err)
 	}

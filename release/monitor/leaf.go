@@ -169,8 +169,12 @@ func (m *Monitor) namedSigners(ctx context.Context, b *release.Bundle) []release
 	}
 	logged := p.Log
 	logged.Seen, logged.View = nil, nil
-	if _, err := release.VerifyLogged(channel, by, ids, &logged); err != nil {
+	r, err := release.VerifyLogged(channel, by, ids, &logged)
+	if err != nil {
 		return nil
+	}
+	if _, revoked := m.mem.file.Revoked[r.Signer.ID()]; revoked {
+		return nil // whoever writes the directory can put an old statement there
 	}
 	c, err := release.ParseChannel(channel.Envelope.Payload)
 	if err != nil || c.Key() != key {

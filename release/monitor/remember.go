@@ -44,10 +44,11 @@ func (w *walk) remember() error {
 }
 
 // counts reports whether clients, who share what is remembered, are to be held to a channel statement: not to one that
-// anybody may have signed, nor to one by a key that others have revoked.
+// anybody may have signed, nor to one by a channel's key that others have revoked. A revocation key loses its word by
+// the policy alone, or whoever stole a channel's key could take it from it.
 func (w *walk) counts(l *leaf) bool {
 	_, revoked := w.m.mem.file.Revoked[l.signer]
-	return w.m.named() && !revoked
+	return w.m.named() && (l.revoker || !revoked)
 }
 
 // rememberBare takes in which leaves have no bundle, or none any more.
@@ -76,6 +77,9 @@ func (w *walk) released(l *leaf) error {
 		return nil
 	}
 	w.rep.Releases = append(w.rep.Releases, *r)
+	if _, revoked := mem.Revoked[l.signer]; revoked {
+		w.rep.Alerts = append(w.rep.Alerts, Alert{Reason: release.Revoked, Index: &l.index, Text: fmt.Sprintf("%s %s is signed by key %s, which was revoked before", r.Name, r.Version, l.signer)})
+	}
 	if ok {
 		l.unexpected(w.rep, "%s %s is released a second time with other content: payload %s, before %s", r.Name, r.Version, r.Payload, known)
 	}
@@ -114,9 +118,12 @@ func (w *walk) channel(l *leaf) {
 	} else {
 		mem.Channels[key] = channelMark{c.Predicate.Sequence, l.payload}
 	}
+	heard := w.counts(l) || !w.m.named() // a revoked key's revocations are said, and take nothing from others
 	for _, r := range c.Predicate.Revoked {
 		if _, ok := mem.Revoked[r.Statement]; !ok {
-			mem.Revoked[r.Statement] = struct{}{}
+			if heard {
+				mem.Revoked[r.Statement] = struct{}{}
+			}
 			add(release.Revoked, "channel %s revokes the statement or key %s: %q", c.Key(), r.Statement, r.Reason)
 		}
 	}

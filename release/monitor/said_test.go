@@ -8,6 +8,7 @@ import (
 	"tally/release"
 	"tally/release/publish"
 	rt "tally/release/releasetest"
+	"tally/release/sign"
 	"tally/release/state"
 )
 
@@ -89,5 +90,38 @@ func TestRevokersMoveNoChannel(t *testing.T) {
 	v.round(t, release.Revoked)
 	if m := remembers(t, v, w); m.Channels["minimal@stable"].Sequence != 2 || len(m.Revoked) != 2 {
 		t.Errorf("of a revoked key's statement there is remembered %+v", m)
+	}
+}
+
+// Whoever stole a channel's key can neither silence the revocation keys, nor, once it is revoked, the channel's others.
+func TestRevokedKeySilencesNobody(t *testing.T) {
+	t.Parallel()
+	w, revoker, other := rt.New(t), rt.Key(t), rt.Key(t)
+	w.Policy.Revokers = []release.Signer{{Key: revoker.Public()}}
+	w.Policy.Signers = append(w.Policy.Signers, release.Signer{Key: other.Public()})
+	v := newWatch(t, w)
+	v.o.Run = nil
+	sequence := uint64(0)
+	revoke := func(by *sign.Key, channel string, ids ...release.Digest) {
+		sequence++
+		p := w.Predicate(t, sequence)
+		p.Channel = channel
+		for _, id := range ids {
+			p.Revoked = append(p.Revoked, release.Revocation{Statement: id, Kind: release.RevokedKey, Since: rt.Now})
+		}
+		w.Channel(t, by, p)
+		v.round(t, release.Revoked)
+	}
+	stolen := w.Key.Public().ID()
+	revoke(w.Key, "a", revoker.Public().ID())
+	revoke(revoker, "revoked", stolen)
+	if m := remembers(t, v, w); len(m.Revoked) != 2 || m.Channels["minimal@a"].Sequence != 1 {
+		t.Errorf("the revocation key was silenced: %+v", m)
+	}
+	revoke(w.Key, "b", other.Public().ID())
+	w.Channel(t, other, w.Predicate(t, 9, w.Bundle))
+	v.round(t)
+	if m := remembers(t, v, w); len(m.Revoked) != 2 || m.Channels["minimal@stable"].Sequence != 9 {
+		t.Errorf("a key was silenced by one that is revoked: %+v", m)
 	}
 }

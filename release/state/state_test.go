@@ -53,6 +53,23 @@ func TestRememberRevocations(t *testing.T) {
 	}
 }
 
+// Without the log's word no tree counts as contained in another.
+func TestNothingIsProvedUnasked(t *testing.T) {
+	w := rt.New(t)
+	dir := filepath.Join(t.TempDir(), "st")
+	for _, bundle := range [][]byte{w.Bundle, w.Publish(t, w.Sign(t, w.Key, sign.Options{Sequence: 2})).Bundle} {
+		s := open(t, dir, w)
+		s.Fill(w.Policy)
+		if err := s.Remember(verify(t, w, bundle)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open(t, dir, w).Fill(w.Policy)
+	if seen := w.Policy.Log.Seen; len(seen) != 2 || seen[0].Proved || seen[1].Proved {
+		t.Errorf("%d trees: %+v", len(seen), seen)
+	}
+}
+
 func TestRemember(t *testing.T) {
 	w := rt.New(t)
 	dir := filepath.Join(t.TempDir(), "st")

@@ -7,7 +7,7 @@
 //	DIR/witness.key              its private key, "PRIVATE+KEY+NAME+HASH+BASE64": type 4 and the 32-byte seed
 //	DIR/witness.vkey             its verifier key (C2SP signed-note)
 //	DIR/logs/ORIGIN-ID.txt       the latest checkpoint cosigned, as the log signed it
-//	DIR/evidence/SHA256.txt      two checkpoints of one log of which neither contains the other
+//	DIR/evidence/ORIGIN-ID.txt   two checkpoints of one log of which neither contains the other; the first two found
 //	DIR/.lock                    held while it runs
 //
 // What is remembered is on disk before a cosignature is given: a witness that forgets can be made to cosign a

@@ -130,7 +130,7 @@ func (w *Witness) cosign(ctx context.Context, q *request) (string, error) {
 	}
 	if err := r.check(tree, q); err != nil {
 		if r.note != nil && tree.N == r.tree.N && tree.Hash != r.tree.Hash {
-			err = errors.Join(err, w.keep(r.note, q.checkpoint))
+			err = errors.Join(err, w.keep(r, q.checkpoint))
 		}
 		return "", err
 	}
@@ -179,10 +179,12 @@ func (r *remembered) remember(tree tlog.Tree, note []byte) error {
 	return nil
 }
 
-// keep stores two notes that convict a log.
-func (w *Witness) keep(a, b []byte) error {
-	both := append(append(append([]byte{}, a...), '\n'), b...)
-	name := filepath.Join(w.dir, evidence, fmt.Sprintf("%x.txt", sha256.Sum256(both)))
+// keep stores two notes that convict a log. The first two do; a log that signs more of them is not to fill the disk.
+func (w *Witness) keep(r *remembered, other []byte) error {
+	name := filepath.Join(w.dir, evidence, filepath.Base(r.path))
+	if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	w.opt.Logger.Error("the log signed two trees of one size", "evidence", name)
-	return atomicfile.WriteFile(name, both, 0o644)
+	return atomicfile.WriteFile(name, append(append(append([]byte{}, r.note...), '\n'), other...), 0o644)
 }

@@ -118,8 +118,8 @@ func post(t testing.TB, srv *httptest.Server, body string) (int, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if resp.StatusCode == 409 && resp.Header.Get("Content-Type") != "text/x.tlog.size" {
-		t.Errorf("409 with content type %q", resp.Header.Get("Content-Type"))
+	if (resp.StatusCode == 409) != (resp.Header.Get("Content-Type") == "text/x.tlog.size") {
+		t.Errorf("%d with content type %q", resp.StatusCode, resp.Header.Get("Content-Type"))
 	}
 	return resp.StatusCode, string(text)
 }
@@ -152,12 +152,24 @@ func TestProtocol(t *testing.T) {
 		}
 	}
 	wrong := tlog.Hash{1}
+	zeros := strings.Repeat(base64.StdEncoding.EncodeToString(make([]byte, 32))+"\n", 63)
 	forged := strings.Replace(l.body(t, 0, 7), "\n7\n", "\n8\n", 1)
+	empty := func(root *tlog.Hash) string { return "old 0\n\n" + l.checkpoint(t, 0, root) }
+	if status, text := post(t, srv, empty(&wrong)); status != 422 || !strings.Contains(text, "without leaves") {
+		t.Errorf("an empty tree with the root of another: %d %s", status, text)
+	}
+	good(0, 0)
+	good(0, 0)
+	if status, text := post(t, srv, "old 0\n"+zeros[:45]+"\n"+l.checkpoint(t, 7, nil)); status != 422 || !strings.Contains(text, "is empty") {
+		t.Errorf("a proof from the empty tree: %d %s", status, text)
+	}
 	good(0, 7)
 	good(7, 7)
+	if status, text := post(t, srv, "old 7\n\n"+l.checkpoint(t, 8, nil)); status != 422 || !strings.Contains(text, "does not hold") {
+		t.Errorf("growth without a proof: %d %s", status, text)
+	}
 	good(7, 8)
 	good(8, 20)
-	zeros := strings.Repeat(base64.StdEncoding.EncodeToString(make([]byte, 32))+"\n", 63)
 	for _, c := range []struct {
 		name, body string
 		want       int
@@ -165,19 +177,23 @@ func TestProtocol(t *testing.T) {
 	}{
 		{"old size not ours", l.body(t, 8, 20), 409, "20\n"},
 		{"from nothing", l.body(t, 0, 20), 409, "20\n"},
+		{"a smaller tree than ours", l.body(t, 8, 10), 409, "20\n"},
 		{"log not known", other.body(t, 0, 7), 404, "not one"},
 		{"not signed by the log", forged, 403, "not signed"},
 		{"origin of ours, key of another", strings.Replace(other.body(t, 0, 7), "other.example", "log.example", 2), 403, "not signed"},
 		{"backwards", l.body(t, 20, 7), 400, "above"},
-		{"another tree of the same size", "old 20\n\n" + l.checkpoint(t, 20, &wrong), 422, "same size"},
-		{"no proof", "old 20\n\n" + l.checkpoint(t, 20, nil), 200, "— w.example"},
 		{"proof where none belongs", "old 20\n" + zeros + "\n" + l.checkpoint(t, 20, nil), 422, "proof"},
+		{"another tree of the same size", "old 20\n\n" + l.checkpoint(t, 20, &wrong), 422, "same size"},
+		{"a third tree of that size", "old 20\n\n" + l.checkpoint(t, 20, &tlog.Hash{2}), 422, "same size"},
+		{"no proof", "old 20\n\n" + l.checkpoint(t, 20, nil), 200, "— w.example"},
 		{"no old", "\n" + l.checkpoint(t, 20, nil), 400, "old SIZE"},
+		{"size without old", "20\n\n" + l.checkpoint(t, 20, nil), 400, "old SIZE"},
 		{"old with a sign", "old +20\n\n" + l.checkpoint(t, 20, nil), 400, "old SIZE"},
 		{"old with a zero", "old 020\n\n" + l.checkpoint(t, 20, nil), 400, "old SIZE"},
 		{"old below zero", "old -1\n\n" + l.checkpoint(t, 20, nil), 400, "old SIZE"},
 		{"too many hashes", "old 20\n" + zeros + zeros[:45] + "\n" + l.checkpoint(t, 20, nil), 400, "63"},
 		{"hash cut", "old 20\nAAAA\n\n" + l.checkpoint(t, 20, nil), 400, "32 bytes"},
+		{"hash and more", "old 20\n" + zeros[:44] + "!\n\n" + l.checkpoint(t, 20, nil), 400, "32 bytes"},
 		{"no checkpoint", "old 20\n\nlog.example\n", 400, "no signatures"},
 		{"nothing", "", 400, "empty line"},
 		{"too long", strings.Repeat("x", maxRequest+1), 400, "too long"},
@@ -188,7 +204,7 @@ func TestProtocol(t *testing.T) {
 	}
 	if all, err := os.ReadDir(filepath.Join(dir, evidence)); err != nil || len(all) != 1 {
 		t.Errorf("%d pieces of evidence, %v", len(all), err)
-	} else if text, _ := os.ReadFile(filepath.Join(dir, evidence, all[0].Name())); strings.Count(string(text), "\n20\n") != 2 {
+	} else if text, _ := os.ReadFile(filepath.Join(dir, evidence, all[0].Name())); strings.Count(string(text), "\n20\n") != 2 || !strings.Contains(string(text), wrong.String()) {
 		t.Errorf("evidence %s", text)
 	}
 	for _, c := range []struct{ method, path string }{{"GET", "/add-checkpoint"}, {"POST", "/"}} {

@@ -1,0 +1,101 @@
+package monitor_test
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"tally/release"
+	"tally/release/log"
+	"tally/release/monitor"
+	"tally/release/publish"
+	rt "tally/release/releasetest"
+	"tally/release/sign"
+)
+
+// What the clients share can be lost: what the monitor audited convicts the log all the same.
+func TestAuditedIsRemembered(t *testing.T) {
+	t.Parallel()
+	w := rt.New(t)
+	before, twin := copyLog(t, w), copyLog(t, w)
+	w.Publish(t, w.Sign(t, w.Key, sign.Options{Sequence: 2}))
+	twin.Publish(t, w.Sign(t, w.Key, sign.Options{Sequence: 9}))
+	twin.Publish(t, w.Sign(t, w.Key, sign.Options{Sequence: 3}))
+	v := newWatch(t, w)
+	v.o.Run = nil
+	v.round(t, monitor.Unexpected)
+	shared, err := filepath.Glob(filepath.Join(v.o.Dir, w.Log.Origin()+"-*[0-9a-f].json"))
+	if err != nil || len(shared) != 1 {
+		t.Fatalf("%v, %v", shared, err)
+	}
+	for full, want := range map[bool]string{false: "leaves audited before, which had", true: "when they were audited"} {
+		if err := os.Remove(shared[0]); err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		v.o.Full = full
+		v.at(t, twin.LogDir)
+		if r := v.round(t, monitor.Damaged); len(r.Alerts) == 1 && !strings.Contains(r.Alerts[0].Text, want) {
+			t.Errorf("full %v: %s, want %q", full, r.Alerts[0].Text, want)
+		}
+	}
+	v.o.Full = false
+	v.at(t, w.LogDir)
+	v.round(t)
+	// Nor can it have fewer leaves than were audited.
+	if err := os.Remove(shared[0]); err != nil {
+		t.Fatal(err)
+	}
+	v.at(t, before.LogDir)
+	if r := v.round(t, monitor.Damaged); len(r.Alerts) == 1 && !strings.Contains(r.Alerts[0].Text, "2 leaves were audited, it has 1") {
+		t.Errorf("%s", r.Alerts[0].Text)
+	}
+}
+
+// A log has each statement once, and each bundle speaks of its own leaf.
+func TestLeafOfAnother(t *testing.T) {
+	t.Parallel()
+	w := rt.New(t)
+	first := must(release.ParseBundle(w.Bundle))
+	twin := copyLog(t, w)
+	appendBody(t, w, first.Entry.Body)
+	v := newWatch(t, w)
+	if r := v.round(t, release.BadInclusion); len(r.Alerts) == 1 && *r.Alerts[0].Index != 1 {
+		t.Errorf("%+v", r.Alerts)
+	}
+	// A bundle from a fork, of the same place and another leaf.
+	other := copyLog(t, twin)
+	mine := twin.Publish(t, w.Sign(t, w.Key, sign.Options{Sequence: 2}))
+	theirs := other.Publish(t, w.Sign(t, w.Key, sign.Options{Sequence: 3}))
+	if mine.Index != theirs.Index {
+		t.Fatal("the test's logs are not what it means")
+	}
+	leaf := release.LeafHash(must(release.ParseBundle(mine.Bundle)).Entry.Body)
+	if err := os.WriteFile(filepath.Join(twin.LogDir, publish.BundlePath(leaf)), theirs.Bundle, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	v = newWatch(t, twin)
+	if r := v.round(t, release.BadInclusion); len(r.Releases) != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// appendBody puts one leaf into the log, whether it has it already or not.
+func appendBody(t *testing.T, w *rt.World, body []byte) {
+	t.Helper()
+	l := must(log.OpenBulk(t.Context(), w.LogDir, w.LogKey, slog.New(slog.DiscardHandler)))
+	if err := l.AppendAll(t.Context(), [][]byte{body}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
