@@ -44,3 +44,13 @@ func TestOnlyTheNamedCommandIsBuilt(t *testing.T) {
 		}
 	}
 }
+
+// TestInterruptedHasNoHint: what a hint says to do is not what went wrong.
+func TestInterruptedHasNoHint(t *testing.T) {
+	var stderr bytes.Buffer
+	err := withHint(fmt.Errorf("image.lock: %w", context.Canceled), "pin what there is now")
+	report(&env{stderr: &stderr}, exitFailed, err)
+	if got, want := stderr.String(), "tally: error: interrupted\n"; got != want {
+		t.Errorf("stderr %q, want %q", got, want)
+	}
+}
