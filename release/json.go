@@ -33,7 +33,20 @@ func unmarshalStrict(data []byte, v any) error {
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return errors.New("data after the JSON value")
 	}
-	return json.Unmarshal(data, v)
+	err := json.Unmarshal(data, v)
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) { // its text names Go's types
+		return fmt.Errorf("%sa %s is not a value here", where(wrong.Field), wrong.Value)
+	}
+	return err
+}
+
+// where begins a message about the value at that path, "" for the whole.
+func where(at string) string {
+	if at == "" {
+		return ""
+	}
+	return at + ": "
 }
 
 var textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
@@ -42,14 +55,14 @@ var textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
 // json.RawMessage) takes any keys, but still each of them once.
 func checkValue(dec *json.Decoder, t reflect.Type, at string, depth int) error {
 	if depth > maxDepth {
-		return fmt.Errorf("%s: nested deeper than %d", at, maxDepth)
+		return fmt.Errorf("%snested deeper than %d", where(at), maxDepth)
 	}
 	tok, err := dec.Token()
 	if err != nil {
 		return noEOF(err)
 	}
 	if tok == nil && t != nil {
-		return fmt.Errorf("%s: null is not a value here", at)
+		return fmt.Errorf("%snull is not a value here", where(at))
 	}
 	if t != nil && (t == reflect.TypeFor[json.RawMessage]() || t.Kind() == reflect.Interface) {
 		t = nil
@@ -59,7 +72,7 @@ func checkValue(dec *json.Decoder, t reflect.Type, at string, depth int) error {
 		err = checkObject(dec, t, at, depth)
 	case json.Delim('['):
 		if t != nil && (t.Kind() != reflect.Slice || reflect.PointerTo(t).Implements(textUnmarshaler)) {
-			return fmt.Errorf("%s: a list is not a value here", at)
+			return fmt.Errorf("%sa list is not a value here", where(at))
 		}
 		for i := 0; dec.More(); i++ {
 			if err := checkValue(dec, elem(t), fmt.Sprintf("%s[%d]", at, i), depth+1); err != nil {
@@ -88,16 +101,16 @@ func checkObject(dec *json.Decoder, t reflect.Type, at string, depth int) error 
 		}
 		key, ok := tok.(string)
 		if !ok {
-			return fmt.Errorf("%s: key is not a string", at)
+			return fmt.Errorf("%skey is not a string", where(at))
 		}
 		if seen[key] {
-			return fmt.Errorf("%s: key %.64q twice", at, key)
+			return fmt.Errorf("%skey %.64q twice", where(at), key)
 		}
 		seen[key] = true
 		var ft reflect.Type
 		if t != nil {
 			if ft, ok = field(t, key); !ok {
-				return fmt.Errorf("%s: unknown key %.64q", at, key)
+				return fmt.Errorf("%sunknown key %.64q", where(at), key)
 			}
 		}
 		if err := checkValue(dec, ft, strings.TrimPrefix(at+"."+key, "."), depth+1); err != nil {

@@ -76,7 +76,9 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 func report(e *env, code int, err error) {
 	msg := strings.TrimSpace(err.Error())
 	if errors.Is(err, context.Canceled) {
-		msg = "interrupted"
+		// No hint: whatever it would say is not what went wrong.
+		fmt.Fprintln(e.stderr, "tally: error: interrupted")
+		return
 	}
 	fmt.Fprintf(e.stderr, "tally: error: %s\n", strings.ReplaceAll(msg, "\n", " "))
 	var ee *exitError

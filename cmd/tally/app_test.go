@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -42,5 +43,15 @@ func TestOnlyTheNamedCommandIsBuilt(t *testing.T) {
 		if cs := commands(&env{}, args); len(cs) != len(builders()) {
 			t.Errorf("%q: %d commands, want all", args, len(cs))
 		}
+	}
+}
+
+// TestInterruptedHasNoHint: what a hint says to do is not what went wrong.
+func TestInterruptedHasNoHint(t *testing.T) {
+	var stderr bytes.Buffer
+	err := withHint(fmt.Errorf("image.lock: %w", context.Canceled), "pin what there is now")
+	report(&env{stderr: &stderr}, exitFailed, err)
+	if got, want := stderr.String(), "tally: error: interrupted\n"; got != want {
+		t.Errorf("stderr %q, want %q", got, want)
 	}
 }

@@ -27,6 +27,16 @@ type permanentError struct{ error }
 
 func (e permanentError) Unwrap() error { return e.error }
 
+// A localError is of the store, such as a full disk: no server is at fault and none can help.
+type localError struct{ error }
+
+func (e localError) Unwrap() error { return e.error }
+
+func isLocal(err error) bool {
+	var local localError
+	return errors.As(err, &local)
+}
+
 // A StatusError is an answer of a server that is no success and that trying again does not change.
 type StatusError struct {
 	Code   int    // of HTTP
@@ -45,7 +55,7 @@ type busyError struct {
 func (f *Fetcher) get(ctx context.Context, url string, want Object, bar io.Writer) error {
 	p, err := f.Store.openPart(want.SHA256)
 	if err != nil {
-		return err
+		return localError{err}
 	}
 	defer p.Close()
 	for i := 0; ; i++ {
@@ -53,7 +63,7 @@ func (f *Fetcher) get(ctx context.Context, url string, want Object, bar io.Write
 			break
 		}
 		var permanent permanentError
-		if errors.As(err, &permanent) || i == attempts-1 {
+		if errors.As(err, &permanent) || isLocal(err) || i == attempts-1 {
 			return err
 		}
 		pause := time.Second << i
@@ -70,7 +80,10 @@ func (f *Fetcher) get(ctx context.Context, url string, want Object, bar io.Write
 	if err != nil {
 		return errors.Join(err, ctx.Err())
 	}
-	return p.commit(f.Store.Path(want.SHA256))
+	if err := p.commit(f.Store.Path(want.SHA256)); err != nil {
+		return localError{err}
+	}
+	return nil
 }
 
 // try makes one request and appends what it brings to the part.
@@ -78,7 +91,7 @@ func (f *Fetcher) try(ctx context.Context, url string, p *part, want Object, bar
 	h := sha256.New()
 	have, err := p.start(h, url, want.Size)
 	if err != nil {
-		return permanentError{err}
+		return localError{err}
 	}
 	ctx, alive, stop := f.watch(ctx)
 	defer stop()
@@ -89,12 +102,12 @@ func (f *Fetcher) try(ctx context.Context, url string, p *part, want Object, bar
 	defer resp.Body.Close()
 	if have > 0 && resp.StatusCode != http.StatusPartialContent {
 		if have, err = 0, p.reset(); err != nil {
-			return permanentError{err}
+			return localError{err}
 		}
 		h.Reset()
 	}
 	if err := p.note(url, resp.Header); err != nil {
-		return permanentError{err}
+		return localError{err}
 	}
 	body := io.LimitReader(ctxReader{ctx, alive(resp.Body)}, want.Size-have+1)
 	n, err := io.Copy(io.MultiWriter(p, h, bar), body)
@@ -189,6 +202,14 @@ type part struct {
 	*os.File
 	url, validator string
 	private        bool // another process has the shared one; nothing is kept
+}
+
+func (p *part) Write(b []byte) (int, error) {
+	n, err := p.File.Write(b)
+	if err != nil {
+		err = localError{err}
+	}
+	return n, err
 }
 
 // openPart opens the part of a file, exclusively; when another process has it, a private one.

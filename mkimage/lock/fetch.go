@@ -132,6 +132,9 @@ func (f *Fetcher) locate(ctx context.Context, name string, want Object, urls []s
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if isLocal(err) {
+			return fmt.Errorf("%s: %w", name, err)
+		}
 		f.Log.Debug("not found", "input", name, "url", u, "error", err)
 		gone.Looked = append(gone.Looked, fmt.Sprintf("%s: %v", u, err))
 	}

@@ -161,6 +161,30 @@ func TestFetchFaults(t *testing.T) {
 	}
 }
 
+// TestFetchDisk: a fault of the disk is said as one at once; it is no input that is gone.
+func TestFetchDisk(t *testing.T) {
+	data, l := payload(200_000)
+	m := newMirror(t, map[string][]byte{"/debian/pool/a.deb": data})
+	r := newRig(t, m.URL+"/debian", m.URL+"/other")
+	if err := os.WriteFile(r.Store.dir+"/sha256", nil, 0o644); err != nil { // where the directory should be
+		t.Fatal(err)
+	}
+	err := r.Packages(context.Background(), l)
+	var gone *GoneError
+	if err == nil || errors.As(err, &gone) || !strings.HasPrefix(err.Error(), "package a 1: ") || len(m.log) != 0 {
+		t.Errorf("no directory: %v, %d requests", err, len(m.log))
+	}
+
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	if _, err := (&part{File: full}).Write(data); !isLocal(fmt.Errorf("after 0 of 1 bytes: %w", err)) {
+		t.Errorf("a full disk is taken for the network's fault: %v", err)
+	}
+}
+
 // checkStored wants the file in the store, and nothing beside it.
 func checkStored(t *testing.T, r *rig, data []byte) {
 	t.Helper()

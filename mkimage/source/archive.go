@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -164,8 +165,12 @@ func writeItem(ctx context.Context, tw *tar.Writer, name string, it item) error 
 	if err := tw.WriteHeader(h); err != nil {
 		return err
 	}
-	e := tree.Entry{Path: name, Size: it.object.Size, Digest: it.object.SHA256, Data: it.data, Source: "the disk, where it changed since it was pinned"}
-	return e.CopyTo(ctx, tw, make([]byte, 64<<10))
+	e := tree.Entry{Path: name, Size: it.object.Size, Digest: it.object.SHA256, Data: it.data, Source: "the disk"}
+	err := e.CopyTo(ctx, tw, make([]byte, 64<<10))
+	if errors.Is(err, tree.ErrSize) || errors.Is(err, tree.ErrDigest) { // any other fault, such as a full disk, is not the file's
+		return fmt.Errorf("%w: it changed since it was pinned", err)
+	}
+	return err
 }
 
 // unpackArchive writes the archive to tmp/sources.tar and unpacks it again; the returned Local reads what

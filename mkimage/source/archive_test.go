@@ -191,6 +191,20 @@ func TestChangedMeanwhile(t *testing.T) {
 	}
 }
 
+// TestArchiveOntoAFullDisk: a write that fails is not said to be a changed source.
+func TestArchiveOntoAFullDisk(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	l := open(t, newProject().writeTo(t, t.TempDir()))
+	_, raw := pin(t, l, lock.NewStore(t.TempDir()))
+	if err := l.WriteArchive(context.Background(), full, raw); err == nil || strings.Contains(err.Error(), "changed since") {
+		t.Errorf("full disk: %v", err)
+	}
+}
+
 func TestDirRefusals(t *testing.T) {
 	for _, c := range []struct {
 		name, path string
