@@ -7,17 +7,39 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"tally/mkimage/steps"
 )
 
 func main() {
 	steps.Main(os.Args) // does not return in the init of a build step
+	os.Exit(runProcess(time.Second, 20*time.Second))
+}
+
+// runProcess runs the command line. A signal has it stop in good order. A command may not be able to, while it waits for a
+// pipe or a terminal: a second signal, settle after the first, ends it as if nobody listened (one that comes at once is the same, sent to
+// process and group), and after patience it ends by itself. Either leaves what SIGKILL leaves.
+func runProcess(settle, patience time.Duration) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := Main(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
+	done := make(chan int, 1)
+	go func() { done <- Main(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr) }()
+	select {
+	case code := <-done:
+		return code
+	case <-ctx.Done():
+	}
+	again := time.AfterFunc(settle, stop)
+	defer again.Stop()
+	select {
+	case code := <-done:
+		return code
+	case <-time.After(patience):
+		fmt.Fprintf(os.Stderr, "tally: error: interrupted, and not stopped within %v: temporary files may be left\n", patience)
+		return exitFailed
+	}
 }

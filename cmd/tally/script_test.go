@@ -7,12 +7,12 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/ulikunitz/xz"
@@ -26,12 +26,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"sigstore-kms-test": kmsTestMain,
 		"tally-keyless":     func() { os.Exit(process.Main(context.Background(), os.Stdin, os.Stdout, os.Stderr)) },
-		"tally": func() {
-			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-			code := Main(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr)
-			stop()
-			os.Exit(code)
-		},
+		"tally":             func() { os.Exit(runProcess(time.Second, 20*time.Second)) },
+		"tally-impatient":   func() { os.Exit(runProcess(time.Second, time.Second)) },
 	})
 }
 
