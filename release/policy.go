@@ -3,6 +3,7 @@ package release
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -200,7 +201,11 @@ type Error struct {
 	Evidence []string // for LogFork: the two signed checkpoints
 }
 
-func (e *Error) Error() string { return string(e.Reason) + ": " + e.Err.Error() }
+// Error begins with the reason, once.
+func (e *Error) Error() string {
+	prefix := string(e.Reason) + ": "
+	return prefix + strings.TrimPrefix(e.Err.Error(), prefix)
+}
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }

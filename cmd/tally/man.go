@@ -2,9 +2,12 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"tally/internal/atomicfile"
@@ -49,10 +52,16 @@ func writeManPages(app *cli.App, dir string) (int, error) {
 		}
 	}
 	walk("tally", app.Commands)
-	for name, page := range pages {
-		if err := atomicfile.WriteFile(filepath.Join(dir, name), page, 0o644); err != nil {
+	var written []string
+	for _, name := range slices.Sorted(maps.Keys(pages)) {
+		file := filepath.Join(dir, name)
+		if err := atomicfile.WriteFile(file, pages[name], 0o644); err != nil {
+			for _, w := range written { // some of the pages would look like all
+				err = errors.Join(err, os.Remove(w))
+			}
 			return 0, err
 		}
+		written = append(written, file)
 	}
 	return len(pages), nil
 }

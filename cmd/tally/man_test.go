@@ -57,3 +57,17 @@ func TestCompletionKnowsItsShells(t *testing.T) {
 		t.Errorf("unknown shell: exit %d, want %d", code, exitUsage)
 	}
 }
+
+// TestManPagesAllOrNone: when the last cannot be written, none is there.
+func TestManPagesAllOrNone(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "tally.1", "x"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := run(t, "man", dir); code != exitFailed || !strings.Contains(stderr, "tally.1") {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("%d entries are left, want the one in the way (%v)", len(left), err)
+	}
+}
