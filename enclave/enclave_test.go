@@ -417,6 +417,30 @@ func TestNextKeyAges(t *testing.T) {
 	}
 }
 
+// TestIdleKey: a key whose time is over is retired though nobody comes, and the next one is made before.
+func TestIdleKey(t *testing.T) {
+	opt := options(t)
+	opt.Now, opt.KeyLifetime = time.Now, time.Second
+	rotated := make(chan bool, 64)
+	opt.Observe = func(e enclave.Event) {
+		if e.What == enclave.NewKey {
+			rotated <- true
+		}
+	}
+	a := telling{made: make(chan bool, 64)}
+	start(t, a, enclave.Echo{}, opt)
+	for i := range 3 {
+		select {
+		case <-rotated:
+		case <-time.After(time.Minute):
+			t.Fatalf("%d keys in a minute, want one a second", i)
+		}
+	}
+	if len(a.made) < 3 {
+		t.Errorf("%d reports for three keys", len(a.made))
+	}
+}
+
 // An attester that tells of each report.
 type telling struct {
 	insecure.Attester

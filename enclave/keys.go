@@ -66,6 +66,28 @@ func (r *keyring) ahead() int {
 	return 9
 }
 
+// keyRetry is how long the hardware has peace after it did not attest a key that nobody waits for.
+const keyRetry = time.Minute
+
+// tend makes the next key when it is due and retires the current one when its time is over, though nobody comes: a key that is
+// not needed is not kept. It says after how long to look again.
+func (r *keyring) tend(ctx context.Context) (time.Duration, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.old(r.cur, 1, 1) {
+		if err := r.rotate(ctx); err != nil {
+			return keyRetry, err
+		}
+	}
+	due := r.opt.KeyLifetime
+	if r.next == nil && !r.old(r.cur, r.ahead(), 10) {
+		due = due * time.Duration(r.ahead()) / 10
+	} else if r.next == nil {
+		r.prepare(ctx)
+	}
+	return max(due-r.opt.Now().Sub(r.cur.made), time.Millisecond), nil
+}
+
 // renew makes a key even where the current one is good.
 func (r *keyring) renew(ctx context.Context) error {
 	r.mu.Lock()

@@ -39,12 +39,24 @@ func Serve(ctx context.Context, ln net.Listener, a Attester, e Engine, opt Optio
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
 	defer s.wait.Wait()
+	ctx, end := context.WithCancel(ctx)
+	defer end()
 	if s.gpus != nil {
-		ctx, end := context.WithCancel(ctx)
-		defer end()
 		s.wait.Go(func() { s.watchGPUs(ctx) })
 	}
+	s.wait.Go(func() { s.watchKey(ctx) })
 	return s.accept(ctx, ln)
+}
+
+// watchKey rotates the key by its time until ctx ends.
+func (s *server) watchKey(ctx context.Context) {
+	for ctx.Err() == nil {
+		wait, err := s.keys.tend(ctx)
+		if err != nil && ctx.Err() == nil {
+			s.opt.Logger.Warn("no new key", "reason", err)
+		}
+		pause(ctx, wait)
+	}
 }
 
 type server struct {

@@ -55,6 +55,7 @@ func (r *keyring) acquire(ctx context.Context) (*confer.StaticKey, []byte, error
 			return nil, nil, err
 		}
 		r.cur = next
+		time.AfterFunc(r.opt.KeyLifetime, func() { r.drop(next) })
 		erase.Soon() // the retired one, once the handshakes with it have ended
 		r.epoch++
 		r.opt.Logger.Info("new key for Confer's wire", "epoch", r.epoch)
@@ -62,6 +63,16 @@ func (r *keyring) acquire(ctx context.Context) (*confer.StaticKey, []byte, error
 	}
 	r.cur.sessions++
 	return r.cur.static, r.cur.payload, nil
+}
+
+// drop forgets a key whose time is over, though nobody comes.
+func (r *keyring) drop(k *key) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cur == k {
+		r.cur = nil
+		erase.Soon()
+	}
 }
 
 // generate makes a key and has the platform make a report about it, which is not evidence of tally/1.

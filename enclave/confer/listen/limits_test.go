@@ -205,6 +205,20 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+// TestIdleKey: a key is forgotten when its time is over, though nobody comes who would see that it is.
+func TestIdleKey(t *testing.T) {
+	w := newWorld(t, func(o *Options) {
+		o.KeyLifetime = 100 * time.Millisecond
+		o.Now = func() time.Time { return time.Unix(0, 0) } // by which no key ever ages
+	})
+	first := w.dial(t).Evidence().Static
+	for start := time.Now(); w.dial(t).Evidence().Static == first; time.Sleep(10 * time.Millisecond) {
+		if time.Since(start) > 20*time.Second {
+			t.Fatal("the first key is still there")
+		}
+	}
+}
+
 // A breaking attester is one that may have no report.
 type breaking struct {
 	enclave.Attester
