@@ -55,9 +55,10 @@ func (r *keyring) acquire(ctx context.Context) (*confer.StaticKey, []byte, error
 			return nil, nil, err
 		}
 		r.cur = next
-		time.AfterFunc(r.opt.KeyLifetime, func() { r.drop(next) })
 		erase.Soon() // the retired one, once the handshakes with it have ended
 		r.epoch++
+		epoch := r.epoch // and not the key, which a timer would keep
+		time.AfterFunc(r.opt.KeyLifetime, func() { r.drop(epoch) })
 		r.opt.Logger.Info("new key for Confer's wire", "epoch", r.epoch)
 		r.opt.Observe(enclave.Event{What: enclave.NewKey})
 	}
@@ -65,11 +66,11 @@ func (r *keyring) acquire(ctx context.Context) (*confer.StaticKey, []byte, error
 	return r.cur.static, r.cur.payload, nil
 }
 
-// drop forgets a key whose time is over, though nobody comes.
-func (r *keyring) drop(k *key) {
+// drop forgets the key of an epoch when its time is over, though nobody comes.
+func (r *keyring) drop(epoch uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.cur == k {
+	if r.epoch == epoch {
 		r.cur = nil
 		erase.Soon()
 	}
