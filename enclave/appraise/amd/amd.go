@@ -3,7 +3,7 @@
 // the report says: [tally/enclave/appraise] does.
 //
 // The report is table 23 of the SEV-SNP Firmware ABI Specification (56860); certificates are those of the Key
-// Distribution Service (57230). Parsing and chains are go-sev-guest's, whose doors to the network stay shut here.
+// Distribution Service (57230). Parsing is go-sev-guest's, and so are single signatures; its doors to the network stay shut here.
 package amd
 
 import (
@@ -20,7 +20,6 @@ import (
 	"github.com/google/go-sev-guest/abi"
 	"github.com/google/go-sev-guest/kds"
 	"github.com/google/go-sev-guest/proto/sevsnp"
-	"github.com/google/go-sev-guest/verify"
 	"github.com/google/go-sev-guest/verify/trust"
 )
 
@@ -50,6 +49,7 @@ type Report struct {
 	Root        string              // "AMD", or the SHA-256 of the root that stands in its place
 	Revocation  string              // what was seen of revocation: empty when there was no list
 
+	signer      *x509.Certificate
 	from, until time.Time // when all that it rests on is valid; the end is not
 }
 
@@ -100,7 +100,7 @@ func Verify(raw, endorsements []byte, roots *Roots, now time.Time) (*Report, err
 	if err != nil {
 		return nil, err
 	}
-	if err := r.signed(trusted, crl, now); err != nil {
+	if err := r.signed(trusted, info.SigningKey, crl, now); err != nil {
 		return nil, fmt.Errorf("SNP report: %w", err)
 	}
 	for _, c := range []*x509.Certificate{trusted.ProductCerts.Ark, trusted.ProductCerts.Ask, trusted.ProductCerts.Asvk} {
@@ -109,26 +109,6 @@ func Verify(raw, endorsements []byte, roots *Roots, now time.Time) (*Report, err
 		}
 	}
 	return r, nil
-}
-
-// signed verifies the report's signature, the chain of the key that made it and, where crl says that there is one, the list in
-// trusted. The list is under the root's key alone: it is verified beside the chain, whose three signatures take most of a client's
-// time.
-func (r *Report) signed(trusted *trust.AMDRootCerts, crl bool, now time.Time) error {
-	opt := verify.Options{DisableCertFetching: true, Getter: shut{}, Now: now,
-		TrustedRoots: map[string][]*trust.AMDRootCerts{r.Product: {trusted}}}
-	list := make(chan error, 1)
-	if crl {
-		own := opt
-		go func() { list <- verify.VcekNotRevoked(trusted, nil, &own) }()
-	} else {
-		list <- nil
-	}
-	err := verify.SnpAttestation(r.Attestation, &opt)
-	if revoked := <-list; err == nil {
-		err = revoked
-	}
-	return err
 }
 
 // shut is a door to the network that does not open.
@@ -173,7 +153,7 @@ func certificates(b []byte, key abi.ReportSigner) (*sevsnp.CertificateChain, err
 	return chain, nil
 }
 
-// identify reads what the signer's certificate says; SnpAttestation verifies the certificate.
+// identify reads what the signer's certificate says; signed verifies the certificate.
 func (r *Report) identify(key abi.ReportSigner) error {
 	der, name := r.Attestation.CertificateChain.VcekCert, "vcek"
 	switch key {
@@ -194,7 +174,12 @@ func (r *Report) identify(key abi.ReportSigner) error {
 	if err != nil {
 		return fmt.Errorf("SNP endorsements: %s: %w", name, err)
 	}
-	r.Signer, r.Certificate = name, ext.TCBVersion
+	if r.GetCpuid1EaxFms() == 0 { // else the report says of which product it is, and some certificates say it wrongly
+		if _, err := kds.ParseProductName(ext.ProductName, key); err != nil {
+			return fmt.Errorf("SNP endorsements: %s: %w", name, err)
+		}
+	}
+	r.Signer, r.signer, r.Certificate = name, cert, ext.TCBVersion
 	r.valid(cert.NotBefore, cert.NotAfter)
 	r.Product = kds.ProductLineOfProductName(ext.ProductName)
 	if fms := r.GetCpuid1EaxFms(); fms != 0 && kds.ProductLineFromFms(fms) != r.Product {

@@ -2,7 +2,6 @@ package amd
 
 import (
 	"bytes"
-	"crypto/x509"
 	"fmt"
 
 	"github.com/google/go-sev-guest/proto/sevsnp"
@@ -26,15 +25,7 @@ func (r *Report) Next(raw []byte) (next *Report, ok bool, err error) {
 	if err != nil {
 		return nil, true, err
 	}
-	der := r.Attestation.CertificateChain.VcekCert
-	if r.Signer == "vlek" {
-		der = r.Attestation.CertificateChain.VlekCert
-	}
-	signer, err := x509.ParseCertificate(der)
-	if err == nil {
-		err = verify.SnpReportSignature(raw, signer)
-	}
-	if err != nil {
+	if err := verify.SnpReportSignature(raw, r.signer); err != nil {
 		return nil, true, fmt.Errorf("SNP report: %w", err)
 	}
 	out := *r

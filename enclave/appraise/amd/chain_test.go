@@ -1,0 +1,200 @@
+package amd_test
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-sev-guest/abi"
+	"github.com/google/go-sev-guest/kds"
+	"github.com/google/go-sev-guest/proto/sevsnp"
+	stest "github.com/google/go-sev-guest/testing"
+	"github.com/google/go-sev-guest/verify"
+	"github.com/google/go-sev-guest/verify/trust"
+
+	"tally/enclave/appraise/amd"
+	"tally/enclave/attesttest"
+)
+
+// issue makes a certificate anew as change wants it. Every fake machine has the same keys.
+func issue(t *testing.T, old, parent *x509.Certificate, pub crypto.PublicKey, key crypto.Signer, change func(*x509.Certificate)) *x509.Certificate {
+	t.Helper()
+	c := &x509.Certificate{SerialNumber: old.SerialNumber, Subject: old.Subject, NotBefore: old.NotBefore, NotAfter: old.NotAfter, SignatureAlgorithm: old.SignatureAlgorithm,
+		BasicConstraintsValid: old.BasicConstraintsValid, IsCA: old.IsCA, KeyUsage: old.KeyUsage, CRLDistributionPoints: old.CRLDistributionPoints}
+	for _, e := range old.Extensions {
+		if strings.HasPrefix(e.Id.String(), "1.3.6.1.4.1.3704.") {
+			c.ExtraExtensions = append(c.ExtraExtensions, e)
+		}
+	}
+	if change != nil {
+		change(c)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, parent, pub, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
+}
+
+// theirs is what go-sev-guest says of a report, certificate and roots.
+func theirs(raw, vcek []byte, vlek bool, roots *amd.Roots) error {
+	r, err := abi.ReportToProto(raw)
+	if err != nil {
+		return err
+	}
+	chain := &sevsnp.CertificateChain{VcekCert: vcek}
+	if vlek {
+		chain = &sevsnp.CertificateChain{VlekCert: vcek}
+	}
+	return verify.SnpAttestation(&sevsnp.Attestation{Report: r, CertificateChain: chain}, &verify.Options{DisableCertFetching: true, Now: now,
+		TrustedRoots: map[string][]*trust.AMDRootCerts{"Milan": {{ProductLine: "Milan", ProductCerts: &trust.ProductCerts{Ark: roots.ARK, Ask: roots.ASK, Asvk: roots.ASVK}}}}})
+}
+
+// otherName changes one part of a name at a time.
+var otherName = map[string]func(*pkix.Name){
+	"country":             func(n *pkix.Name) { n.Country = []string{"DE"} },
+	"no country":          func(n *pkix.Name) { n.Country = nil },
+	"two countries":       func(n *pkix.Name) { n.Country = []string{"US", "US"} },
+	"locality":            func(n *pkix.Name) { n.Locality = []string{"Austin"} },
+	"state":               func(n *pkix.Name) { n.Province = []string{"TX"} },
+	"organization":        func(n *pkix.Name) { n.Organization = []string{"Advanced Micro Devices Inc"} },
+	"organizational unit": func(n *pkix.Name) { n.OrganizationalUnit = []string{"Sales"} },
+	"common name":         func(n *pkix.Name) { n.CommonName += "2" },
+}
+
+// TestChain has certificates of VCEKs and VLEKs that are wrong in one thing, under keys that sign them all: go-sev-guest refuses
+// each, and so do we, for the same reason.
+func TestChain(t *testing.T) {
+	for _, vlek := range []bool{false, true} {
+		m := machine(t)
+		m.VLEK = vlek
+		report, end := sign(t, m)
+		guid, ca, caKey, key := abi.VcekGUID, m.Roots().ASK, stest.DefaultAsk(), stest.DefaultVcek()
+		if vlek {
+			guid, ca, caKey, key = abi.VlekGUID, m.Roots().ASVK, stest.DefaultAsvk(), stest.DefaultVlek()
+		}
+		good, err := x509.ParseCertificate(tableOf(t, end, guid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		try := func(name string, c *x509.Certificate, roots *amd.Roots, want string) {
+			t.Helper()
+			_, err := amd.Verify(report, c.Raw, roots, now)
+			other := theirs(report, c.Raw, vlek, roots)
+			if want == "" && (err != nil || other != nil) {
+				t.Errorf("VLEK %v, %s: ours %v, go-sev-guest's %v, want none", vlek, name, err, other)
+			}
+			if want != "" && (other == nil || err == nil || !strings.Contains(err.Error(), want)) {
+				t.Errorf("VLEK %v, %s: ours %v, want %q; go-sev-guest's %v", vlek, name, err, want, other)
+			}
+		}
+		with := func(change func(*x509.Certificate)) *x509.Certificate {
+			return issue(t, good, ca, &key.PublicKey, caKey, change)
+		}
+		try("in order", with(nil), m.Roots(), "")
+		for name, change := range otherName {
+			try("subject: "+name, with(func(c *x509.Certificate) { change(&c.Subject) }), m.Roots(), "subject: ")
+			// The issuer is another with its name, and AMD's root vouches for it.
+			ca := issue(t, ca, m.Roots().ARK, &caKey.PublicKey, stest.DefaultArk(), func(c *x509.Certificate) { change(&c.Subject) })
+			try("issuer: "+name, issue(t, good, ca, &key.PublicKey, caKey, nil), standIn(m, vlek, ca), "issuer: ")
+		}
+		for name, c := range map[string]struct {
+			change func(*x509.Certificate)
+			want   string
+		}{
+			"SHA-256":            {func(c *x509.Certificate) { c.SignatureAlgorithm = x509.SHA256WithRSAPSS }, "signature algorithm"},
+			"SHA-512":            {func(c *x509.Certificate) { c.SignatureAlgorithm = x509.SHA512WithRSAPSS }, "signature algorithm"},
+			"PKCS #1 v1.5":       {func(c *x509.Certificate) { c.SignatureAlgorithm = x509.SHA384WithRSA }, "signature algorithm"},
+			"not yet valid":      {func(c *x509.Certificate) { c.NotBefore = now.Add(time.Second) }, "not yet valid"},
+			"not valid any more": {func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Second) }, "expired"},
+			"for clients":        {func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }, "not an AMD KDS OID"},
+			"a critical unknown": {func(c *x509.Certificate) {
+				c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3, 4}, Critical: true, Value: []byte{5, 0}})
+			}, "not an AMD KDS OID"},
+		} {
+			try(name, with(c.change), m.Roots(), c.want)
+		}
+		p256, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		try("a key on P-256", issue(t, good, ca, &p256.PublicKey, caKey, nil), m.Roots(), "want ECDSA on P-384")
+		try("an RSA key", issue(t, good, ca, &caKey.PublicKey, caKey, nil), m.Roots(), "want ECDSA on P-384")
+		try("another key", issue(t, good, ca, &p384.PublicKey, caKey, nil), m.Roots(), "report signature")
+		stranger := issue(t, ca, m.Roots().ARK, &stest.DefaultArk().PublicKey, stest.DefaultArk(), nil)
+		try("signed by a namesake", issue(t, good, stranger, &key.PublicKey, stest.DefaultArk(), nil), m.Roots(), "certificate: x509")
+		try("signed by the root", issue(t, good, m.Roots().ARK, &key.PublicKey, stest.DefaultArk(), nil), m.Roots(), "issuer: ")
+		for name, c := range map[string]struct {
+			change func(*x509.Certificate)
+			want   string
+		}{
+			"no authority":         {func(c *x509.Certificate) { c.IsCA = false }, "cannot sign this kind"},
+			"expired authority":    {func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Second) }, "expired"},
+			"authority not yet on": {func(c *x509.Certificate) { c.NotBefore = now.Add(time.Second) }, "not yet valid"},
+		} {
+			ca := issue(t, ca, m.Roots().ARK, &caKey.PublicKey, stest.DefaultArk(), c.change)
+			try(name, issue(t, good, ca, &key.PublicKey, caKey, nil), standIn(m, vlek, ca), c.want)
+		}
+		namesake := issue(t, m.Roots().ARK, m.Roots().ARK, &caKey.PublicKey, stest.DefaultArk(), nil)
+		own := issue(t, ca, namesake, &caKey.PublicKey, caKey, nil)
+		try("an authority that the root did not sign", issue(t, good, own, &key.PublicKey, caKey, nil), standIn(m, vlek, own), "certificate: x509")
+	}
+}
+
+// standIn are m's roots with another ASK or ASVK.
+func standIn(m *attesttest.AMD, vlek bool, ca *x509.Certificate) *amd.Roots {
+	r := m.Roots()
+	if vlek {
+		r.ASVK = ca
+	} else {
+		r.ASK = ca
+	}
+	return r
+}
+
+// TestProductName: a report of version 2 does not say of which product it is, and the certificate has to, in KDS's words.
+func TestProductName(t *testing.T) {
+	m := machine(t)
+	for _, version := range []uint32{2, 3} {
+		m.Fields.Version = version
+		report, end := sign(t, m)
+		good, err := x509.ParseCertificate(tableOf(t, end, abi.VcekGUID))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, ok := range map[string]bool{"Milan-B0": true, "Milan-B1": true, "Milan": version == 3} {
+			value, err := asn1.MarshalWithParams(name, "ia5")
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := issue(t, good, m.Roots().ASK, &stest.DefaultVcek().PublicKey, stest.DefaultAsk(), func(c *x509.Certificate) {
+				for i, e := range c.ExtraExtensions {
+					if e.Id.Equal(kds.OidProductName1) {
+						c.ExtraExtensions[i].Value = value
+					}
+				}
+			})
+			if _, err := amd.Verify(report, c.Raw, m.Roots(), now); (err == nil) != ok {
+				t.Errorf("version %d, %s: %v", version, name, err)
+			}
+			if err := theirs(report, c.Raw, false, m.Roots()); (err == nil) != ok {
+				t.Errorf("version %d, %s: go-sev-guest: %v", version, name, err)
+			}
+		}
+	}
+}
