@@ -20,10 +20,10 @@ func BenchmarkH100(b *testing.B) {
 		}}
 		in.Roots, err = NVIDIA()
 		fatal(b, err)
-		for _, text := range texts {
-			r, err := ParseRIM(text)
-			fatal(b, err)
-			in.RIMs, in.Policy.RIMs = append(in.RIMs, r), append(in.Policy.RIMs, r.SHA256)
+		in.RIMs, err = ParseRIMs(texts...)
+		fatal(b, err)
+		for _, r := range in.RIMs {
+			in.Policy.RIMs = append(in.Policy.RIMs, r.SHA256)
 		}
 		if _, err := Verify(in); err != nil {
 			b.Fatal(err)

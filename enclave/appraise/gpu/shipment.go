@@ -2,10 +2,14 @@ package gpu
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
+	"slices"
+	"sync"
 )
 
 // ShipmentSchema names what an enclave hands to clients that ask for its GPUs:
@@ -85,18 +89,25 @@ func ParseShipment(data []byte) (*Shipment, error) {
 	return &Shipment{Document: f.Devices, RIMs: f.RIMs, OCSP: f.OCSP}, nil
 }
 
-// ParseRIMs reads manifests, each once however often it stands there.
-func ParseRIMs(files ...[]byte) (all []*RIM, err error) {
-	seen := map[[32]byte]bool{}
+// ParseRIMs reads manifests, each once however often it stands there, as many at a time as there are processors.
+func ParseRIMs(files ...[]byte) ([]*RIM, error) {
+	rims, errs, seen := make([]*RIM, len(files)), make([]error, len(files)), map[[32]byte]bool{}
+	slots, wg := make(chan struct{}, runtime.GOMAXPROCS(0)), sync.WaitGroup{}
 	for i, text := range files {
-		r, err := ParseRIM(text)
+		if sum := sha256.Sum256(text); !seen[sum] {
+			seen[sum] = true
+			slots <- struct{}{}
+			wg.Go(func() {
+				rims[i], errs[i] = ParseRIM(text)
+				<-slots
+			})
+		}
+	}
+	wg.Wait()
+	for i, err := range errs {
 		if err != nil {
 			return nil, refuse(BadRIM, "manifest %d: %w", i, err)
 		}
-		if !seen[r.SHA256] {
-			seen[r.SHA256] = true
-			all = append(all, r)
-		}
 	}
-	return all, nil
+	return slices.DeleteFunc(rims, func(r *RIM) bool { return r == nil }), nil
 }
