@@ -138,7 +138,7 @@ func (s *server) sessionEngine(session secrets.Session) (Engine, error) {
 		engine = p.Session(secret)
 	}
 	if s.opt.Secrets != nil {
-		engine = withSecrets{engine, &s.opt, session}
+		engine = withSecrets{engine, &s.opt, session, make(chan struct{}, 1)}
 	}
 	return engine, nil
 }

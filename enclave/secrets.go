@@ -14,6 +14,7 @@ type withSecrets struct {
 	Engine
 	opt     *Options
 	session secrets.Session
+	turn    chan struct{} // one message at a time: each takes the room of the longest that may come
 }
 
 // Exchange answers secrets itself. An error means that the message did not end, or that nobody wants the answer.
@@ -26,6 +27,12 @@ func (e withSecrets) Exchange(ctx context.Context, request io.Reader, response i
 	again := io.MultiReader(bytes.NewReader(start[:n]), request) // whose own end comes again
 	if !bytes.Equal(start[:n], secrets.Start[:]) {
 		return e.Engine.Exchange(ctx, again, response)
+	}
+	select {
+	case e.turn <- struct{}{}:
+		defer func() { <-e.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	code, err := e.opt.Secrets.Take(e.session, again)
 	if err != nil {

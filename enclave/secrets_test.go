@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"tally/enclave"
 	"tally/enclave/attest/insecure"
@@ -175,5 +176,36 @@ func TestSecretsAreNotTheEngines(t *testing.T) {
 	}
 	if got, err := s.Do(t.Context(), []byte("on")); err != nil || string(got) != "on" {
 		t.Errorf("the session ended: %q, %v", got, err)
+	}
+}
+
+// TestSecretsInTurn: a session that sends many messages at a time has room for one.
+func TestSecretsInTurn(t *testing.T) {
+	k, sign := operatorKey(t)
+	var kept []byte
+	addr, _, _ := startWaiting(t, silentEngine{t}, &k.PublicKey, &kept)
+	s, other := dial(t, addr, config()), dial(t, addr, config())
+	r, w := io.Pipe()
+	first, second := make(chan error, 1), make(chan error, 1)
+	go func() { first <- s.Exchange(t.Context(), r, io.Discard) }()
+	w.Write(secrets.Start[:])
+	w.Write([]byte("x")) // the message's start was read
+	time.Sleep(50 * time.Millisecond)
+	go func() {
+		_, err := s.Do(t.Context(), secrets.Start[:])
+		second <- err
+	}()
+	wantCode(t, "another session's", other.SendSecrets(t.Context(), []secrets.Secret{{Name: "token", Value: []byte("v")}}, sign), secrets.Taken)
+	select {
+	case err := <-second:
+		t.Errorf("two messages at a time: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	w.Close()
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+	if err := <-second; err != nil {
+		t.Error(err)
 	}
 }

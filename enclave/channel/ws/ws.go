@@ -85,7 +85,7 @@ func (l *Listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return // Accept has answered
 	}
 	if c.Subprotocol() != Subprotocol {
-		c.Close(websocket.StatusPolicyViolation, "subprotocol")
+		c.CloseNow() // a farewell would wait for the peer's, and nobody counts those who are let go
 		return
 	}
 	select {
