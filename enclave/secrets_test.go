@@ -198,7 +198,8 @@ func TestSecretsInTurn(t *testing.T) {
 	wantCode(t, "another session's", other.SendSecrets(t.Context(), []secrets.Secret{{Name: "token", Value: []byte("v")}}, sign), secrets.Taken)
 	select {
 	case err := <-second:
-		t.Errorf("two messages at a time: %v", err)
+		w.Close()
+		t.Fatalf("two messages at a time: %v", err)
 	case <-time.After(100 * time.Millisecond):
 	}
 	w.Close()
