@@ -43,7 +43,7 @@ const (
 	FieldSwitchPDIs   Field = 22 // GPU: identifiers of the switches it sees, 8 bytes each; switch: its own
 	FieldSwitchGPUs   Field = 26 // switch: identifiers of the GPUs it sees
 	FieldChip         Field = 35 // text: name of the chip in a driver RIM's identifier
-	FieldFeatureFlags Field = 36 // mode of confidential computing: 0 MPT, 1 SPT, 2 PPCIE
+	FieldFeatureFlags Field = 36 // mode of confidential computing: 0 SPT, 1 MPT, 2 PPCIE
 )
 
 // A Report is a parsed report. Nothing in it is true before [Report.VerifySignature].

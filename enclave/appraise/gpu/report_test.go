@@ -229,7 +229,7 @@ func TestMode(t *testing.T) {
 	for _, c := range []struct {
 		v    []byte
 		want Mode
-	}{{nil, ModeUnstated}, {[]byte{0, 0}, ModeMPT}, {[]byte{1, 0}, ModeSPT}, {[]byte{2}, ModePPCIE}, {[]byte{3}, ""}, {[]byte{0, 1}, ""}, {[]byte{}, ""}, {make([]byte, 9), ""}} {
+	}{{nil, ModeUnstated}, {[]byte{0, 0}, ModeSPT}, {[]byte{1, 0}, ModeMPT}, {[]byte{2}, ModePPCIE}, {[]byte{3}, ""}, {[]byte{0, 1}, ""}, {[]byte{}, ""}, {make([]byte, 9), ""}} {
 		r := &Report{Opaque: map[Field][]byte{}}
 		if c.v != nil {
 			r.Opaque[FieldFeatureFlags] = c.v

@@ -2,7 +2,10 @@ package gpu
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -75,7 +78,7 @@ func pinning(rims ...*RIM) Policy {
 
 // TestSources wants every vector as its SOURCE file says it was fetched.
 func TestSources(t *testing.T) {
-	for _, dir := range []string{"testdata/vectors/nvtrust", "testdata/vectors/attestation-sdk", "testdata/vectors/go-nvtrust", "roots"} {
+	for _, dir := range []string{"testdata/vectors/nvtrust", "testdata/vectors/attestation-sdk", "testdata/vectors/go-nvtrust", "testdata/vectors/go-nvattest-tools", "roots"} {
 		source, err := os.ReadFile(filepath.Join(dir, "SOURCE"))
 		if err != nil {
 			t.Fatal(err)
@@ -168,7 +171,7 @@ func TestReports(t *testing.T) {
 	dr, vb := rim(t, "nvtrust/Driver_RIM_test_no_gpu.swidtag"), rim(t, "nvtrust/1010_0200_882_96005E0001_PROD.swidtag")
 	sw := rim(t, "attestation-sdk/switchVBIOSRim_NV_SWITCH_BIOS_5612_0002_890_9610550001.xml")
 	for name, want := range map[string]Reason{
-		"nvtrust/hopperAttestationReport.txt hopperCertChain.txt":                                RIMMissing,
+		"nvtrust/hopperAttestationReport.txt hopperCertChain.txt":                                RIMMissing, // but TestProduction
 		"nvtrust/gpu_evidence.json":                                                              RIMMissing,
 		"nvtrust/switch_evidence.json":                                                           RIMMissing,
 		"attestation-sdk/hopperAttestationReport.txt hopperCertChain.txt":                        RIMMissing,
@@ -214,6 +217,120 @@ func TestComplete(t *testing.T) {
 	}
 }
 
+// production are an H100's report and the two manifests for it as NVIDIA's service hands them out.
+func production(t *testing.T) (devices []Device, rims []*RIM) {
+	return devicesOf(t, "nvtrust/hopperAttestationReport.txt hopperCertChain.txt"),
+		[]*RIM{rim(t, "go-nvattest-tools/rim/NV_GPU_DRIVER_GH100_550.90.07.xml"), rim(t, "go-nvattest-tools/rim/NV_GPU_VBIOS_1010_0200_882_96009F0001.xml")}
+}
+
+// TestProduction is the complete positive case with what the vendor's service says of a driver and a VBIOS in use.
+func TestProduction(t *testing.T) {
+	devices, rims := production(t)
+	res, err := Verify(Input{Devices: devices, RIMs: rims, Roots: nvidia(t), Now: now, Policy: pinning(rims...)})
+	if err != nil || !res.Accepted {
+		t.Fatalf("%v: %+v", err, res)
+	}
+	if d := res.Devices[0]; d.Measured+d.Passed != 33 || d.Driver != "550.90.07" || d.VBIOS != "96.00.9F.00.01" || d.Chip != "GH100" {
+		t.Errorf("%+v", d)
+	}
+}
+
+// TestProductionOCSP judges by what NVIDIA's responder said: of the device on one day, of the manifests on another. It has no word
+// about leaves of devices.
+func TestProductionOCSP(t *testing.T) {
+	devices, rims := production(t)
+	responses := func(names ...string) (all [][]byte) {
+		for _, name := range names {
+			der, err := base64.StdEncoding.DecodeString(string(read(t, "go-nvattest-tools/ocsp/test_gpu_"+name+"_base64encoded_ocsp_response.dat")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, der)
+		}
+		return all
+	}
+	ofDevice, ofManifests := responses("certificate_l4", "certificate_l3", "certificate_l2"), responses("driver_rim_l4", "vbios_l4", "driver_rim_l3", "rim_l2")
+	days := map[string]time.Time{"device": time.Date(2025, 8, 21, 12, 0, 0, 0, time.UTC), "manifests": time.Date(2025, 10, 24, 18, 0, 0, 0, time.UTC)}
+	judge := func(what string, given [][]byte, at time.Time) error {
+		v := &verifier{in: Input{Roots: nvidia(t), Now: at, Policy: pinning(rims...)}}
+		v.in.Policy.NoOCSP, v.in.Policy.OCSPMaxAge = false, 12*time.Hour
+		var err error
+		if v.ocsp, err = indexResponses(given); err != nil {
+			t.Fatal(err)
+		}
+		if what == "device" {
+			return v.judge(devices[0], func(d *judged) []func() error { return []func() error{d.parse, d.chain, d.revocation} }).err
+		}
+		return cmp.Or(v.checkManifest(&rimState{rim: rims[0]}), v.checkManifest(&rimState{rim: rims[1]}))
+	}
+	for what, all := range map[string][][]byte{"device": ofDevice, "manifests": ofManifests} {
+		if err := judge(what, all, days[what]); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		for i := range all {
+			if err := judge(what, slices.Concat(all[:i], all[i+1:]), days[what]); reasonOf(err, "") != BadOCSP {
+				t.Errorf("%s without response %d: %v", what, i, err)
+			}
+			changed := slices.Clone(all)
+			changed[i] = bytes.Clone(all[i])
+			changed[i][len(changed[i])/3] ^= 1 // a byte of what is signed, of its signature or of the responder's certificate
+			if _, err := indexResponses(changed); err == nil {
+				err = judge(what, changed, days[what])
+				if reasonOf(err, "") != BadOCSP {
+					t.Errorf("%s, response %d changed: %v", what, i, err)
+				}
+			}
+		}
+		if err := judge(what, all, days[what].Add(24*time.Hour)); reasonOf(err, "") != OCSPStale {
+			t.Errorf("%s a day later: %v", what, err)
+		}
+	}
+	// A leaf that the root itself issued is no chip's.
+	v := &verifier{in: Input{Policy: Policy{OCSPMaxAge: time.Hour}}}
+	if err := (&judged{v: v, certs: forge(t, 2, now, func(int, *x509.Certificate) {})}).revocation(); reasonOf(err, "") != BadOCSP {
+		t.Errorf("a leaf below the root: %v", err)
+	}
+}
+
+// TestModeOfHopper: a GPU alone, of a family that has no MPT, says so.
+func TestModeOfHopper(t *testing.T) {
+	v := &verifier{in: Input{Roots: nvidia(t), Now: now, Policy: pinning()}}
+	d := v.device(devicesOf(t, "attestation-sdk/hopperAttestationReport.txt hopperCertChain.txt")[0])
+	if d.Driver != "580.159.03" || d.Mode != ModeSPT {
+		t.Errorf("driver %s, mode %s (%v)", d.Driver, d.Mode, d.err)
+	}
+}
+
+// TestBlackwellMachine is eight GPUs of a newer family and a newer driver, whose manifests were not published with them. They
+// encrypt the links between them.
+func TestBlackwellMachine(t *testing.T) {
+	var file struct {
+		GPUs []struct {
+			AttestationReport struct {
+				B64 []byte `json:"py/b64"`
+			}
+			DriverVersion, VbiosVersion string
+			CertificateChains           struct {
+				GpuAttestationCertificateChain []struct{ PEM []byte }
+			}
+		}
+	}
+	if err := json.Unmarshal(read(t, "go-nvattest-tools/test_mpt_data.json"), &file); err != nil || len(file.GPUs) != 8 {
+		t.Fatal(err, len(file.GPUs))
+	}
+	v := &verifier{in: Input{Roots: nvidia(t), Now: now, Policy: pinning()}}
+	for i, g := range file.GPUs {
+		var chain []byte
+		for _, c := range g.CertificateChains.GpuAttestationCertificateChain {
+			chain = append(chain, c.PEM...)
+		}
+		d := v.device(Device{Arch: Blackwell, Report: g.AttestationReport.B64, Chain: chain})
+		if d.Reason != RIMMissing || d.Driver != g.DriverVersion || d.VBIOS != g.VbiosVersion || d.Mode != ModeMPT {
+			t.Errorf("GPU %d: %v, driver %s, VBIOS %s, mode %s", i, d.err, d.Driver, d.VBIOS, d.Mode)
+		}
+	}
+}
+
 // TestRIMs verifies every manifest; those that the vendor made wrong are refused for what is wrong.
 func TestRIMs(t *testing.T) {
 	root := nvidia(t).RIM
@@ -224,6 +341,8 @@ func TestRIMs(t *testing.T) {
 		"nvtrust/1010_0205_862_96005E0004_PROD.swidtag":                                    "",
 		"nvtrust/1010_0205_862_9600740020_PROD.swidtag":                                    "",
 		"attestation-sdk/NV_GPU_DRIVER_GH100_550.144.03.xml":                               "",
+		"go-nvattest-tools/rim/NV_GPU_DRIVER_GH100_550.90.07.xml":                          "",
+		"go-nvattest-tools/rim/NV_GPU_VBIOS_1010_0200_882_96009F0001.xml":                  "",
 		"attestation-sdk/switchVBIOSRim_NV_SWITCH_BIOS_5612_0002_890_9610550001.xml":       "",
 		"attestation-sdk/incorrect_cert_chain_driver_rim.xml":                              RIMChain,
 		"attestation-sdk/incorrect_signature_driver_rim.xml":                               RIMSignature,

@@ -185,7 +185,7 @@ func TestRefused(t *testing.T) {
 		"no manifests":     {func(_ *testing.T, f *fixture) { f.in.RIMs = nil }, RIMMissing},
 		"no responses":     {func(_ *testing.T, f *fixture) { f.in.OCSP = nil }, BadOCSP},
 		"one missing":      {func(_ *testing.T, f *fixture) { f.in.OCSP = f.in.OCSP[1:] }, BadOCSP},
-		"signer's missing": {func(_ *testing.T, f *fixture) { f.in.OCSP = slices.Concat(f.in.OCSP[:4], f.in.OCSP[5:9]) }, BadOCSP},
+		"signer's missing": {func(_ *testing.T, f *fixture) { f.in.OCSP = slices.Concat(f.in.OCSP[:3], f.in.OCSP[4:7]) }, BadOCSP},
 		"response changed": {func(_ *testing.T, f *fixture) {
 			r := bytes.Clone(f.in.OCSP[0])
 			r[len(r)-1] ^= 1
@@ -242,7 +242,7 @@ func TestTooManyDevices(t *testing.T) {
 	}
 }
 
-// status replaces the response about the GPU's leaf.
+// status replaces the response about the GPU's chip.
 func (f *fixture) status(t testing.TB, status int, later time.Duration) {
 	t.Helper()
 	all, err := f.vendor.OCSP(f.gpu, status, f.in.Now.Add(-time.Hour+later))

@@ -55,7 +55,9 @@ const (
 // protectedOn is the value of FieldProtected that says so.
 const protectedOn = 0xaa
 
-// Mode returns the mode of confidential computing. A mode that is not known is an error.
+// Mode returns the mode of confidential computing. A mode that is not known is an error. What the numbers mean was read off
+// reports: an H100 alone, whose family has no MPT, says 0, eight B200 in one guest say 1. The vendor's SDK of June 2026 has the
+// two names the other way about, in a claim that it does not hand out; Google's verifier has them as here.
 func (r *Report) Mode() (Mode, error) {
 	v, ok := r.Opaque[FieldFeatureFlags]
 	if p := r.Opaque[FieldProtected]; !ok && len(p) == 1 && p[0] == protectedOn {
@@ -72,9 +74,9 @@ func (r *Report) Mode() (Mode, error) {
 		flags |= uint64(c) << (8 * i)
 	}
 	if flags > 2 {
-		return "", fmt.Errorf("report: feature flags %d, want 0 (MPT), 1 (SPT) or 2 (PPCIE)", flags)
+		return "", fmt.Errorf("report: feature flags %d, want 0 (SPT), 1 (MPT) or 2 (PPCIE)", flags)
 	}
-	return []Mode{ModeMPT, ModeSPT, ModePPCIE}[flags], nil
+	return []Mode{ModeSPT, ModeMPT, ModePPCIE}[flags], nil
 }
 
 // compareVersions orders two versions of parts divided by dots, in the base of their parts: 10 for

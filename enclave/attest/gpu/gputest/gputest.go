@@ -194,13 +194,13 @@ const (
 	Revoked = ocsp.Revoked
 )
 
-// OCSP returns a response for every certificate of the device, its leaf first and having the given status, and,
-// last, for the signer of the vendor's manifests.
+// OCSP returns what a vendor's responder has of a device: a response for every certificate but the leaf, which the chip itself
+// issued, the chip's first and having the given status, and, last, for the signer of the vendor's manifests.
 func (v *Vendor) OCSP(d *Device, status int, at time.Time) ([][]byte, error) {
 	var all [][]byte
-	for _, a := range []*authority{d.leaf, d.leaf.up, v.maker, v.family, v.signer} {
+	for _, a := range []*authority{d.leaf.up, v.maker, v.family, v.signer} {
 		s := ocsp.Good
-		if a == d.leaf {
+		if a == d.leaf.up {
 			s = status
 		}
 		r, err := respond(a, a.up, nil, s, at)
@@ -212,10 +212,10 @@ func (v *Vendor) OCSP(d *Device, status int, at time.Time) ([][]byte, error) {
 	return all, nil
 }
 
-// DelegatedOCSP is [Vendor.OCSP] for the leaf alone, signed by a responder that the issuer certified with or
+// DelegatedOCSP is [Vendor.OCSP] for the chip alone, signed by a responder that the issuer certified with or
 // without the purpose of signing responses.
 func (v *Vendor) DelegatedOCSP(d *Device, purpose bool, at time.Time) ([]byte, error) {
-	delegate, err := v.certify(d.leaf.up, pkix.Name{CommonName: "INSECURE responder"}, false, func(c *x509.Certificate) {
+	delegate, err := v.certify(v.maker, pkix.Name{CommonName: "INSECURE responder"}, false, func(c *x509.Certificate) {
 		if purpose {
 			c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning}
 		}
@@ -223,7 +223,7 @@ func (v *Vendor) DelegatedOCSP(d *Device, purpose bool, at time.Time) ([]byte, e
 	if err != nil {
 		return nil, err
 	}
-	return respond(d.leaf, d.leaf.up, delegate, ocsp.Good, at)
+	return respond(d.leaf.up, v.maker, delegate, ocsp.Good, at)
 }
 
 func respond(a, issuer, delegate *authority, status int, at time.Time) ([]byte, error) {

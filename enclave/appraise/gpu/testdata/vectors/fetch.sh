@@ -1,11 +1,11 @@
 #!/bin/sh
 # Makes the vectors again from clones of the repositories that the SOURCE files name, at their commits, and
 # compares them with the sums there.
-#   fetch.sh NVTRUST ATTESTATION_SDK GO_NVTRUST OUT      (git directories, and a new directory)
+#   fetch.sh NVTRUST ATTESTATION_SDK GO_NVTRUST GO_NVATTEST_TOOLS OUT      (git directories, and a new directory)
 set -eu
-[ $# = 4 ] || { sed -n 2,4p "$0" >&2; exit 2; }
+[ $# = 5 ] || { sed -n 2,4p "$0" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
-out=$4
+out=$5
 mkdir "$out"
 
 # vectors DIR CLONE FOLDER…: every file that DIR/SOURCE lists, from the first folder of the commit that has it
@@ -28,3 +28,4 @@ t=nv-attestation-sdk-cpp/unit-tests/testdata
 vectors nvtrust "$1" $v/samples $v/certs guest_tools/ppcie-verifier-sdk-cpp/tests/data
 vectors attestation-sdk "$2" $t $t/sample_rims $t/sample_attestation_data common-test-data/serialized_test_evidence
 vectors go-nvtrust "$3" pkg/gonvtrust/mocks
+vectors go-nvattest-tools "$4" testing/testdata
