@@ -192,6 +192,9 @@ func (r *Report) identify(key abi.ReportSigner) error {
 func (r *Report) roots(own *Roots) (*trust.AMDRootCerts, error) {
 	if own == nil {
 		t, err := trust.GetDefaultRootCerts(r.Product)
+		if err == nil && r.Signer == "vlek" {
+			t, err = withASVK(t)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("SNP report: %w", err)
 		}

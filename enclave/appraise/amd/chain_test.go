@@ -1,13 +1,18 @@
 package amd_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -196,5 +201,51 @@ func TestProductName(t *testing.T) {
 				t.Errorf("version %d, %s: go-sev-guest: %v", version, name, err)
 			}
 		}
+	}
+}
+
+// TestRealVLEK verifies a report of EC2, whose machines sign with VLEKs, under AMD's own roots. Each byte of report and certificate
+// counts.
+func TestRealVLEK(t *testing.T) {
+	dir := filepath.Join("testdata", "trustee")
+	source, err := os.ReadFile(filepath.Join(dir, "SOURCE"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := func(name string) []byte {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil || !strings.Contains(string(source), fmt.Sprintf("%x  %s\n", sha256.Sum256(b), name)) {
+			t.Fatalf("%s is not the file of SOURCE (%v)", name, err)
+		}
+		return b
+	}
+	report, vlek := file("test-vlek-report.bin"), file("test-vlek.der")
+	day := time.Date(2025, 6, 1, 0, 0, 0, 0, time.UTC)
+	r, err := amd.Verify(report, vlek, nil, day)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Root != "AMD" || r.Signer != "vlek" || r.Product != "Milan" || uint64(r.Certificate) != r.GetReportedTcb() {
+		t.Errorf("root %s, %s of a %s, TCB %x and %x", r.Root, r.Signer, r.Product, uint64(r.Certificate), r.GetReportedTcb())
+	}
+	if _, err := amd.Verify(report, vlek, nil, day.AddDate(1, 0, 0)); err == nil || !strings.Contains(err.Error(), "expired") {
+		t.Errorf("a year later: %v", err)
+	}
+	for i := range report {
+		b := bytes.Clone(report)
+		b[i] ^= 1 << (i % 8)
+		if _, err := amd.Verify(b, vlek, nil, day); err == nil {
+			t.Errorf("report, byte %#x: accepted", i)
+		}
+	}
+	for i := range vlek {
+		b := bytes.Clone(vlek)
+		b[i] ^= 1 << (i % 8)
+		if _, err := amd.Verify(report, b, nil, day); err == nil {
+			t.Errorf("certificate, byte %#x: accepted", i)
+		}
+	}
+	if trust.DefaultRootCerts["Milan"].ProductCerts.Asvk != nil {
+		t.Error("the library's own roots were changed")
 	}
 }
