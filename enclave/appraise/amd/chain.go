@@ -99,16 +99,13 @@ func issued(c *x509.Certificate, trusted *trust.AMDRootCerts, key abi.ReportSign
 	return nil
 }
 
-// withASVK adds the signer of the product's VLEKs, which go-sev-guest carries but has not among its roots. It stands below the
-// same root, whose signature of it is verified with each VLEK.
+// withASVK adds the signer of the product's VLEKs, which go-sev-guest carries but has not among its roots. Only its
+// certificate is taken: that the same root signed it is verified with each VLEK.
 func withASVK(t *trust.AMDRootCerts) (*trust.AMDRootCerts, error) {
 	bundle := map[string][]byte{"Milan": trust.AskArkMilanVlekBytes, "Genoa": trust.AskArkGenoaVlekBytes, "Turin": trust.AskArkTurinVlekBytes}[t.ProductLine]
 	var of trust.ProductCerts
 	if err := of.FromKDSCertBytes(bundle); err != nil {
 		return nil, fmt.Errorf("signer of VLEKs of a %s: %w", t.ProductLine, err)
-	}
-	if of.Asvk == nil || of.Ark == nil || !of.Ark.Equal(t.ProductCerts.Ark) {
-		return nil, fmt.Errorf("signer of VLEKs of a %s: not below the root of its VCEKs", t.ProductLine)
 	}
 	own := *t.ProductCerts
 	own.Asvk = of.Asvk
