@@ -52,7 +52,8 @@ func TestParseModels(t *testing.T) {
 		{modelLine, modelLine + modelLine, "line 3: name, mount point, root hash or PARTUUID of tiny again"},
 		{modelLine, modelLine + strings.NewReplacer("tiny ", "other ", "srv", "opt", modelData, otherPart.PartUUID, modelHash, diskIDs.Hash).Replace(modelLine), "line 3: name, mount point, root hash or PARTUUID of tiny again"},
 		{modelLine, modelLine + strings.NewReplacer("tiny ", "other ", "srv", "opt", noHash, diskRoot, modelHash, otherPart.PartUUID, modelData, modelHash).Replace(modelLine), "line 3: name, mount point, root hash or PARTUUID of tiny again"},
-		{modelLine, strings.Repeat("x", 70000), "more than 65536 bytes"},
+		{modelLine, strings.Repeat("x", 65537-len(modelsHead+"\n")), "more than 65536 bytes"},
+		{modelLine, strings.Repeat("x", 65536-len(modelsHead+"\n")), "whole lines"},
 	} {
 		text := strings.Replace(modelsHead+"\n"+modelLine, c.old, c.new, 1)
 		if _, err := parseModels(text); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -90,6 +91,12 @@ func TestReadModels(t *testing.T) {
 	}
 	if all, err := readModels(root); err != nil || len(all) != 1 {
 		t.Errorf("%v, %v", all, err)
+	}
+	if err := os.WriteFile(name, []byte(modelsHead+"\n"+modelLine+strings.Repeat("x", maxModelsFile)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readModels(root); err == nil || !strings.Contains(err.Error(), "more than 65536 bytes") {
+		t.Errorf("a long file: %v", err)
 	}
 }
 
