@@ -28,7 +28,7 @@ func TestParseModels(t *testing.T) {
 		{modelHash + "\n", modelHash, "whole lines"},
 		{modelLine, "", "1 words"},
 		{modelLine, "\n", "want NAME MOUNT"},
-		{"tiny ", "Tiny ", `name "Tiny": want lower-case`},
+		{"tiny ", "Tiny ", `line 2: name "Tiny": want lower-case`},
 		{"tiny ", "../x ", `name "../x"`},
 		{"tiny ", strings.Repeat("a", 65) + " ", "name"},
 		{" srv/models/tiny", " /srv", `mount point "/srv": want a clean path below the root`},
