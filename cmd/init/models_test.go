@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -67,6 +68,28 @@ func TestTwoModels(t *testing.T) {
 	other := strings.NewReplacer("tiny", "other", noHash, diskRoot, modelData, diskIDs.Data, modelHash, diskIDs.Hash).Replace(modelLine)
 	if all, err := parseModels(modelsHead + "\n" + modelLine + other); err != nil || len(all) != 2 || all[1].Parts != diskIDs {
 		t.Errorf("%+v, %v", all, err)
+	}
+	for _, c := range []struct{ old, new string }{{"other ", "tiny "}, {"srv/models/other", "srv/models/tiny"}, {diskRoot, noHash}, {diskIDs.Data, modelData},
+		{diskIDs.Data, modelHash}, {diskIDs.Hash, modelData}, {diskIDs.Hash, modelHash}} {
+		if all, err := parseModels(modelsHead + "\n" + modelLine + strings.Replace(other, c.old, c.new, 1)); err == nil || !strings.Contains(err.Error(), "line 3: ") {
+			t.Errorf("%s as in the line before: %+v, %v", c.old, all, err)
+		}
+	}
+}
+
+// TestManyModels: there are so many at most.
+func TestManyModels(t *testing.T) {
+	text := modelsHead + "\n"
+	for i := range maxModels + 1 {
+		all, err := parseModels(text)
+		if i > 0 && (err != nil || len(all) != i) {
+			t.Errorf("%d models: %d, %v", i, len(all), err)
+		}
+		id := func(n int) string { return fmt.Sprintf("%08x-0000-0000-0000-000000000000", n) }
+		text += strings.NewReplacer("tiny", fmt.Sprint("m", i), noHash, fmt.Sprintf("%064x", i), modelData, id(2*i), modelHash, id(2*i+1)).Replace(modelLine)
+	}
+	if _, err := parseModels(text); err == nil || err.Error() != "more than 16 models" {
+		t.Errorf("%d models: %v", maxModels+1, err)
 	}
 }
 
