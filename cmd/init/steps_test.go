@@ -28,6 +28,9 @@ func TestParseModules(t *testing.T) {
 	if got, err := parseModules(""); err != nil || got != nil {
 		t.Errorf("empty list: %q, %v", got, err)
 	}
+	if got, err := parseModules(strings.Repeat("/a\n", maxModules)); err != nil || len(got) != maxModules {
+		t.Errorf("as many as may be: %d, %v", len(got), err)
+	}
 	for _, bad := range []string{"\n", "/a", "a\n", "/a\n\n/b\n", "/a/../b\n", "/a/\n", "/a\nb", strings.Repeat("/a\n", maxModules+1)} {
 		if got, err := parseModules(bad); err == nil {
 			t.Errorf("%.20q: %d paths, want an error", bad, len(got))
