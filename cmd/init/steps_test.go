@@ -36,6 +36,9 @@ func TestParseModules(t *testing.T) {
 			t.Errorf("%.20q: %d paths, want an error", bad, len(got))
 		}
 	}
+	if _, err := parseModules("/a\n/b\nc\n"); err == nil || err.Error() != `line 3: "c": want an absolute path` {
+		t.Errorf("%v", err)
+	}
 }
 
 func TestLoadModulesStopsAtAMissingOne(t *testing.T) {
