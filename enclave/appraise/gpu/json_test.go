@@ -42,6 +42,9 @@ func TestParseEvidenceRefuses(t *testing.T) {
 	if all, err := ParseEvidence(one, nil); err != nil || len(all) != 1 || all[0].Arch != Hopper {
 		t.Fatalf("%d devices, %v", len(all), err)
 	}
+	if all, err := ParseEvidence(file(func(e *entry) { e.Version, e.Driver, e.VBIOS = "", "", "" }), nil); err != nil || len(all) != 1 {
+		t.Errorf("without versions: %d devices, %v", len(all), err)
+	}
 	small := []byte("[" + strings.Repeat("{},", MaxDevices) + "{}]")
 	padded := func(n int) []byte { return append(bytes.Clone(one), bytes.Repeat([]byte(" "), n-len(one))...) }
 	if _, err := ParseEvidence(padded(MaxEvidence), nil); err != nil {
