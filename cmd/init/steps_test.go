@@ -54,6 +54,20 @@ func TestLoadModulesStopsAtAMissingOne(t *testing.T) {
 	}
 }
 
+// TestLoadModuleIsTold: what the kernel does not take is an error, whoever asks: this is no module.
+func TestLoadModuleIsTold(t *testing.T) {
+	for _, name := range []string{"x.ko", "x.ko.xz"} {
+		p := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(p, []byte("no module"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var e unix.Errno
+		if err := loadModule(p); !errors.As(err, &e) || e == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestBecause(t *testing.T) {
 	missing := &os.PathError{Op: "open", Path: "/x.ko", Err: unix.ENOENT}
 	for _, c := range []struct {
