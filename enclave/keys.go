@@ -70,11 +70,12 @@ func (r *keyring) ahead() int {
 const keyRetry = time.Minute
 
 // tend makes the next key when it is due and retires the current one when its time is over, though nobody comes: a key that is
-// not needed is not kept. It says after how long to look again.
+// not needed is not kept, whether or not the platform makes a report for another. It says after how long to look again.
 func (r *keyring) tend(ctx context.Context) (time.Duration, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.old(r.cur, 1, 1) {
+		r.forget()
 		if err := r.rotate(ctx); err != nil {
 			return keyRetry, err
 		}
@@ -86,6 +87,14 @@ func (r *keyring) tend(ctx context.Context) (time.Duration, error) {
 		r.prepare(ctx)
 	}
 	return max(due-r.opt.Now().Sub(r.cur.made), time.Millisecond), nil
+}
+
+// forget drops the private half of the current key. What is left is worn, and says when it was made and with what claims.
+func (r *keyring) forget() {
+	worn := *r.cur
+	worn.identity = nil
+	r.cur = &worn
+	erase.Soon()
 }
 
 // renew makes a key even where the current one is good.
@@ -105,7 +114,7 @@ func (r *keyring) claims() evidence.Claims {
 // worn reports whether num/den of the current key's time or sessions is used up.
 func (r *keyring) worn(num, den int) bool {
 	k := r.cur
-	return k == nil || k.era != r.gpus.era() || k.sessions >= r.opt.KeySessions*num/den || r.old(k, num, den)
+	return k == nil || k.identity == nil || k.era != r.gpus.era() || k.sessions >= r.opt.KeySessions*num/den || r.old(k, num, den)
 }
 
 // old reports whether num/den of k's time is used up.

@@ -25,7 +25,7 @@ func switches(nonce [32]byte) (all []appraise.Device, unlocked int, err error) {
 		return nil, 0, nil
 	}
 	if set.failed != nil {
-		return nil, 0, fmt.Errorf("switch %d: %s: NSCQ: code %d", len(all), C.GoString(set.failed), int(set.code))
+		return nil, 0, fmt.Errorf("switches: %s: NSCQ: code %d", C.GoString(set.failed), int(set.code))
 	}
 	for i := range int(set.count) {
 		s := &set.all[i]

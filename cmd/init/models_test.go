@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,12 +29,15 @@ func TestParseModels(t *testing.T) {
 		{modelHash + "\n", modelHash, "whole lines"},
 		{modelLine, "", "1 words"},
 		{modelLine, "\n", "want NAME MOUNT"},
-		{"tiny ", "Tiny ", `name "Tiny": want lower-case`},
+		{"tiny ", "Tiny ", `line 2: name "Tiny": want lower-case`},
 		{"tiny ", "../x ", `name "../x"`},
 		{"tiny ", strings.Repeat("a", 65) + " ", "name"},
 		{" srv/models/tiny", " /srv", `mount point "/srv": want a clean path below the root`},
 		{" srv/models/tiny", " ../srv", `mount point "../srv"`},
 		{" srv/models/tiny", " .", `mount point "."`},
+		{" srv/models/tiny", " ..", `mount point ".."`},
+		{" srv/models/tiny", " srv/../../etc", `mount point "srv/../../etc"`},
+		{" srv/models/tiny", " srv//tiny", `mount point "srv//tiny"`},
 		{" srv/models/tiny", "  ", "6 words"},
 		{" tally.partitions=" + modelData + "," + modelHash, "", "4 words, want NAME MOUNT roothash=… tally.verity=… tally.partitions=…"},
 		{"tally.partitions=", "tally.parts=", "want tally.partitions="},
@@ -52,7 +56,8 @@ func TestParseModels(t *testing.T) {
 		{modelLine, modelLine + modelLine, "line 3: name, mount point, root hash or PARTUUID of tiny again"},
 		{modelLine, modelLine + strings.NewReplacer("tiny ", "other ", "srv", "opt", modelData, otherPart.PartUUID, modelHash, diskIDs.Hash).Replace(modelLine), "line 3: name, mount point, root hash or PARTUUID of tiny again"},
 		{modelLine, modelLine + strings.NewReplacer("tiny ", "other ", "srv", "opt", noHash, diskRoot, modelHash, otherPart.PartUUID, modelData, modelHash).Replace(modelLine), "line 3: name, mount point, root hash or PARTUUID of tiny again"},
-		{modelLine, strings.Repeat("x", 70000), "more than 65536 bytes"},
+		{modelLine, strings.Repeat("x", 65537-len(modelsHead+"\n")), "more than 65536 bytes"},
+		{modelLine, strings.Repeat("x", 65536-len(modelsHead+"\n")), "whole lines"},
 	} {
 		text := strings.Replace(modelsHead+"\n"+modelLine, c.old, c.new, 1)
 		if _, err := parseModels(text); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -66,6 +71,28 @@ func TestTwoModels(t *testing.T) {
 	other := strings.NewReplacer("tiny", "other", noHash, diskRoot, modelData, diskIDs.Data, modelHash, diskIDs.Hash).Replace(modelLine)
 	if all, err := parseModels(modelsHead + "\n" + modelLine + other); err != nil || len(all) != 2 || all[1].Parts != diskIDs {
 		t.Errorf("%+v, %v", all, err)
+	}
+	for _, c := range []struct{ old, new string }{{"other ", "tiny "}, {"srv/models/other", "srv/models/tiny"}, {diskRoot, noHash}, {diskIDs.Data, modelData},
+		{diskIDs.Data, modelHash}, {diskIDs.Hash, modelData}, {diskIDs.Hash, modelHash}} {
+		if all, err := parseModels(modelsHead + "\n" + modelLine + strings.Replace(other, c.old, c.new, 1)); err == nil || !strings.Contains(err.Error(), "line 3: ") {
+			t.Errorf("%s as in the line before: %+v, %v", c.old, all, err)
+		}
+	}
+}
+
+// TestManyModels: there are so many at most.
+func TestManyModels(t *testing.T) {
+	text := modelsHead + "\n"
+	for i := range maxModels + 1 {
+		all, err := parseModels(text)
+		if i > 0 && (err != nil || len(all) != i) {
+			t.Errorf("%d models: %d, %v", i, len(all), err)
+		}
+		id := func(n int) string { return fmt.Sprintf("%08x-0000-0000-0000-000000000000", n) }
+		text += strings.NewReplacer("tiny", fmt.Sprint("m", i), noHash, fmt.Sprintf("%064x", i), modelData, id(2*i), modelHash, id(2*i+1)).Replace(modelLine)
+	}
+	if _, err := parseModels(text); err == nil || err.Error() != "more than 16 models" {
+		t.Errorf("%d models: %v", maxModels+1, err)
 	}
 }
 
@@ -90,6 +117,12 @@ func TestReadModels(t *testing.T) {
 	}
 	if all, err := readModels(root); err != nil || len(all) != 1 {
 		t.Errorf("%v, %v", all, err)
+	}
+	if err := os.WriteFile(name, []byte(modelsHead+"\n"+modelLine+strings.Repeat("x", maxModelsFile)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readModels(root); err == nil || !strings.Contains(err.Error(), "more than 65536 bytes") {
+		t.Errorf("a long file: %v", err)
 	}
 }
 

@@ -28,10 +28,16 @@ func TestParseModules(t *testing.T) {
 	if got, err := parseModules(""); err != nil || got != nil {
 		t.Errorf("empty list: %q, %v", got, err)
 	}
+	if got, err := parseModules(strings.Repeat("/a\n", maxModules)); err != nil || len(got) != maxModules {
+		t.Errorf("as many as may be: %d, %v", len(got), err)
+	}
 	for _, bad := range []string{"\n", "/a", "a\n", "/a\n\n/b\n", "/a/../b\n", "/a/\n", "/a\nb", strings.Repeat("/a\n", maxModules+1)} {
 		if got, err := parseModules(bad); err == nil {
 			t.Errorf("%.20q: %d paths, want an error", bad, len(got))
 		}
+	}
+	if _, err := parseModules("/a\n/b\nc\n"); err == nil || err.Error() != `line 3: "c": want an absolute path` {
+		t.Errorf("%v", err)
 	}
 }
 
@@ -45,6 +51,20 @@ func TestLoadModulesStopsAtAMissingOne(t *testing.T) {
 	}
 	if _, err := loadModules(list + "x"); err == nil {
 		t.Error("no list: no error")
+	}
+}
+
+// TestLoadModuleIsTold: what the kernel does not take is an error, whoever asks: this is no module.
+func TestLoadModuleIsTold(t *testing.T) {
+	for _, name := range []string{"x.ko", "x.ko.xz"} {
+		p := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(p, []byte("no module"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var e unix.Errno
+		if err := loadModule(p); !errors.As(err, &e) || e == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -251,7 +251,7 @@ func (w *watcher) follow(c *cli.Context) error {
 			return err
 		}
 		w.e.logf("metrics at http://%s/metrics", ln.Addr())
-		srv := &http.Server{Handler: &w.metrics, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
+		srv := &http.Server{Handler: &w.metrics, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
 		defer srv.Close()
 		go srv.Serve(ln)
 	}

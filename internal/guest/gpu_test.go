@@ -26,6 +26,11 @@ func TestGPUConfig(t *testing.T) {
 	if d := cmp.Diff(want, c.GPUs); d != "" {
 		t.Error(d)
 	}
+	most := strings.NewReplacer(`"gpus": 8`, `"gpus": 32`, `"550.90.07"`, `"`+strings.Repeat("1", 64)+`"`, `"/usr/share/rims/b.xml"`, strings.Repeat(`"/r",`, 62)+`"/`+strings.Repeat("a", 4095)+`"`,
+		`"attest-minutes": 60`, `"attest-minutes": 1440, "load-minutes": 1440`).Replace(goodGPU)
+	if c, err = ParseConfig([]byte(withGPU(most))); err != nil || c.GPUs.Count != 32 || len(c.GPUs.RIMs) != 64 || c.GPUs.Attest != 24*time.Hour || c.GPUs.LoadTime != 24*time.Hour {
+		t.Errorf("the most that may be: %v, %+v", err, c)
+	}
 	more := strings.Replace(strings.Replace(goodGPU, `"switches": 4,`, `"load-minutes": 2, "ocsp": "http://10.0.2.2:80/o",`, 1), `, {"family": "ls10", "vbios": "96.10.55.00.01"}`, "", 1)
 	want.Switches, want.Accept, want.LoadTime, want.OCSP = 0, want.Accept[:1], 2*time.Minute, "http://10.0.2.2:80/o"
 	if c, err = ParseConfig([]byte(withGPU(more))); err != nil {
@@ -52,11 +57,19 @@ func TestGPUConfigRefuses(t *testing.T) {
 		{`"family": "ls10"`, `"family": "ls10", "driver": "1"`, "gpu.accept.1.driver"},
 		{`, "vbios": "96.10.55.00.01"`, ``, `no key "gpu.accept.1.vbios"`},
 		{`"96.10.55.00.01"`, `7`, "gpu.accept.1.vbios"},
+		{`"96.10.55.00.01"`, `""`, "gpu.accept.1.vbios: want 1 to 64 bytes"},
+		{`"550.90.07"`, `"` + strings.Repeat("1", 65) + `"`, "gpu.accept.0.driver: want 1 to 64 bytes"},
+		{`"550.90.07"`, `""`, "gpu.accept.0.driver"},
+		{`{"family": "ls10", "vbios": "96.10.55.00.01"}`, `7`, "gpu.accept.1.want a JSON object"},
 		{`"ppcie"`, `"off"`, "gpu.modes"},
 		{`["ppcie", "unstated"]`, `[]`, "gpu.modes"},
 		{`"unstated"`, `"ppcie"`, "gpu.modes"},
 		{`["/usr/share/rims/a.xml", "/usr/share/rims/b.xml"]`, `[]`, "gpu.rims"},
+		{`["/usr/share/rims/a.xml"`, `[` + strings.Repeat(`"/r",`, 64) + `"/r"`, "gpu.rims: want 1 to 64"},
 		{`"/usr/share/rims/a.xml"`, `"a.xml"`, "gpu.rims"},
+		{`"/usr/share/rims/a.xml"`, `"/"`, "gpu.rims"},
+		{`"/usr/share/rims/a.xml"`, `"/a\u0000b"`, "gpu.rims"},
+		{`"/usr/share/rims/a.xml"`, `"/` + strings.Repeat("a", 4096) + `"`, "gpu.rims"},
 		{`, "engine-memory-mib": 1024`, ``, `no key "gpu.engine-memory-mib"`},
 		{`1024`, `0`, "gpu.engine-memory-mib"},
 		{`60`, `1441`, "gpu.attest-minutes"},

@@ -58,14 +58,19 @@ func (v visible) Open(name string) (http.File, error) {
 
 // Serve answers on ln until ctx ends.
 func Serve(ctx context.Context, ln net.Listener, dir string) error {
-	srv := &http.Server{
-		Handler: Handler(dir), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
-		BaseContext: func(net.Listener) context.Context { return ctx },
-	}
+	srv := server(ctx, dir)
 	stop := context.AfterFunc(ctx, func() { srv.Close() })
 	defer stop()
 	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil
+}
+
+// server is what Serve answers with. Its time to read is a whole request's: a body that does not come would hold a connection.
+func server(ctx context.Context, dir string) *http.Server {
+	return &http.Server{
+		Handler: Handler(dir), ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
 }

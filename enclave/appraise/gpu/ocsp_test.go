@@ -50,6 +50,18 @@ func TestOCSPIssuer(t *testing.T) {
 			}
 		}
 	}
+	// An issuer that puts its own certificate into its response is no delegate, and needs no leave to sign responses.
+	der, err = ocsp.CreateResponse(issuer, issuer, ocsp.Response{SerialNumber: big.NewInt(5), ThisUpdate: now, IssuerHash: crypto.SHA256, Certificate: issuer}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	index, err := indexResponses([][]byte{der})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := checkResponse(index, &x509.Certificate{SerialNumber: big.NewInt(5)}, issuer, now, time.Hour); err != nil {
+		t.Errorf("with the issuer's certificate: %v", err)
+	}
 }
 
 // TestOCSPAge shows the ends of what is fresh.

@@ -197,11 +197,33 @@ func TestFieldsRefused(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
-	for name, v := range map[string][]byte{"nine bytes": make([]byte, 9), "a fifth part that is long": {1, 2, 3, 4, 5, 0, 0, 1}, "nothing": {}} {
-		r := &Report{Opaque: map[Field][]byte{FieldVBIOS: v}}
-		if s, err := r.VBIOS(); err == nil {
-			t.Errorf("VBIOS of %s: %q", name, s)
+	for v, want := range map[string]string{
+		"\x5e\x00\x00\x96\x01\x00\x00\x00": "96.00.00.5E.01", "96.10.5f.00.01": "96.10.5F.00.01", "96.10.5F.00\x00\x00": "96.10.5F.00",
+		strings.Repeat("\x00", 9): "", "\x01\x02\x03\x04\x05\x01\x00\x00": "", "\x01\x02\x03\x04\x05\x00\x01\x00": "", "\x01\x02\x03\x04\x05\x00\x00\x01": "",
+		"": "", "96.x": "", "96. 10": "", "96.10\x00.5F": "", "96.10\x7f": "", strings.Repeat("1", 65): "",
+	} {
+		r := &Report{Opaque: map[Field][]byte{FieldVBIOS: []byte(v)}}
+		if s, err := r.VBIOS(); (err == nil) != (want != "") || err == nil && s != want {
+			t.Errorf("VBIOS %q: %q, %v; want %q", v, s, err, want)
 		}
+	}
+	if _, err := new(Report).VBIOS(); err == nil || !strings.Contains(err.Error(), "no VBIOS version (field 6)") {
+		t.Errorf("no VBIOS: %v", err)
+	}
+	for _, v := range []string{"", "\x00", strings.Repeat("1", 65), "55 0", "550\x7f", "550\n", "\xff"} {
+		if s, err := (&Report{Opaque: map[Field][]byte{FieldDriver: []byte(v)}}).Driver(); err == nil || !strings.HasPrefix(err.Error(), "report: ") {
+			t.Errorf("driver %q: %q, %v", v, s, err)
+		}
+	}
+	if s, err := new(Report).Driver(); err == nil {
+		t.Errorf("no driver: %q", s)
+	}
+	long := &Report{Opaque: map[Field][]byte{FieldVBIOS: []byte(strings.Repeat("1", 64)), FieldDriver: []byte(strings.Repeat("1", 64))}}
+	if _, err := long.VBIOS(); err == nil || !strings.Contains(err.Error(), "want at most eight numbers of base 16") {
+		t.Errorf("a long VBIOS: %v", err)
+	}
+	if s, err := long.Driver(); len(s) != 64 || err != nil {
+		t.Errorf("a long driver: %q, %v", s, err)
 	}
 }
 

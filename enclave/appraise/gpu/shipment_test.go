@@ -26,8 +26,10 @@ func TestShipmentKeepsTheDocument(t *testing.T) {
 			t.Errorf("%s: %s", document, d)
 		}
 	}
-	if _, err := (&gpu.Shipment{Document: []byte(`{}`)}).Marshal(); err == nil {
-		t.Error("a document that is no array: no error")
+	for _, document := range []string{"", "{}", "[", "[]]"} {
+		if _, err := (&gpu.Shipment{Document: []byte(document)}).Marshal(); err == nil {
+			t.Errorf("document %q: no error", document)
+		}
 	}
 }
 

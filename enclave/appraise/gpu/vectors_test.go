@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -110,12 +111,16 @@ func TestSources(t *testing.T) {
 	}
 }
 
-// TestParserOracle compares the parser with what the vendor's parser printed of the same reports.
+// TestParserOracle compares the parser with what the vendor's parser printed of the same reports and of the requests before them.
 func TestParserOracle(t *testing.T) {
-	for report, want := range map[string]string{
-		"attestation-sdk/hopperAttestationReport.txt": "attestation-sdk/spdm_parsed_output.json",
-		"attestation-sdk/switchAttestationReport.txt": "attestation-sdk/switch_spdm_parsed_output.json",
+	for report, kind := range map[string]string{
+		"attestation-sdk/hopperAttestationReport.txt": "",
+		"attestation-sdk/switchAttestationReport.txt": "switch_",
 	} {
+		var asked struct{ Nonce string }
+		if err := json.Unmarshal(read(t, "attestation-sdk/"+kind+"spdm_req_parsed_output.json"), &asked); err != nil {
+			t.Fatal(err)
+		}
 		var oracle struct {
 			Nonce             string
 			MeasurementRecord struct {
@@ -125,7 +130,7 @@ func TestParserOracle(t *testing.T) {
 			}
 			OpaqueData struct{ OpaqueDataField map[string]json.RawMessage }
 		}
-		if err := json.Unmarshal(read(t, want), &oracle); err != nil {
+		if err := json.Unmarshal(read(t, "attestation-sdk/"+kind+"spdm_parsed_output.json"), &oracle); err != nil {
 			t.Fatal(err)
 		}
 		b, err := parseHex(bytes.TrimSpace(read(t, report)))
@@ -135,6 +140,9 @@ func TestParserOracle(t *testing.T) {
 		r, err := ParseReport(b)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if got := fmt.Sprintf("0x%x", r.RequestNonce); got != asked.Nonce {
+			t.Errorf("%s: nonce of the request %s, want %s", report, got, asked.Nonce)
 		}
 		if got := fmt.Sprintf("0x%x", r.ResponseNonce); got != oracle.Nonce {
 			t.Errorf("%s: nonce %s, want %s", report, got, oracle.Nonce)
@@ -337,9 +345,6 @@ func TestRIMs(t *testing.T) {
 	for name, want := range map[string]Reason{
 		"nvtrust/Driver_RIM_test_no_gpu.swidtag":                                           "",
 		"nvtrust/1010_0200_882_96005E0001_test_no_gpu.swidtag":                             "",
-		"nvtrust/1010_0200_882_96005E0001_PROD.swidtag":                                    "",
-		"nvtrust/1010_0205_862_96005E0004_PROD.swidtag":                                    "",
-		"nvtrust/1010_0205_862_9600740020_PROD.swidtag":                                    "",
 		"attestation-sdk/NV_GPU_DRIVER_GH100_550.144.03.xml":                               "",
 		"go-nvattest-tools/rim/NV_GPU_DRIVER_GH100_550.90.07.xml":                          "",
 		"go-nvattest-tools/rim/NV_GPU_VBIOS_1010_0200_882_96009F0001.xml":                  "",
@@ -362,6 +367,31 @@ func TestRIMs(t *testing.T) {
 		}
 		if got != want {
 			t.Errorf("%s: reason %q (%v), want %q", name, got, err, want)
+		}
+	}
+}
+
+// TestProductionRIMs verifies the vendor's manifests of every VBIOS in its samples; another anchor than the vendor's root, here the
+// signer of one of them, vouches for none.
+func TestProductionRIMs(t *testing.T) {
+	block, _ := pem.Decode(read(t, "attestation-sdk/incorrect_rim_root.crt"))
+	other, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := filepath.Glob("testdata/vectors/nvtrust/*_PROD.swidtag")
+	if err != nil || len(all) != 24 {
+		t.Fatalf("%d manifests, %v; want 24", len(all), err)
+	}
+	root, seen := nvidia(t).RIM, map[string]bool{}
+	for _, name := range append(all, "testdata/vectors/attestation-sdk/NV_GPU_DRIVER_GH100_550.144.03.xml") {
+		r := rim(t, strings.TrimPrefix(name, "testdata/vectors/"))
+		if _, err := r.Verify(root, r.SignedAfter()); err != nil || seen[r.TagID] {
+			t.Errorf("%s: %v, or %s again", name, err, r.TagID)
+		}
+		seen[r.TagID] = true
+		if _, err := r.Verify(other, r.SignedAfter()); reasonOf(err, "") != RIMChain {
+			t.Errorf("%s by another root: %v, want %q", name, err, RIMChain)
 		}
 	}
 }

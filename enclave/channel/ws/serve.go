@@ -11,7 +11,7 @@ import (
 
 // Limits of requests that are not WebSocket connections yet.
 const (
-	requestTime  = 10 * time.Second // until a request's head has come
+	requestTime  = 10 * time.Second // until a request has come, with its body if it has one
 	maxHead      = 16 << 10         // bytes of it
 	maxRequests  = 1024             // at a time
 	pathNotFound = "404 page not found"
@@ -21,6 +21,16 @@ const (
 // 404. Closing the returned listener closes ln; connections that were accepted stay.
 func Serve(ln net.Listener, path string) net.Listener {
 	l := NewListener(ln.Addr().String() + path)
+	srv := server(l, path)
+	go func() {
+		defer l.Close()
+		_ = srv.Serve(ln) // Accept says that it is over
+	}()
+	return served{l, srv}
+}
+
+// server is the HTTP server of l. A connection that becomes a WebSocket has no time from it.
+func server(l *Listener, path string) *http.Server {
 	var waiting atomic.Int64
 	srv := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -30,7 +40,7 @@ func Serve(ln net.Listener, path string) net.Listener {
 			}
 			l.ServeHTTP(w, r)
 		}),
-		ReadHeaderTimeout: requestTime, MaxHeaderBytes: maxHead,
+		ReadTimeout: requestTime, MaxHeaderBytes: maxHead,
 		ErrorLog: log.New(io.Discard, "", 0), // it would quote clients
 		ConnState: func(c net.Conn, s http.ConnState) {
 			switch s {
@@ -44,11 +54,7 @@ func Serve(ln net.Listener, path string) net.Listener {
 		},
 	}
 	srv.SetKeepAlivesEnabled(false)
-	go func() {
-		defer l.Close()
-		_ = srv.Serve(ln) // Accept says that it is over
-	}()
-	return served{l, srv}
+	return srv
 }
 
 // served is a Listener that owns its server.

@@ -229,6 +229,54 @@ func TestServe(t *testing.T) {
 	}
 }
 
+// TestRequestsWithoutEnd: a request whose head or body does not come holds its connection for the server's time, and no longer. A
+// WebSocket connection has more than that.
+func TestRequestsWithoutEnd(t *testing.T) {
+	raw, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := NewListener("test")
+	srv := server(l, "/tally")
+	srv.ReadTimeout /= 50 // for this test
+	defer srv.Close()
+	go srv.Serve(raw)
+	go func() {
+		if c, err := l.Accept(); err == nil {
+			time.Sleep(2 * srv.ReadTimeout)
+			c.Write([]byte{0, 1, 7})
+			c.Close()
+		}
+	}()
+	ask := func(head string) (string, error) {
+		t.Helper()
+		c, err := net.Dial("tcp", raw.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		io.WriteString(c, strings.ReplaceAll(head, "\n", "\r\n"))
+		c.SetDeadline(time.Now().Add(10 * time.Second))
+		b, err := io.ReadAll(io.LimitReader(c, 1<<10))
+		return string(b), err
+	}
+	for _, head := range []string{"GET /tally HTTP/1.1\n", "POST /other HTTP/1.1\nHost: x\nContent-Length: 9\n\n",
+		"POST /tally HTTP/1.1\nHost: x\nContent-Length: 9\n\n", "POST /other HTTP/1.1\nHost: x\nTransfer-Encoding: chunked\n\n"} {
+		if _, err := ask(head); isTimeout(err) {
+			t.Errorf("%q holds its connection", head)
+		}
+	}
+	got, err := ask(strings.Replace(opening, "GET /", "GET /tally", 1) + "\n\n")
+	if !strings.HasSuffix(got, "\x82\x01\x07") {
+		t.Errorf("a WebSocket connection: %q, %v", got, err)
+	}
+}
+
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
+}
+
 // TestDefaults: a Dialer that says nothing speaks TLS, at the root of the server.
 func TestDefaults(t *testing.T) {
 	l := NewListener("test")

@@ -5,8 +5,10 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -81,6 +83,28 @@ func TestSessionLimits(t *testing.T) {
 		t.Error(got)
 	}
 	ended(t, c)
+}
+
+// TestRequestWithoutEnd: a request whose body does not come holds its connection for the server's time, and no longer.
+func TestRequestWithoutEnd(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := new(server).http()
+	srv.ReadTimeout /= 50 // for this test
+	defer srv.Close()
+	go srv.Serve(ln)
+	c, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	io.WriteString(c, "POST /other HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.ReadAll(c); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the connection is held")
+	}
 }
 
 // TestHandshakeLimits: who says nothing, or something else, has no session for long.

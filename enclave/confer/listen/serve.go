@@ -20,8 +20,8 @@ import (
 
 // Limits of connections that are no session yet.
 const (
-	requestTime = 10 * time.Second // until a request's head has come
-	maxHead     = 16 << 10         // bytes of it; confer-proxy's clients have a token in it
+	requestTime = 10 * time.Second // until a request has come, with its body if it has one
+	maxHead     = 16 << 10         // bytes of its head; confer-proxy's clients have a token in it
 	maxWaiting  = 256              // at a time
 )
 
@@ -76,7 +76,7 @@ type server struct {
 func (s *server) http() *http.Server {
 	var waiting atomic.Int64
 	srv := &http.Server{
-		Handler: s, ReadHeaderTimeout: requestTime, MaxHeaderBytes: maxHead,
+		Handler: s, ReadTimeout: requestTime, MaxHeaderBytes: maxHead,
 		ErrorLog: log.New(io.Discard, "", 0), // it would quote clients
 		ConnState: func(c net.Conn, st http.ConnState) {
 			switch st {

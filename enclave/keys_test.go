@@ -1,0 +1,93 @@
+package enclave
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"tally/enclave/evidence"
+)
+
+// moody is a platform that makes reports while it is well.
+type moody struct {
+	ill   atomic.Bool
+	asked atomic.Int32
+}
+
+func (*moody) Platform() string { return "insecure" }
+
+func (m *moody) Attest(_ context.Context, rd [64]byte) ([]byte, []byte, error) {
+	m.asked.Add(1)
+	if m.ill.Load() {
+		return nil, nil, errors.New("no report")
+	}
+	return rd[:], nil, nil
+}
+
+// well are GPUs with which nothing is wrong.
+type well struct{}
+
+func (well) Attest(context.Context, evidence.Claims) (*GPUSet, error) {
+	return &GPUSet{Ship: func() ([]byte, error) { return []byte("set"), nil }}, nil
+}
+func (well) Serving(context.Context) error { return nil }
+func (well) Changed() <-chan struct{}      { return nil }
+
+// TestTend follows a key nobody asks for: the next one is made ahead, at half its time where there are GPUs; a report that is not made is asked
+// for again a minute after the key's end, and at once by who comes; and the private half goes at the key's end in any case.
+func TestTend(t *testing.T) {
+	const life = 100 * time.Hour
+	for name, c := range map[string]struct {
+		gpus        GPUs
+		ahead, then time.Duration // the key made ahead has a part of its time behind it when it is needed,
+		asked       int32         // with GPUs as much as the next one is made at
+	}{"no GPUs": {nil, 90 * time.Hour, 80 * time.Hour, 6}, "GPUs": {well{}, 50 * time.Hour, 50 * time.Hour, 7}} {
+		t.Run(name, func(t *testing.T) {
+			now := time.Unix(1767225600, 0)
+			opt, err := Options{Authority: "default", Rand: rand.Reader, Now: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler),
+				KeyLifetime: life, GPUs: c.gpus}.withDefaults()
+			if err != nil {
+				t.Fatal(err)
+			}
+			platform := new(moody)
+			r := &keyring{attester: platform, opt: opt, gpus: newGPUState(opt)}
+			if err := r.rotate(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			look := func(after, want time.Duration, ok bool, asked int32) {
+				t.Helper()
+				now = now.Add(after)
+				wait, err := r.tend(t.Context())
+				if r.next != nil { // being made: look again once it is there, without taking it
+					m := <-r.next
+					r.next <- m
+				}
+				if wait != want || (err == nil) != ok || platform.asked.Load() != asked || (r.cur.identity != nil) != ok {
+					t.Fatalf("after %v: look again after %v, %v, %d reports asked for, a key: %v; want %v, %d, %v", after, wait, err, platform.asked.Load(), r.cur.identity != nil, want, asked, ok)
+				}
+			}
+			look(time.Hour, c.ahead-time.Hour, true, 1)
+			platform.ill.Store(true)
+			look(c.ahead-time.Hour-1, time.Millisecond, true, 1)
+			look(1, life-c.ahead, true, 2) // fails
+			look(0, life-c.ahead, true, 2)
+			look(life-c.ahead-1, time.Millisecond, true, 2)
+			look(1, keyRetry, false, 2)
+			if k, err := r.acquire(t.Context()); err == nil || k != nil || r.claims().Epoch != 1 {
+				t.Fatalf("%v: a session under a key whose time is over", err)
+			}
+			look(keyRetry, keyRetry, false, 4)
+			platform.ill.Store(false)
+			look(keyRetry, c.ahead, true, 5)
+			look(c.ahead, life-c.ahead, true, 6)
+			look(life-c.ahead, c.then, true, c.asked)
+			if k, err := r.acquire(t.Context()); err != nil || k.identity == nil || k.claims.Epoch != 6 {
+				t.Fatalf("%+v, %v", k, err)
+			}
+		})
+	}
+}
