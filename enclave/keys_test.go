@@ -91,3 +91,20 @@ func TestTend(t *testing.T) {
 		})
 	}
 }
+
+// TestLostKey: a key of before a loss takes no session, though its time is not over.
+func TestLostKey(t *testing.T) {
+	opt, err := Options{Authority: "default", Rand: rand.Reader, Now: time.Now, Logger: slog.New(slog.DiscardHandler), GPUs: well{}}.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &keyring{attester: new(moody), opt: opt, gpus: newGPUState(opt)}
+	for epoch := uint64(1); epoch < 3; epoch++ {
+		for range 2 {
+			if k, err := r.acquire(t.Context()); err != nil || k.claims.Epoch != epoch {
+				t.Fatalf("after %d losses: %+v, %v", epoch-1, k, err)
+			}
+		}
+		r.gpus.lose(t.Context(), errors.New("a GPU fell out"))
+	}
+}

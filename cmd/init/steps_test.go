@@ -102,6 +102,13 @@ func TestScrub(t *testing.T) {
 			t.Errorf("%v, %q", err, lines)
 		}
 	}
+	more := iotest.HalfReader(bytes.NewReader(append(bytes.Clone(data), 1, 2, 3)))
+	if err := scrubReader(more, uint64(len(data)), say); err != nil {
+		t.Error(err)
+	}
+	if rest, err := io.ReadAll(more); err != nil || string(rest) != "\x01\x02\x03" {
+		t.Errorf("read beyond the blocks: %d bytes are left, %v", len(rest), err)
+	}
 	lines = nil
 	err := scrubReader(bytes.NewReader(data[:blockSize+1]), uint64(len(data)), say)
 	if !errors.Is(err, io.ErrUnexpectedEOF) || !strings.Contains(err.Error(), "byte 4097 of 20480") || lines != nil {
