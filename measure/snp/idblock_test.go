@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -133,6 +134,9 @@ func TestEveryBitOfIDBlockIsSigned(t *testing.T) {
 		return c
 	}
 	raw := b.Marshal()
+	if c, err := ParseIDBlock(raw); err != nil || *c != *b {
+		t.Fatalf("%+v, %v; want the block %+v", c, err, b)
+	}
 	for i := range raw {
 		if c, err := ParseIDBlock(flip(raw, i)); err == nil {
 			if _, err := VerifyIDAuth(c, v.Auth); err == nil {
@@ -143,6 +147,12 @@ func TestEveryBitOfIDBlockIsSigned(t *testing.T) {
 	for _, i := range []int{0, 4, authIDSig, authIDSig + 71, authIDSig + numberSize, authIDKey, authIDKey + 4, authIDKey + 51, authIDKey + 52, authKeySig, authAuthorKey + 4} {
 		if _, err := VerifyIDAuth(b, flip(v.Auth, i)); err == nil {
 			t.Errorf("byte %d of the authentication is not checked", i)
+		}
+	}
+	// What the firmware wants to be zero, at each end of it.
+	for _, i := range []int{8, 63, 64 + 144, 64 + 511, 576 + 148, 576 + 1027, 576 + 1028, 1663, 1664 + 144, 1664 + 511, 2176 + 148, 2176 + 1027, 2176 + 1028, 4095} {
+		if _, err := VerifyIDAuth(b, flip(v.Auth, i)); err == nil || !strings.Contains(err.Error(), "reserved") {
+			t.Errorf("reserved byte %d of the authentication: %v", i, err)
 		}
 	}
 }
@@ -165,8 +175,11 @@ func TestIDBlockRefusals(t *testing.T) {
 	if _, err := VerifyIDAuth(b, v.Auth[1:]); err == nil {
 		t.Error("short authentication: no error")
 	}
-	if _, err := ParseIDBlock(v.Block[1:]); err == nil {
-		t.Error("short block: no error")
+	for want, block := range map[string][]byte{"95 bytes": v.Block[1:], "97 bytes": append(bytes.Clone(v.Block), 0),
+		"version 2": slices.Replace(bytes.Clone(v.Block), 0x50, 0x51, 2), "bit 17": slices.Replace(bytes.Clone(v.Block), 0x5a, 0x5b, 0)} {
+		if _, err := ParseIDBlock(block); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want one with %q", err, want)
+		}
 	}
 }
 
