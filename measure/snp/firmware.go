@@ -42,7 +42,7 @@ func ReadFirmware(r io.ReaderAt, size int64) (*Firmware, error) {
 		return nil, fmt.Errorf("firmware: %d bytes set aside for kernel hashes, want at least %d", t.HashTableSize, tableSize)
 	}
 	var c chain
-	if err := c.addReader(1<<32-uint64(size), io.NewSectionReader(r, 0, size)); err != nil {
+	if err := c.addReader(1<<32-uint64(size), r, size); err != nil {
 		return nil, fmt.Errorf("firmware: %w", err)
 	}
 	f := &Firmware{Digest: c.ld, Size: size, ResetEIP: t.ResetEIP, HashGPA: t.HashTableGPA}

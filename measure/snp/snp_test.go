@@ -2,6 +2,7 @@ package snp
 
 import (
 	"bytes"
+	"io"
 	"strings"
 	"testing"
 
@@ -194,6 +195,33 @@ func BenchmarkReadFirmware(b *testing.B) {
 	for b.Loop() {
 		if _, err := ReadFirmware(bytes.NewReader(image), int64(len(image))); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// A shrinking file has lost what is behind cut when its pages are read, but not when its tables were.
+type shrinking struct {
+	*bytes.Reader
+	cut int64
+}
+
+func (s shrinking) ReadAt(b []byte, off int64) (int, error) {
+	if len(b) < 16*pageSize || off+int64(len(b)) <= s.cut {
+		return s.Reader.ReadAt(b, off)
+	}
+	n, _ := s.Reader.ReadAt(b[:max(0, s.cut-off)], off)
+	return n, io.EOF
+}
+
+func TestFirmwareThatBecomesShorter(t *testing.T) {
+	b := amdsev(t)
+	size := int64(len(b))
+	if _, err := ReadFirmware(shrinking{bytes.NewReader(b), size}, size); err != nil {
+		t.Fatal(err)
+	}
+	for _, cut := range []int64{0, pageSize, size - pageSize, size - 16*pageSize, size - 1} {
+		if f, err := ReadFirmware(shrinking{bytes.NewReader(b), cut}, size); err == nil {
+			t.Errorf("the first %d of %d bytes: %+v", cut, size, f)
 		}
 	}
 }

@@ -44,7 +44,7 @@ func ReadSVSM(r io.ReaderAt, size int64, firmware *Firmware, varsSize int64) (*S
 	}
 	gpa := top - uint64(size)
 	c := chain{ld: firmware.Digest}
-	if err := c.addReader(gpa, io.NewSectionReader(r, 0, size)); err != nil {
+	if err := c.addReader(gpa, r, size); err != nil {
 		return nil, fmt.Errorf("svsm: %w", err)
 	}
 	s := &SVSM{Above: firmware, Own: Firmware{Digest: c.ld, Size: size}, GPA: gpa, Entry: uint32(gpa) + t.SVSMEntry}
