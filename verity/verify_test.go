@@ -172,3 +172,23 @@ func FuzzVerify(f *testing.F) {
 		}
 	})
 }
+
+// TestPathForgetsBadBlocks: a block that is read and not good takes the place of the one before it, which is then read
+// and checked again.
+func TestPathForgetsBadBlocks(t *testing.T) {
+	data := testData(300)
+	root, hash := format(t, data, Params{})
+	g, err := (Params{DataBlocks: 300}).geometry()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := bytes.Clone(hash)
+	bad[g.offset(0, 1)] ^= 1
+	p := newPath(bytes.NewReader(bad), root, g)
+	for _, i := range []uint64{0, 1, 0, 2, 1, 2} {
+		b, err := p.block(0, i)
+		if good := i != 1; (err == nil) != good || good && !bytes.Equal(b, hash[g.offset(0, i):][:len(b)]) {
+			t.Errorf("block %d: %v, or other bytes", i, err)
+		}
+	}
+}
