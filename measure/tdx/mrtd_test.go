@@ -115,6 +115,17 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// withSections is Debian's firmware with six other sections.
+func withSections(t testing.TB, list []fw.TDSection) []byte {
+	b, le := ovmf(t), binary.LittleEndian
+	table := b[bytes.Index(b, []byte("TDVF\xd0\x00\x00\x00"))+16:]
+	for i, s := range list {
+		r := le.AppendUint64(le.AppendUint32(le.AppendUint32(nil, s.Offset), s.RawSize), s.GPA)
+		copy(table[32*i:], le.AppendUint32(le.AppendUint32(le.AppendUint64(r, s.Size), uint32(s.Type)), s.Attr))
+	}
+	return b
+}
+
 // TestSectionsAsTheTDXModule computes MRTD of sections of every kind call by call: contents that end inside a page or
 // pages before the section does, contents out of order in the file, pages that are added later, a section of nothing.
 func TestSectionsAsTheTDXModule(t *testing.T) {
@@ -126,12 +137,7 @@ func TestSectionsAsTheTDXModule(t *testing.T) {
 		{GPA: 0x80_0000, Type: fw.TDTempMemory},
 		{GPA: 0x80_9000, Size: 0x2000, Type: fw.TDHandOff},
 	}
-	b, le := ovmf(t), binary.LittleEndian
-	table := b[bytes.Index(b, []byte("TDVF\xd0\x00\x00\x00"))+16:]
-	for i, s := range list {
-		r := le.AppendUint64(le.AppendUint32(le.AppendUint32(nil, s.Offset), s.RawSize), s.GPA)
-		copy(table[32*i:], le.AppendUint32(le.AppendUint32(le.AppendUint64(r, s.Size), uint32(s.Type)), s.Attr))
-	}
+	b, le := withSections(t, list), binary.LittleEndian
 	for _, pass := range Passes() {
 		h := sha512.New384()
 		call := func(name string, gpa uint64, data []byte) {
