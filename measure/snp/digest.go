@@ -26,9 +26,11 @@ func (d *Digest) UnmarshalText(b []byte) error {
 	if len(b) != 2*len(d) {
 		return fmt.Errorf("launch digest %.100q: %d characters, want %d hex digits", b, len(b), 2*len(d))
 	}
-	if _, err := hex.Decode(d[:], b); err != nil {
+	var p Digest
+	if _, err := hex.Decode(p[:], b); err != nil {
 		return fmt.Errorf("launch digest %.100q: want %d hex digits", b, 2*len(d))
 	}
+	*d = p
 	return nil
 }
 

@@ -183,6 +183,40 @@ func TestIDBlockRefusals(t *testing.T) {
 	}
 }
 
+// TestIDAuthWithoutAuthor: an author's key or signature without the algorithm that would have it checked is refused.
+func TestIDAuthWithoutAuthor(t *testing.T) {
+	v, b := readIDVector(t)
+	auth, err := b.Sign(pemKey(t, v.IDKey), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if keys, err := VerifyIDAuth(b, auth); err != nil || keys.Author != nil || !bytes.Equal(keys.ID[:], v.IDHash) {
+		t.Errorf("%+v, %v", keys, err)
+	}
+	for _, i := range []int{authKeySig, authKeySig + sigUsed - 1, authAuthorKey, authAuthorKey + keyUsed - 1} {
+		bad := bytes.Clone(auth)
+		bad[i] = 1
+		if _, err := VerifyIDAuth(b, bad); err == nil || !strings.Contains(err.Error(), "no author's algorithm") {
+			t.Errorf("byte %d: %v", i, err)
+		}
+	}
+	for want, change := range map[string]func(b []byte) []byte{
+		"4095 bytes":         func(b []byte) []byte { return b[1:] },
+		"4097 bytes":         func(b []byte) []byte { return append(b, 0) },
+		"algorithms 0 and 0": func(b []byte) []byte { b[0] = 0; return b },
+		"algorithms 1 and 2": func(b []byte) []byte { b[4] = 2; return b },
+		"more than 384 bits": func(b []byte) []byte { b[authIDKey+4+48] = 1; return b },
+		"a number of more":   func(b []byte) []byte { b[authIDKey+4+numberSize+71] = 1; return b },
+		"curve 3":            func(b []byte) []byte { b[authIDKey] = 3; return b },
+		"public key":         func(b []byte) []byte { clear(b[authIDKey+4:][:2*numberSize]); return b },
+		"does not verify":    func(b []byte) []byte { clear(b[authIDSig:][:sigSize]); return b },
+	} {
+		if _, err := VerifyIDAuth(b, change(bytes.Clone(auth))); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want one with %q", err, want)
+		}
+	}
+}
+
 func FuzzVerifyIDAuth(f *testing.F) {
 	v, _ := readIDVector(f)
 	f.Add(v.Block, v.Auth)

@@ -111,6 +111,8 @@ func TestParseRefusals(t *testing.T) {
 		{func(l *Lock) { l.Files[0].Size = -1 }, `size -1`},
 		{func(l *Lock) { l.Suites[0].Name = "../x" }, `suite "../x": want a name`},
 		{func(l *Lock) { l.Suites = append(l.Suites, l.Suites[0]) }, `suite "trixie": want a name, once`},
+		{func(l *Lock) { l.Suites[0].Name = "trixie@20260904T100000Z"; l.Suites[0].Dist = "trixie" }, `snapshot "20260905T100000Z": want that of its name`},
+		{func(l *Lock) { l.Suites[0].Snapshot = "20261305T100000Z" }, `want a time like 20060102T150405Z`},
 		{func(l *Lock) { l.Suites[0].Archive = "evil/../x" }, `archive "evil/../x", want debian`},
 		{func(l *Lock) { l.Suites[0].Archive = "vendor" }, `archive vendor: want a keyring exactly when it is not Debian's`},
 		{func(l *Lock) { l.Suites[0].Keyring = &Object{Hash{9}, 9} }, `archive debian: want a keyring exactly when`},
@@ -151,6 +153,13 @@ func TestParseRefusals(t *testing.T) {
 	} {
 		if _, err := Parse([]byte(c.text), "f"); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q: error %v, want one with %q", c.text, err, c.want)
+		}
+	}
+	for n, good := range map[int]bool{maxEntries: true, maxEntries + 1: false} {
+		l := sample()
+		l.Files = append(l.Files, make([]File, n-10)...) // ten are there
+		if err := l.check(); (err == nil) != good || err != nil && !strings.Contains(err.Error(), "131073 entries, want at most 131072") {
+			t.Errorf("%d entries: %v", n, err)
 		}
 	}
 	if _, err := Parse(make([]byte, MaxLock+1), "f"); err == nil || !strings.Contains(err.Error(), "want at most") {
