@@ -135,6 +135,27 @@ func TestSecondRefusals(t *testing.T) {
 	}
 }
 
+// TestDigestsForTables: the digests of the tables stand for their bytes.
+func TestDigestsForTables(t *testing.T) {
+	f := fixtures(t)[0]
+	in := Input{Firmware: ovmf(t), Memory: f.memory(t), ACPI: f.acpi(t), SMBIOS: smbiosTable(t)}
+	tables, err := readTables(in)
+	if err != nil || tables.SMBIOS == nil {
+		t.Fatalf("%+v, %v", tables, err)
+	}
+	short := Input{Firmware: in.Firmware, Memory: in.Memory, Tables: &tables}
+	for _, release := range []string{"edk2-202502,secure-boot", "edk2-202508,secure-boot"} {
+		want := one(t, compute(t, in, "qemu-10.2/"+release), "rtmr0")
+		if got := one(t, compute(t, short, "qemu-10.2/"+release), "rtmr0"); got.Digest != want.Digest {
+			t.Errorf("%s: %s, want %s", release, got.Digest, want.Digest)
+		}
+	}
+	tables.SMBIOS = nil
+	if r := compute(t, short, "qemu-10.2/edk2-202508,secure-boot"); len(r.Lacks) != 1 || !strings.Contains(r.Lacks[0].Needs, "SMBIOS") {
+		t.Errorf("without SMBIOS: %+v", r.Lacks)
+	}
+}
+
 // TestUKIOfTDX: what RTMR0 needs for a boot from disk, and what stub 262 adds to it.
 func TestUKIOfTDX(t *testing.T) {
 	p := &platform{hob: []byte("hob"), cfv: []byte("cfv"), store: new(store), smbios: smbiosTable(t), disk: &PCIAddress{Slot: 1}, stub: 262}
