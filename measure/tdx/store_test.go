@@ -135,6 +135,43 @@ func TestSecondRefusals(t *testing.T) {
 	}
 }
 
+// TestOrderOfRTMR0: every event, in order, with what edk2's releases changed.
+func TestOrderOfRTMR0(t *testing.T) {
+	vars := []string{"variable SecureBoot", "variable PK", "variable KEK", "variable db", "variable dbx", "separator"}
+	acpi := []string{"ACPI table-loader", "ACPI rsdp", "ACPI tables"}
+	start, menu, order := []string{"TD HOB", "configuration firmware volume"}, []string{"fw_cfg BootMenu"}, []string{"fw_cfg bootorder"}
+	for _, c := range []struct {
+		release int
+		disk    *PCIAddress
+		want    [][]string
+	}{
+		{202408, nil, [][]string{start, vars, acpi, {"BootOrder", "Boot0000 (UiApp)", "separator"}}},
+		{202411, nil, [][]string{start, vars, acpi, {"BootOrder", "Boot0000 (UiApp)"}}},
+		{202505, nil, [][]string{start, menu, order, vars, acpi, {"SMBIOS tables", "BootOrder", "Boot0000 (BootManagerMenuApp)", "Boot0001 (EFI Firmware Setup)"}}},
+		{202505, &PCIAddress{}, [][]string{start, menu, vars, acpi, {"SMBIOS tables", "BootOrder", "Boot0000 (BootManagerMenuApp)", "Boot0001 (EFI Firmware Setup)",
+			"Boot0002 (UEFI Misc Device)", "Boot0003 (EFI Internal Shell)"}}},
+	} {
+		p := &platform{store: new(store), tables: Tables{SMBIOS: new(Digest)}, direct: c.disk == nil, disk: c.disk}
+		events, err := p.rtmr0(Firmware{Release: c.release, Build: BuildOVMF}, modeOff, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, e := range events {
+			got = append(got, e.What)
+		}
+		if want := slices.Concat(c.want...); !slices.Equal(got, want) {
+			t.Errorf("%d: %q, want %q", c.release, got, want)
+		}
+		for text, data := range map[string]string{"fw_cfg BootMenu": "\x00\x00", "fw_cfg bootorder": "/rom@genroms/linuxboot_dma.bin\x00", "separator": "\x00\x00\x00\x00"} {
+			want := sha512.Sum384([]byte(data))
+			if i := slices.Index(got, text); i >= 0 && !bytes.Equal(events[i].Digest, want[:]) {
+				t.Errorf("%d: %s %s", c.release, text, events[i].Digest)
+			}
+		}
+	}
+}
+
 // TestDigestsForTables: the digests of the tables stand for their bytes.
 func TestDigestsForTables(t *testing.T) {
 	f := fixtures(t)[0]
