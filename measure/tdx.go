@@ -167,8 +167,10 @@ func (s *Static) checkTDXEvents(v Value, f *tdx.Measured, rules tdx.Profile) err
 		if v.Platform.Boot == bootDirect {
 			release = rules.Firmwares[0].Release
 		}
-		d := tdx.LoadOptions(release, s.Cmdline)
-		want = append(want, eventlog.Event{What: "load options", Digest: d[:]})
+		// The last but one, whatever it is called: a section of the UKI could hold the text that is claimed.
+		if d, i := tdx.LoadOptions(release, s.Cmdline), len(v.Events)-2; i < 0 || !bytes.Equal(v.Events[i].Digest, d[:]) {
+			return fmt.Errorf("rtmr2: no event \"load options\" before the initrd has the digest that follows from the command line, %s", d)
+		}
 	case "rtmr3":
 		return v.checkApplications()
 	}

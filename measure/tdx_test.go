@@ -242,3 +242,32 @@ func TestTDXRefusals(t *testing.T) {
 		t.Errorf("a kernel that is none: error %v", err)
 	}
 }
+
+// TestTDXCmdline: the event that fixes the command line is found by its place, not by what it is called.
+func TestTDXCmdline(t *testing.T) {
+	claim := "roothash=" + strings.Repeat("c", 64)
+	for _, boot := range []string{"direct", "uki"} {
+		release := 0
+		if boot == "direct" {
+			release = 202508
+		}
+		for name, change := range map[string]func([]eventlog.Event) []eventlog.Event{
+			"renamed": func(all []eventlog.Event) []eventlog.Event {
+				d := tdx.LoadOptions(release, claim)
+				all[len(all)-2].What = "x"
+				return slices.Insert(all, 0, eventlog.Event{Register: "rtmr2", What: "load options", Digest: d[:]})
+			},
+			"one": func(all []eventlog.Event) []eventlog.Event { return all[:1] },
+		} {
+			rv := tdxValues(t, tdxPlatform(boot, tdxRulesDirect), "roothash="+root)
+			i := slices.IndexFunc(rv.Values, func(v Value) bool { return v.Register == "rtmr2" })
+			rv.Static.Cmdline, rv.Values[i].Events = claim, change(slices.Clone(rv.Values[i].Events))
+			if err := rv.Values[i].replay(); err != nil {
+				t.Fatal(err)
+			}
+			if err := rv.Recompute(); err == nil || !strings.Contains(err.Error(), `rtmr2: no event "load options"`) {
+				t.Errorf("%s, %s: error %v", boot, name, err)
+			}
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"tally/measure/eventlog"
+	"tally/measure/internal/ffs"
 	"tally/measure/pcr"
 )
 
@@ -102,7 +103,7 @@ func (s *Static) recomputeVTPM(p Profile, values []Value) error {
 		if err := again.replay(); err != nil {
 			return err
 		}
-		if err := s.checkCmdlineEvent(v); err != nil {
+		if err := s.checkCmdlineEvents(v); err != nil {
 			return err
 		}
 		if v.Register == eventlog.PCR(0) {
@@ -141,17 +142,35 @@ func (s *Static) firmwareEvents(p Platform) ([]eventlog.Event, error) {
 	return f.VTPM.Events(p.Bank, p.Machine)
 }
 
-// checkCmdlineEvent holds the event that names the UKI's command line to the static part.
-func (s *Static) checkCmdlineEvent(v Value) error {
-	if v.Register != eventlog.PCR(11) {
+// checkCmdlineEvents holds the events that fix the UKI's command line to the static part: in PCR 11 the one behind the
+// section's name, in PCR 9 the first. They are found by digest and place, since what an event is called enters no
+// register: another section could hold the text that is claimed.
+func (s *Static) checkCmdlineEvents(v Value) error {
+	sum := func(data []byte) string {
+		h := v.Platform.Bank.Algorithm().New()
+		h.Write(data)
+		return eventlog.Digest(h.Sum(nil)).String()
+	}
+	var found []string
+	want := sum([]byte(s.Cmdline))
+	switch v.Register {
+	case eventlog.PCR(9):
+		want = sum(ffs.UTF16(s.Cmdline))
+		if len(v.Events) > 0 {
+			found = append(found, v.Events[0].Digest.String())
+		}
+	case eventlog.PCR(11):
+		name := sum([]byte(".cmdline\x00"))
+		for i, e := range v.Events[:max(0, len(v.Events)-1)] {
+			if e.Digest.String() == name {
+				found = append(found, v.Events[i+1].Digest.String())
+			}
+		}
+	default:
 		return nil
 	}
-	h := v.Platform.Bank.Algorithm().New()
-	h.Write([]byte(s.Cmdline))
-	want := eventlog.Digest(h.Sum(nil))
-	i := slices.IndexFunc(v.Events, func(e eventlog.Event) bool { return e.What == ".cmdline (content)" })
-	if i < 0 || v.Events[i].Digest.String() != want.String() {
-		return fmt.Errorf("%s: no event has the digest of the command line, %s", v.Register, want)
+	if !slices.Equal(found, []string{want}) {
+		return fmt.Errorf("%s: the command line's event has not the digest of the command line, %s", v.Register, want)
 	}
 	return nil
 }

@@ -185,6 +185,62 @@ func TestVTPMEditsAreRefused(t *testing.T) {
 	}
 }
 
+// TestVTPMCmdline: the events that fix the command line are found by what enters the registers, not by what they are
+// called.
+func TestVTPMCmdline(t *testing.T) {
+	sum := func(s string) eventlog.Digest { d := sha256.Sum256([]byte(s)); return d[:] }
+	wide := func(s string) string {
+		var b strings.Builder
+		for i := range len(s) {
+			b.WriteString(s[i:i+1] + "\x00")
+		}
+		return b.String() + "\x00\x00"
+	}
+	value := func(rv *ReferenceValues, register string) *Value {
+		return &rv.Values[slices.IndexFunc(rv.Values, func(v Value) bool { return v.Register == register })]
+	}
+	claim := "roothash=" + strings.Repeat("c", 64)
+	for name, c := range map[string]struct {
+		register string
+		change   func(*Value)
+	}{
+		"PCR 11: another section's text": {"pcr11", func(v *Value) {
+			for i, e := range v.Events {
+				if e.What == ".cmdline (content)" {
+					v.Events[i].What = ".osrel (content)"
+				}
+			}
+			v.Events = append(v.Events, eventlog.Event{Register: "pcr11", What: ".osrel (name)", Digest: sum(".osrel\x00")},
+				eventlog.Event{Register: "pcr11", What: ".cmdline (content)", Digest: sum(claim), Covers: []Part{PartCmdline}})
+		}},
+		"PCR 11: twice": {"pcr11", func(v *Value) {
+			v.Events = append(v.Events, eventlog.Event{Register: "pcr11", What: "x", Digest: sum(".cmdline\x00")}, eventlog.Event{Register: "pcr11", What: "x", Digest: sum(claim)})
+		}},
+		"PCR 11: none":   {"pcr11", func(v *Value) { v.Events = v.Events[:1] }},
+		"PCR 11: empty":  {"pcr11", func(v *Value) { v.Events = nil }},
+		"PCR 9: another": {"pcr9", func(v *Value) {}},
+		"PCR 9: empty":   {"pcr9", func(v *Value) { v.Events = nil }},
+	} {
+		rv := vtpmValues(t, "roothash="+root)
+		rv.Static.Cmdline = claim
+		if c.register == "pcr9" { // PCR 11 comes behind it
+			v := value(rv, "pcr11")
+			v.Events[slices.IndexFunc(v.Events, func(e eventlog.Event) bool { return e.What == ".cmdline (content)" })].Digest = sum(claim)
+		} else {
+			value(rv, "pcr9").Events[0].Digest = sum(wide(claim))
+		}
+		c.change(value(rv, c.register))
+		for _, r := range []string{"pcr9", "pcr11"} {
+			if err := value(rv, r).replay(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := rv.Recompute(); err == nil || !strings.Contains(err.Error(), c.register+": the command line's event") {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+}
+
 // TestProfiles: each name once, each with its backing and source, and every platform has one.
 func TestProfiles(t *testing.T) {
 	seen := map[string]bool{}

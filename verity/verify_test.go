@@ -2,6 +2,7 @@ package verity
 
 import (
 	"bytes"
+	"crypto/sha1"
 	"errors"
 	"fmt"
 	"io"
@@ -171,4 +172,45 @@ func FuzzVerify(f *testing.F) {
 			t.Errorf("%d bytes, %d blocks of %d and %d: %v", len(hash), n, dataBlock, hashBlock, err)
 		}
 	})
+}
+
+// TestPathForgetsBadBlocks: a block that is read and not good takes the place of the one before it, which is then read
+// and checked again.
+func TestPathForgetsBadBlocks(t *testing.T) {
+	data := testData(300)
+	root, hash := format(t, data, Params{})
+	g, err := (Params{DataBlocks: 300}).geometry()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := bytes.Clone(hash)
+	bad[g.offset(0, 1)] ^= 1
+	p := newPath(bytes.NewReader(bad), root, g)
+	for _, i := range []uint64{0, 1, 0, 2, 1, 2} {
+		b, err := p.block(0, i)
+		if good := i != 1; (err == nil) != good || good && !bytes.Equal(b, hash[g.offset(0, i):][:len(b)]) {
+			t.Errorf("block %d: %v, or other bytes", i, err)
+		}
+	}
+}
+
+// TestSlotPadding: with SHA-1 twelve bytes follow each digest. A tree that has the root hash but something there is not
+// the tree that anybody makes.
+func TestSlotPadding(t *testing.T) {
+	data := testData(2)
+	_, good := format(t, data, Params{Hash: SHA1})
+	p := Params{DataBlocks: 2, Hash: SHA1}
+	for at, padding := range map[int]bool{0: false, 19: false, 20: true, 31: true, 32: false, 51: false, 52: true, 63: true, 64: true, BlockSize - 1: true} {
+		hash := bytes.Clone(good)
+		hash[BlockSize+at] ^= 1
+		sum := sha1.Sum(hash[BlockSize:])
+		root, err := NewRootHash(sum[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		var be *BlockError
+		if err := Verify(t.Context(), bytes.NewReader(data), bytes.NewReader(hash), root, p); !errors.As(err, &be) || be.Padding != padding || (be.Area == AreaHash) != padding {
+			t.Errorf("byte %d of the hash block: %v, want padding %t", at, err, padding)
+		}
+	}
 }

@@ -3,6 +3,7 @@ package pcr
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"io"
@@ -187,6 +188,42 @@ func TestRefusals(t *testing.T) {
 		if r, err := Boot(c.in, c.bank); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, %v; want an error with %q", name, r, err, c.want)
 		}
+	}
+}
+
+// TestGPTRefusals changes what of the GPT's header says where the entries are, and cuts the disk before they end.
+func TestGPTRefusals(t *testing.T) {
+	le := binary.LittleEndian
+	good := vectorDisk(t)
+	h := good[512:]
+	entries := int(le.Uint64(h[72:]))*512 + int(le.Uint32(h[80:]))*128
+	if _, err := gptEvent(bytes.NewReader(good[:entries])); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		change func(b []byte) []byte
+		want   string
+	}{
+		"signature":       {func(b []byte) []byte { b[512] = 'X'; return b }, "no GPT"},
+		"header size":     {func(b []byte) []byte { b[512+12]++; return b }, "no GPT"},
+		"no entries":      {func(b []byte) []byte { le.PutUint32(b[512+80:], 0); return b }, "GPT of 0 entries"},
+		"many entries":    {func(b []byte) []byte { le.PutUint32(b[512+80:], 1025); return b }, "GPT of 1025 entries"},
+		"large entries":   {func(b []byte) []byte { le.PutUint32(b[512+84:], 256); return b }, "of 256 bytes"},
+		"over the header": {func(b []byte) []byte { le.PutUint64(b[512+72:], 1); return b }, "at sector 1"},
+		"far":             {func(b []byte) []byte { le.PutUint64(b[512+72:], 1<<32+1); return b }, "at sector 4294967297"},
+		"cut":             {func(b []byte) []byte { return b[:entries-1] }, "reading the GPT entries"},
+		"cut header":      {func(b []byte) []byte { return b[:1023] }, "reading the GPT header"},
+	} {
+		if d, err := gptEvent(bytes.NewReader(c.change(bytes.Clone(good)))); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %d bytes, %v; want an error with %q", name, len(d), err, c.want)
+		}
+	}
+	if d, err := GPT(bytes.NewReader(good), "md5"); err == nil {
+		t.Errorf("%v, want an error", d)
+	}
+	b, err := ReadBoot(fakeUKI("257", nil), "md5", nil)
+	if err == nil {
+		t.Errorf("%v, want an error", b)
 	}
 }
 

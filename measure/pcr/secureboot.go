@@ -57,7 +57,9 @@ func readKeys(store []byte) (*keyStore, error) {
 			}
 		}
 		if v.Vendor == secureEnable && v.Name == "SecureBootEnable" {
-			disabled = len(v.Data) == 1 && v.Data[0] == 0
+			if disabled, err = fw.SecureBootDisabled(v); err != nil {
+				return nil, err
+			}
 		}
 	}
 	k.on = len(k.values["PK"]) > 0 && !disabled

@@ -1,6 +1,7 @@
 package pcr
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"os"
@@ -91,5 +92,48 @@ func TestVariableStores(t *testing.T) {
 	several := &keyStore{on: true, values: map[string][]byte{"db": make([]byte, 100)}}
 	if err := (&eventLog{bank: SHA256}).authority(several); err == nil || !strings.Contains(err.Error(), "not one certificate") {
 		t.Errorf("other db: %v", err)
+	}
+}
+
+// TestDisabledKeys: with keys and the switch off the variable is there, a zero byte whatever the form; without a form
+// nothing is said of PCR 7.
+func TestDisabledKeys(t *testing.T) {
+	k := &keyStore{values: map[string][]byte{"PK": {1}}}
+	digest := func(form SecureBootForm, k *keyStore) string {
+		l := &eventLog{bank: SHA256}
+		if err := l.secureBoot(k, form); err != nil {
+			t.Fatal(err)
+		}
+		if len(l.events) == 0 {
+			return ""
+		}
+		return l.events[0].Digest.String()
+	}
+	none := &keyStore{values: map[string][]byte{}}
+	zero, empty := digest(SecureBootZero, none), digest(SecureBootEmpty, none)
+	if zero == empty || digest(SecureBootEmpty, k) != zero || digest(SecureBootZero, k) != zero || digest("", k) != "" {
+		t.Errorf("zero %s, empty %s, with keys %s, %s, %q", zero, empty, digest(SecureBootEmpty, k), digest(SecureBootZero, k), digest("", k))
+	}
+	for change, want := range map[string]bool{"": true, "owner only": false, "list size": false, "header": false, "entry size": false, "type": false, "two": false} {
+		db := append(append(bytes.Clone(signatureX509[:]), 28+20, 0, 0, 0, 0, 0, 0, 0, 20, 0, 0, 0), make([]byte, 20)...)
+		switch change {
+		case "owner only":
+			db = db[:28+15]
+			db[16], db[24] = byte(len(db)), 15
+		case "list size":
+			db[16]++
+		case "header":
+			db[20]++
+		case "entry size":
+			db[24] = 10
+		case "type":
+			db[0] ^= 1
+		case "two":
+			db = append(db, db...)
+		}
+		l := &eventLog{bank: SHA256}
+		if err := l.authority(&keyStore{on: true, values: map[string][]byte{"db": db}}); (err == nil) != want {
+			t.Errorf("db, %s: %v", change, err)
+		}
 	}
 }

@@ -26,9 +26,11 @@ func (d *Digest) UnmarshalText(b []byte) error {
 	if len(b) != 2*len(d) {
 		return fmt.Errorf("launch digest %.100q: %d characters, want %d hex digits", b, len(b), 2*len(d))
 	}
-	if _, err := hex.Decode(d[:], b); err != nil {
+	var p Digest
+	if _, err := hex.Decode(p[:], b); err != nil {
 		return fmt.Errorf("launch digest %.100q: want %d hex digits", b, 2*len(d))
 	}
+	*d = p
 	return nil
 }
 
@@ -83,14 +85,15 @@ func (c *chain) note(what string, t pageType, gpa uint64, pages int, covers ...e
 	c.events = append(c.events, Event{what, t.String(), gpa, pages, c.ld, covers})
 }
 
-// addReader puts whole pages of NORMAL data into the chain. Firmware is full of equal filler pages: the
+// addReader puts the size bytes of r, whole pages of NORMAL data, into the chain. Firmware is full of equal filler pages: the
 // digest of a page equal to the one before it is not computed again.
-func (c *chain) addReader(gpa uint64, r io.Reader) error {
+func (c *chain) addReader(gpa uint64, r io.ReaderAt, size int64) error {
+	section, end := io.NewSectionReader(r, 0, size), gpa+uint64(size)
 	buf := make([]byte, 16*pageSize)
 	var last [pageSize]byte
 	sum, known := [48]byte{}, false
 	for {
-		n, err := io.ReadFull(r, buf)
+		n, err := io.ReadFull(section, buf)
 		for b := buf[:n-n%pageSize]; len(b) > 0; b, gpa = b[pageSize:], gpa+pageSize {
 			if page := b[:pageSize]; !known || !bytes.Equal(page, last[:]) {
 				sum, known = sha512.Sum384(page), true
@@ -102,6 +105,9 @@ func (c *chain) addReader(gpa uint64, r io.Reader) error {
 		case n%pageSize != 0:
 			return fmt.Errorf("the last page has %d bytes, want %d", n%pageSize, pageSize)
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			if gpa != end {
+				return fmt.Errorf("%d bytes fewer than %d: it became shorter", end-gpa, size)
+			}
 			return nil
 		case err != nil:
 			return err

@@ -42,7 +42,7 @@ func ReadFirmware(r io.ReaderAt, size int64) (*Firmware, error) {
 		return nil, fmt.Errorf("firmware: %d bytes set aside for kernel hashes, want at least %d", t.HashTableSize, tableSize)
 	}
 	var c chain
-	if err := c.addReader(1<<32-uint64(size), io.NewSectionReader(r, 0, size)); err != nil {
+	if err := c.addReader(1<<32-uint64(size), r, size); err != nil {
 		return nil, fmt.Errorf("firmware: %w", err)
 	}
 	f := &Firmware{Digest: c.ld, Size: size, ResetEIP: t.ResetEIP, HashGPA: t.HashTableGPA}
@@ -57,11 +57,16 @@ func (f *Firmware) check() error {
 	if f.Size <= 0 || f.Size%pageSize != 0 || f.Size > fw.MaxSize {
 		return fmt.Errorf("firmware: size %d, want whole pages up to %d", f.Size, fw.MaxSize)
 	}
+	return f.checkSections(uint64(f.Size))
+}
+
+// checkSections holds the sections to memory of which the last size bytes below 4 GiB are taken.
+func (f *Firmware) checkSections(size uint64) error {
 	sections := make([]fw.Section, len(f.Sections))
 	for i, s := range f.Sections {
 		sections[i] = fw.Section{GPA: s.GPA, Size: s.Size, Type: fw.SectionType(s.Type)}
 	}
-	if err := fw.CheckSections(sections, uint64(f.Size)); err != nil {
+	if err := fw.CheckSections(sections, size); err != nil {
 		return fmt.Errorf("firmware: %w", err)
 	}
 	return nil

@@ -23,7 +23,13 @@ const (
 	authKeySig                   = authIDKey + keySize + 60 // of the author's signature over the ID key
 	authAuthorKey                = authKeySig + sigSize     //
 	algoP384, curveP384          = 1, 2                     // ECDSA P-384 with SHA-384; the curve's number
+
+	sigUsed, keyUsed = 2 * numberSize, 4 + 2*numberSize // bytes of a signature and of a key that say something
 )
+
+// authReserved are the parts of an ID authentication structure, from and to, that must be zero.
+var authReserved = [][2]int{{8, authIDSig}, {authIDSig + sigUsed, authIDKey}, {authIDKey + keyUsed, authKeySig},
+	{authKeySig + sigUsed, authAuthorKey}, {authAuthorKey + keyUsed, IDAuthSize}}
 
 // An IDBlock is what its owner says of a guest: the firmware refuses to start one with another launch digest
 // or policy, and the report names the owner's key. (SEV-SNP Firmware ABI, table 75.)
@@ -127,6 +133,11 @@ func VerifyIDAuth(b *IDBlock, auth []byte) (*IDKeys, error) {
 	idAlgo, authorAlgo := le.Uint32(auth), le.Uint32(auth[4:])
 	if idAlgo != algoP384 || authorAlgo > algoP384 {
 		return nil, fmt.Errorf("ID authentication: algorithms %d and %d, want 1 (ECDSA P-384), for the author 1 or 0", idAlgo, authorAlgo)
+	}
+	for _, r := range authReserved {
+		if !zero(auth[r[0]:r[1]]) {
+			return nil, fmt.Errorf("ID authentication: bytes %#x to %#x are reserved, want zeros", r[0], r[1])
+		}
 	}
 	key := auth[authIDKey:][:keySize]
 	if err := verify(auth[authIDSig:][:sigSize], key, b.Marshal()); err != nil {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -133,6 +134,9 @@ func TestEveryBitOfIDBlockIsSigned(t *testing.T) {
 		return c
 	}
 	raw := b.Marshal()
+	if c, err := ParseIDBlock(raw); err != nil || *c != *b {
+		t.Fatalf("%+v, %v; want the block %+v", c, err, b)
+	}
 	for i := range raw {
 		if c, err := ParseIDBlock(flip(raw, i)); err == nil {
 			if _, err := VerifyIDAuth(c, v.Auth); err == nil {
@@ -143,6 +147,12 @@ func TestEveryBitOfIDBlockIsSigned(t *testing.T) {
 	for _, i := range []int{0, 4, authIDSig, authIDSig + 71, authIDSig + numberSize, authIDKey, authIDKey + 4, authIDKey + 51, authIDKey + 52, authKeySig, authAuthorKey + 4} {
 		if _, err := VerifyIDAuth(b, flip(v.Auth, i)); err == nil {
 			t.Errorf("byte %d of the authentication is not checked", i)
+		}
+	}
+	// What the firmware wants to be zero, at each end of it.
+	for _, i := range []int{8, 63, 64 + 144, 64 + 511, 576 + 148, 576 + 1027, 576 + 1028, 1663, 1664 + 144, 1664 + 511, 2176 + 148, 2176 + 1027, 2176 + 1028, 4095} {
+		if _, err := VerifyIDAuth(b, flip(v.Auth, i)); err == nil || !strings.Contains(err.Error(), "reserved") {
+			t.Errorf("reserved byte %d of the authentication: %v", i, err)
 		}
 	}
 }
@@ -165,8 +175,45 @@ func TestIDBlockRefusals(t *testing.T) {
 	if _, err := VerifyIDAuth(b, v.Auth[1:]); err == nil {
 		t.Error("short authentication: no error")
 	}
-	if _, err := ParseIDBlock(v.Block[1:]); err == nil {
-		t.Error("short block: no error")
+	for want, block := range map[string][]byte{"95 bytes": v.Block[1:], "97 bytes": append(bytes.Clone(v.Block), 0),
+		"version 2": slices.Replace(bytes.Clone(v.Block), 0x50, 0x51, 2), "bit 17": slices.Replace(bytes.Clone(v.Block), 0x5a, 0x5b, 0)} {
+		if _, err := ParseIDBlock(block); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want one with %q", err, want)
+		}
+	}
+}
+
+// TestIDAuthWithoutAuthor: an author's key or signature without the algorithm that would have it checked is refused.
+func TestIDAuthWithoutAuthor(t *testing.T) {
+	v, b := readIDVector(t)
+	auth, err := b.Sign(pemKey(t, v.IDKey), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if keys, err := VerifyIDAuth(b, auth); err != nil || keys.Author != nil || !bytes.Equal(keys.ID[:], v.IDHash) {
+		t.Errorf("%+v, %v", keys, err)
+	}
+	for _, i := range []int{authKeySig, authKeySig + sigUsed - 1, authAuthorKey, authAuthorKey + keyUsed - 1} {
+		bad := bytes.Clone(auth)
+		bad[i] = 1
+		if _, err := VerifyIDAuth(b, bad); err == nil || !strings.Contains(err.Error(), "no author's algorithm") {
+			t.Errorf("byte %d: %v", i, err)
+		}
+	}
+	for want, change := range map[string]func(b []byte) []byte{
+		"4095 bytes":         func(b []byte) []byte { return b[1:] },
+		"4097 bytes":         func(b []byte) []byte { return append(b, 0) },
+		"algorithms 0 and 0": func(b []byte) []byte { b[0] = 0; return b },
+		"algorithms 1 and 2": func(b []byte) []byte { b[4] = 2; return b },
+		"more than 384 bits": func(b []byte) []byte { b[authIDKey+4+48] = 1; return b },
+		"a number of more":   func(b []byte) []byte { b[authIDKey+4+numberSize+71] = 1; return b },
+		"curve 3":            func(b []byte) []byte { b[authIDKey] = 3; return b },
+		"public key":         func(b []byte) []byte { clear(b[authIDKey+4:][:2*numberSize]); return b },
+		"does not verify":    func(b []byte) []byte { clear(b[authIDSig:][:sigSize]); return b },
+	} {
+		if _, err := VerifyIDAuth(b, change(bytes.Clone(auth))); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want one with %q", err, want)
+		}
 	}
 }
 

@@ -38,7 +38,11 @@ func TestIGVM(t *testing.T) {
 func resum(b []byte) []byte {
 	le := binary.LittleEndian
 	le.PutUint32(b[20:], 0)
-	sum := crc32.ChecksumIEEE(b[:24])
+	fixed := 24
+	if b[4] == 2 && len(b) >= 32 {
+		fixed = 32
+	}
+	sum := crc32.ChecksumIEEE(b[:fixed])
 	start, size := le.Uint32(b[8:]), le.Uint32(b[12:])
 	le.PutUint32(b[20:], crc32.Update(sum, crc32.IEEETable, b[start:start+size]))
 	return b
@@ -137,6 +141,44 @@ func TestIGVMHeaders(t *testing.T) {
 			t.Errorf("%s: %v, %v; want %s", name, l, err, base.Digest)
 		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
 			t.Errorf("%s: error %v, want one with %q", name, err, c.want)
+		}
+	}
+}
+
+// secondVersion is a file of makeIGVM's as one of version 2: eight bytes more of header, and less of padding.
+func secondVersion(b []byte, architecture, page uint32) []byte {
+	le := binary.LittleEndian
+	b = slices.Delete(bytes.Clone(b), 10000, 10008)
+	b = slices.Insert(b, 24, le.AppendUint32(le.AppendUint32(nil, architecture), page)...)
+	b[4], b[8] = 2, 32
+	return resum(b)
+}
+
+// TestIGVMVersions: both versions of the format give one digest, and the second is that of x64 with small pages.
+func TestIGVMVersions(t *testing.T) {
+	first := makeIGVM(igvmPage(0x1000, 1, 0), igvmSave(1))
+	second := secondVersion(first, 0, pageSize)
+	a, err := MeasureIGVM(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := MeasureIGVM(second); err != nil || a.Digest != b.Digest {
+		t.Errorf("%+v, %v; want %s", b, err, a.Digest)
+	}
+	for name, c := range map[string]struct {
+		b    []byte
+		want string
+	}{
+		"architecture": {secondVersion(first, 1, pageSize), "version 2 header"},
+		"pages":        {secondVersion(first, 0, 16384), "version 2 header"},
+		"short":        {second[:31], "version 2 header"},
+		"its checksum": {slices.Replace(bytes.Clone(second), 20, 21, second[20]^1), "checksum"},
+		"magic":        {slices.Replace(bytes.Clone(second), 0, 1, 'J'), "no IGVM header"},
+		"a byte short": {second[:23], "no IGVM header"},
+		"too large":    {make([]byte, MaxIGVM+1), "want at most"},
+	} {
+		if l, err := MeasureIGVM(c.b); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, %v; want an error with %q", name, l, err, c.want)
 		}
 	}
 }

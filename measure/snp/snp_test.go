@@ -2,6 +2,8 @@ package snp
 
 import (
 	"bytes"
+	"encoding/binary"
+	"io"
 	"strings"
 	"testing"
 
@@ -194,6 +196,73 @@ func BenchmarkReadFirmware(b *testing.B) {
 	for b.Loop() {
 		if _, err := ReadFirmware(bytes.NewReader(image), int64(len(image))); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// A shrinking file has lost what is behind cut when its pages are read, but not when its tables were.
+type shrinking struct {
+	*bytes.Reader
+	cut int64
+}
+
+func (s shrinking) ReadAt(b []byte, off int64) (int, error) {
+	if len(b) < 16*pageSize || off+int64(len(b)) <= s.cut {
+		return s.Reader.ReadAt(b, off)
+	}
+	n, _ := s.Reader.ReadAt(b[:max(0, s.cut-off)], off)
+	return n, io.EOF
+}
+
+func TestFirmwareThatBecomesShorter(t *testing.T) {
+	b := amdsev(t)
+	size := int64(len(b))
+	if _, err := ReadFirmware(shrinking{bytes.NewReader(b), size}, size); err != nil {
+		t.Fatal(err)
+	}
+	for _, cut := range []int64{0, pageSize, size - pageSize, size - 16*pageSize, size - 1} {
+		if f, err := ReadFirmware(shrinking{bytes.NewReader(b), cut}, size); err == nil {
+			t.Errorf("the first %d of %d bytes: %+v", cut, size, f)
+		}
+	}
+}
+
+func TestDigestText(t *testing.T) {
+	good := strings.Repeat("aB", 48)
+	d := Digest{1}
+	for _, bad := range []string{"", good[2:], good + "ab", good[:95] + "x"} {
+		if err := d.UnmarshalText([]byte(bad)); err == nil || d != (Digest{1}) {
+			t.Errorf("%q: %v, digest %s", bad, err, d)
+		}
+	}
+	if err := d.UnmarshalText([]byte(good)); err != nil || d.String() != strings.ToLower(good) {
+		t.Errorf("%v, %s", err, d)
+	}
+}
+
+// TestFirmwareWithoutTables takes one table out of a firmware, by its GUID.
+func TestFirmwareWithoutTables(t *testing.T) {
+	image := amdsev(t)
+	for want, id := range map[string]string{
+		"no SEV metadata":       "\x66\x65\x88\xdc\x4a\x98\x98\x47\xa7\x5e\x55\x85\xa7\xbf\x67\xcc",
+		"no SEV-ES reset block": "\xde\x71\xf7\x00\x7e\x1a\xcb\x4f\x89\x0e\x68\xc7\x7e\x2f\xb4\x4e",
+	} {
+		at := bytes.LastIndex(image, []byte(id))
+		if at < 0 {
+			t.Fatalf("%s: no such entry", want)
+		}
+		b := bytes.Clone(image)
+		b[at] ^= 1
+		if f, err := ReadFirmware(bytes.NewReader(b), int64(len(b))); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v, %v; want an error with %q", f, err, want)
+		}
+	}
+	at := bytes.LastIndex(image, []byte("\x1f\x37\x55\x72\x3b\x3a\x04\x4b\x92\x7b\x1d\xa6\xef\xa8\xd4\x54"))
+	for size, good := range map[uint32]bool{tableSize: true, tableSize - 1: false} {
+		b := bytes.Clone(image)
+		binary.LittleEndian.PutUint32(b[at-6:], size)
+		if _, err := ReadFirmware(bytes.NewReader(b), int64(len(b))); (err == nil) != good || err != nil && !strings.Contains(err.Error(), "set aside for kernel hashes") {
+			t.Errorf("%d bytes for the hashes: %v", size, err)
 		}
 	}
 }

@@ -44,7 +44,7 @@ func ReadSVSM(r io.ReaderAt, size int64, firmware *Firmware, varsSize int64) (*S
 	}
 	gpa := top - uint64(size)
 	c := chain{ld: firmware.Digest}
-	if err := c.addReader(gpa, io.NewSectionReader(r, 0, size)); err != nil {
+	if err := c.addReader(gpa, r, size); err != nil {
 		return nil, fmt.Errorf("svsm: %w", err)
 	}
 	s := &SVSM{Above: firmware, Own: Firmware{Digest: c.ld, Size: size}, GPA: gpa, Entry: uint32(gpa) + t.SVSMEntry}
@@ -112,6 +112,9 @@ func (s *SVSM) check() error {
 	}
 	if end := s.GPA + uint64(s.Own.Size); s.GPA%pageSize != 0 || s.GPA > 1<<32 || end > 1<<32-uint64(s.Above.Size) || uint64(s.Entry) < s.GPA || uint64(s.Entry) >= end {
 		return fmt.Errorf("svsm: %d bytes at %#x, entry %#x: want whole pages below the firmware's %d, and the entry in them", s.Own.Size, s.GPA, s.Entry, s.Above.Size)
+	}
+	if err := s.Own.checkSections(1<<32 - s.GPA); err != nil {
+		return fmt.Errorf("svsm: %w", err)
 	}
 	return nil
 }

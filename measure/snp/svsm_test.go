@@ -2,6 +2,7 @@ package snp
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -90,6 +91,30 @@ func TestSVSMRefusals(t *testing.T) {
 	}{"no vcpu": {0, 1, 1}, "many": {513, 1, 1}, "no cpu": {1, 0, 1}, "not active": {1, 1, 2}} {
 		if l, err := MeasureSVSM(s, c.vcpus, c.sig, c.features); err == nil {
 			t.Errorf("%s: %v, want an error", name, l)
+		}
+	}
+	// One that was stored and edited.
+	for name, c := range map[string]struct {
+		change func(*SVSM)
+		want   string
+	}{
+		"as it is":            {func(*SVSM) {}, ""},
+		"up to the SVSM":      {func(s *SVSM) { s.Own.Sections[0].GPA, s.Own.Sections[0].Size = uint32(s.GPA)-pageSize, pageSize }, ""},
+		"section in the SVSM": {func(s *SVSM) { s.Own.Sections[0].GPA, s.Own.Sections[0].Size = uint32(s.GPA), pageSize }, "want whole pages below"},
+		"section behind it": {func(s *SVSM) {
+			s.Own.Sections[0].GPA, s.Own.Sections[0].Size = uint32(s.GPA+uint64(s.Own.Size)), pageSize
+		}, "want whole pages below"},
+		"odd place":         {func(s *SVSM) { s.GPA++ }, "want whole pages below"},
+		"over the firmware": {func(s *SVSM) { s.GPA = 1<<32 - uint64(s.Above.Size) - uint64(s.Own.Size) + pageSize }, "want whole pages below"},
+		"wraps":             {func(s *SVSM) { s.GPA = 1<<64 - pageSize }, "want whole pages below"},
+		"entry below":       {func(s *SVSM) { s.Entry = uint32(s.GPA) - 1 }, "the entry in them"},
+		"entry behind":      {func(s *SVSM) { s.Entry = uint32(s.GPA + uint64(s.Own.Size)) }, "the entry in them"},
+	} {
+		edited := *s
+		edited.Own.Sections = slices.Clone(s.Own.Sections)
+		c.change(&edited)
+		if l, err := MeasureSVSM(&edited, 1, 1, 1); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, %v; want %q", name, l, err, c.want)
 		}
 	}
 }

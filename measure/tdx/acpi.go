@@ -97,6 +97,9 @@ func (a *ACPI) link(tables []table) error {
 		if t.b[9] != 0 {
 			return fmt.Errorf("byte %d: table %q has a checksum: the firmware has linked it: want the blob as QEMU hands it out", t.off, t.signature)
 		}
+		if t.signature != "SSDT" && slices.ContainsFunc(tables[1:i+1], func(o table) bool { return o.signature == t.signature }) {
+			return fmt.Errorf("byte %d: a second table %q: QEMU writes one", t.off, t.signature)
+		}
 		switch {
 		case i == 0:
 		case t.signature == "FACP":

@@ -108,6 +108,7 @@ func TestACPIRefusals(t *testing.T) {
 		"huge":             {func(b []byte) []byte { b[71] = 0xff; return b }, "want 36 to"},
 		"order":            {func(b []byte) []byte { copy(b[64:], "SSDT"); return b }, "want FACS, DSDT"},
 		"unknown":          {func(b []byte) []byte { copy(b[8842:], "TPM2"); return b }, `byte 8842: table "TPM2"`},
+		"twice":            {func(b []byte) []byte { copy(b[8842:], "APIC"); return b }, `byte 8842: a second table "APIC"`},
 		"points elsewhere": {func(b []byte) []byte { b[facp+40]++; return b }, `table "FACP" points to 65, want 64`},
 		"points to itself": {func(b []byte) []byte { binary.LittleEndian.PutUint32(b[8942+36:], 8942); return b }, `table "RSDT" points to 8942, want 8454`},
 		"linked already":   {func(b []byte) []byte { b[facp+9] = 1; return b }, "the firmware has linked it"},

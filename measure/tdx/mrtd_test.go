@@ -2,14 +2,19 @@ package tdx
 
 import (
 	"bytes"
+	"crypto/sha512"
+	"encoding/binary"
 	"encoding/json"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/ulikunitz/xz"
+
+	"tally/measure/internal/fw"
 )
 
 func unxz(path string) ([]byte, error) {
@@ -107,6 +112,89 @@ func TestRefusals(t *testing.T) {
 	}
 	if _, err := Measure(&holed{bytes.NewReader(b)}, whole, SinglePass); err == nil || !strings.Contains(err.Error(), "page at") {
 		t.Errorf("a file with an unreadable page: %v", err)
+	}
+}
+
+// withSections is Debian's firmware with six other sections.
+func withSections(t testing.TB, list []fw.TDSection) []byte {
+	b, le := ovmf(t), binary.LittleEndian
+	table := b[bytes.Index(b, []byte("TDVF\xd0\x00\x00\x00"))+16:]
+	for i, s := range list {
+		r := le.AppendUint64(le.AppendUint32(le.AppendUint32(nil, s.Offset), s.RawSize), s.GPA)
+		copy(table[32*i:], le.AppendUint32(le.AppendUint32(le.AppendUint64(r, s.Size), uint32(s.Type)), s.Attr))
+	}
+	return b
+}
+
+// TestSectionsAsTheTDXModule computes MRTD of sections of every kind call by call: contents that end inside a page or
+// pages before the section does, contents out of order in the file, pages that are added later, a section of nothing.
+func TestSectionsAsTheTDXModule(t *testing.T) {
+	list := []fw.TDSection{
+		{Offset: 0x90000, RawSize: 0x12345, GPA: 0x1000_0000, Size: 0x15000, Type: fw.TDBootFirmware, Attr: fw.TDExtend},
+		{Offset: 0, RawSize: 0x84000, GPA: 0xffc0_0000, Size: 0x84000, Type: fw.TDConfiguration},
+		{GPA: 1 << 32, Size: 1 << 40, Type: fw.TDPermMemory, Attr: fw.TDPageAug},
+		{Offset: 0x8f000, RawSize: 0x11000, GPA: 0x2000_0000, Size: 0x11000, Type: fw.TDPayload, Attr: fw.TDExtend},
+		{GPA: 0x80_0000, Type: fw.TDTempMemory},
+		{GPA: 0x80_9000, Size: 0x2000, Type: fw.TDHandOff},
+	}
+	b, le := withSections(t, list), binary.LittleEndian
+	for _, pass := range Passes() {
+		h := sha512.New384()
+		call := func(name string, gpa uint64, data []byte) {
+			var c [128]byte
+			copy(c[:], name)
+			le.PutUint64(c[16:], gpa)
+			h.Write(c[:])
+			h.Write(data)
+		}
+		var seen []uint64
+		for _, s := range list {
+			if s.Attr == fw.TDPageAug {
+				continue
+			}
+			memory := make([]byte, s.Size)
+			copy(memory, b[s.Offset:][:s.RawSize])
+			extend := func(page uint64) {
+				for at := page; s.Attr == fw.TDExtend && at < page+4096; at += 256 {
+					call("MR.EXTEND", s.GPA+at, memory[at:at+256])
+				}
+			}
+			for page := uint64(0); page < s.Size; page += 4096 {
+				if call("MEM.PAGE.ADD", s.GPA+page, nil); pass == SinglePass {
+					extend(page)
+				}
+			}
+			for page := uint64(0); page < s.Size && pass == TwoPass; page += 4096 {
+				extend(page)
+			}
+			if s.Size > 0 {
+				seen = append(seen, s.GPA, s.Size/4096)
+			}
+		}
+		m := measure(t, b, pass)
+		var got []uint64
+		for _, e := range m.Events {
+			got = append(got, e.GPA, e.Pages)
+		}
+		if want := Digest(h.Sum(nil)); m.Digest != want || !slices.Equal(got, seen) {
+			t.Errorf("%s: %s, want %s; pages %#x, want %#x", pass, m.Digest, want, got, seen)
+		}
+		if log := m.log(); len(log) != 4 || len(log[0].Covers) != 1 || len(log[1].Covers) != 0 {
+			t.Errorf("%s: log %+v", pass, log)
+		}
+	}
+}
+
+func TestDigestText(t *testing.T) {
+	good := strings.Repeat("ab", 48)
+	d := Digest{1}
+	for _, bad := range []string{"", good[2:], good + "ab", strings.ToUpper(good), "x" + good[1:]} {
+		if err := d.UnmarshalText([]byte(bad)); err == nil || d != (Digest{1}) {
+			t.Errorf("%q: %v, digest %s", bad, err, d)
+		}
+	}
+	if err := d.UnmarshalText([]byte(good)); err != nil || d.String() != good {
+		t.Errorf("%v, %s", err, d)
 	}
 }
 

@@ -53,7 +53,9 @@ func readStore(cfv []byte) (*store, error) {
 		case v.Vendor == imageSecurity && v.Name == "dbt":
 			s.dbt, s.hasDBT = v.Data, true
 		case v.Vendor == secureEnable && v.Name == "SecureBootEnable":
-			s.disabled = len(v.Data) == 1 && v.Data[0] == 0
+			if s.disabled, err = fw.SecureBootDisabled(v); err != nil {
+				return nil, err
+			}
 		case v.Vendor == globalVariable && v.Name == "BootOrder":
 			// Options that no order names are dead: edk2 numbers its own from 0000 again.
 			return nil, fmt.Errorf("variable store: %q: boot options in the firmware's store are not known here", v.Name)

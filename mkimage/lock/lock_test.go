@@ -111,6 +111,8 @@ func TestParseRefusals(t *testing.T) {
 		{func(l *Lock) { l.Files[0].Size = -1 }, `size -1`},
 		{func(l *Lock) { l.Suites[0].Name = "../x" }, `suite "../x": want a name`},
 		{func(l *Lock) { l.Suites = append(l.Suites, l.Suites[0]) }, `suite "trixie": want a name, once`},
+		{func(l *Lock) { l.Suites[0].Name = "trixie@20260904T100000Z"; l.Suites[0].Dist = "trixie" }, `snapshot "20260905T100000Z": want that of its name`},
+		{func(l *Lock) { l.Suites[0].Snapshot = "20261305T100000Z" }, `want a time like 20060102T150405Z`},
 		{func(l *Lock) { l.Suites[0].Archive = "evil/../x" }, `archive "evil/../x", want debian`},
 		{func(l *Lock) { l.Suites[0].Archive = "vendor" }, `archive vendor: want a keyring exactly when it is not Debian's`},
 		{func(l *Lock) { l.Suites[0].Keyring = &Object{Hash{9}, 9} }, `archive debian: want a keyring exactly when`},
@@ -121,6 +123,7 @@ func TestParseRefusals(t *testing.T) {
 		{func(l *Lock) { l.Suites[0].Policy = "never" }, `valid_until_policy "never": want enforce or ignore`},
 		{func(l *Lock) { l.Suites[0].Snapshot = "2026/../.." }, `want a time like 20060102T150405Z`},
 		{func(l *Lock) { l.Suites[0].Indexes[0].Component = "a/b" }, `index "a/b"`},
+		{func(l *Lock) { l.Suites[0].Indexes[0].Size = -1 }, `index "main": want a component and a size`},
 		{func(l *Lock) { l.Toolchains[0].Version = "local" }, `want a release like go1.26.8`},
 		{func(l *Lock) { l.Toolchains[0].Sum = "h1:x" }, `want a release like go1.26.8, a platform like linux-amd64, h1:`},
 		{func(l *Lock) { l.Go[0].Toolchain = "go1.26.8; rm" }, `want a release like go1.26.8`},
@@ -151,6 +154,19 @@ func TestParseRefusals(t *testing.T) {
 	} {
 		if _, err := Parse([]byte(c.text), "f"); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q: error %v, want one with %q", c.text, err, c.want)
+		}
+	}
+	l := sample()
+	l.Suites[0].Name, l.Suites[0].Dist = "trixie@20260905T100000Z", "trixie"
+	l.Packages[0].Suite, l.Packages[1].Suite = l.Suites[0].Name, l.Suites[0].Name
+	if _, err := Parse(mustMarshal(t, l), "f"); err != nil {
+		t.Errorf("a suite with its date: %v", err)
+	}
+	for n, good := range map[int]bool{maxEntries: true, maxEntries + 1: false} {
+		l := sample()
+		l.Files = append(l.Files, make([]File, n-10)...) // ten are there
+		if err := l.check(); (err == nil) != good || err != nil && !strings.Contains(err.Error(), "131073 entries, want at most 131072") {
+			t.Errorf("%d entries: %v", n, err)
 		}
 	}
 	if _, err := Parse(make([]byte, MaxLock+1), "f"); err == nil || !strings.Contains(err.Error(), "want at most") {

@@ -199,6 +199,30 @@ func TestSplitRefuses(t *testing.T) {
 	}
 }
 
+// TestExtendedHeader: the first file of a volume lies behind its extended header, at a multiple of 8.
+func TestExtendedHeader(t *testing.T) {
+	file := makeFile(someName, fileVolume, []byte("body"))
+	for size, pad := range map[byte]int{20: 4, 24: 0, 29: 3} {
+		ext := append(make([]byte, 16), size, 0, 0, 0)
+		ext = append(ext, make([]byte, int(size)-20+pad)...)
+		b := makeVolume(append(ext, file...))
+		b[52] = volumeSmallest
+		v, err := readVolume(seal(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if files, err := v.list(); err != nil || len(files) != 1 || files[0].kind != fileVolume {
+			t.Errorf("header of %d bytes: %+v, %v", size, files, err)
+		}
+		for _, long := range []byte{byte(len(b) - volumeSmallest), byte(len(b) - volumeSmallest + 1)} {
+			b[volumeSmallest+16] = long
+			if _, err := readVolume(b); (err == nil) != (int(long)+volumeSmallest <= len(b)) {
+				t.Errorf("header of %d bytes in a volume of %d: %v", long, len(b), err)
+			}
+		}
+	}
+}
+
 func FuzzVolumes(f *testing.F) {
 	f.Add(packedVolumes(UTF16(text), dxeVolume(text)))
 	f.Add(makeVolume(makeFile(someName, fileVolume, makeSections(ffsFile{kind: sectionGUIDed, body: append(append(guid(guidLZMA), 24, 0, 1, 0), make([]byte, 40)...)}))))

@@ -153,3 +153,41 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestEntries: entries of a known GUID have their size, and an SVSM starts inside itself.
+func TestEntries(t *testing.T) {
+	table := func(data []byte, id string) []byte {
+		b, le := make([]byte, PageSize), binary.LittleEndian
+		foot := len(b) - tailSize - entryHeader
+		at := foot - entryHeader - len(data)
+		copy(b[at:], data)
+		le.PutUint16(b[at+len(data):], uint16(len(data)+entryHeader))
+		copy(b[at+len(data)+2:], sliceOf(parseGUID(id)))
+		le.PutUint16(b[foot:], uint16(len(data)+2*entryHeader))
+		copy(b[foot+2:], sliceOf(parseGUID(guidFooter)))
+		return b
+	}
+	for _, c := range []struct{ id, data, want string }{
+		{guidHashTable, "\x00\x10\x00\x00\x00\x04\x00\x00", ""},
+		{guidHashTable, "\x00\x10\x00\x00", "hash table entry of 4 bytes"},
+		{guidHashTable, "\x00\x10\x00\x00\x00\x04\x00\x00\x00", "hash table entry of 9 bytes"},
+		{guidESReset, "\x00\x10\x00\x00", ""},
+		{guidESReset, "\x00\x10\x00", "reset block entry of 3 bytes"},
+		{guidESReset, "\x00\x10\x00\x00\x00", "reset block entry of 5 bytes"},
+		{guidSEVMeta, "\x00\x10\x00\x00\x00", "entry of 5 bytes"},
+		{guidSVSMInfo, "\xff\x0f\x00\x00", ""},
+		{guidSVSMInfo, "\x00\x10\x00\x00", "start at byte 0x1000 of 0x1000"},
+		{guidSVSMInfo, "\xff\x0f\x00", "SVSM_INFO entry of 3 bytes"},
+	} {
+		o, err := Parse(table([]byte(c.data), c.id))
+		if c.want == "" && (err != nil || o.HashTableSize+o.ResetEIP+o.SVSMEntry == 0) || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %+v, %v; want %q", c.id, o, err, c.want)
+		}
+	}
+	image := table([]byte("\x00\x10\x00\x00"), guidESReset)
+	for top, want := range map[uint64]string{1 << 32: "", PageSize: "", PageSize - 1: "do not fit", 1<<32 + 1: "do not fit"} {
+		if _, err := ReadBelow(bytes.NewReader(image), PageSize, top); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("below %#x: %v, want %q", top, err, want)
+		}
+	}
+}

@@ -154,3 +154,12 @@ func variableName(b []byte) (string, error) {
 	}
 	return string(utf16.Decode(units[:len(units)-1])), nil
 }
+
+// SecureBootDisabled reads edk2's switch SecureBootEnable: one byte, 0 or 1. What edk2 makes of another value is not
+// known here.
+func SecureBootDisabled(v Variable) (bool, error) {
+	if len(v.Data) != 1 || v.Data[0] > 1 {
+		return false, fmt.Errorf("variable store: SecureBootEnable: %d bytes, %#.8x: want one byte, 0 or 1", len(v.Data), v.Data)
+	}
+	return v.Data[0] == 0, nil
+}

@@ -113,3 +113,16 @@ func FuzzReadVariables(f *testing.F) {
 		}
 	})
 }
+
+func TestSecureBootDisabled(t *testing.T) {
+	for data, want := range map[string]bool{"\x00": true, "\x01": false} {
+		if got, err := SecureBootDisabled(Variable{Data: []byte(data)}); err != nil || got != want {
+			t.Errorf("%q: %t, %v", data, got, err)
+		}
+	}
+	for _, data := range []string{"", "\x02", "\xff", "\x00\x00", "\x01\x00"} {
+		if got, err := SecureBootDisabled(Variable{Data: []byte(data)}); err == nil || !strings.Contains(err.Error(), "want one byte, 0 or 1") {
+			t.Errorf("%q: %t, %v", data, got, err)
+		}
+	}
+}

@@ -118,6 +118,17 @@ func TestData(t *testing.T) {
 	if _, err := twice.Data(".a"); err == nil {
 		t.Error("a section twice: no error")
 	}
+	for size, good := range map[uint32]bool{512: true, 513: false} {
+		b := build([]string{".a"}, [][]byte{{1}}, nil)
+		binary.LittleEndian.PutUint32(b[0x80+24+240+8:], size)
+		im, err := Parse(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d, err := im.Data(".a"); (err == nil) != good || good && len(d) != int(size) {
+			t.Errorf("%d bytes of content in 512: %d, %v", size, len(d), err)
+		}
+	}
 }
 
 func TestRefusals(t *testing.T) {
