@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 
+	"tally/internal/atomicfile"
 	"tally/internal/cli"
 	"tally/internal/strictyaml"
 	"tally/measure"
@@ -61,16 +62,28 @@ func runBuild(c *cli.Context, e *env) error {
 	}
 	b := &build{env: e, fetcher: f, jobs: c.Int("jobs"), environ: os.Environ(), inputs: c.String("inputs"),
 		steps: source.StepOptions{Fresh: c.Bool("twice"), Log: e.stepLog}}
-	m, err := b.run(c.Context, spec, lockFile, c.String("o"))
+	m, err := b.into(c, spec, lockFile, c.String("o"))
 	if err != nil {
 		return err
 	}
-	if c.Bool("twice") {
-		if err := b.again(c.Context, e, spec, lockFile, c.String("o"), m); err != nil {
-			return err
-		}
-	}
 	return printManifest(e, m, c.String("o"))
+}
+
+// into builds spec into out, which appears when all is done: with --twice, when the second build is compared.
+func (b *build) into(c *cli.Context, spec, lockFile, out string) (*mkimage.Manifest, error) {
+	d, err := atomicfile.CreateDir(out, "manifest.json")
+	if err != nil {
+		return nil, err
+	}
+	defer d.Abort()
+	m, err := b.run(c.Context, spec, lockFile, d.Path)
+	if err == nil && c.Bool("twice") {
+		err = b.again(c.Context, b.env, spec, lockFile, d.Path, m)
+	}
+	if err != nil && exitCode(err) != exitDiffers {
+		return nil, err
+	}
+	return m, errors.Join(err, d.Commit())
 }
 
 // A build is one run of the builder with all it needs from outside.
