@@ -32,7 +32,7 @@ func buildCommand(e *env) *cli.Command {
 			"--twice builds again under another directory, umask, time zone, locale and GOMAXPROCS, runs every build step a second\n" +
 			"time with one CPU, random addresses, other process numbers and files in another order, and compares (exit 3). What\n" +
 			"the cache has of build steps is then not used.\n\n" +
-			"--json prints the manifest (tally.manifest/v1, mkimage).",
+			"--json prints the manifest (tally.manifest/v1, mkimage), and when the second build of --twice differs tally.rebuild/v1, as rebuild does.",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "o", Usage: "write to the directory `OUT`", Required: true},
 			&cli.StringFlag{Name: "lock", Usage: "use the lock `FILE` (default: image.lock beside SPEC)"},
@@ -83,7 +83,10 @@ func (b *build) into(c *cli.Context, spec, lockFile, out string) (*mkimage.Manif
 	if err != nil && exitCode(err) != exitDiffers {
 		return nil, err
 	}
-	return m, errors.Join(err, d.Commit())
+	if err := d.Commit(); err != nil {
+		return nil, err
+	}
+	return m, err
 }
 
 // A build is one run of the builder with all it needs from outside.
@@ -172,7 +175,7 @@ func printManifest(e *env, m *mkimage.Manifest, out string) error {
 // is not there.
 func explainStale(err error, spec string) error {
 	if errors.As(err, new(*source.StaleError)) {
-		return withHint(err, "pin what there is now with 'tally lock %s'", spec)
+		return withHint(err, "pin what there is now with %s", lockCommandOf(spec))
 	}
 	return err
 }
