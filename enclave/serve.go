@@ -36,10 +36,10 @@ func Serve(ctx context.Context, ln net.Listener, a Attester, e Engine, opt Optio
 	if err := s.openGPUs(ctx); err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	ctx, end := context.WithCancel(ctx)
+	stop := context.AfterFunc(ctx, func() { ln.Close() }) // of the context that accept looks at: it has ended when ln is closed
 	defer stop()
 	defer s.wait.Wait()
-	ctx, end := context.WithCancel(ctx)
 	defer end()
 	if s.gpus != nil {
 		s.wait.Go(func() { s.watchGPUs(ctx) })

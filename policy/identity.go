@@ -42,6 +42,8 @@ func (r *reader) identities(y *releaseYAML, p *release.Policy) {
 	root, err := r.read(y.TrustedRoot)
 	if err != nil {
 		r.fail("release.trusted-root", "%v", err)
+	} else if len(root) == 0 {
+		r.fail("release.trusted-root", "%s: the file is empty", y.TrustedRoot)
 	}
 	for _, ids := range all {
 		if len(ids.List) > 0 {

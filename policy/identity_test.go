@@ -23,6 +23,9 @@ func parseIdentities(text string) (*policy.Policy, error) {
 		if name == "root.json" {
 			return []byte("{}"), nil
 		}
+		if name == "empty.json" {
+			return nil, nil
+		}
 		return nil, errors.New("no such file")
 	})
 }
@@ -75,6 +78,7 @@ func TestBadIdentities(t *testing.T) {
 		"  identities:" + workflow: "trusted-root",
 		root:                       "nobody is named",
 		"  identities:" + workflow + "  trusted-root: absent.json\n":                        "no such file",
+		"  identities:" + workflow + "  trusted-root: empty.json\n":                         "empty.json: the file is empty",
 		"  identities:" + workflow + strings.TrimPrefix(workflow, "\n") + root:              "same identity twice",
 		"  identities:" + without("      tag: v*\n") + root:                                 "want repository, workflow, tag and commit",
 		"  identities:" + without("      commit: \"*\"\n") + root:                           "want repository, workflow, tag and commit",

@@ -28,7 +28,7 @@ func (r *Result) verifyChannel(b *Bundle, p *Policy, what string, signers []Sign
 		r.Checks = append(r.Checks, c)
 	}
 	if refusal != nil {
-		return nil, &Error{refusal.Reason, fmt.Errorf("%s statement: %w", what, refusal.Err), refusal.Evidence}
+		return nil, &Error{Reason: refusal.Reason, Err: fmt.Errorf("%s statement: %w", what, refusal.Err), Evidence: refusal.Evidence}
 	}
 	c, err := ParseChannel(b.Envelope.Payload)
 	if err != nil {

@@ -19,37 +19,41 @@ type further struct {
 // the part is verified as one.
 func (r *Result) verifyFurther(parts [][]byte, p *Policy, now time.Time) (*further, *Error) {
 	f := &further{now: now}
-	for _, data := range parts {
-		b, err := ParseBundle(data)
-		if err != nil {
-			return nil, &Error{Reason: BadBundle, Err: fmt.Errorf("after the release: %w", err)}
-		}
-		switch typ := predicateType(b.Envelope.Payload); {
-		case typ == RebuildType:
-			one, refusal := r.verifyRebuild(b, p)
-			if refusal != nil {
-				return nil, refusal
-			}
-			if one != nil {
-				f.rebuilds = append(f.rebuilds, one)
-			}
-		case typ == ChannelType && p.Revoker(b):
-			one, refusal := r.verifyChannel(b, p, "revocation", p.Revokers, &p.RevokerIdentities)
-			if refusal != nil {
-				return nil, refusal
-			}
-			f.revocations = append(f.revocations, one)
-		case f.channel != nil:
-			return nil, &Error{Reason: BadBundle, Err: errors.New("bundle: two channel statements beside one release")}
-		default: // a channel statement, or refused as none
-			var refusal *Error
-			keys, ids := p.channelSigners()
-			if f.channel, refusal = r.verifyChannel(b, p, "channel", keys, ids); refusal != nil {
-				return nil, refusal
-			}
+	for i, data := range parts {
+		if refusal := r.verifyOneMore(f, data, p); refusal != nil {
+			refusal.Part = i + 1
+			return nil, refusal
 		}
 	}
 	return f, nil
+}
+
+// verifyOneMore adds one bundle to f.
+func (r *Result) verifyOneMore(f *further, data []byte, p *Policy) (refusal *Error) {
+	b, err := ParseBundle(data)
+	if err != nil {
+		return &Error{Reason: BadBundle, Err: fmt.Errorf("after the release: %w", err)}
+	}
+	switch typ := predicateType(b.Envelope.Payload); {
+	case typ == RebuildType:
+		one, refusal := r.verifyRebuild(b, p)
+		if refusal == nil && one != nil {
+			f.rebuilds = append(f.rebuilds, one)
+		}
+		return refusal
+	case typ == ChannelType && p.Revoker(b):
+		one, refusal := r.verifyChannel(b, p, "revocation", p.Revokers, &p.RevokerIdentities)
+		if refusal == nil {
+			f.revocations = append(f.revocations, one)
+		}
+		return refusal
+	case f.channel != nil:
+		return &Error{Reason: BadBundle, Err: errors.New("bundle: two channel statements beside one release")}
+	}
+	// A channel statement, or refused as none.
+	keys, ids := p.channelSigners()
+	f.channel, refusal = r.verifyChannel(b, p, "channel", keys, ids)
+	return refusal
 }
 
 func predicateType(payload []byte) string {

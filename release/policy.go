@@ -199,6 +199,7 @@ type Error struct {
 	Reason   Reason
 	Err      error
 	Evidence []string // for LogFork: the two signed checkpoints
+	Part     int      // which of the file's bundles is refused, from 0; 0 too when it is the file or the whole
 }
 
 // Error begins with the reason, once.

@@ -94,7 +94,7 @@ func (r *Result) verifyRebuild(b *Bundle, p *Policy) (*rebuildResult, *Error) {
 		r.Checks = append(r.Checks, c)
 	}
 	if refusal != nil {
-		return nil, &Error{refusal.Reason, fmt.Errorf("rebuild statement: %w", refusal.Err), refusal.Evidence}
+		return nil, &Error{Reason: refusal.Reason, Err: fmt.Errorf("rebuild statement: %w", refusal.Err), Evidence: refusal.Evidence}
 	}
 	s, err := ParseRebuild(b.Envelope.Payload)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -20,7 +21,7 @@ func Verify(data []byte, p *Policy, now time.Time) (*Result, error) {
 	r := new(Result)
 	s, c, refusal := r.verify(data, p, now)
 	if refusal != nil {
-		r.Checks = append(r.Checks, Check{Name: string(refusal.Reason), Status: Failed, Got: refusal.Err.Error()})
+		r.Checks = append(r.Checks, Check{Name: string(refusal.Reason), Status: Failed, Got: strings.TrimPrefix(refusal.Error(), string(refusal.Reason)+": ")})
 		return r, refusal
 	}
 	r.Statement, r.Channel = s, c

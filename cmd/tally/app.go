@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"tally/internal/cli"
+	"tally/internal/pattern"
 )
 
 // version is passed in by the linker (-X main.version=...); it never enters a built image.
@@ -25,6 +27,15 @@ type env struct {
 	stderr io.Writer     // the talk
 	quiet  bool
 	json   bool
+
+	streamed bool // something went to stdout before the end
+}
+
+// flush sends what is there of an answer: due now, not when the command ends.
+func (e *env) flush() error {
+	e.streamed = true
+	_, err := e.out.WriteTo(e.stdout)
+	return err
 }
 
 // logf says something to the user on stderr, unless --quiet was given.
@@ -62,6 +73,7 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	code := exitCode(err)
 	if err != nil {
 		report(e, code, err)
+		refusalJSON(e, err)
 	}
 	if code != exitFailed && code != exitUsage {
 		if _, werr := stdout.Write(e.out.Bytes()); werr != nil {
@@ -72,9 +84,24 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	return code
 }
 
+// A refusalAnswer is tally.refusal/v1: a verdict that came before the command had more to say than its reason.
+type refusalAnswer struct {
+	Schema string `json:"schema"`
+	Reason string `json:"reason"`
+	Error  string `json:"error"`
+}
+
+// refusalJSON is the answer of a command with --json that has ended with a verdict and printed none.
+func refusalJSON(e *env, err error) {
+	var ee *exitError
+	if e.json && !e.streamed && e.out.Len() == 0 && errors.As(err, &ee) && ee.reason != "" {
+		e.printJSON(refusalAnswer{"tally.refusal/v1", ee.reason, plainText(err)})
+	}
+}
+
 // report prints the one line (and hint) that goes with a failure.
 func report(e *env, code int, err error) {
-	msg := strings.TrimSpace(err.Error())
+	msg := strings.TrimSpace(plainText(err))
 	if errors.Is(err, context.Canceled) {
 		// No hint: whatever it would say is not what went wrong.
 		fmt.Fprintln(e.stderr, "tally: error: interrupted")
@@ -85,6 +112,20 @@ func report(e *env, code int, err error) {
 	if errors.As(err, &ee) && ee.hint != "" {
 		fmt.Fprintf(e.stderr, "tally: hint: %s\n", ee.hint)
 	}
+}
+
+// plainText is what err says, without the names of Go's types.
+func plainText(err error) string {
+	msg := err.Error()
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) {
+		text := "a JSON " + wrong.Value + " is not what belongs here"
+		if wrong.Field != "" {
+			text = wrong.Field + ": " + text
+		}
+		msg = strings.ReplaceAll(msg, wrong.Error(), text)
+	}
+	return msg
 }
 
 // newApp makes the program as far as args need it (see commands).
@@ -127,13 +168,40 @@ func prepare(e *env, c *cli.Command) {
 		}
 		return
 	}
+	c.Action = wantNames(c.Action)
 	c.Flags = append(c.Flags,
 		&cli.BoolFlag{Name: "json", Usage: "print one JSON object instead of text", Destination: &e.json},
 		&cli.BoolFlag{Name: "quiet", Usage: "say nothing on stderr but errors", Destination: &e.quiet})
 }
 
+// wantNames refuses an empty name of a file, a directory or an address, before the action: a variable of the shell that is
+// not set must not turn into a default.
+func wantNames(action func(*cli.Context) error) func(*cli.Context) error {
+	return func(c *cli.Context) error {
+		for _, f := range c.Command.Flags {
+			name := f.Names()[0]
+			if c.IsSet(name) && namesPlace(f) && (c.String(name) == "" && len(c.StringSlice(name)) == 0 || slices.Contains(c.StringSlice(name), "")) {
+				return usagef("%s is empty", strings.TrimSuffix(strings.Fields(f.String())[0], ","))
+			}
+		}
+		return action(c)
+	}
+}
+
+// namesPlace says whether the value of f, by the word that stands for it in help, names where something is.
+func namesPlace(f cli.Flag) bool {
+	words := strings.Fields(f.String())
+	return len(words) > 1 && slices.ContainsFunc([]string{"FILE", "DIR", "OUT", "PATH", "BUNDLE", "PREFIX", "LOG", "URL", "HOST/PATH"},
+		func(place string) bool {
+			return words[1] == place || strings.HasPrefix(words[1], place+"|") || strings.HasPrefix(words[1], place+"[") || strings.HasPrefix(words[1], place+",")
+		})
+}
+
 // wantArgs is the usual first line of an Action: exactly these positional arguments.
 func wantArgs(c *cli.Context, names ...string) error {
+	if i := slices.Index(c.Args(), ""); i >= 0 && i < len(names) {
+		return usagef("%s wants %s, got an empty one", c.Command.Name, names[i])
+	}
 	switch n := c.NArg(); {
 	case n == len(names):
 		return nil
@@ -142,4 +210,22 @@ func wantArgs(c *cli.Context, names ...string) error {
 	default:
 		return usagef("%s wants %s, got %d", c.Command.Name, strings.Join(names, " "), n)
 	}
+}
+
+// lockCommandOf is the command that a hint says to run.
+func lockCommandOf(spec string) string {
+	if word := shellWord(spec); word != spec {
+		return "tally lock " + word // its quotes are enough
+	}
+	return "'tally lock " + spec + "'"
+}
+
+var plainWord = pattern.New(`^[A-Za-z0-9_./:@%+,=][A-Za-z0-9_./:@%+,=-]*$`)
+
+// shellWord is s as a shell's user types it.
+func shellWord(s string) string {
+	if plainWord.MatchString(s) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"tally/mkimage/lock"
 )
 
 // run calls Main in process and returns exit code, stdout and stderr.
@@ -53,5 +55,31 @@ func TestInterruptedHasNoHint(t *testing.T) {
 	report(&env{stderr: &stderr}, exitFailed, err)
 	if got, want := stderr.String(), "tally: error: interrupted\n"; got != want {
 		t.Errorf("stderr %q, want %q", got, want)
+	}
+}
+
+func TestShellWord(t *testing.T) {
+	for in, want := range map[string]string{"a/b-1.yaml": "a/b-1.yaml", "-a": "'-a'", "a b": "'a b'", "it's": `'it'\''s'`, "$(x)": "'$(x)'", "": "''", "é": "'é'"} {
+		if got := shellWord(in); got != want {
+			t.Errorf("%q: %s, want %s", in, got, want)
+		}
+	}
+	for in, want := range map[string]string{"a.yaml": "'tally lock a.yaml'", "a b.yaml": "tally lock 'a b.yaml'"} {
+		if got := lockCommandOf(in); got != want {
+			t.Errorf("%q: %s, want %s", in, got, want)
+		}
+	}
+}
+
+// TestNoGoTypes: which of our types a document was read into is nothing to its author.
+func TestNoGoTypes(t *testing.T) {
+	for doc, want := range map[string]string{
+		`[]`:            "image.lock: a JSON array is not what belongs here",
+		`{"schema": 1}`: "image.lock: schema: a JSON number is not what belongs here",
+	} {
+		_, err := lock.Parse([]byte(doc), "image.lock")
+		if got := plainText(err); got != want {
+			t.Errorf("%s: %q, want %q", doc, got, want)
+		}
 	}
 }

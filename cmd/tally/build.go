@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 
+	"tally/internal/atomicfile"
 	"tally/internal/cli"
 	"tally/internal/strictyaml"
 	"tally/measure"
@@ -31,7 +32,7 @@ func buildCommand(e *env) *cli.Command {
 			"--twice builds again under another directory, umask, time zone, locale and GOMAXPROCS, runs every build step a second\n" +
 			"time with one CPU, random addresses, other process numbers and files in another order, and compares (exit 3). What\n" +
 			"the cache has of build steps is then not used.\n\n" +
-			"--json prints the manifest (tally.manifest/v1, mkimage).",
+			"--json prints the manifest (tally.manifest/v1, mkimage), and when the second build of --twice differs tally.rebuild/v1, as rebuild does.",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "o", Usage: "write to the directory `OUT`", Required: true},
 			&cli.StringFlag{Name: "lock", Usage: "use the lock `FILE` (default: image.lock beside SPEC)"},
@@ -61,16 +62,31 @@ func runBuild(c *cli.Context, e *env) error {
 	}
 	b := &build{env: e, fetcher: f, jobs: c.Int("jobs"), environ: os.Environ(), inputs: c.String("inputs"),
 		steps: source.StepOptions{Fresh: c.Bool("twice"), Log: e.stepLog}}
-	m, err := b.run(c.Context, spec, lockFile, c.String("o"))
+	m, err := b.into(c, spec, lockFile, c.String("o"))
 	if err != nil {
 		return err
 	}
-	if c.Bool("twice") {
-		if err := b.again(c.Context, e, spec, lockFile, c.String("o"), m); err != nil {
-			return err
-		}
-	}
 	return printManifest(e, m, c.String("o"))
+}
+
+// into builds spec into out, which appears when all is done: with --twice, when the second build is compared.
+func (b *build) into(c *cli.Context, spec, lockFile, out string) (*mkimage.Manifest, error) {
+	d, err := atomicfile.CreateDir(out, "manifest.json")
+	if err != nil {
+		return nil, err
+	}
+	defer d.Abort()
+	m, err := b.run(c.Context, spec, lockFile, d.Path)
+	if err == nil && c.Bool("twice") {
+		err = b.again(c.Context, b.env, spec, lockFile, d.Path, m)
+	}
+	if err != nil && exitCode(err) != exitDiffers {
+		return nil, err
+	}
+	if err := d.Commit(); err != nil {
+		return nil, err
+	}
+	return m, err
 }
 
 // A build is one run of the builder with all it needs from outside.
@@ -159,7 +175,7 @@ func printManifest(e *env, m *mkimage.Manifest, out string) error {
 // is not there.
 func explainStale(err error, spec string) error {
 	if errors.As(err, new(*source.StaleError)) {
-		return withHint(err, "pin what there is now with 'tally lock %s'", spec)
+		return withHint(err, "pin what there is now with %s", lockCommandOf(spec))
 	}
 	return err
 }

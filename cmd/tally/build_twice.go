@@ -50,17 +50,40 @@ func (b *build) again(ctx context.Context, e *env, spec, lockFile, first string,
 		return err
 	}
 	if !r.Reproduced {
-		printComparison(e, r)
-		for _, what := range mkimage.DiffSteps(m, other) {
-			e.printf("%s was made differently\n", what)
-		}
+		r.Notes = append(r.Notes, differentSteps(m, other)...)
 		if why, err := compare.Paths(ctx, first, out, compare.Options{}); err == nil {
-			printExplanation(e, wantColour(e.stdout, os.Getenv), why)
+			r.Explanation = why
 		}
-		return verdict(exitDiffers, "bytes", "the second build differs")
+		return printDifferent(e, r)
 	}
 	e.logf("the second build is identical: %d files", len(r.Subjects))
 	return nil
+}
+
+// differentSteps says which build steps did not make the same twice.
+func differentSteps(m, other *mkimage.Manifest) (notes []string) {
+	for _, what := range mkimage.DiffSteps(m, other) {
+		notes = append(notes, what+" was made differently")
+	}
+	return notes
+}
+
+// printDifferent prints what a second build did otherwise, as a rebuild is printed.
+func printDifferent(e *env, r *rebuild.Report) error {
+	if e.json {
+		if err := e.printJSON(r); err != nil {
+			return err
+		}
+	} else {
+		printComparison(e, r)
+		for _, n := range r.Notes {
+			e.printf("%s\n", n)
+		}
+		if r.Explanation != nil {
+			printExplanation(e, wantColour(e.stdout, os.Getenv), r.Explanation)
+		}
+	}
+	return verdict(exitDiffers, "bytes", "the second build differs")
 }
 
 // changedEnviron replaces what tends to leak into builds.

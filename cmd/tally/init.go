@@ -75,7 +75,8 @@ func runInit(c *cli.Context, e *env) error {
 	if e.json {
 		return e.printJSON(initAnswer{Schema: "tally.init/v1", Spec: file, Guest: filepath.Join(dir, guest)})
 	}
-	e.printf("%s\nnext: tally lock %s && tally build %s -o out\n", file, file, file)
+	name := shellWord(file)
+	e.printf("%s\nnext: tally lock %s && tally build %s -o out\n", file, name, name)
 	return nil
 }
 

@@ -67,14 +67,14 @@ func specAndLock(c *cli.Context) (*source.Local, *lock.Lock, []byte, error) {
 
 // readLock reads a lock; the hints tell how to make one.
 func readLock(file, spec string) (*lock.Lock, []byte, error) {
-	raw, err := os.ReadFile(file)
+	raw, err := readSmall(file, lock.MaxLock)
 	if err == nil {
 		var k *lock.Lock
 		if k, err = lock.Parse(raw, file); err == nil {
 			return k, raw, nil
 		}
 	}
-	return nil, nil, withHint(err, "make it with 'tally lock %s'", spec)
+	return nil, nil, withHint(err, "make it with %s", lockCommandOf(spec))
 }
 
 func inputsExport(c *cli.Context, e *env) error {

@@ -128,7 +128,7 @@ func places(c *cli.Context, s settings, etcAPT fs.FS) lock.Places {
 func explainGone(err error, spec string) error {
 	var gone *lock.GoneError
 	if errors.As(err, &gone) {
-		return withHint(err, "pin what there is today with 'tally lock %s', or bring the file: 'tally inputs import', --mirror, --snapshot", spec)
+		return withHint(err, "pin what there is today with %s, or bring the file: 'tally inputs import', --mirror, --snapshot", lockCommandOf(spec))
 	}
 	return err
 }

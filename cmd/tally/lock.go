@@ -120,7 +120,7 @@ func updateLock(ctx context.Context, x *lock.Indexer, l *source.Local, spec, fil
 		return nil, err
 	}
 	if err := l.Check(ctx, old); err != nil {
-		return nil, withHint(err, "--update changes packages alone: pin everything as it is now with 'tally lock %s'", spec)
+		return nil, withHint(err, "--update changes packages alone: pin everything as it is now with %s", lockCommandOf(spec))
 	}
 	k := *old
 	return &k, x.Update(ctx, l.Spec, old, names, &k)

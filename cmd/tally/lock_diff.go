@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"strings"
 
 	"tally/internal/cli"
@@ -41,7 +40,7 @@ func runLockDiff(c *cli.Context, e *env) error {
 	}
 	var locks [2]*lock.Lock
 	for i, file := range c.Args().Slice() {
-		raw, err := os.ReadFile(file)
+		raw, err := readSmall(file, lock.MaxLock)
 		if err != nil {
 			return err
 		}

@@ -113,8 +113,7 @@ func logServe(c *cli.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	// The answer is due now, not when serving ends.
-	if _, err := e.out.WriteTo(e.stdout); err != nil {
+	if err := e.flush(); err != nil {
 		return err
 	}
 	return tlog.Serve(c.Context, ln, dir)

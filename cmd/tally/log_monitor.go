@@ -269,7 +269,7 @@ func (w *watcher) follow(c *cli.Context) error {
 		} else if err := w.print(rep); err != nil {
 			return err
 		}
-		if _, err := w.e.out.WriteTo(w.e.stdout); err != nil { // due now, not when watching ends
+		if err := w.e.flush(); err != nil {
 			return err
 		}
 		select {

@@ -90,8 +90,7 @@ func serveWitness(c *cli.Context, e *env, dir string, o witness.Options) error {
 	if err := a.print(e); err != nil {
 		return errors.Join(err, ln.Close())
 	}
-	// The answer is due now, not when serving ends.
-	if _, err := e.out.WriteTo(e.stdout); err != nil {
+	if err := e.flush(); err != nil {
 		return errors.Join(err, ln.Close())
 	}
 	return w.Serve(c.Context, ln)

@@ -115,7 +115,7 @@ func manExit(b *bytes.Buffer) {
 		{"2", "wrong flags or arguments; stdout is empty and no output file is left"},
 		{"3", "bytes differ"},
 		{"4", "a signature, proof or hash tree is not verified"},
-		{"5", "appraisal failed"},
+		{"5", "appraisal failed; with --json, of a command that ends with 3, 4 or 5 before it has its own object, stdout is tally.refusal/v1: reason, error"},
 	} {
 		fmt.Fprintf(b, ".TP\n.B %s\n%s\n", row.code, row.text)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -45,7 +46,7 @@ func measureImage(c *cli.Context, e *env) error {
 	out := c.Args().First()
 	rv, err := measure.Image(c.Context, os.DirFS(out), platforms)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", out, err)
 	}
 	data, err := rv.Marshal()
 	if err != nil {

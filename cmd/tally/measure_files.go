@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"tally/internal/cli"
 	"tally/measure/snp"
@@ -79,4 +81,30 @@ func hashFile(ctx context.Context, path string) (sum [32]byte, err error) {
 	}
 	h.Sum(sum[:0])
 	return sum, nil
+}
+
+// inputFlags are the flags whose file an error of a measurement is about, by the word that it begins with.
+var inputFlags = []struct {
+	begin string
+	flags []string
+}{
+	{"variable store: ", []string{"vars", "ovmf"}},
+	{"disk: ", []string{"disk"}},
+	{"ACPI tables: ", []string{"acpi-tables"}},
+	{"SMBIOS", []string{"smbios"}},
+	{"kernel: ", []string{"kernel", "uki"}},
+	{"UKI: ", []string{"uki"}},
+	{"firmware: ", []string{"ovmf"}},
+}
+
+// inInput names the file that err is about; that of the flag other, when the error does not say.
+func inInput(c *cli.Context, err error, other string) error {
+	for _, in := range inputFlags {
+		for _, f := range in.flags {
+			if name := c.String(f); name != "" && strings.HasPrefix(err.Error(), in.begin) {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+	}
+	return fmt.Errorf("%s: %w", c.String(other), err)
 }

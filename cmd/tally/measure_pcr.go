@@ -78,7 +78,7 @@ func measurePCR(c *cli.Context, e *env) error {
 	}
 	r, err := pcr.Boot(in, bank)
 	if err != nil {
-		return fmt.Errorf("%s: %w", c.String("uki"), err)
+		return inInput(c, err, "uki")
 	}
 	diffs, err := compareLog(c.String("log"), bank.Algorithm(), r.Registers(), r.Events)
 	if err != nil {

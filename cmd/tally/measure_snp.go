@@ -97,6 +97,8 @@ func snpOptions(c *cli.Context) (in snp.Input, err error) {
 		return in, usagef("--mode %q: want snp, snp:ovmf-hash or snp:svsm", mode)
 	case format != "hex" && format != "base64":
 		return in, usagef("--output-format %q: want hex or base64", format)
+	case c.IsSet("vcpus") && (c.Int("vcpus") < 1 || c.Int("vcpus") > snp.MaxVCPUs):
+		return in, usagef("--vcpus %d: want 1 to %d", c.Int("vcpus"), snp.MaxVCPUs)
 	case !c.IsSet("ovmf"):
 		return in, usagef("--ovmf is missing")
 	case !c.IsSet("kernel") && (c.IsSet("initrd") || c.IsSet("append")):

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"strings"
 
 	"tally/internal/cli"
@@ -101,7 +100,7 @@ func measureTDX(c *cli.Context, e *env) error {
 	}
 	r, err := tdx.Compute(*in, profile)
 	if err != nil {
-		return fmt.Errorf("%s: %w", c.String("ovmf"), err)
+		return inInput(c, err, "ovmf")
 	}
 	diffs, err := compareTDX(c.String("log"), r)
 	if err != nil {

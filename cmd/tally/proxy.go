@@ -61,7 +61,7 @@ func proxy(c *cli.Context, e *env) error {
 	if err := printConnection(e, answer); err != nil {
 		return err
 	}
-	if _, err := e.out.WriteTo(e.stdout); err != nil {
+	if err := e.flush(); err != nil {
 		return err
 	}
 	return serveProxy(c.Context, ln, proxyHandler(t, e.logf))

@@ -13,6 +13,7 @@ import (
 	"tally/internal/cli"
 	"tally/measure"
 	"tally/mkimage"
+	"tally/mkimage/lock"
 	"tally/mkimage/source"
 	"tally/release"
 	"tally/release/rebuild"
@@ -71,52 +72,76 @@ func runRebuild(c *cli.Context, e *env) error {
 		return fmt.Errorf("%s: names no %s, so no registry has it and --registry has nowhere to attach to", c.Args().First(), release.OCIManifest)
 	}
 	r, err := t.rebuild(c, e, a)
-	if err != nil {
+	if r != nil && exitCode(err) == exitDiffers {
+		if answer := printRebuild(e, t, r); exitCode(answer) != exitDiffers {
+			return answer
+		}
+		return err
+	} else if err != nil {
 		return err
 	}
 	return printRebuild(e, t, r)
 }
 
-// rebuild builds the target again and compares; a, unless it is nil, then signs the result.
+// rebuild builds the target again and compares; a, unless it is nil, then signs the result. What is to be kept appears
+// when all is done. With a verdict there is a report, too.
 func (t *target) rebuild(c *cli.Context, e *env, a *attester) (*rebuild.Report, error) {
 	tmp, err := os.MkdirTemp("", "tally-rebuild-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(tmp)
-	out := c.String("keep")
-	if out == "" && a == nil {
-		out = c.String("o")
-	}
-	if out == "" {
-		out = filepath.Join(tmp, "out")
+	out, keep := filepath.Join(tmp, "out"), func() error { return nil }
+	if kept := keptDir(c, a); kept != "" {
+		d, err := atomicfile.CreateDir(kept, "manifest.json")
+		if err != nil {
+			return nil, err
+		}
+		defer d.Abort()
+		out, keep = d.Path, d.Commit
 	}
 	if err := t.build(c, e, tmp, out); err != nil {
 		return nil, err
 	}
+	r, err := t.compare(c, e, out)
+	if err == nil && a != nil {
+		err = a.attest(c, e, t, r, out)
+	}
+	if err != nil && exitCode(err) != exitDiffers {
+		return nil, err
+	}
+	if err := keep(); err != nil {
+		return nil, err
+	}
+	return r, err
+}
+
+// keptDir is where the rebuilt image is to stay; "" for nowhere.
+func keptDir(c *cli.Context, a *attester) string {
+	if dir := c.String("keep"); dir != "" || a != nil {
+		return dir
+	}
+	return c.String("o")
+}
+
+// compare holds the rebuild in out against the release.
+func (t *target) compare(c *cli.Context, e *env, out string) (*rebuild.Report, error) {
 	r, err := rebuild.Compare(c.Context, t.subjects, os.DirFS(out))
 	if err != nil {
 		return nil, err
 	}
-	if !r.Reproduced {
-		r.Inputs = t.inputDiffs(out)
-		store, err := openStore(c)
-		if err != nil {
-			return nil, err
-		}
-		if err := t.explain(c.Context, e, r, out, store); err != nil {
-			return nil, err
-		}
-	}
 	if r.Reproduced {
-		if err := t.contradicted(out); err != nil {
-			return nil, err
+		if err = t.contradicted(out); err != nil {
+			r.Reproduced, r.Reason, r.Notes = false, string(release.BadStatement), []string{err.Error()}
 		}
+		return r, err
 	}
-	if a != nil {
-		err = a.attest(c, e, t, r, out)
+	r.Inputs = t.inputDiffs(out)
+	store, err := openStore(c)
+	if err != nil {
+		return nil, err
 	}
-	return r, err
+	return r, t.explain(c.Context, e, r, out, store)
 }
 
 // build makes the image in a directory of its own, from nothing but what the release names.
@@ -166,7 +191,7 @@ func (t *target) has(subject string) bool {
 // lockFile returns the lock to build with.
 func (t *target) lockFile(c *cli.Context) ([]byte, error) {
 	if name := c.String("lock"); name != "" {
-		return os.ReadFile(name)
+		return readSmall(name, lock.MaxLock)
 	}
 	return t.get(c.Context, "image.lock", t.lock)
 }

@@ -207,6 +207,5 @@ func (f *follower) rebuild(path string) error {
 	if err := printRebuild(f.e, t, r); err != nil && (!errors.As(err, &answer) || answer.code != exitDiffers) {
 		return err
 	}
-	_, err = f.e.out.WriteTo(f.e.stdout) // due now, not when following ends
-	return err
+	return f.e.flush()
 }

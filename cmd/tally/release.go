@@ -39,7 +39,7 @@ func readBundle(e *env, path string) ([]byte, error) {
 	// One byte more than allowed is enough for the parser to refuse it.
 	data, err := io.ReadAll(io.LimitReader(r, release.MaxFile+1))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, err // names path
 	}
 	return data, nil
 }

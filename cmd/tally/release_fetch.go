@@ -164,7 +164,7 @@ func appendNew(data, more []byte) []byte {
 }
 
 func verifyFetched(c *cli.Context, e *env, v *verification, from string, w publish.Want, data []byte) error {
-	r, err := v.verify(e, data)
+	r, err := v.verify(e, releaseFiles{data: data})
 	if err == nil {
 		err = r.CheckName(w.Name, w.Version)
 	}

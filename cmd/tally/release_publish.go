@@ -170,6 +170,9 @@ func publishRequest(c *cli.Context, e *env, path string) (publish.Request, error
 	if r.Bundle, err = readBundle(e, path); err != nil {
 		return r, err
 	}
+	if _, err := release.ParseBundle(r.Bundle); err != nil {
+		return r, fmt.Errorf("%s: %w", path, err)
+	}
 	if r.Signer, err = publishSigner(c, r.Bundle); err != nil {
 		return r, err
 	}
@@ -188,7 +191,11 @@ func publishSigner(c *cli.Context, bundle []byte) (release.PublicKey, error) {
 		if err != nil {
 			return release.PublicKey{}, err
 		}
-		return release.ParsePublicKey(text)
+		k, err := release.ParsePublicKey(text)
+		if err != nil {
+			return k, fmt.Errorf("%s: %w", c.String("signer"), err)
+		}
+		return k, nil
 	}
 	p, err := loadPolicy(c)
 	if err != nil {

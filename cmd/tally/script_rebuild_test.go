@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"os"
+	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -33,4 +36,34 @@ func payloadCmd(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &b))
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), b.DSSEEnvelope.Payload, 0o644))
+}
+
+// cancelCmd is `cancel WORDS tally ARGS…`: runs the command in this process, interrupted as soon as it says WORDS, and wants
+// what an interruption is: exit code 1, nothing on stdout. Names in ARGS are absolute.
+func cancelCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: cancel WORDS tally ARGS...")
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var stdout bytes.Buffer
+	said := &cancelWriter{words: args[0], cancel: cancel}
+	code := Main(ctx, args[1:], strings.NewReader(""), &stdout, said)
+	if code != exitFailed || stdout.Len() > 0 || ctx.Err() == nil {
+		ts.Fatalf("exit code %d, stdout %q, stderr %q", code, stdout.String(), said.all.String())
+	}
+}
+
+type cancelWriter struct {
+	words  string
+	cancel func()
+	all    bytes.Buffer
+}
+
+func (w *cancelWriter) Write(b []byte) (int, error) {
+	w.all.Write(b)
+	if strings.Contains(w.all.String(), w.words) {
+		w.cancel()
+	}
+	return len(b), nil
 }

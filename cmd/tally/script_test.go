@@ -61,6 +61,7 @@ func TestScript(t *testing.T) {
 			"payload":  payloadCmd,
 			"mkoci":    mkociCmd,
 			"registry": registryCmd,
+			"cancel":   cancelCmd,
 			"sigstore": sigstoreCmd,
 		},
 		Setup: func(env *testscript.Env) error {

@@ -35,7 +35,7 @@ const sessionReasons = targetHelp + "Exit 1: no connection, or it broke. Exit 4:
 type attested struct {
 	c    *cli.Context
 	e    *env
-	data []byte // the bundles
+	data releaseFiles
 
 	dialer  client.Dialer
 	address string

@@ -59,8 +59,8 @@ func newVerificationAt(c *cli.Context, p *policy.Policy, now time.Time, src tlog
 
 // verify checks the bundles, keeps the evidence of a fork and remembers what a refusal proves. What was proved of a
 // good release is remembered only by the caller, when its own checks have passed.
-func (v *verification) verify(e *env, data []byte) (*release.Result, error) {
-	r, err := release.Verify(data, &v.policy.Release, v.now)
+func (v *verification) verify(e *env, files releaseFiles) (*release.Result, error) {
+	r, err := files.verify(&v.policy.Release, v.now)
 	var refusal *release.Error
 	if !errors.As(err, &refusal) {
 		return r, err
@@ -76,25 +76,6 @@ func (v *verification) verify(e *env, data []byte) (*release.Result, error) {
 		e.logf("both checkpoints are kept in %s", path)
 	}
 	return r, err
-}
-
-// readRelease reads a bundle, and after it those of --channel and --with.
-func readRelease(c *cli.Context, e *env, path string) ([]byte, error) {
-	data, err := readBundle(e, path)
-	if err != nil {
-		return nil, err
-	}
-	for _, file := range append([]string{c.String("channel")}, c.StringSlice("with")...) {
-		if file == "" {
-			continue
-		}
-		more, err := readSmall(file, release.MaxFile)
-		if err != nil {
-			return nil, err
-		}
-		data = append(append(data, '\n'), more...)
-	}
-	return data, nil
 }
 
 func firstOf(list ...string) string {

@@ -22,8 +22,18 @@ type File struct {
 	done bool
 }
 
-// Create starts writing what will become path with permissions perm (whatever the umask).
+// Create starts writing what will become path with permissions perm (whatever the umask). A symbolic link at path stays:
+// what it names is replaced. What is there and no file, a device or a pipe, is refused: a rename would take its place.
 func Create(path string, perm fs.FileMode) (*File, error) {
+	path, fi, err := follow(path)
+	switch {
+	case err != nil:
+		return nil, err
+	case fi != nil && fi.IsDir():
+		return nil, fmt.Errorf("%s: is a directory, want a file or nothing there", path)
+	case fi != nil && !fi.Mode().IsRegular():
+		return nil, fmt.Errorf("%s: is no regular file, and only one is replaced", path)
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+tmpMark)
 	if err != nil {
 		return nil, err
@@ -32,6 +42,28 @@ func Create(path string, perm fs.FileMode) (*File, error) {
 		return nil, errors.Join(err, f.Close(), os.Remove(f.Name()))
 	}
 	return &File{File: f, dst: path}, nil
+}
+
+// follow returns where path leads, and what is there; nothing when path is free.
+func follow(path string) (string, fs.FileInfo, error) {
+	if path == "" {
+		return "", nil, errors.New("an output has an empty name")
+	}
+	fi, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, lerr := os.Lstat(path); lerr == nil {
+			return "", nil, fmt.Errorf("%s: is a symbolic link to what is not there", path)
+		}
+		return path, nil, nil // nothing there; without its directory the creation says so
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	if l, err := os.Lstat(path); err != nil || l.Mode()&fs.ModeSymlink == 0 {
+		return path, fi, err
+	}
+	real, err := filepath.EvalSymlinks(path)
+	return real, fi, err
 }
 
 // Commit makes the file durable and visible under its final name.
@@ -95,8 +127,16 @@ type Dir struct {
 }
 
 // CreateDir starts filling what will become the directory dst. An existing dst is replaced by Commit
-// only when it contains a file named marker (an earlier result of ours); otherwise CreateDir refuses.
+// only when it contains a file named marker (an earlier result of ours); otherwise CreateDir refuses. A symbolic link at
+// dst stays, as in Create.
 func CreateDir(dst, marker string) (*Dir, error) {
+	dst, fi, err := follow(dst)
+	if err != nil {
+		return nil, err
+	}
+	if fi != nil && !fi.IsDir() {
+		return nil, fmt.Errorf("%s: is no directory", dst)
+	}
 	entries, err := os.ReadDir(dst)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), err == nil && len(entries) == 0:

@@ -1,6 +1,7 @@
 package atomicfile
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -130,5 +131,67 @@ func TestSweep(t *testing.T) {
 	}
 	if err := Sweep(filepath.Join(dir, "absent")); err == nil {
 		t.Error("swept a directory that is not there")
+	}
+}
+
+// TestOnlyFilesAreReplaced: a rename would take the place of /dev/null, too.
+func TestOnlyFilesAreReplaced(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, err := range []error{os.Mkdir(at("dir"), 0o755), syscall.Mkfifo(at("pipe"), 0o644), os.Symlink("pipe", at("to pipe")), os.Symlink("nothing", at("to nothing"))} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := names(t, dir)
+	for _, name := range []string{"dir", "pipe", "to pipe", "to nothing", os.DevNull, ""} {
+		path := name
+		if name != os.DevNull && name != "" {
+			path = at(name)
+		}
+		if err := WriteFile(path, []byte("x"), 0o644); err == nil {
+			t.Errorf("%s: replaced by a file", name)
+		}
+		if name == "dir" {
+			continue
+		}
+		if d, err := CreateDir(path, "marker"); err == nil {
+			d.Abort()
+			t.Errorf("%s: would be replaced by a directory", name)
+		}
+	}
+	if after := names(t, dir); !slices.Equal(before, after) {
+		t.Errorf("was %q, is %q", before, after)
+	}
+}
+
+func TestLinksStay(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, err := range []error{os.MkdirAll(at("far/dir"), 0o755), os.WriteFile(at("far/file"), []byte("old"), 0o644),
+		os.Symlink("far/file", at("file")), os.Symlink(at("far/dir"), at("dir")), WriteFile(at("file"), []byte("new"), 0o644)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	d, err := CreateDir(at("dir"), "marker")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.WriteFile(filepath.Join(d.Path, "x"), []byte("new"), 0o644), d.Commit()); err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range []string{"file", "dir"} {
+		if fi, err := os.Lstat(at(link)); err != nil || fi.Mode()&os.ModeSymlink == 0 {
+			t.Errorf("%s is a link no more (%v)", link, err)
+		}
+	}
+	for _, file := range []string{"far/file", "far/dir/x"} {
+		if got, err := os.ReadFile(at(file)); string(got) != "new" {
+			t.Errorf("%s: %q, %v", file, got, err)
+		}
+	}
+	if n := names(t, at("far")); len(n) != 2 {
+		t.Errorf("left behind: %q", n)
 	}
 }

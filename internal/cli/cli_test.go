@@ -124,14 +124,16 @@ func TestFlags(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	for args, want := range map[string]string{
-		"one --frob":         "flag provided but not defined: -frob",
-		"--frob":             "flag provided but not defined: -frob",
-		"group --bool":       "flag provided but not defined: -bool",
-		"one --int x":        `invalid value "x" for flag -int`,
-		"one a --int":        `invalid value "--" for flag -int`,
-		"one --uint -1":      `invalid value "-1" for flag -uint`,
-		"one --duration 5":   `invalid value "5" for flag -duration`,
-		"one --bool=perhaps": `invalid boolean value "perhaps" for -bool`,
+		"one --frob":         "flag provided but not defined: --frob",
+		"--frob":             "flag provided but not defined: --frob",
+		"group --bool":       "flag provided but not defined: --bool",
+		"one --int x":        `invalid value "x" for flag --int: `,
+		"one a --int":        `flag needs an argument: --int`,
+		"one a -s":           `flag needs an argument: -s`,
+		"one -int=-for":      `invalid value "-for" for flag --int: `,
+		"one --uint -1":      `invalid value "-1" for flag --uint: `,
+		"one --duration 5":   `invalid value "5" for flag --duration: `,
+		"one --bool=perhaps": `invalid boolean value "perhaps" for --bool`,
 		"must":               `required flag "o" not set`,
 	} {
 		var got seen

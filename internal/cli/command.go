@@ -116,7 +116,7 @@ func (a *App) run(ctx context.Context, path []string, c *Command, args []string)
 		args = reorder(x.flags, args)
 	}
 	if err := x.flags.Parse(args); err != nil {
-		return a.usageError(err)
+		return a.usageError(spelled(err))
 	}
 	x.markSet(flags)
 	switch {
@@ -158,8 +158,10 @@ func reorder(set *flag.FlagSet, args []string) []string {
 			continue
 		}
 		flags = append(flags, a)
-		if !strings.Contains(a, "=") && takesValue(set, strings.TrimLeft(a, "-")) && i+1 < len(args) {
-			i++
+		if !strings.Contains(a, "=") && takesValue(set, strings.TrimLeft(a, "-")) {
+			if i++; i == len(args) {
+				return flags // the value is missing, and is nothing that would stand behind
+			}
 			flags = append(flags, args[i])
 		}
 	}

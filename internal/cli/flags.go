@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -223,4 +225,25 @@ func describe(names []string, usage string, valued, many bool, def string) strin
 		usage += " (default: " + def + ")"
 	}
 	return all + "\t" + strings.TrimSpace(usage)
+}
+
+// spelled is what the flag package says of a command line, with flags as help spells them.
+func spelled(err error) error {
+	msg := err.Error()
+	before, rest := "", msg
+	for _, about := range []string{"invalid value ", "invalid boolean value "} {
+		if value, ok := strings.CutPrefix(msg, about); ok {
+			quoted, _ := strconv.QuotedPrefix(value)
+			before, rest = about+quoted, strings.TrimPrefix(value, quoted)
+		}
+	}
+	for _, about := range []string{" for flag -", " for -", "flag provided but not defined: -", "flag needs an argument: -"} {
+		if name, ok := strings.CutPrefix(rest, about); ok {
+			if word, _, _ := strings.Cut(name, ":"); len(word) > 1 {
+				about += "-"
+			}
+			return errors.New(before + about + name)
+		}
+	}
+	return err
 }

@@ -190,14 +190,32 @@ func lookup(env []string, name string) string {
 
 // run runs the go command in dir and returns what it printed.
 func (c *Command) run(ctx context.Context, dir string, args ...string) ([]byte, error) {
+	tmp, err := c.tempDir()
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(tmp)
 	cmd := exec.CommandContext(ctx, c.tool, args...)
-	cmd.Dir, cmd.Env = dir, c.environ()
+	cmd.Dir, cmd.Env = dir, append(c.environ(), "GOTMPDIR="+tmp)
 	if dir == "" {
 		cmd.Dir = os.TempDir() // no go.mod of the caller's directory may speak
 	} else if abs, err := filepath.Abs(dir); err == nil {
 		cmd.Env = append(cmd.Env, "PWD="+abs)
 	}
 	return output(ctx, cmd)
+}
+
+// tempDir makes the directory in which the go command makes its own: when interrupted, it does not always remove them.
+func (c *Command) tempDir() (string, error) {
+	parent := lookup(c.Environ, "GOTMPDIR")
+	if parent == "" {
+		parent = lookup(c.Environ, "TMPDIR")
+	}
+	tmp, err := os.MkdirTemp(parent, "tally-go-")
+	if err != nil {
+		return "", err
+	}
+	return filepath.Abs(tmp)
 }
 
 // output runs cmd and returns what it printed, also when it failed; an interrupted one gets time to clean

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"debug/buildinfo"
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -316,5 +318,35 @@ func TestEnvironment(t *testing.T) {
 	c.Offline = true
 	if got := lookup(c.environ(), "GOPROXY"); got != "file://"+c.Proxy {
 		t.Errorf("offline: GOPROXY %q", got)
+	}
+}
+
+// TestInterruptedLeavesNothing: the go command, told to stop, may leave what it made.
+func TestInterruptedLeavesNothing(t *testing.T) {
+	for _, name := range []string{"TMPDIR", "GOTMPDIR"} {
+		t.Run(name, func(t *testing.T) {
+			dir, tmp := t.TempDir(), t.TempDir()
+			tool := filepath.Join(dir, "go")
+			if err := os.WriteFile(tool, []byte("#!/bin/sh\nmkdir -p \"$GOTMPDIR/go-build1/b001\" && touch started && exec sleep 60\n"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			go func() {
+				for ctx.Err() == nil {
+					if _, err := os.Stat(filepath.Join(dir, "started")); err == nil {
+						cancel()
+					}
+					time.Sleep(time.Millisecond)
+				}
+			}()
+			c := &Command{tool: tool, Options: Options{Environ: []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=/nowhere", name + "=" + tmp}}}
+			if _, err := c.run(ctx, dir, "build"); !errors.Is(err, context.Canceled) {
+				t.Fatalf("%v, want an interruption", err)
+			}
+			if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
+				t.Errorf("left %v, %v", left, err)
+			}
+		})
 	}
 }

@@ -177,6 +177,9 @@ func Parse(data []byte, name string) (*Lock, error) {
 	if len(data) > MaxLock {
 		return nil, fmt.Errorf("%s: %d bytes, want at most %d", name, len(data), MaxLock)
 	}
+	if len(bytes.TrimSpace(data)) == 0 {
+		return nil, fmt.Errorf("%s: the file is empty", name)
+	}
 	l := new(Lock)
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
@@ -193,6 +196,9 @@ func Parse(data []byte, name string) (*Lock, error) {
 	again, err := c.Marshal()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if !bytes.Equal(again, data) && l.Digest == c.Digest {
+		return nil, fmt.Errorf("%s: %w (it says what it said, in another form)", name, ErrEdited)
 	}
 	if !bytes.Equal(again, data) {
 		return nil, fmt.Errorf("%s: %w (its digest is %s, want %s)", name, ErrEdited, l.Digest, c.Digest)

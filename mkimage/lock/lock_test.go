@@ -89,6 +89,13 @@ func TestEdited(t *testing.T) {
 	if _, err := Parse(edited, "image.lock"); !errors.Is(err, ErrEdited) || !strings.HasPrefix(err.Error(), "image.lock: was changed by hand") {
 		t.Errorf("edited lock: %v", err)
 	}
+	twice := bytes.Replace(data, []byte("{"), []byte(`{"schema":"x",`), 1)
+	if _, err := Parse(twice, "l"); !errors.Is(err, ErrEdited) || !strings.HasSuffix(err.Error(), "(it says what it said, in another form)") {
+		t.Errorf("a key twice: %v", err)
+	}
+	if _, err := Parse([]byte("\n"), "l"); err == nil || err.Error() != "l: the file is empty" {
+		t.Errorf("empty file: %v", err)
+	}
 	if _, err := Parse(append(bytes.Clone(data), ' '), "l"); err == nil {
 		t.Error("trailing space: no error")
 	}
@@ -149,7 +156,7 @@ func TestParseRefusals(t *testing.T) {
 		}
 	}
 	for _, c := range []struct{ text, want string }{
-		{"", "EOF"}, {"[]", "cannot unmarshal"}, {"{}", "schema"}, {"{}{}", "data after"}, {`{"schema":"tally.lock/v1","extra":1}`, "unknown field"},
+		{"", "the file is empty"}, {"[]", "cannot unmarshal"}, {"{}", "schema"}, {"{}{}", "data after"}, {`{"schema":"tally.lock/v1","extra":1}`, "unknown field"},
 		{`{"schema":"tally.lock/v1","digest":"ABCD"}`, "64 lower-case hex digits"},
 	} {
 		if _, err := Parse([]byte(c.text), "f"); err == nil || !strings.Contains(err.Error(), c.want) {

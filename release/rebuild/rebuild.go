@@ -80,7 +80,7 @@ func Compare(ctx context.Context, subjects []Subject, dir fs.FS) (*Report, error
 	if err != nil {
 		return nil, err
 	}
-	r := &Report{Schema: Schema, Reproduced: true}
+	r := &Report{Schema: Schema, Reproduced: true, Inputs: []InputDiff{}}
 	for _, s := range subjects {
 		row := Row{Name: s.Name, Status: Match, Want: s.SHA256, Got: got[s.Name]}
 		switch {
