@@ -18,6 +18,8 @@ import (
 // maxDepth is far above what any of our formats nests.
 const maxDepth = 32
 
+const maxMessage = 512 // bytes of what encoding/json says
+
 // unmarshalStrict decodes one JSON value into v. encoding/json alone accepts what other readers
 // understand differently: keys in another case, keys twice (the last wins), null for anything, bytes
 // after the value, invalid UTF-8. A signed format must have one meaning, so all of that is refused.
@@ -36,7 +38,10 @@ func unmarshalStrict(data []byte, v any) error {
 	err := json.Unmarshal(data, v)
 	var wrong *json.UnmarshalTypeError
 	if errors.As(err, &wrong) { // its text names Go's types
-		return fmt.Errorf("%sa %s is not a value here", where(wrong.Field), wrong.Value)
+		return fmt.Errorf("%sa %.64s is not a value here", where(wrong.Field), wrong.Value)
+	}
+	if err != nil && len(err.Error()) > maxMessage { // of a time it has all that stood in its place
+		return fmt.Errorf("%.*s…", maxMessage, err)
 	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestStrictPlaces holds what messages say of the place, and that a long key above many values costs its length once:
@@ -31,5 +32,26 @@ func TestStrictPlaces(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	if got := after.TotalAlloc - before.TotalAlloc; err != nil || got > 64<<20 {
 		t.Errorf("a key of 64 KiB above 4097 values: %v, %d bytes of memory", err, got)
+	}
+}
+
+// A message is a line, however long the value is that it is about.
+func TestStrictMessages(t *testing.T) {
+	var v struct {
+		N uint64    `json:"n"`
+		T time.Time `json:"t"`
+		D Digest    `json:"d"`
+	}
+	long := strings.Repeat("9", 1<<16)
+	for text, want := range map[string]string{
+		`{"n":` + long + `}`:   "n: a number 999999",
+		`{"n":"` + long + `"}`: "n: a string is not a value here",
+		`{"t":"` + long + `"}`: `parsing time "999`,
+		`{"d":"` + long + `"}`: `digest "999`,
+		`{"t":"1"}`:            `cannot parse`,
+	} {
+		if err := unmarshalStrict([]byte(text), &v); err == nil || !strings.Contains(err.Error(), want) || len(err.Error()) > 600 || strings.Contains(err.Error(), "…") != strings.Contains(want, `time "999`) {
+			t.Errorf("%.20s: %.700v, want %s", text, err, want)
+		}
 	}
 }
