@@ -196,6 +196,8 @@ func TestRebuilderIdentity(t *testing.T) {
 	l.both(b, k.Public(), c, must(c.CertificateKey()))
 	forged := must(release.ParseBundle(rt.Marshal(t, c)))
 	forged.Envelope.Payload = append(slices.Clone(payload), ' ')
+	stranger := rt.Key(t)
+	byKey := must(sign.Seal(stranger, payload))
 	for name, tt := range map[string]struct {
 		subject  string // of the rule
 		until    time.Time
@@ -209,6 +211,7 @@ func TestRebuilderIdentity(t *testing.T) {
 		"another":  {"s@a.example", time.Time{}, "x@a.example", c, "by a certificate does not count: certificate: subject", ""},
 		"a signer": {"r@a.example", time.Time{}, "*@a.example", c, "it may sign releases itself", ""},
 		"forged":   {"r@a.example", time.Time{}, "x@a.example", forged, "", release.BadSignature},
+		"by a key": {"r@a.example", time.Time{}, "x@a.example", byKey, "a statement by key \"" + stranger.Public().Hint(), ""},
 	} {
 		ids := func(i release.Identity) release.IdentityPolicy {
 			return release.IdentityPolicy{List: []release.Identity{i}, TrustedRoot: []byte("{}"), Verifier: v}

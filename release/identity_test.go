@@ -108,3 +108,30 @@ func TestIdentityCheck(t *testing.T) {
 		}
 	}
 }
+
+// The subject of a workflow's certificate is that workflow of the repository at the ref, and what was built.
+func TestIdentityWorkflow(t *testing.T) {
+	type C = release.Certified
+	id := release.Identity{Issuer: "https://i.example", Repository: "https://g.example/a/b", Workflow: "w.yml", Tag: "v1", Commit: "*"}
+	for what, c := range map[string]struct {
+		change func(*C)
+		ok     bool
+	}{
+		"as it is":            {func(*C) {}, true},
+		"built from itself":   {func(c *C) { c.BuildConfig = c.Subject }, true},
+		"built from another":  {func(c *C) { c.BuildConfig = "https://g.example/a/b/x.yml@refs/tags/v1" }, false},
+		"no repository":       {func(c *C) { c.Repository = "" }, false},
+		"no ref":              {func(c *C) { c.Ref, c.Subject = "", "https://g.example/a/b/w.yml@" }, false},
+		"subject without ref": {func(c *C) { c.Subject = "https://g.example/a/b/w.yml" }, false},
+		"subject at another":  {func(c *C) { c.Subject = "https://g.example/a/b/w.yml@refs/heads/v1" }, false},
+		"of another house":    {func(c *C) { c.Subject = "https://g.example/x/b/w.yml@refs/tags/v1" }, false},
+		"of a longer name":    {func(c *C) { c.Subject = "https://g.example/a/bw.yml@refs/tags/v1" }, false},
+		"the bare workflow":   {func(c *C) { c.Subject = "w.yml@refs/tags/v1" }, false},
+	} {
+		got := &C{Issuer: id.Issuer, Subject: "https://g.example/a/b/w.yml@refs/tags/v1", Repository: id.Repository, Ref: "refs/tags/v1", Commit: "c0ffee"}
+		c.change(got)
+		if err := id.Match(got); (err == nil) != c.ok || err != nil && !strings.Contains(err.Error(), "is no workflow of repository") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
