@@ -185,3 +185,48 @@ func TestRevocationIdentityTime(t *testing.T) {
 		}
 	}
 }
+
+// Who rebuilds by a certificate counts in its time, and apart from those who may sign releases. What does not count is
+// said and stands in nobody's way, but for a signature that does not hold.
+func TestRebuilderIdentity(t *testing.T) {
+	v, l := believer{}, newBareLog(t, "log.example")
+	k, b, _ := unlogged(t)
+	payload := must(rt.RebuildOf(t, rt.Marshal(t, b), nil).Marshal())
+	c := v.certify(t, payload, &release.Certified{Issuer: "https://i.example", Subject: "r@a.example", Signed: rt.Now})
+	l.both(b, k.Public(), c, must(c.CertificateKey()))
+	forged := must(release.ParseBundle(rt.Marshal(t, c)))
+	forged.Envelope.Payload = append(slices.Clone(payload), ' ')
+	stranger := rt.Key(t)
+	byKey := must(sign.Seal(stranger, payload))
+	for name, tt := range map[string]struct {
+		subject  string // of the rule
+		until    time.Time
+		releases string // who else may sign those
+		bundle   *release.Bundle
+		said     string
+		want     release.Reason
+	}{
+		"counts": {"r@a.example", time.Time{}, "x@a.example", c, "reproduced by", ""}, "in its time": {"r@a.example", rt.Now.Add(1), "x@a.example", c, "reproduced by", ""},
+		"too late": {"r@a.example", rt.Now, "x@a.example", c, "by a certificate does not count: signed at", ""},
+		"another":  {"s@a.example", time.Time{}, "x@a.example", c, "by a certificate does not count: certificate: subject", ""},
+		"a signer": {"r@a.example", time.Time{}, "*@a.example", c, "it may sign releases itself", ""},
+		"forged":   {"r@a.example", time.Time{}, "x@a.example", forged, "", release.BadSignature},
+		"by a key": {"r@a.example", time.Time{}, "x@a.example", byKey, "a statement by key \"" + stranger.Public().Hint(), ""},
+	} {
+		ids := func(i release.Identity) release.IdentityPolicy {
+			return release.IdentityPolicy{List: []release.Identity{i}, TrustedRoot: []byte("{}"), Verifier: v}
+		}
+		p := &release.Policy{Signers: signers(k), Log: release.LogPolicy{Key: l.key, Unwitnessed: true}, Identities: ids(release.Identity{Issuer: "https://i.example", Subject: tt.releases}),
+			Rebuilders: release.RebuilderPolicy{Identities: ids(release.Identity{Issuer: "https://i.example", Subject: tt.subject, NotAfter: tt.until})}}
+		r, err := release.Verify(join(rt.Marshal(t, b), rt.Marshal(t, tt.bundle)), p, rt.Now)
+		if reason(t, err) != tt.want || (len(r.Rebuilders) == 1) != (tt.said == "reproduced by") ||
+			!slices.ContainsFunc(r.Checks, func(c release.Check) bool { return strings.Contains(c.Got, tt.said) }) {
+			t.Errorf("%s: %v, %d rebuilders: %+v", name, err, len(r.Rebuilders), r.Checks)
+		}
+		if p.Rebuilders.Need = 1; tt.want == "" {
+			if _, err := release.Verify(join(rt.Marshal(t, b), rt.Marshal(t, tt.bundle)), p, rt.Now); (err == nil) != (tt.said == "reproduced by") || err != nil && reason(t, err) != release.TooFewRebuilders {
+				t.Errorf("%s, and one is needed: %v", name, err)
+			}
+		}
+	}
+}

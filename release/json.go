@@ -18,6 +18,8 @@ import (
 // maxDepth is far above what any of our formats nests.
 const maxDepth = 32
 
+const maxMessage = 512 // bytes of what encoding/json says
+
 // unmarshalStrict decodes one JSON value into v. encoding/json alone accepts what other readers
 // understand differently: keys in another case, keys twice (the last wins), null for anything, bytes
 // after the value, invalid UTF-8. A signed format must have one meaning, so all of that is refused.
@@ -27,7 +29,7 @@ func unmarshalStrict(data []byte, v any) error {
 	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
-	if err := checkValue(dec, reflect.TypeOf(v).Elem(), "", 0); err != nil {
+	if err := checkValue(dec, reflect.TypeOf(v).Elem(), nil, 0); err != nil {
 		return err
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
@@ -36,7 +38,10 @@ func unmarshalStrict(data []byte, v any) error {
 	err := json.Unmarshal(data, v)
 	var wrong *json.UnmarshalTypeError
 	if errors.As(err, &wrong) { // its text names Go's types
-		return fmt.Errorf("%sa %s is not a value here", where(wrong.Field), wrong.Value)
+		return fmt.Errorf("%sa %.64s is not a value here", where(wrong.Field), wrong.Value)
+	}
+	if err != nil && len(err.Error()) > maxMessage { // of a time it has all that stood in its place
+		return fmt.Errorf("%.*s…", maxMessage, err)
 	}
 	return err
 }
@@ -49,20 +54,40 @@ func where(at string) string {
 	return at + ": "
 }
 
+// A place is where a value stands. It becomes text in a message alone: a document that has a long key above many
+// values would otherwise have it copied as often as it has values.
+type place struct {
+	up    *place // nil: the whole
+	key   string // of an object
+	index int    // in a list; -1: in an object
+}
+
+func (p *place) String() string {
+	switch {
+	case p == nil:
+		return ""
+	case p.index >= 0:
+		return fmt.Sprintf("%s[%d]", p.up, p.index)
+	case p.key == "" || !printable(p.key, 64): // below a json.RawMessage keys are anybody's
+		return strings.TrimPrefix(fmt.Sprintf("%s.%.64q", p.up, p.key), ".")
+	}
+	return strings.TrimPrefix(fmt.Sprintf("%s.%s", p.up, p.key), ".")
+}
+
 var textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
 
 // checkValue walks the next value of dec beside the Go type it will be decoded into; a nil type (below a
 // json.RawMessage) takes any keys, but still each of them once.
-func checkValue(dec *json.Decoder, t reflect.Type, at string, depth int) error {
+func checkValue(dec *json.Decoder, t reflect.Type, at *place, depth int) error {
 	if depth > maxDepth {
-		return fmt.Errorf("%snested deeper than %d", where(at), maxDepth)
+		return fmt.Errorf("%snested deeper than %d", where(at.String()), maxDepth)
 	}
 	tok, err := dec.Token()
 	if err != nil {
 		return noEOF(err)
 	}
 	if tok == nil && t != nil {
-		return fmt.Errorf("%snull is not a value here", where(at))
+		return fmt.Errorf("%snull is not a value here", where(at.String()))
 	}
 	if t != nil && (t == reflect.TypeFor[json.RawMessage]() || t.Kind() == reflect.Interface) {
 		t = nil
@@ -72,10 +97,10 @@ func checkValue(dec *json.Decoder, t reflect.Type, at string, depth int) error {
 		err = checkObject(dec, t, at, depth)
 	case json.Delim('['):
 		if t != nil && (t.Kind() != reflect.Slice || reflect.PointerTo(t).Implements(textUnmarshaler)) {
-			return fmt.Errorf("%sa list is not a value here", where(at))
+			return fmt.Errorf("%sa list is not a value here", where(at.String()))
 		}
 		for i := 0; dec.More(); i++ {
-			if err := checkValue(dec, elem(t), fmt.Sprintf("%s[%d]", at, i), depth+1); err != nil {
+			if err := checkValue(dec, elem(t), &place{at, "", i}, depth+1); err != nil {
 				return err
 			}
 		}
@@ -89,7 +114,7 @@ func checkValue(dec *json.Decoder, t reflect.Type, at string, depth int) error {
 	return noEOF(err)
 }
 
-func checkObject(dec *json.Decoder, t reflect.Type, at string, depth int) error {
+func checkObject(dec *json.Decoder, t reflect.Type, at *place, depth int) error {
 	if t != nil && t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
@@ -101,19 +126,19 @@ func checkObject(dec *json.Decoder, t reflect.Type, at string, depth int) error 
 		}
 		key, ok := tok.(string)
 		if !ok {
-			return fmt.Errorf("%skey is not a string", where(at))
+			return fmt.Errorf("%skey is not a string", where(at.String()))
 		}
 		if seen[key] {
-			return fmt.Errorf("%skey %.64q twice", where(at), key)
+			return fmt.Errorf("%skey %.64q twice", where(at.String()), key)
 		}
 		seen[key] = true
 		var ft reflect.Type
 		if t != nil {
 			if ft, ok = field(t, key); !ok {
-				return fmt.Errorf("%sunknown key %.64q", where(at), key)
+				return fmt.Errorf("%sunknown key %.64q", where(at.String()), key)
 			}
 		}
-		if err := checkValue(dec, ft, strings.TrimPrefix(at+"."+key, "."), depth+1); err != nil {
+		if err := checkValue(dec, ft, &place{at, key, -1}, depth+1); err != nil {
 			return err
 		}
 	}

@@ -99,7 +99,7 @@ func TestRebuilderPolicy(t *testing.T) {
 		"the same key twice":       func(p *release.Policy) { p.Rebuilders = release.RebuilderPolicy{Need: 2, Keys: signers(a, a)} },
 		"signs releases, channels": func(p *release.Policy) { p.Rebuilders = release.RebuilderPolicy{Need: 1, Keys: signers(w.Key)} },
 		"but no rebuilder":         func(p *release.Policy) { p.Rebuilders.Logs = []release.LogPolicy{p.Log} },
-		"a word on witnesses": func(p *release.Policy) {
+		"log 1 of the rebuilders: wants a key and a word on witnesses": func(p *release.Policy) {
 			p.Rebuilders = release.RebuilderPolicy{Keys: signers(a), Logs: []release.LogPolicy{{Key: w.Log}}}
 		},
 		"for the releases' log alone": func(p *release.Policy) {

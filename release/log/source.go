@@ -45,6 +45,9 @@ func OpenSource(place string, client *http.Client) (Source, error) {
 	}
 	u, err := url.Parse(place)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		if err == nil {
+			place = u.Redacted()
+		}
 		return nil, fmt.Errorf("%.256q: want a directory or a URL with http or https and no query", place)
 	}
 	if !strings.HasSuffix(u.Path, "/") {
@@ -94,7 +97,8 @@ type urlSource struct {
 	client *http.Client
 }
 
-func (u *urlSource) String() string { return u.base.String() }
+// String leaves out a password, as what follows does: errors go into the logs of others.
+func (u *urlSource) String() string { return u.base.Redacted() }
 
 func (u *urlSource) Read(ctx context.Context, name string, limit int64) ([]byte, error) {
 	if err := checkLocal(name); err != nil {
@@ -114,11 +118,11 @@ func (u *urlSource) Read(ctx context.Context, name string, limit int64) ([]byte,
 	defer resp.Body.Close()
 	switch resp.StatusCode {
 	case http.StatusOK:
-		return readLimited(resp.Body, at.String(), limit)
+		return readLimited(resp.Body, at.Redacted(), limit)
 	case http.StatusNotFound, http.StatusGone:
-		return nil, fmt.Errorf("%s: %w", at, fs.ErrNotExist)
+		return nil, fmt.Errorf("%s: %w", at.Redacted(), fs.ErrNotExist)
 	}
-	return nil, fmt.Errorf("%s: HTTP status %d", at, resp.StatusCode)
+	return nil, fmt.Errorf("%s: HTTP status %d", at.Redacted(), resp.StatusCode)
 }
 
 // ReadView reads the log's latest checkpoint, unverified, with what proves other trees against it.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -190,5 +191,31 @@ func TestSourceRefuses(t *testing.T) {
 	srv.Close()
 	if _, err := log.ReadView(t.Context(), src, w.Log); err == nil {
 		t.Error("no server, but a view")
+	}
+}
+
+// The password of a URL is for the server alone.
+func TestSourceTellsNoPassword(t *testing.T) {
+	var status atomic.Int32
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, password, _ := r.BasicAuth(); password != "secret" {
+			t.Errorf("password %q", password)
+		}
+		w.WriteHeader(int(status.Load()))
+		fmt.Fprint(w, "more than one byte")
+	}))
+	defer srv.Close()
+	src, err := log.OpenSource(strings.Replace(srv.URL, "//", "//user:secret@", 1), srv.Client())
+	if err != nil || strings.Contains(src.String(), "secret") {
+		t.Fatal(src, err)
+	}
+	for _, code := range []int{200, 404, 500} {
+		status.Store(int32(code))
+		if _, err := src.Read(t.Context(), "checkpoint", 1); err == nil || strings.Contains(err.Error(), "secret") || !strings.Contains(err.Error(), "/checkpoint: ") {
+			t.Errorf("%d: %v", code, err)
+		}
+	}
+	if _, err := log.OpenSource("https://user:secret@a/?q", srv.Client()); err == nil || strings.Contains(err.Error(), "secret") {
+		t.Errorf("%v", err)
 	}
 }

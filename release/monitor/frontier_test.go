@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -84,4 +87,29 @@ func path(t tlog.Tile) string {
 		p += fmt.Sprintf(".p/%d", t.W)
 	}
 	return p
+}
+
+// What could not be read again is not written over what can.
+func TestMemoryLimit(t *testing.T) {
+	defer func(most int) { maxMemory = most }(maxMemory)
+	m := &memory{path: filepath.Join(t.TempDir(), "memory")}
+	if err := m.save(); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(m.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	maxMemory = len(before)
+	if err := m.save(); err != nil {
+		t.Errorf("as large as can be read: %v", err)
+	}
+	maxMemory--
+	m.file.Size++ // other bytes, as many of them
+	if err := m.save(); err == nil || !strings.Contains(err.Error(), "leaves without bundle") {
+		t.Errorf("larger than can be read: %v", err)
+	}
+	if after, err := os.ReadFile(m.path); err != nil || string(after) != string(before) {
+		t.Errorf("what was there: %s, %v", after, err)
+	}
 }

@@ -16,10 +16,9 @@ import (
 	"tally/release"
 )
 
-const (
-	schema    = "tally.monitor-state/v1"
-	maxMemory = 256 << 20 // bytes
-)
+const schema = "tally.monitor-state/v1"
+
+var maxMemory = 256 << 20 // bytes; a variable for the test
 
 // A memory is what a monitor remembers of one log between rounds.
 type memory struct {
@@ -35,6 +34,7 @@ type memoryFile struct {
 	Full     time.Time                   `json:"full,omitzero"`      // when every leaf was last read
 	Bare     map[int64]release.Digest    `json:"bare,omitempty"`     // leaves that had no bundle, by index
 	Lost     map[int64]release.Digest    `json:"lost,omitempty"`     // leaves that had one when they were judged
+	Ahead    map[int64]int64             `json:"ahead,omitempty"`    // of both: leaves of the tree in its bundle, which the log did not have
 	Queue    []Release                   `json:"queue,omitempty"`    // releases for which the command has not been run
 	Versions map[string]release.Digest   `json:"versions,omitempty"` // NAME@VERSION: payload
 	Highest  map[string]uint64           `json:"highest,omitempty"`  // NAME: highest sequence
@@ -59,7 +59,7 @@ func openMemory(path string, key release.LogKey) (*memory, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxMemory+1))
+	data, err := io.ReadAll(io.LimitReader(f, int64(maxMemory)+1))
 	if err != nil {
 		return nil, err
 	}
@@ -87,6 +87,13 @@ func (m *memory) decode(data []byte, key release.LogKey) error {
 	}
 	if _, err := tlog.ParseHash(f.Root); err != nil && f.Size > 0 {
 		return fmt.Errorf("root: %w", err)
+	}
+	for _, list := range []map[int64]release.Digest{f.Bare, f.Lost} {
+		for index := range list {
+			if index < 0 || index >= f.Size {
+				return fmt.Errorf("leaf %d without bundle, of %d leaves", index, f.Size)
+			}
+		}
 	}
 	m.file = f
 	m.file.fill()
@@ -119,6 +126,9 @@ func (m *memory) save() error {
 	data, err := json.MarshalIndent(m.file, "", "  ")
 	if err != nil {
 		return err
+	}
+	if len(data) >= maxMemory { // what could not be read again
+		return fmt.Errorf("%s: %d bytes, want less than %d: the log has too many releases or leaves without bundle", m.path, len(data), maxMemory)
 	}
 	return atomicfile.WriteFile(m.path, append(data, '\n'), 0o600)
 }

@@ -99,3 +99,64 @@ func appendBody(t *testing.T, w *rt.World, body []byte) {
 		t.Fatal(err)
 	}
 }
+
+// A bundle may show a tree that the log had not published when the round began: once. A log that goes on showing the
+// monitor less than it shows in its bundles is said to.
+func TestAhead(t *testing.T) {
+	t.Parallel()
+	w := rt.New(t)
+	checkpoint := filepath.Join(w.LogDir, log.CheckpointFile)
+	put := func(path string, data []byte) {
+		t.Helper()
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	short := must(os.ReadFile(checkpoint))
+	w.Channel(t, w.Key, w.Predicate(t, 1, w.Bundle))
+	b := must(release.ParseBundle(w.Bundle))
+	l := w.Open(t)
+	b.Entry = must(l.Append(t.Context(), b.Entry.Body)) // the same leaf, in the tree of two
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	whole := must(os.ReadFile(checkpoint))
+	put(filepath.Join(w.LogDir, publish.BundlePath(release.LeafHash(b.Entry.Body))), rt.Marshal(t, b))
+
+	v := newWatch(t, w)
+	v.o.Run = nil
+	put(checkpoint, short)
+	if r := v.round(t); r.Bare != 1 || r.Size != 1 {
+		t.Errorf("first: %+v", r)
+	}
+	for range 2 {
+		if r := v.round(t, release.LogStale); len(r.Alerts) == 1 && !strings.Contains(r.Alerts[0].Text, "shows a tree of 2 leaves, and one of 2 in an earlier round; the log's latest has 1") {
+			t.Errorf("%s", r.Alerts[0].Text)
+		}
+	}
+	v.o.Full = true
+	v.round(t, release.LogStale)
+	put(checkpoint, whole)
+	if r := v.round(t); r.Bare != 0 || r.Size != 2 {
+		t.Errorf("whole again: %+v", r)
+	}
+}
+
+// What is remembered of leaves that do not exist is a damaged file, not a panic.
+func TestMemoryOfNoLeaf(t *testing.T) {
+	t.Parallel()
+	w := rt.New(t)
+	v := newWatch(t, w)
+	v.round(t)
+	file := must(filepath.Glob(filepath.Join(v.o.Dir, "*.monitor.json")))[0]
+	data := string(must(os.ReadFile(file)))
+	for _, bare := range []string{`"bare": {"1": "`, `"lost": {"1": "`, `"bare": {"-1": "`, `"bare": {"0": "`} {
+		text := strings.Replace(data, `"root"`, bare+strings.Repeat("ab", 32)+`"}, "root"`, 1)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := monitor.Open(v.o); (err == nil) != strings.Contains(bare, `"0"`) || err != nil && !strings.Contains(err.Error(), "without bundle, of 1 leaves: the file is damaged") {
+			t.Errorf("%s: %v", bare, err)
+		}
+	}
+}

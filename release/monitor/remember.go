@@ -53,7 +53,8 @@ func (w *walk) counts(l *leaf) bool {
 
 // rememberBare takes in which leaves have no bundle, or none any more.
 func (w *walk) rememberBare() {
-	bare, lost := map[int64]release.Digest{}, map[int64]release.Digest{}
+	mem := &w.m.mem.file
+	bare, lost, ahead := map[int64]release.Digest{}, map[int64]release.Digest{}, map[int64]int64{}
 	for _, index := range slices.Sorted(maps.Keys(w.bare)) {
 		b, why := w.bare[index], "nobody can tell what was logged"
 		if w.m.judged(index) {
@@ -61,11 +62,18 @@ func (w *walk) rememberBare() {
 		} else {
 			bare[index] = b.hash
 		}
-		if !b.ahead {
+		if b.ahead == 0 {
 			w.rep.Alerts = append(w.rep.Alerts, Alert{Reason: NoBundle, Index: &index, Text: fmt.Sprintf("leaf %s has no bundle: %s", b.hash, why)})
+			continue
 		}
+		// Once it is a publication between two reads. A log that shows it again hides the tree that clients are shown.
+		if was := mem.Ahead[index]; was > 0 {
+			w.rep.Alerts = append(w.rep.Alerts, Alert{Reason: release.LogStale, Index: &index, Text: fmt.Sprintf(
+				"the bundle of leaf %s shows a tree of %d leaves, and one of %d in an earlier round; the log's latest has %d", b.hash, b.ahead, was, w.head.Tree.N)})
+		}
+		ahead[index] = b.ahead
 	}
-	w.m.mem.file.Bare, w.m.mem.file.Lost, w.rep.Bare = bare, lost, len(bare)+len(lost)
+	mem.Bare, mem.Lost, mem.Ahead, w.rep.Bare = bare, lost, ahead, len(bare)+len(lost)
 }
 
 // released takes in a release; one that is known already, from another signer or an earlier round, is no news.

@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -34,7 +35,7 @@ type walk struct {
 type bare struct {
 	body  []byte
 	hash  release.Digest
-	ahead bool
+	ahead int64 // leaves of that larger tree; 0: no bundle
 }
 
 // run reads and judges. Nothing that it reads is believed before the tree's root is that of the checkpoint.
@@ -98,7 +99,7 @@ func (w *walk) tile(ctx context.Context, f *frontier) error {
 		}
 		switch {
 		case l.bare:
-			w.bare[l.index] = &bare{bodies[i], l.hash, false}
+			w.bare[l.index] = &bare{bytes.Clone(bodies[i]), l.hash, 0} // without the others of its tile
 		case l.tree.Note != "":
 			w.wants[l.tree.Tree.N] = append(w.wants[l.tree.Tree.N], l)
 		}
@@ -147,17 +148,22 @@ func (w *walk) bareBefore(ctx context.Context) error {
 	}
 	known := maps.Clone(w.m.mem.file.Bare)
 	maps.Copy(known, w.m.mem.file.Lost)
+	var bodies [][]byte
+	at := int64(-1) // the tile that they are of: one is read once, however many of its leaves are bare
 	for _, index := range slices.Sorted(maps.Keys(known)) {
 		first := index &^ (width - 1)
-		bodies, err := log.ReadEntries(ctx, w.m.o.Source, first>>height, int(min(w.head.Tree.N-first, width)))
-		if err != nil {
-			return err
+		if first != at {
+			var err error
+			if bodies, err = log.ReadEntries(ctx, w.m.o.Source, first>>height, int(min(w.head.Tree.N-first, width))); err != nil {
+				return err
+			}
+			at = first
 		}
 		body := bodies[index-first]
 		if h := release.LeafHash(body); h != known[index] {
 			return fmt.Errorf("%w: leaf %d is %s, and was %s", log.ErrDamaged, index, h, known[index])
 		}
-		w.bare[index] = &bare{body, known[index], false}
+		w.bare[index] = &bare{bytes.Clone(body), known[index], 0}
 	}
 	return nil
 }
@@ -179,7 +185,7 @@ func (w *walk) await(ctx context.Context) error {
 	}
 	for _, late := range w.wants {
 		for _, l := range late {
-			w.bare[l.index] = &bare{nil, l.hash, true}
+			w.bare[l.index] = &bare{nil, l.hash, l.tree.Tree.N}
 		}
 	}
 	return nil
@@ -191,8 +197,11 @@ func (w *walk) look(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		w.bare[index].ahead = l.tree.Tree.N > w.head.Tree.N
-		if l.bare || w.bare[index].ahead {
+		w.bare[index].ahead = 0
+		if l.tree.Tree.N > w.head.Tree.N {
+			w.bare[index].ahead = l.tree.Tree.N
+		}
+		if l.bare || w.bare[index].ahead > 0 {
 			continue
 		}
 		delete(w.bare, index)

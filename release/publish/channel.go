@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 
 	"tally/internal/atomicfile"
@@ -112,6 +113,6 @@ func follows(c, old *release.Channel) error {
 
 // Holds reports whether a statement with that digest was published in dir, by whomever.
 func Holds(dir string, payload release.Digest) (bool, error) {
-	found, err := filepath.Glob(filepath.Join(dir, releaseDir, payload.String()+"-*"))
+	found, err := fs.Glob(os.DirFS(dir), path.Join(releaseDir, payload.String()+"-*")) // dir itself is no pattern
 	return len(found) > 0, err
 }

@@ -97,6 +97,13 @@ func TestIndexes(t *testing.T) {
 	if ok, err := publish.Holds(w.LogDir, release.Digest{}); ok || err != nil {
 		t.Error(ok, err)
 	}
+	odd := filepath.Join(t.TempDir(), "log[1]*") // a name like another
+	if err := os.CopyFS(odd, os.DirFS(w.LogDir)); err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := publish.Holds(odd, d); !ok || err != nil {
+		t.Errorf("in %s: %v, %v", odd, ok, err)
+	}
 	if c, err := publish.LatestChannel(w.LogDir, "minimal@stable"); c != nil || err != nil {
 		t.Error(c, err)
 	}

@@ -140,7 +140,11 @@ func Inputs(was, is *mkimage.Manifest) []InputDiff {
 	index := func(m *mkimage.Manifest) map[key]string {
 		all := map[key]string{}
 		for _, in := range m.Inputs {
-			all[key{in.Kind, in.Name}] = in.Version + " sha256:" + in.SHA256.String()
+			k, text := key{in.Kind, in.Name}, in.Version+" sha256:"+in.SHA256.String()
+			if more, ok := all[k]; ok { // one module in two versions, of two programs
+				text = more + ", " + text
+			}
+			all[k] = text
 		}
 		for _, s := range m.Steps {
 			for _, o := range s.Outputs {

@@ -66,4 +66,16 @@ func TestInputs(t *testing.T) {
 	if d := Inputs(was, was); len(d) != 0 {
 		t.Errorf("equal manifests differ: %v", d)
 	}
+	// One module in two versions is two inputs, each of which may be the one that differs.
+	two := func(versions ...string) *mkimage.Manifest {
+		m := new(mkimage.Manifest)
+		for _, v := range versions {
+			m.Inputs = append(m.Inputs, in("module", "m", v))
+		}
+		return m
+	}
+	want = []InputDiff{{"module", "m", "1 sha256:" + sum("1") + ", 3 sha256:" + sum("3"), "2 sha256:" + sum("2") + ", 3 sha256:" + sum("3")}}
+	if d := cmp.Diff(want, Inputs(two("1", "3"), two("2", "3"))); d != "" {
+		t.Error(d)
+	}
 }

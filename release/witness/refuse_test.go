@@ -1,16 +1,20 @@
 package witness
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/mod/sumdb/tlog"
 )
 
 // TestFailsClosed: what cannot be remembered is not cosigned, nor what nobody waits for any more.
@@ -38,6 +42,31 @@ func TestFailsClosed(t *testing.T) {
 		if status, text := post(t, srv, l.body(t, 0, 1)); status != 500 || strings.Contains(text, "— ") || strings.Contains(text, dir) {
 			t.Errorf("nowhere to remember it: %d %q", status, text)
 		}
+	}
+}
+
+// Evidence that cannot be kept is said; the log is refused all the same.
+func TestEvidenceNotKept(t *testing.T) {
+	l := newFakeLog(t, "log.example")
+	l.add(t, "x")
+	dir := t.TempDir()
+	if _, err := Create(dir, "w.example", rand.Reader); err != nil {
+		t.Fatal(err)
+	}
+	w, srv := open(t, dir, l.key)
+	var said bytes.Buffer
+	w.opt.Logger = slog.New(slog.NewTextHandler(&said, nil))
+	if status, text := post(t, srv, l.body(t, 0, 1)); status != 200 {
+		t.Fatal(status, text)
+	}
+	if err := os.Remove(filepath.Join(dir, evidence)); err != nil {
+		t.Fatal(err)
+	}
+	if status, text := post(t, srv, "old 1\n\n"+l.checkpoint(t, 1, &tlog.Hash{1})); status != 422 || !strings.Contains(text, "same size") {
+		t.Errorf("%d %q", status, text)
+	}
+	if !strings.Contains(said.String(), "cannot keep the evidence") || !strings.Contains(said.String(), "no such file") {
+		t.Errorf("%s", said.String())
 	}
 }
 

@@ -130,7 +130,9 @@ func (w *Witness) cosign(ctx context.Context, q *request) (string, error) {
 	}
 	if err := r.check(tree, q); err != nil {
 		if r.note != nil && tree.N == r.tree.N && tree.Hash != r.tree.Hash {
-			err = errors.Join(err, w.keep(r, q.checkpoint))
+			if kept := w.keep(r, q.checkpoint); kept != nil { // the peer is refused all the same
+				w.opt.Logger.Error("cannot keep the evidence", "error", kept)
+			}
 		}
 		return "", err
 	}

@@ -244,7 +244,7 @@ func carried(ref name.Reference, opts []remote.Option) ([]byte, error) {
 		return nil, fmt.Errorf("registry: %s: %w", ref.Name(), errNoBundle)
 	}
 	if m.Layers[0].Size > release.MaxBundle {
-		return nil, fmt.Errorf("registry: %s: a bundle of %d bytes, want at most %d", ref.Name(), m.Layers[0].Size, release.MaxBundle)
+		return nil, fmt.Errorf("registry: %s: %w: %d bytes, want at most %d", ref.Name(), errNoBundle, m.Layers[0].Size, release.MaxBundle)
 	}
 	layer, err := remote.Layer(ref.Context().Digest(m.Layers[0].Digest.String()), opts...)
 	if err != nil {

@@ -2,9 +2,12 @@ package oci_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -93,6 +96,44 @@ func TestRebuilds(t *testing.T) {
 				t.Errorf("mismatch: %v", err)
 			}
 		})
+	}
+}
+
+// What says of itself that it is too large for a bundle is none, and stands in nobody's way.
+func TestLargeReferrer(t *testing.T) {
+	t.Parallel()
+	w, req := ociWorld(t)
+	host := inProcess(t, true)
+	r := repository(host)
+	if _, err := r.Push(t.Context(), req); err != nil {
+		t.Fatal(err)
+	}
+	_, s := rt.Payload(t, w.Bundle)
+	image, _ := s.Image()
+	for size, want := range map[int]string{release.MaxBundle: "", release.MaxBundle + 1: "found"} {
+		m := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"sha256:%x","size":2},`+
+			`"layers":[{"mediaType":%q,"digest":"sha256:%064d","size":%d}],"subject":{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:%s","size":1}}`,
+			sha256.Sum256(sign.EmptyConfig), release.MediaType, 1, size, image)
+		url := fmt.Sprintf("http://%s/v2/acme/enclave/manifests/sha256:%x", host, sha256.Sum256(m))
+		send := func(method string) {
+			t.Helper()
+			put, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewReader(m))
+			if err != nil {
+				t.Fatal(err)
+			}
+			put.Header.Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+			resp, err := http.DefaultClient.Do(put)
+			if err != nil || resp.StatusCode/100 != 2 {
+				t.Fatal(resp, err)
+			}
+			resp.Body.Close()
+		}
+		send(http.MethodPut)
+		got, err := r.Fetch(t.Context(), publish.Want{Name: "minimal", Version: "0.1.0", By: party(w.Key)})
+		if (err == nil) != (want == "found") || err == nil && !bytes.Equal(bytes.TrimSpace(got), bytes.TrimSpace(w.Bundle)) {
+			t.Errorf("a layer of %d bytes: %v", size, err) // one that is not there, and could have been a bundle, is not passed over
+		}
+		send(http.MethodDelete)
 	}
 }
 

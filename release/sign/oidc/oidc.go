@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -43,11 +44,21 @@ func (o *Options) check() error {
 		return errors.New("trusted root: want one to check what comes back")
 	}
 	for name, s := range map[string]string{"CA": o.FulcioURL, "timestamp authority": o.TSAURL} {
-		if u, err := url.Parse(s); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		u, err := url.Parse(s)
+		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 			return fmt.Errorf("%s: %.256q: want an https URL", name, s)
+		}
+		// The CA gets the token: whoever reads that on its way can sign as its owner.
+		if name == "CA" && u.Scheme == "http" && !loopback(u.Hostname()) {
+			return fmt.Errorf("%s: %.256q: want an https URL; http is for this machine alone", name, s)
 		}
 	}
 	return nil
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // Seal returns the unlogged bundle of a payload, an in-toto statement. It is checked as a client would check it
