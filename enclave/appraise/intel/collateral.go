@@ -58,10 +58,13 @@ func ParseCollateral(b []byte) (*Collateral, error) {
 	if c.Schema != CollateralSchema {
 		return nil, fmt.Errorf("TDX collateral: schema %.64q, want %q", c.Schema, CollateralSchema)
 	}
-	for name, empty := range map[string]bool{"tcb_info": c.TCBInfo == "", "tcb_info_issuer_chain": c.TCBInfoChain == "", "qe_identity": c.QEIdentity == "",
-		"qe_identity_issuer_chain": c.QEIdentityChain == "", "pck_crl": len(c.PCKCRL) == 0, "root_ca_crl": len(c.RootCRL) == 0} {
-		if empty {
-			return nil, fmt.Errorf("TDX collateral: %s: missing", name)
+	for _, f := range []struct {
+		name string
+		size int
+	}{{"tcb_info", len(c.TCBInfo)}, {"tcb_info_issuer_chain", len(c.TCBInfoChain)}, {"qe_identity", len(c.QEIdentity)},
+		{"qe_identity_issuer_chain", len(c.QEIdentityChain)}, {"pck_crl", len(c.PCKCRL)}, {"root_ca_crl", len(c.RootCRL)}} {
+		if f.size == 0 {
+			return nil, fmt.Errorf("TDX collateral: %s: missing", f.name)
 		}
 	}
 	return c, nil
@@ -109,9 +112,12 @@ func (c *Collateral) check(pck *pcs.PckExtensions, body *Body, now time.Time) (*
 		return nil, fmt.Errorf("TDX collateral: qe_identity: %w", err)
 	}
 	t, e := info.TcbInfo, qe.EnclaveIdentity
-	for name, at := range map[string][2]time.Time{"tcb_info": {t.IssueDate, t.NextUpdate}, "qe_identity": {e.IssueDate, e.NextUpdate}} {
-		if now.Before(at[0]) || now.After(at[1]) {
-			return nil, fmt.Errorf("TDX collateral: %s: of %s to %s, now %s", name, stamp(at[0]), stamp(at[1]), stamp(now))
+	for _, s := range []struct {
+		name     string
+		from, to time.Time
+	}{{"tcb_info", t.IssueDate, t.NextUpdate}, {"qe_identity", e.IssueDate, e.NextUpdate}} {
+		if now.Before(s.from) || now.After(s.to) {
+			return nil, fmt.Errorf("TDX collateral: %s: of %s to %s, now %s", s.name, stamp(s.from), stamp(s.to), stamp(now))
 		}
 	}
 	level, err := platformLevel(t.TcbLevels, pck, body.TeeTCBSVN)
