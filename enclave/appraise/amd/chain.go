@@ -3,10 +3,12 @@ package amd
 import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/google/go-sev-guest/abi"
@@ -87,15 +89,31 @@ func named(n pkix.Name, common string) error {
 	return nil
 }
 
-// issued verifies that the trusted roots issued c, at now.
+// passed holds the pairs of signer and root, by SHA-256, through which a whole chain has been verified: they are of this
+// program or of a policy, never of evidence.
+var passed sync.Map
+
+// issued verifies that the trusted roots issued c, at now. What stands above c is the same for every report under one policy:
+// when a chain through it has passed, crypto/x509 verifies c under its signer alone, as long as signer and root are valid.
 func issued(c *x509.Certificate, trusted *trust.AMDRootCerts, key abi.ReportSigner, now time.Time) error {
 	opt := trusted.X509Options(now, key)
 	if opt == nil {
 		return fmt.Errorf("no root to sign %v certificates", key)
 	}
+	root, signer := trusted.ProductCerts.Ark, trusted.ProductCerts.Ask
+	if key == abi.VlekReportSigner {
+		signer = trusted.ProductCerts.Asvk
+	}
+	pair := [2][sha256.Size]byte{sha256.Sum256(signer.Raw), sha256.Sum256(root.Raw)}
+	// The library holds the signer to its dates, and to nothing of the root when that is left out.
+	if _, ok := passed.Load(pair); ok && !now.Before(root.NotBefore) && !now.After(root.NotAfter) {
+		opt.Roots, opt.Intermediates = x509.NewCertPool(), nil
+		opt.Roots.AddCert(signer)
+	}
 	if _, err := c.Verify(*opt); err != nil {
 		return fmt.Errorf("%v certificate: %w", key, err)
 	}
+	passed.Store(pair, true)
 	return nil
 }
 

@@ -172,6 +172,43 @@ func standIn(m *attesttest.AMD, vlek bool, ca *x509.Certificate) *amd.Roots {
 	return r
 }
 
+// TestChainAgain: what has passed once is held to its dates, and to the very certificates that passed.
+func TestChainAgain(t *testing.T) {
+	m := machine(t)
+	report, end := sign(t, m)
+	good, err := x509.ParseCertificate(tableOf(t, end, abi.VcekGUID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hour := func(c *x509.Certificate) { c.NotBefore, c.NotAfter = now, now.Add(time.Hour) }
+	under := func(ark, ask func(*x509.Certificate)) (*amd.Roots, []byte) {
+		root := issue(t, m.Roots().ARK, m.Roots().ARK, &stest.DefaultArk().PublicKey, stest.DefaultArk(), ark)
+		signer := issue(t, m.Roots().ASK, root, &stest.DefaultAsk().PublicKey, stest.DefaultArk(), ask)
+		return &amd.Roots{ARK: root, ASK: signer}, issue(t, good, signer, &stest.DefaultVcek().PublicKey, stest.DefaultAsk(), nil).Raw
+	}
+	week := func(c *x509.Certificate) { c.NotBefore, c.NotAfter = now.AddDate(0, 0, -7), now.AddDate(0, 0, 7) }
+	for name, c := range map[string][2]func(*x509.Certificate){"root": {hour, week}, "signer": {week, hour}} {
+		roots, vcek := under(c[0], c[1])
+		for _, x := range []struct {
+			at   time.Duration
+			want string
+		}{{0, ""}, {time.Hour, ""}, {time.Hour + time.Second, "expired"}, {-time.Second, "not yet valid"}, {time.Minute, ""}} {
+			if _, err := amd.Verify(report, vcek, roots, now.Add(x.at)); (err == nil) != (x.want == "") || err != nil && !strings.Contains(err.Error(), x.want) {
+				t.Errorf("%s for an hour, at %s: %v, want %q", name, x.at, err, x.want)
+			}
+		}
+	}
+	roots, vcek := under(nil, nil)
+	if _, err := amd.Verify(report, vcek, roots, now); err != nil {
+		t.Fatal(err)
+	}
+	// A signer of another root, beside the root that has passed; and the root that has passed above another signer.
+	other, _ := under(func(c *x509.Certificate) { c.Subject.SerialNumber = "2" }, nil)
+	if _, err := amd.Verify(report, vcek, &amd.Roots{ARK: other.ARK, ASK: roots.ASK}, now); err == nil {
+		t.Error("a signer below a root that is not its own: accepted")
+	}
+}
+
 // TestProductName: a report of version 2 does not say of which product it is, and the certificate has to, in KDS's words.
 func TestProductName(t *testing.T) {
 	m := machine(t)
