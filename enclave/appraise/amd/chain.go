@@ -1,13 +1,13 @@
 package amd
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -23,29 +23,19 @@ func (r *Report) signed(trusted *trust.AMDRootCerts, key abi.ReportSigner, crl b
 	if err := r.profile(trusted.ProductLine, key); err != nil {
 		return err
 	}
-	beside := func(do bool, f func() error) <-chan error {
+	beside := func(f func() error) <-chan error {
 		c := make(chan error, 1)
-		if !do {
-			c <- nil
-			return c
-		}
 		go func() { c <- f() }()
 		return c
 	}
-	report := beside(true, func() error { return verify.SnpReportSignature(r.Raw, r.signer) })
-	list := beside(crl, func() error {
+	report := beside(func() error { return verify.SnpReportSignature(r.Raw, r.signer) })
+	list := beside(func() error {
+		if !crl {
+			return nil
+		}
 		return verify.VcekNotRevoked(trusted, nil, &verify.Options{DisableCertFetching: true, Getter: shut{}, Now: now})
 	})
-	return first(issued(r.signer, trusted, key, now), <-report, <-list)
-}
-
-// first is the first error of several.
-func first(errs ...error) error {
-	i := slices.IndexFunc(errs, func(err error) bool { return err != nil })
-	if i < 0 {
-		return nil
-	}
-	return errs[i]
+	return cmp.Or(issued(r.signer, trusted, key, now), <-report, <-list)
 }
 
 // profile holds the signer's certificate to the form in which AMD issues those of VCEKs and VLEKs (KDS Interface
