@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"math/big"
 	"net"
@@ -17,7 +18,7 @@ import (
 )
 
 // tlsConfigs are a TLS 1.3 server's with a P-256 certificate, and a client's that trusts it.
-func tlsConfigs(b *testing.B, curve tls.CurveID) (server, client *tls.Config) {
+func tlsConfigs(b testing.TB, curve tls.CurveID) (server, client *tls.Config) {
 	b.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -68,54 +69,99 @@ func BenchmarkTLSHandshake(b *testing.B) {
 // record, and that beside that of TLS (1.0: as fast).
 //
 // On one processor (-cpu 1) this is what a record costs at both ends together. On two the ends work at a time, and a
-// receiver that is done before the next record comes sleeps, which in a virtual machine its sender pays for.
+// receiver that is done before the next record comes sleeps, which in a virtual machine its sender pays for: the
+// sooner it is done, the more. So "four" is four senders and four receivers at a time: with them nobody sleeps.
 func BenchmarkLoopback(b *testing.B) {
-	lanes := []*lane{connLane(b), streamLane(b), h2Lane(b), tlsLane(b)}
-	for i := 0; b.Loop(); i++ {
-		for k := range lanes {
-			lanes[(i+k)%len(lanes)].turn(b)
-		}
+	for _, row := range []struct {
+		name  string
+		pairs int
+	}{{"one", 1}, {"four", 4}} {
+		b.Run(row.name, func(b *testing.B) {
+			var lanes []*lane
+			for _, way := range ways {
+				lanes = append(lanes, newLane(b, way.name, way.open, row.pairs))
+			}
+			for i := 0; b.Loop(); i++ {
+				for k := range lanes {
+					lanes[(i+k)%len(lanes)].turn(b)
+				}
+			}
+			beside := median(lanes[3].times)
+			for _, l := range lanes {
+				b.ReportMetric(median(l.times)/float64(perTurn*row.pairs)*1e9, l.name+"-ns/record")
+				if l != lanes[3] {
+					b.ReportMetric(beside/median(l.times), l.name+"/tls")
+				}
+			}
+			b.ReportMetric(0, "ns/op")
+		})
 	}
-	beside := median(lanes[3].times)
-	for _, l := range lanes {
-		b.ReportMetric(median(l.times)/perTurn*1e9, l.name+"-ns/record")
-		if l != lanes[3] {
-			b.ReportMetric(beside/median(l.times), l.name+"/tls")
-		}
-	}
-	b.ReportMetric(0, "ns/op")
 }
 
 // perTurn is the number of records in a turn.
 const perTurn = 512
 
-// A lane is one way to move records; its receiver says on got how many bytes have come.
-type lane struct {
-	name  string
-	send  func([]byte) error
-	got   chan int
-	times []float64 // seconds, a turn each
+// A pair is a sender and its receiver, which says on got how many bytes have come.
+type pair struct {
+	send func([]byte) error
+	got  chan int
 }
 
-func (l *lane) turn(b *testing.B) {
-	chunk, start, n := make([]byte, MaxData), time.Now(), 0
+// turn sends 8 MiB and waits until they are all there.
+func (l *pair) turn() error {
+	chunk, n := make([]byte, MaxData), 0
 	for range perTurn {
 		if err := l.send(chunk); err != nil {
-			b.Fatal(l.name, err)
+			return err
 		}
 	}
 	for n < perTurn*MaxData {
 		c, ok := <-l.got
 		if !ok {
-			b.Fatal(l.name, "the receiver ended")
+			return errors.New("the receiver ended")
 		}
 		n += c
+	}
+	return nil
+}
+
+// A lane is one way to move records, over one pair or several at a time.
+type lane struct {
+	name  string
+	pairs []*pair
+	times []float64 // seconds, a turn each
+}
+
+// ways are the lanes; TLS comes last.
+var ways = []struct {
+	name string
+	open func(testing.TB) *pair
+}{{"conn", connPair}, {"stream", streamPair}, {"h2", h2Pair}, {"tls", tlsPair}}
+
+func newLane(b *testing.B, name string, open func(testing.TB) *pair, pairs int) *lane {
+	l := &lane{name: name}
+	for range pairs {
+		l.pairs = append(l.pairs, open(b))
+	}
+	return l
+}
+
+func (l *lane) turn(b *testing.B) {
+	start := time.Now()
+	done := make(chan error, len(l.pairs))
+	for _, p := range l.pairs {
+		go func() { done <- p.turn() }()
+	}
+	for range l.pairs {
+		if err := <-done; err != nil {
+			b.Fatal(l.name, err)
+		}
 	}
 	l.times = append(l.times, time.Since(start).Seconds())
 }
 
 // receive counts what read returns, and tells of each 8 MiB.
-func (l *lane) receive(read func() (int, error)) {
+func (l *pair) receive(read func() (int, error)) {
 	defer close(l.got)
 	for n := 0; ; {
 		c, err := read()
@@ -129,9 +175,9 @@ func (l *lane) receive(read func() (int, error)) {
 	}
 }
 
-func connLane(b *testing.B) *lane {
+func connPair(b testing.TB) *pair {
 	cl, sv := loopback(b)
-	l := &lane{name: "conn", got: make(chan int, 1), send: func(p []byte) error {
+	l := &pair{got: make(chan int, 1), send: func(p []byte) error {
 		return cl.Send(context.Background(), Record{Type: Data, Stream: 1, Payload: p})
 	}}
 	go l.receive(func() (int, error) {
@@ -141,7 +187,7 @@ func connLane(b *testing.B) *lane {
 	return l
 }
 
-func streamLane(b *testing.B) *lane {
+func streamPair(b testing.TB) *pair {
 	cl, sv := loopback(b)
 	server, client := NewMux(sv, MuxOptions{Server: true}), NewMux(cl, MuxOptions{})
 	b.Cleanup(func() { client.Abort(); server.Abort() })
@@ -149,7 +195,7 @@ func streamLane(b *testing.B) *lane {
 	if err != nil {
 		b.Fatal(err)
 	}
-	l := &lane{name: "stream", got: make(chan int, 1), send: func(p []byte) error { _, err := s.Write(p); return err }}
+	l := &pair{got: make(chan int, 1), send: func(p []byte) error { _, err := s.Write(p); return err }}
 	go func() {
 		s, err := server.Accept(b.Context())
 		if err != nil {
@@ -162,11 +208,11 @@ func streamLane(b *testing.B) *lane {
 	return l
 }
 
-func tlsLane(b *testing.B) *lane {
+func tlsPair(b testing.TB) *pair {
 	scfg, ccfg := tlsConfigs(b, tls.X25519)
 	cc, sc := tcpPair(b)
 	server, client := tls.Server(sc, scfg), tls.Client(cc, ccfg)
-	l := &lane{name: "tls", got: make(chan int, 1), send: func(p []byte) error { _, err := client.Write(p); return err }}
+	l := &pair{got: make(chan int, 1), send: func(p []byte) error { _, err := client.Write(p); return err }}
 	p := make([]byte, MaxData)
 	go l.receive(func() (int, error) { return server.Read(p) })
 	if err := client.Handshake(); err != nil {
@@ -176,14 +222,14 @@ func tlsLane(b *testing.B) *lane {
 }
 
 // h2Lane is the peer of a stream: an upload over HTTP/2 in TLS 1.3, streams and credit included.
-func h2Lane(b *testing.B) *lane {
+func h2Pair(b testing.TB) *pair {
 	scfg, ccfg := tlsConfigs(b, tls.X25519)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
 	}
 	r, w := io.Pipe()
-	l := &lane{name: "h2", got: make(chan int, 1), send: func(p []byte) error { _, err := w.Write(p); return err }}
+	l := &pair{got: make(chan int, 1), send: func(p []byte) error { _, err := w.Write(p); return err }}
 	p := make([]byte, MaxData)
 	server := &http.Server{TLSConfig: scfg, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor == 2 {
