@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"slices"
 	"strings"
 	"testing"
@@ -49,11 +50,15 @@ func gptDisk() []byte {
 	le := binary.LittleEndian
 	h := b[512:]
 	copy(h, "EFI PART")
+	le.PutUint32(h[8:], 0x10000)
 	le.PutUint32(h[12:], 92)
+	le.PutUint64(h[24:], 1)
 	le.PutUint64(h[72:], 2)
 	le.PutUint32(h[80:], 128)
 	le.PutUint32(h[84:], 128)
 	copy(b[1024:], "partition type..")
+	le.PutUint32(h[88:], crc32.ChecksumIEEE(b[1024:1024+128*128]))
+	le.PutUint32(h[16:], crc32.ChecksumIEEE(h[:92]))
 	return b
 }
 

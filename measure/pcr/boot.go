@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"slices"
 
@@ -133,7 +134,8 @@ func Authenticode(im *pe.Image, bank Bank, hashes *once.Hashes) Value {
 	return hashes.Feed(newHash(bank), string(bank), "Authenticode", im.Bytes(), im.Authenticode).Sum(nil)
 }
 
-// gptEvent is a UEFI_GPT_DATA (TCG PFP 10.2.7): header, number of used entries, the used entries.
+// gptEvent is a UEFI_GPT_DATA (TCG PFP 10.2.7): header, number of used entries, the used entries. A table that is not
+// sound is refused: firmware mends it from the backup, or measures none.
 func gptEvent(disk io.ReaderAt) ([]byte, error) {
 	const sector, entry, header = 512, 128, 92
 	h := make([]byte, sector)
@@ -148,9 +150,15 @@ func gptEvent(disk io.ReaderAt) ([]byte, error) {
 	if count == 0 || count > 1024 || each != entry || first < 2 || first > 1<<32 {
 		return nil, fmt.Errorf("disk: GPT of %d entries of %d bytes at sector %d", count, each, first)
 	}
+	if err := soundGPT(h[:header]); err != nil {
+		return nil, err
+	}
 	entries := make([]byte, count*each)
 	if _, err := disk.ReadAt(entries, int64(first)*sector); err != nil {
 		return nil, fmt.Errorf("disk: reading the GPT entries: %w", err)
+	}
+	if sum, want := crc32.ChecksumIEEE(entries), le.Uint32(h[88:]); sum != want {
+		return nil, fmt.Errorf("disk: the GPT entries have the checksum %08x, and the header says %08x", sum, want)
 	}
 	var used []byte
 	n := uint64(0)
@@ -161,4 +169,21 @@ func gptEvent(disk io.ReaderAt) ([]byte, error) {
 		}
 	}
 	return append(le.AppendUint64(slices.Clone(h[:header]), n), used...), nil
+}
+
+// soundGPT checks what firmware does of a primary header of 92 bytes (UEFI 2.10, 5.3.2): revision, checksum, own place.
+func soundGPT(h []byte) error {
+	le := binary.LittleEndian
+	if v := le.Uint32(h[8:]); v != 0x10000 {
+		return fmt.Errorf("disk: GPT of revision %#x, want 0x10000", v)
+	}
+	bare := slices.Clone(h)
+	clear(bare[16:20])
+	if sum, want := crc32.ChecksumIEEE(bare), le.Uint32(h[16:]); sum != want {
+		return fmt.Errorf("disk: the GPT header has the checksum %08x, and says %08x", sum, want)
+	}
+	if at := le.Uint64(h[24:]); at != 1 {
+		return fmt.Errorf("disk: the GPT header in sector 1 says that it is in sector %d", at)
+	}
+	return nil
 }

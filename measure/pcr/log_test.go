@@ -132,6 +132,7 @@ func TestPlantedDifferences(t *testing.T) {
 	}
 	disk := vectorDisk(t)
 	disk[1024+16] ^= 1 // of the first partition's GUID
+	sealGPT(disk)
 	uki := func(section string) Input {
 		return Input{UKI: fakeUKI("257", map[string][]byte{section: []byte("other")}), Disk: base.Disk, SecureBoot: SecureBootEmpty}
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"hash/crc32"
 	"io"
 	"os"
 	"strconv"
@@ -211,6 +212,10 @@ func TestGPTRefusals(t *testing.T) {
 		"large entries":   {func(b []byte) []byte { le.PutUint32(b[512+84:], 256); return b }, "of 256 bytes"},
 		"over the header": {func(b []byte) []byte { le.PutUint64(b[512+72:], 1); return b }, "at sector 1"},
 		"far":             {func(b []byte) []byte { le.PutUint64(b[512+72:], 1<<32+1); return b }, "at sector 4294967297"},
+		"revision":        {func(b []byte) []byte { b[512+10] = 2; return sealGPT(b) }, "GPT of revision 0x20000, want 0x10000"},
+		"checksum":        {func(b []byte) []byte { b[512+56]++; return b }, "the GPT header has the checksum"},
+		"place":           {func(b []byte) []byte { b[512+24] = 2; return sealGPT(b) }, "in sector 1 says that it is in sector 2"},
+		"entry":           {func(b []byte) []byte { b[entries-1]++; return b }, "the GPT entries have the checksum"},
 		"cut":             {func(b []byte) []byte { return b[:entries-1] }, "reading the GPT entries"},
 		"cut header":      {func(b []byte) []byte { return b[:1023] }, "reading the GPT header"},
 	} {
@@ -224,6 +229,35 @@ func TestGPTRefusals(t *testing.T) {
 	b, err := ReadBoot(fakeUKI("257", nil), "md5", nil)
 	if err == nil {
 		t.Errorf("%v, want an error", b)
+	}
+}
+
+// sealGPT writes the checksums of entries and header anew.
+func sealGPT(b []byte) []byte {
+	le, h := binary.LittleEndian, b[512:512+92]
+	at := le.Uint64(h[72:]) * 512
+	le.PutUint32(h[88:], crc32.ChecksumIEEE(b[at:at+uint64(le.Uint32(h[80:]))*128]))
+	clear(h[16:20])
+	le.PutUint32(h[16:], crc32.ChecksumIEEE(h))
+	return b
+}
+
+// TestGPTGap: an unused entry between used ones leaves no trace but in the checksums.
+func TestGPTGap(t *testing.T) {
+	near, far := vectorDisk(t), vectorDisk(t)
+	first := far[1024 : 1024+128]
+	copy(far[1024+8*128:], first)
+	clear(first)
+	// Both have it last, with as many entries unused before it.
+	copy(near[1024+9*128:], near[1024:1024+128])
+	clear(near[1024 : 1024+128])
+	a, err := gptEvent(bytes.NewReader(sealGPT(near)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := gptEvent(bytes.NewReader(sealGPT(far)))
+	if err != nil || !bytes.Equal(a[92:], b[92:]) || bytes.Equal(a, b) {
+		t.Errorf("%x, %v; want the entries of %x under another checksum", b, err, a)
 	}
 }
 
