@@ -22,6 +22,7 @@ func Image(parts ...string) []byte {
 		copy(h, parts[i])
 		raw := (len(data) + 511) &^ 511
 		le.PutUint32(h[8:], uint32(len(data)))
+		le.PutUint32(h[12:], uint32(len(b)+4096)) // apart, in memory as in the file
 		le.PutUint32(h[16:], uint32(raw))
 		le.PutUint32(h[20:], uint32(len(b)))
 		b = append(append(b, data...), make([]byte, raw-len(data))...)

@@ -192,6 +192,32 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestSectionsApart: the stub reads sections where they are loaded, so one over another is not what the file says.
+func TestSectionsApart(t *testing.T) {
+	le := binary.LittleEndian
+	const table = 0x80 + 24 + 240
+	good := fakeUKI("257", nil)
+	place := func(name string) int {
+		return table + bytes.Index(good[table:0x400], []byte(name))
+	}
+	for name, c := range map[string]struct {
+		at   func(cmdline, osrel []byte) uint32
+		want string
+	}{
+		"over its neighbour": {func(_, osrel []byte) uint32 { return le.Uint32(osrel[12:]) + le.Uint32(osrel[8:]) - 1 }, `section ".cmdline"`},
+		"over the headers":   {func(_, _ []byte) uint32 { return 0x3ff }, "where the headers end at 0x400"},
+		"beside it":          {func(_, osrel []byte) uint32 { return le.Uint32(osrel[12:]) + le.Uint32(osrel[8:]) }, ""},
+	} {
+		b := bytes.Clone(good)
+		cmdline, osrel := b[place(".cmdline"):], b[place(".osrel"):]
+		le.PutUint32(cmdline[12:], c.at(cmdline, osrel))
+		_, err := readUKI(b)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want an error with %q", name, err, c.want)
+		}
+	}
+}
+
 // TestGPTRefusals changes what of the GPT's header says where the entries are, and cuts the disk before they end.
 func TestGPTRefusals(t *testing.T) {
 	le := binary.LittleEndian

@@ -48,6 +48,9 @@ func readUKI(b []byte) (*uki, error) {
 	if err != nil {
 		return nil, fmt.Errorf("UKI: %w", err)
 	}
+	if err := im.Apart(); err != nil {
+		return nil, fmt.Errorf("UKI: %w", err) // the stub reads its sections where they are loaded
+	}
 	u := &uki{image: im, sections: map[string][]byte{}}
 	for _, s := range im.Sections {
 		if slices.Contains(unsupported, s.Name) {

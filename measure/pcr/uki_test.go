@@ -38,6 +38,7 @@ func image(names []string, data map[string][]byte) []byte {
 		copy(h, name)
 		raw := (len(d) + 511) &^ 511
 		le.PutUint32(h[8:], uint32(len(d)))
+		le.PutUint32(h[12:], uint32(len(b)+4096)) // apart, in memory as in the file
 		le.PutUint32(h[16:], uint32(raw))
 		le.PutUint32(h[20:], uint32(len(b)))
 		b = append(append(b, d...), make([]byte, raw-len(d))...)

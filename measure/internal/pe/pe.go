@@ -13,6 +13,7 @@ package pe
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"hash"
@@ -31,6 +32,7 @@ const (
 // A Section is one section of an image.
 type Section struct {
 	Name        string
+	Address     uint32 // in memory, from the start of the image
 	VirtualSize uint32 // bytes of content
 	RawSize     uint32 // bytes in the file
 	RawOffset   uint32
@@ -99,7 +101,7 @@ func (im *Image) sections(off, count int) error {
 	for i := range count {
 		h := im.b[off+i*sectionHeader:]
 		name, _, _ := bytes.Cut(h[:8], []byte{0})
-		s := Section{string(name), le.Uint32(h[8:]), le.Uint32(h[16:]), le.Uint32(h[20:])}
+		s := Section{string(name), le.Uint32(h[12:]), le.Uint32(h[8:]), le.Uint32(h[16:]), le.Uint32(h[20:])}
 		if int64(s.RawOffset)+int64(s.RawSize) > im.size {
 			return fmt.Errorf("PE image: section %q: %d bytes at %d, but the file has %d", s.Name, s.RawSize, s.RawOffset, im.size)
 		}
@@ -130,6 +132,21 @@ func (im *Image) Data(name string) ([]byte, error) {
 		return nil, fmt.Errorf("PE image: section %q: %d bytes of content, %d in the file", name, found.VirtualSize, found.RawSize)
 	}
 	return im.b[found.RawOffset:][:found.VirtualSize], nil
+}
+
+// Apart checks that no section lies over another or the headers once the image is loaded. What a program reads in memory
+// is what [Image.Data] says only then.
+func (im *Image) Apart() error {
+	sorted := slices.Clone(im.Sections)
+	slices.SortStableFunc(sorted, func(a, b Section) int { return cmp.Compare(a.Address, b.Address) })
+	name, end := "the headers", uint64(im.headers)
+	for _, s := range sorted {
+		if uint64(s.Address) < end {
+			return fmt.Errorf("PE image: section %q at %#x in memory, where %s end at %#x", s.Name, s.Address, name, end)
+		}
+		name, end = fmt.Sprintf("the bytes of %q", s.Name), uint64(s.Address)+uint64(max(s.VirtualSize, 1))
+	}
+	return nil
 }
 
 // Bytes is the file.
