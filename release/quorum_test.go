@@ -119,24 +119,65 @@ func TestRebuilderPolicy(t *testing.T) {
 // A rebuilder may have a log of its own; the policy says which.
 func TestRebuilderLog(t *testing.T) {
 	w, k := rt.New(t), rt.Key(t)
-	theirs := *w
-	theirs.LogDir = filepath.Join(t.TempDir(), "theirs")
-	theirs.LogKey = theirs.LogDir + ".key"
-	var err error
-	theirs.Log, err = log.Create(t.Context(), theirs.LogDir, log.CreateOptions{Origin: "rebuilder.example", KeyFile: theirs.LogKey, Rand: rand.Reader, Now: rt.Now, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
+	elsewhere := func(origin string) *rt.World {
+		theirs := *w
+		theirs.LogDir = filepath.Join(t.TempDir(), "theirs")
+		theirs.LogKey = theirs.LogDir + ".key"
+		var err error
+		theirs.Log, err = log.Create(t.Context(), theirs.LogDir, log.CreateOptions{Origin: origin, KeyFile: theirs.LogKey, Rand: rand.Reader, Now: rt.Now, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &theirs
 	}
-	file := slices.Concat(w.Bundle, theirs.Rebuild(t, k, w.Bundle, nil))
+	one, two := elsewhere("one.example"), elsewhere("two.example")
 	p := *w.Policy
 	p.Rebuilders = release.RebuilderPolicy{Need: 1, Keys: signers(k)}
-	if _, err := release.Verify(file, &p, rt.Now); err == nil || reason(t, err) != release.BadLog {
+	inOne := slices.Concat(w.Bundle, one.Rebuild(t, k, w.Bundle, nil))
+	if _, err := release.Verify(inOne, &p, rt.Now); err == nil || reason(t, err) != release.BadLog {
 		t.Errorf("a log that the policy does not name: %v", err)
 	}
-	p.Rebuilders.Logs = []release.LogPolicy{{Key: theirs.Log, Unwitnessed: true}}
-	r, err := release.Verify(file, &p, rt.Now)
-	if err != nil || len(r.Trees) != 1 {
-		t.Errorf("%v; %d trees of the releases' log, want 1", err, len(r.Trees))
+	p.Rebuilders.Logs = []release.LogPolicy{{Key: one.Log, Unwitnessed: true}, {Key: two.Log, Unwitnessed: true}}
+	for name, c := range map[string]struct {
+		file  []byte
+		trees int // of the releases' log, which alone are remembered
+	}{
+		"the first":    {inOne, 1},
+		"the second":   {slices.Concat(w.Bundle, two.Rebuild(t, k, w.Bundle, nil)), 1},
+		"the releases": {slices.Concat(w.Bundle, w.Rebuild(t, k, w.Bundle, nil)), 2},
+	} {
+		if r, err := release.Verify(c.file, &p, rt.Now); err != nil || len(r.Trees) != c.trees {
+			t.Errorf("%s log: %v; %d trees of the releases' log, want %d", name, err, len(r.Trees), c.trees)
+		}
+	}
+}
+
+// What a named rebuilder signed and logged that is no rebuild statement in form is no vote, and no panic.
+func TestMalformedRebuild(t *testing.T) {
+	w, k := rt.New(t), rt.Key(t)
+	p := *w.Policy
+	p.Rebuilders = release.RebuilderPolicy{Need: 1, Keys: signers(k)}
+	good := mustPayload(t, w.Rebuild(t, k, w.Bundle, nil))
+	l := w.Open(t)
+	defer l.Close()
+	for want, change := range map[string][2]string{
+		"result":       {`"result":"reproduced"`, `"result":"maybe"`},
+		"unknown key":  {`"result":"reproduced"`, `"result":"reproduced","x":1`},
+		"sequence":     {`"sequence":1`, `"sequence":0`},
+		"commit":       {strings.Repeat("ab", 20), strings.Repeat("xy", 20)},
+	} {
+		payload := strings.Replace(good, change[0], change[1], 1)
+		if payload == good {
+			t.Fatalf("%s: changed nothing in %s", want, good)
+		}
+		b := signRaw(t, k, payload)
+		var err error
+		if b.Entry, err = l.Append(t.Context(), release.LeafBody(&b.Envelope, k.Public())); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := release.Verify(slices.Concat(w.Bundle, rt.Marshal(t, b)), &p, rt.Now); err == nil || reason(t, err) != release.BadStatement || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want reason %q", want, err, release.BadStatement)
+		}
 	}
 }
 
