@@ -52,25 +52,26 @@ func TestRebuilders(t *testing.T) {
 		want   release.Reason
 		count  int
 	}{
-		"nobody asked for":             {release.RebuilderPolicy{}, [][]byte{byA}, "", 0},
-		"two of three":                 {two, [][]byte{byA, byB}, "", 2},
-		"the order does not matter":    {two, [][]byte{byB, byA}, "", 2},
-		"none":                         {two, nil, release.TooFewRebuilders, 0},
-		"one of three":                 {two, [][]byte{byA}, release.TooFewRebuilders, 1},
-		"one twice":                    {two, [][]byte{byA, byA}, release.TooFewRebuilders, 1},
-		"one in two words":             {two, [][]byte{byA, w.Rebuild(t, a, w.Bundle, func(r *release.Rebuild) { r.Predicate.Tally.Version = "2" })}, release.TooFewRebuilders, 1},
-		"a stranger":                   {two, [][]byte{byA, byStranger}, release.TooFewRebuilders, 1},
-		"the maintainer":               {two, [][]byte{byA, self}, release.TooFewRebuilders, 1},
-		"the same bytes, signed anew":  {release.RebuilderPolicy{Need: 1, Keys: signers(b)}, [][]byte{w.Rebuild(t, b, other, nil)}, "", 1},
-		"other reference values":       {two, [][]byte{byA, w.Rebuild(t, b, w.Bundle, noValues)}, release.TooFewRebuilders, 1},
-		"not logged":                   {two, [][]byte{byA, rt.Marshal(t, unlogged)}, release.NotLogged, 0},
-		"a rebuilder whose time is up": {release.RebuilderPolicy{Need: 1, Keys: late}, [][]byte{byB}, release.TooFewRebuilders, 0},
-		"a mismatch":                   {two, [][]byte{byA, byB, byC}, release.Mismatch, 2},
-		"a mismatch that nobody needs": {release.RebuilderPolicy{Keys: signers(c)}, [][]byte{byC}, release.Mismatch, 0},
-		"a mismatch by a stranger":     {release.RebuilderPolicy{Keys: signers(a)}, [][]byte{byC}, "", 0},
-		"none needed":                  {release.RebuilderPolicy{Keys: signers(a)}, [][]byte{byA}, "", 1},
-		"a mismatch of another":        {two, [][]byte{byA, byB, w.Rebuild(t, c, other, func(r *release.Rebuild) { differs(r); noValues(r) })}, "", 2},
-		"its signature":                {two, [][]byte{byA, []byte(strings.Replace(string(byB), `"sig":"MEU`, `"sig":"MEQ`, 1))}, release.BadSignature, 0},
+		"nobody asked for":                {release.RebuilderPolicy{}, [][]byte{byA}, "", 0},
+		"two of three":                    {two, [][]byte{byA, byB}, "", 2},
+		"the order does not matter":       {two, [][]byte{byB, byA}, "", 2},
+		"none":                            {two, nil, release.TooFewRebuilders, 0},
+		"one of three":                    {two, [][]byte{byA}, release.TooFewRebuilders, 1},
+		"one twice":                       {two, [][]byte{byA, byA}, release.TooFewRebuilders, 1},
+		"one in two words":                {two, [][]byte{byA, w.Rebuild(t, a, w.Bundle, func(r *release.Rebuild) { r.Predicate.Tally.Version = "2" })}, release.TooFewRebuilders, 1},
+		"a stranger":                      {two, [][]byte{byA, byStranger}, release.TooFewRebuilders, 1},
+		"the maintainer":                  {two, [][]byte{byA, self}, release.TooFewRebuilders, 1},
+		"the same bytes, signed anew":     {release.RebuilderPolicy{Need: 1, Keys: signers(b)}, [][]byte{w.Rebuild(t, b, other, nil)}, "", 1},
+		"other reference values":          {two, [][]byte{byA, w.Rebuild(t, b, w.Bundle, noValues)}, release.TooFewRebuilders, 1},
+		"not logged":                      {two, [][]byte{byA, rt.Marshal(t, unlogged)}, release.NotLogged, 0},
+		"a rebuilder whose time is up":    {release.RebuilderPolicy{Need: 1, Keys: late}, [][]byte{byB}, release.TooFewRebuilders, 0},
+		"a mismatch":                      {two, [][]byte{byA, byB, byC}, release.Mismatch, 2},
+		"a mismatch that nobody needs":    {release.RebuilderPolicy{Keys: signers(c)}, [][]byte{byC}, release.Mismatch, 0},
+		"a mismatch by a stranger":        {release.RebuilderPolicy{Keys: signers(a)}, [][]byte{byC}, "", 0},
+		"none needed":                     {release.RebuilderPolicy{Keys: signers(a)}, [][]byte{byA}, "", 1},
+		"a mismatch of another":           {two, [][]byte{byA, byB, w.Rebuild(t, c, other, func(r *release.Rebuild) { differs(r); noValues(r) })}, "", 2},
+		"a mismatch under other subjects": {two, [][]byte{byA, byB, w.Rebuild(t, c, w.Bundle, func(r *release.Rebuild) { differs(r); noValues(r) })}, release.Mismatch, 2},
+		"its signature":                   {two, [][]byte{byA, []byte(strings.Replace(string(byB), `"sig":"MEU`, `"sig":"MEQ`, 1))}, release.BadSignature, 0},
 	} {
 		if name == "its signature" && !strings.Contains(string(byB), `"sig":"MEU`) {
 			continue // an ASN.1 length of the other parity: half of the keys
@@ -161,10 +162,10 @@ func TestMalformedRebuild(t *testing.T) {
 	l := w.Open(t)
 	defer l.Close()
 	for want, change := range map[string][2]string{
-		"result":       {`"result":"reproduced"`, `"result":"maybe"`},
-		"unknown key":  {`"result":"reproduced"`, `"result":"reproduced","x":1`},
-		"sequence":     {`"sequence":1`, `"sequence":0`},
-		"commit":       {strings.Repeat("ab", 20), strings.Repeat("xy", 20)},
+		"result":      {`"result":"reproduced"`, `"result":"maybe"`},
+		"unknown key": {`"result":"reproduced"`, `"result":"reproduced","x":1`},
+		"sequence":    {`"sequence":1`, `"sequence":0`},
+		"commit":      {strings.Repeat("ab", 20), strings.Repeat("xy", 20)},
 	} {
 		payload := strings.Replace(good, change[0], change[1], 1)
 		if payload == good {
