@@ -273,6 +273,21 @@ func TestProtected(t *testing.T) {
 	}
 }
 
+// TestModeContradicted: a report that says PPCIE in one field and something else in the other says neither.
+func TestModeContradicted(t *testing.T) {
+	for _, c := range []struct {
+		flags, protected byte
+		want             Mode
+	}{
+		{0, 0x55, ModeSPT}, {1, 0x55, ModeMPT}, {2, 0xaa, ModePPCIE}, {0, 0xaa, ""}, {1, 0xaa, ""}, {2, 0x55, ""},
+	} {
+		r := &Report{Opaque: map[Field][]byte{FieldFeatureFlags: {c.flags, 0}, FieldProtected: {c.protected}}}
+		if got, err := r.Mode(); got != c.want || (err == nil) != (c.want != "") || err != nil && !strings.Contains(err.Error(), "and protected PCIe") {
+			t.Errorf("flags %d, protected %#x: %q (%v), want %q", c.flags, c.protected, got, err, c.want)
+		}
+	}
+}
+
 func FuzzReport(f *testing.F) {
 	b, chain := sample(f)
 	f.Add(b)
