@@ -53,36 +53,42 @@ func TestQuoteGPUFiles(t *testing.T) {
 		code int // of verify
 		want string
 	}{
-		"as it is":               {one, 0, "VERIFIED"},
-		"Windows lines":          {strings.ReplaceAll(one, ",", ",\r\n"), 0, "VERIFIED"},
-		"from the collector":     {wrapped(0, one), 0, "VERIFIED"},
-		"collector's failure":    {wrapped(3, "null"), 1, "ended with code 3"},
-		"collector's nothing":    {wrapped(0, "null"), 1, "want 0 and an array"},
-		"collector's object":     {wrapped(0, entry), 1, "want 0 and an array"},
-		"collector's empty list": {wrapped(0, "[]"), 1, "0 devices, want 1 to 32"},
-		"collector, doubled":     {wrapped(0, one) + wrapped(0, one), 1, "more than one JSON value"},
-		"collector and more":     {`{"evidences": ` + one + `, "result_code": 0, "verdict": true}`, 1, "neither an SNP report"},
-		"a device twice":         {"[" + entry + "," + entry + "]", 5, "one and the same"},
-		"doubled":                {one + one, 1, "more than one JSON value"},
-		"cut":                    {one[:len(one)/2], 1, "unexpected EOF"},
-		"an object":              {entry, 1, "NVIDIA's (a JSON array of devices, or a report)"},
-		"numbers":                {"[1]", 1, "JSON number"},
-		"null":                   {"[null]", 1, `arch ""`},
-		"nested":                 {"[" + one + "]", 1, "JSON array"},
-		"deep":                   {strings.Repeat("[", 100000), 1, "max depth"},
-		"too large":              {"[" + strings.Repeat(" ", 3<<20), 1, "more than 2097152 bytes"},
-		"large, and not ours":    {`{"a": "` + strings.Repeat("x", 1<<17) + `"}`, 1, "more than 65536 bytes, and no NVIDIA evidence"},
-		"very large, not ours":   {`{"a": "` + strings.Repeat("x", 3<<20) + `"}`, 1, "more than 65536 bytes, and no NVIDIA evidence"},
-		"empty":                  {"", 1, "neither an SNP report"},
-		"byte order mark":        {"\ufeff" + one, 1, "neither an SNP report"},
-		"no chain":               {strings.Replace(one, `"certificate":`, `"certificate": "", "Version":`, 1), 4, "certificate chain: empty"},
-		"binary":                 {string(report), 0, "VERIFIED"},
-		"hex":                    {hex.EncodeToString(report), 0, "VERIFIED"},
-		"binary, doubled":        {string(report) + string(report), 4, "want 96"},
-		"binary, cut":            {string(report[:1000]), 4, "ends too early"},
-		"binary, too large":      {string(report) + strings.Repeat("\x00", 60000), 4, "want at most 16384"},
-		"binary, much too large": {string(report) + strings.Repeat("\x00", 3<<20), 1, "more than 2097152 bytes"},
-		"odd digits":             {hex.EncodeToString(report)[1:], 1, "NVIDIA's"},
+		"as it is":                         {one, 0, "VERIFIED"},
+		"Windows lines":                    {strings.ReplaceAll(one, ",", ",\r\n"), 0, "VERIFIED"},
+		"from the collector":               {wrapped(0, one), 0, "VERIFIED"},
+		"collector's failure":              {wrapped(3, "null"), 1, "ended with code 3"},
+		"collector's nothing":              {wrapped(0, "null"), 1, "want 0 and an array"},
+		"collector's object":               {wrapped(0, entry), 1, "want 0 and an array"},
+		"collector's empty list":           {wrapped(0, "[]"), 1, "0 devices, want 1 to 32"},
+		"collector's failure, with a list": {wrapped(3, one), 1, "ended with code 3"},
+		"collector's code alone":           {`{"result_code": 0}`, 1, "want 0 and an array"},
+		"an empty object":                  {"{}", 1, "neither an SNP report"},
+		"collector's word alone":           {`{"result_message": "Ok"}`, 1, "neither an SNP report"},
+		"as large as may be":               {one + strings.Repeat(" ", 2<<20-len(one)), 0, "VERIFIED"},
+		"larger by a byte":                 {one + strings.Repeat(" ", 2<<20-len(one)+1), 1, "more than 2097152 bytes"},
+		"collector, doubled":               {wrapped(0, one) + wrapped(0, one), 1, "more than one JSON value"},
+		"collector and more":               {`{"evidences": ` + one + `, "result_code": 0, "verdict": true}`, 1, "neither an SNP report"},
+		"a device twice":                   {"[" + entry + "," + entry + "]", 5, "one and the same"},
+		"doubled":                          {one + one, 1, "more than one JSON value"},
+		"cut":                              {one[:len(one)/2], 1, "unexpected EOF"},
+		"an object":                        {entry, 1, "NVIDIA's (a JSON array of devices, or a report)"},
+		"numbers":                          {"[1]", 1, "JSON number"},
+		"null":                             {"[null]", 1, `arch ""`},
+		"nested":                           {"[" + one + "]", 1, "JSON array"},
+		"deep":                             {strings.Repeat("[", 100000), 1, "max depth"},
+		"too large":                        {"[" + strings.Repeat(" ", 3<<20), 1, "more than 2097152 bytes"},
+		"large, and not ours":              {`{"a": "` + strings.Repeat("x", 1<<17) + `"}`, 1, "more than 65536 bytes, and no NVIDIA evidence"},
+		"very large, not ours":             {`{"a": "` + strings.Repeat("x", 3<<20) + `"}`, 1, "more than 65536 bytes, and no NVIDIA evidence"},
+		"empty":                            {"", 1, "neither an SNP report"},
+		"byte order mark":                  {"\ufeff" + one, 1, "neither an SNP report"},
+		"no chain":                         {strings.Replace(one, `"certificate":`, `"certificate": "", "Version":`, 1), 4, "certificate chain: empty"},
+		"binary":                           {string(report), 0, "VERIFIED"},
+		"hex":                              {hex.EncodeToString(report), 0, "VERIFIED"},
+		"binary, doubled":                  {string(report) + string(report), 4, "want 96"},
+		"binary, cut":                      {string(report[:1000]), 4, "ends too early"},
+		"binary, too large":                {string(report) + strings.Repeat("\x00", 60000), 4, "want at most 16384"},
+		"binary, much too large":           {string(report) + strings.Repeat("\x00", 3<<20), 1, "more than 2097152 bytes"},
+		"odd digits":                       {hex.EncodeToString(report)[1:], 1, "NVIDIA's"},
 	} {
 		file := filepath.Join(dir, "evidence")
 		if err := os.WriteFile(file, []byte(c.data), 0o644); err != nil {
@@ -99,6 +105,11 @@ func TestQuoteGPUFiles(t *testing.T) {
 		code, out, talk = quoteGPU(append([]string{"show"}, args...)...)
 		if (code == 0) != strings.HasPrefix(out, "device 0") || code != 0 && (out != "" || strings.Count(talk, "\n") != 1) || c.code == 0 && code != 0 {
 			t.Errorf("show, %s: exit %d; %q\n%.200s", name, code, talk, out)
+		}
+	}
+	for _, args := range [][]string{{"verify"}, {"show"}, {"verify", dir, dir}} {
+		if code, out, _ := quoteGPU(args...); code != 2 || out != "" {
+			t.Errorf("%v: exit %d, %s", args, code, out)
 		}
 	}
 	other := filepath.Join(dir, "other")
@@ -143,6 +154,28 @@ func TestQuoteGPUCollateral(t *testing.T) {
 		if code != c.code || !strings.Contains(talk, c.want) || strings.Count(talk, "\n") != 1 || strings.Contains(out, "reason: "+c.reason+"\n") != (c.reason != "") {
 			t.Errorf("%s %.20q: exit %d, %s%s", c.file, c.data, code, talk, out)
 		}
+	}
+}
+
+// TestQuoteGPUManyFiles: a directory of collateral has an end.
+func TestQuoteGPUManyFiles(t *testing.T) {
+	dir := t.TempDir()
+	for i := range maxCollateral + 1 {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d.x", i)), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := readGPUCollateral(dir); err == nil || !strings.Contains(err.Error(), "513 files, want at most 512") {
+		t.Errorf("too many: %v", err)
+	}
+	if err := os.Remove(filepath.Join(dir, "0.x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readGPUCollateral(dir); err == nil || !strings.Contains(err.Error(), "1.x: want *.swidtag") {
+		t.Errorf("as many as may be: %v", err)
+	}
+	if _, err := readGPUCollateral(filepath.Join(dir, "none")); err == nil {
+		t.Error("no directory: no error")
 	}
 }
 
