@@ -92,8 +92,12 @@ func (g *gpuState) bind(ctx context.Context, c *evidence.Claims) (*GPUSet, error
 		g.lose(ctx, err)
 		return nil, &gpuError{fmt.Errorf("enclave: attesting the GPUs: %w", err)}
 	}
-	if b, err := set.Ship(); err != nil || len(b) == 0 || len(b) > channel.MaxGPUEvidence {
-		return nil, fmt.Errorf("enclave: GPU set of %d bytes, want 1 to %d: %w", len(b), channel.MaxGPUEvidence, err)
+	b, err := set.Ship()
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("enclave: GPU set for clients: %w", err)
+	case len(b) == 0 || len(b) > channel.MaxGPUEvidence:
+		return nil, fmt.Errorf("enclave: GPU set of %d bytes, want 1 to %d", len(b), channel.MaxGPUEvidence)
 	}
 	c.GPU = set.Digest[:]
 	return set, nil

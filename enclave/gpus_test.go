@@ -300,3 +300,50 @@ func TestGPUCollectionBlocksNobody(t *testing.T) {
 		t.Errorf("key %d, want the next", doc.Claims.Epoch)
 	}
 }
+
+// TestGPUsOnASchedule: GPUs are attested again and again for the key that serves, without anybody's word that something has changed; a loss is
+// found so, and that they are back, under a new key.
+func TestGPUsOnASchedule(t *testing.T) {
+	g := newFakeGPUs()
+	opt := options(t)
+	opt.GPUs, opt.GPUInterval = g, 5*time.Millisecond
+	addr, _ := start(t, insecure.Attester{}, enclave.Echo{}, opt)
+	m, doc := mustRaw(t, addr)
+	looks := func() (all []evidence.Claims) {
+		g.set(func() { all = append(all, g.claims...) })
+		return all
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	for len(looks()) < 4 && time.Now().Before(deadline) {
+		time.Sleep(time.Millisecond)
+	}
+	all := looks()
+	if len(all) < 4 {
+		t.Fatalf("%d looks, want one every 5 ms", len(all))
+	}
+	for i, c := range all {
+		if c.Static != doc.Claims.Static || c.Epoch != doc.Claims.Epoch {
+			t.Errorf("look %d is for key %d, want %d", i, c.Epoch, doc.Claims.Epoch)
+		}
+	}
+	if err := say(t, m, "hello"); err != nil {
+		t.Errorf("looks that find nothing: %v", err)
+	}
+	g.set(func() { g.lost = errors.New("GPU 1 fell off the bus") })
+	closes(t, "a session", m)
+	g.set(func() { g.lost = nil })
+	for {
+		_, again, err := raw(t, addr)
+		if err == nil {
+			if again.Claims.Epoch == doc.Claims.Epoch || again.Claims.Static == doc.Claims.Static {
+				t.Errorf("served again under the key of before the loss")
+			}
+			return
+		}
+		var refused *channel.RefusedError
+		if !errors.As(err, &refused) || time.Now().After(deadline) {
+			t.Fatalf("GPUs that are back: %v", err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}

@@ -29,6 +29,8 @@ type env struct {
 	json   bool
 
 	streamed bool // something went to stdout before the end
+
+	argument []byte // FILE of quote show and quote verify, which may be a pipe and is read once; nil: not read yet
 }
 
 // flush sends what is there of an answer: due now, not when the command ends.

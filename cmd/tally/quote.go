@@ -47,13 +47,11 @@ type quoteFile struct {
 	collateral           []byte                    // of the vendor, in place of what came with it; nil: that
 }
 
-// readQuote reads FILE and finds out what it is.
-func readQuote(path string) (*quoteFile, error) {
-	data, err := readAtMost(path, intel.MaxQuote)
-	if err != nil {
-		return nil, err
-	}
+// readQuote finds out what data, the content of FILE, is; withGPU has looked for NVIDIA's before.
+func readQuote(path string, data []byte) (*quoteFile, error) {
 	switch {
+	case len(data) > intel.MaxQuote:
+		return nil, fmt.Errorf("%s: more than %d bytes, and no NVIDIA evidence", path, intel.MaxQuote)
 	case len(data) == amd.ReportSize && data[1] == 0:
 		return &quoteFile{kind: kindSNP, report: data}, nil
 	case isQuote(data):
@@ -68,7 +66,7 @@ func readQuote(path string) (*quoteFile, error) {
 	if _, err := tpm.Verify(data); err == nil {
 		return &quoteFile{kind: kindTPM, report: data}, nil
 	}
-	return nil, fmt.Errorf("%s: neither an SNP report nor a TDX quote, a TPM quote that its key signed, or an enclave's evidence", path)
+	return nil, fmt.Errorf("%s: neither an SNP report nor a TDX quote, a TPM quote that its key signed, an enclave's evidence, or NVIDIA's (a JSON array of devices, or a report)", path)
 }
 
 // knownPlatform refuses evidence whose report nothing here can read.

@@ -1,20 +1,25 @@
 package main
 
 import (
+	"bytes"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
+
+	"golang.org/x/crypto/ocsp"
 
 	"tally/enclave/appraise/gpu"
 	"tally/internal/cli"
 )
 
-const gpuFiles = "NVIDIA evidence is a JSON array of devices, as the vendor's tools write it (arch, certificate, evidence, nonce), what 'tally connect --gpus FILE' saves, or\n" +
-	"the report of one device, binary or in hex, whose certificate chain is chain.pem in the collateral. The collateral of GPUs is a directory: manifests (*.swidtag, *.xml), OCSP responses\n" +
-	"(*.der) and chain.pem.\n"
+const gpuFiles = "NVIDIA evidence is a JSON array of devices, as the vendor's tools write it (arch, certificate, evidence, nonce), also inside what its\n" +
+	"'nvattest collect-evidence' prints; what 'tally connect --gpus FILE' saves; or the report of one device, binary or in hex, whose certificate chain is\n" +
+	"chain.pem in the collateral. The collateral of GPUs is a directory: manifests (*.swidtag, *.xml), OCSP responses (*.der) and chain.pem.\n"
 
 // withGPU teaches the quote command about GPUs: show and verify hand NVIDIA evidence to gpuShow and gpuVerify, and
 // anything else to who was there before.
@@ -36,9 +41,12 @@ func withGPU(e *env, quote *cli.Command) *cli.Command {
 		other := sub.Action
 		sub.Description += text
 		sub.Action = func(c *cli.Context) error {
-			data, ok := gpuEvidence(c)
+			data, ok, err := gpuEvidence(c, e)
+			if err != nil {
+				return err
+			}
 			if !ok {
-				if err := refuseFlags(c, "NVIDIA evidence", added); err != nil {
+				if err := refuseFlags(c, "NVIDIA evidence, which FILE is not", added); err != nil {
 					return err
 				}
 				return other(c)
@@ -68,13 +76,48 @@ func refuseFlags(c *cli.Context, what string, names []string) error {
 	return nil
 }
 
-// gpuEvidence reads the one argument and says whether it is ours.
-func gpuEvidence(c *cli.Context) ([]byte, bool) {
+// gpuEvidence reads the one argument and says whether it is ours. What is not ours it leaves in e.argument.
+func gpuEvidence(c *cli.Context, e *env) ([]byte, bool, error) {
 	if c.Args().Len() != 1 {
-		return nil, false
+		return nil, false, nil
 	}
-	data, err := readAtMost(c.Args().First(), gpu.MaxEvidence)
-	return data, err == nil && gpu.IsEvidence(data)
+	path := c.Args().First()
+	data, err := readAtMost(path, gpu.MaxEvidence)
+	switch {
+	case len(data) > gpu.MaxEvidence && gpu.IsEvidence(data):
+		return nil, false, err
+	case err != nil && len(data) <= gpu.MaxEvidence:
+		return nil, false, nil // the others say why it cannot be read
+	case gpu.IsEvidence(data):
+		return data, true, nil
+	}
+	e.argument = data
+	inner, err := collected(data)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", path, err)
+	}
+	return inner, inner != nil, err
+}
+
+// collected returns the array of devices in what the vendor's nvattest collect-evidence prints, nil when data is something else.
+func collected(data []byte) ([]byte, error) {
+	var f struct {
+		Code    *int            `json:"result_code"`
+		Message string          `json:"result_message"`
+		Devices json.RawMessage `json:"evidences"`
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&f); err != nil || f.Code == nil {
+		return nil, nil
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, errors.New("evidence: more than one JSON value")
+	}
+	if *f.Code != 0 || len(f.Devices) == 0 || f.Devices[0] != '[' {
+		return nil, fmt.Errorf("evidence: NVIDIA's collector ended with code %d (%.80q), want 0 and an array of evidences", *f.Code, f.Message)
+	}
+	return f.Devices, nil
 }
 
 func gpuShowFlags() []cli.Flag {
@@ -145,9 +188,19 @@ func (col *gpuCollateral) add(name string) (err error) {
 	var data []byte
 	switch ext := filepath.Ext(name); {
 	case filepath.Base(name) == "chain.pem":
-		col.chain, err = readAtMost(name, gpu.MaxChain)
+		if col.chain, err = readAtMost(name, gpu.MaxChain); err != nil {
+			return err
+		}
+		if _, err := gpu.ParseChain(col.chain); err != nil {
+			return gpuVerdict(fmt.Errorf("%s: %w", name, err), gpu.BadChain)
+		}
 	case ext == ".der":
-		data, err = readAtMost(name, gpu.MaxOCSP)
+		if data, err = readAtMost(name, gpu.MaxOCSP); err != nil {
+			return err
+		}
+		if _, err := ocsp.ParseResponse(data, nil); err != nil { // who signed it is judged later
+			return gpuVerdict(fmt.Errorf("%s: want an OCSP response in DER: %w", name, err), gpu.BadOCSP)
+		}
 		col.ocsp = append(col.ocsp, data)
 	case ext == ".swidtag" || ext == ".xml":
 		if data, err = readAtMost(name, gpu.MaxRIM); err != nil {

@@ -39,6 +39,11 @@ func gpuVerify(c *cli.Context, e *env, data []byte) error {
 		judge = gpu.Verify
 	}
 	res, err := judge(in)
+	if err == nil && !judged {
+		if err = eachOnce(res.Devices); err != nil {
+			res.Reason = gpu.NoDevices
+		}
+	}
 	a := gpuAnswer{Schema: "tally.quote/v1", Kind: "nvidia", Verified: err == nil || !res.Reason.Unverified(), Reason: res.Reason, Devices: res.Devices}
 	if judged {
 		a.Accepted = &res.Accepted
@@ -48,6 +53,18 @@ func gpuVerify(c *cli.Context, e *env, data []byte) error {
 	}
 	if err != nil {
 		return gpuVerdict(fmt.Errorf("%s: %w", c.Args().First(), err), res.Reason)
+	}
+	return nil
+}
+
+// eachOnce refuses a device that stands in the evidence twice, which gpu.Origin lets pass: it would be counted as two.
+func eachOnce(all []gpu.DeviceResult) error {
+	seen := map[string]int{}
+	for i, d := range all {
+		if j, ok := seen[d.ID]; ok {
+			return fmt.Errorf("devices %d and %d are one and the same: %s", j, i, d.ID)
+		}
+		seen[d.ID] = i
 	}
 	return nil
 }

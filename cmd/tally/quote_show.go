@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"tally/enclave/appraise"
+	"tally/enclave/appraise/intel"
 	"tally/internal/cli"
 )
 
@@ -18,7 +19,7 @@ func quoteShowCommand(e *env) *cli.Command {
 			if err := wantArgs(c, "FILE"); err != nil {
 				return err
 			}
-			q, a, err := openQuote(c.Args().First())
+			q, a, err := openQuote(e, c.Args().First())
 			if err != nil {
 				return err
 			}
@@ -31,8 +32,15 @@ func quoteShowCommand(e *env) *cli.Command {
 }
 
 // openQuote reads FILE and begins the answer.
-func openQuote(path string) (*quoteFile, *quoteAnswer, error) {
-	q, err := readQuote(path)
+func openQuote(e *env, path string) (*quoteFile, *quoteAnswer, error) {
+	data, err := e.argument, error(nil)
+	if data == nil {
+		data, err = readAtMost(path, intel.MaxQuote)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	q, err := readQuote(path, data)
 	if err != nil {
 		return nil, nil, err
 	}

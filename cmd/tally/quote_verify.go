@@ -37,7 +37,7 @@ func quoteVerify(c *cli.Context, e *env) error {
 		return err
 	}
 	path := c.Args().First()
-	q, a, err := openQuote(path)
+	q, a, err := openQuote(e, path)
 	if err != nil {
 		return err
 	}

@@ -63,9 +63,47 @@ func TestXMLLimits(t *testing.T) {
 		"deeper":            {nest(maxDepth + 1), false},
 		"many":              {"<a>" + strings.Repeat("<b/>", maxNodes/2-1) + "</a>", true},
 		"more":              {"<a>" + strings.Repeat("<b/>", maxNodes/2) + "</a>", false},
+		"spaces":            {"<a>" + strings.Repeat(`<b xmlns="u" xmlns:p="v" xmlns-p="w"/>`, maxSpaces/2) + "</a>", true},
+		"more spaces":       {`<a xmlns:p="u">` + strings.Repeat(`<b xmlns="u"/>`, maxSpaces) + "</a>", false},
 	} {
 		if _, err := parseXML([]byte(c.text)); (err == nil) != c.ok {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestXMLNames holds the reader to names and places that mean one thing only; the decoder below it is more generous.
+func TestXMLNames(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "want an element", " \n": "want an element", `<?xml version="1.0"?>`: "want an element", "x": "one element and nothing else",
+		"x<a/>": "one element", "<a/>x": "one element", "<a/><b/>": "one element", "\ufeff<a/>": "one element",
+		"<a>": "EOF", "<a><b></b>": "EOF", "</a>": "not open", "<a></b>": "not open", "<a/></a>": "not open",
+		`<a><?xml version="1.0"?></a>`: "elements and text only", "<?x y?><a/>": "elements and text only", `<a/><?xml version="1.0"?>`: "elements and text only",
+		`<?xml version="1.0" encoding="latin1"?><a/>`: "encoding",
+		`<a xmlns:xml="u"/>`:                          "xml namespace", `<a xml="u"/>`: "xml namespace", `<a xml:lang="u"/>`: "xml namespace",
+		`<a :b="u"/>`: "no valid name", `<a b:="u"/>`: "no valid name", "<:a/>": "no valid name", "<a:/>": "no valid name", "<a:b:c/>": "syntax",
+		`<a xmlns:p=""/>`: "undeclared", `<a xmlns=""/>`: "undeclared", `<xmlns:a xmlns:xmlns="u"/>`: "no valid name",
+		`<a xmlns:p="u" xmlns:p="v"/>`: "twice", `<a xmlns="u" xmlns="v"/>`: "twice", `<a b="1" b="1"/>`: "twice",
+		`<a xmlns:p="u" xmlns:q="u" p:b="1" q:b="1"/>`: "twice", `<p:a/>`: "not declared", `<a p:b="1"/>`: "not declared",
+		`<a><b xmlns:p="u"/><p:c/></a>`: "not declared", `<a b="&#9;"/>`: "control character",
+	} {
+		if _, err := parseXML([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+	// An attribute of the name xmlns in a namespace declares nothing, and no namespace is another than none.
+	for text, want := range map[string]string{
+		`<a xmlns:p="u" p:xmlns="v"><b/></a>`:       `<a xmlns:p="u" p:xmlns="v"><b></b></a>`,
+		`<a xmlns:p="u" b="1" p:b="2"/>`:            `<a xmlns:p="u" b="1" p:b="2"></a>`,
+		`<p:a xmlns:p="u" xmlns="v"><p:b/></p:a>`:   `<p:a xmlns="v" xmlns:p="u"><p:b></p:b></p:a>`,
+		`<p:a xmlns:p="u"><p:b xmlns:p="v"/></p:a>`: `<p:a xmlns:p="u"><p:b xmlns:p="v"></p:b></p:a>`,
+	} {
+		root, err := parseXML([]byte(text))
+		if err != nil {
+			t.Fatal(text, err)
+		}
+		if got := string(canonical(root, nil)); got != want {
+			t.Errorf("%s\n got %s\nwant %s", text, got, want)
 		}
 	}
 }

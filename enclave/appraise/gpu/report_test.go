@@ -119,19 +119,20 @@ func TestFWIDRefused(t *testing.T) {
 		all  []pkix.Extension
 		want string
 	}{
-		"composite":       {[]pkix.Extension{composite(id(oidSHA384, 48))}, ""},
-		"TCB info":        {[]pkix.Extension{info(id(oidSHA384, 48))}, ""},
-		"none":            {nil, "0 DICE extensions"},
-		"both":            {[]pkix.Extension{composite(id(oidSHA384, 48)), info(id(oidSHA384, 48))}, "2 DICE extensions"},
-		"one twice":       {[]pkix.Extension{info(id(oidSHA384, 48)), info(id(oidSHA384, 48))}, "2 DICE extensions"},
-		"one, and empty":  {[]pkix.Extension{composite(id(oidSHA384, 48)), info()}, "2 DICE extensions"},
-		"TCB info, empty": {[]pkix.Extension{info()}, "1 DICE extensions"},
-		"SHA-256":         {[]pkix.Extension{composite(id(sha256, 32))}, "want SHA-384"},
-		"named SHA-256":   {[]pkix.Extension{info(id(sha256, 48))}, "want SHA-384"},
-		"short":           {[]pkix.Extension{info(id(oidSHA384, 47))}, "want SHA-384"},
-		"long":            {[]pkix.Extension{composite(id(oidSHA384, 49))}, "want SHA-384"},
-		"a byte more":     {[]pkix.Extension{more}, "too many"},
-		"no DER":          {[]pkix.Extension{{Id: oidTCBInfo, Value: []byte{1}}}, "DICE extension"},
+		"composite":          {[]pkix.Extension{composite(id(oidSHA384, 48))}, ""},
+		"TCB info":           {[]pkix.Extension{info(id(oidSHA384, 48))}, ""},
+		"none":               {nil, "0 DICE extensions"},
+		"both":               {[]pkix.Extension{composite(id(oidSHA384, 48)), info(id(oidSHA384, 48))}, "2 DICE extensions"},
+		"one twice":          {[]pkix.Extension{info(id(oidSHA384, 48)), info(id(oidSHA384, 48))}, "2 DICE extensions"},
+		"one, and empty":     {[]pkix.Extension{composite(id(oidSHA384, 48)), info()}, "2 DICE extensions"},
+		"TCB info, empty":    {[]pkix.Extension{info()}, "1 DICE extensions"},
+		"6 of another class": {[]pkix.Extension{{Id: oidTCBInfo, Value: der([]asn1.RawValue{{Class: asn1.ClassApplication, Tag: 6, IsCompound: true, Bytes: der(id(oidSHA384, 48))}})}}, "1 DICE extensions"},
+		"SHA-256":            {[]pkix.Extension{composite(id(sha256, 32))}, "want SHA-384"},
+		"named SHA-256":      {[]pkix.Extension{info(id(sha256, 48))}, "want SHA-384"},
+		"short":              {[]pkix.Extension{info(id(oidSHA384, 47))}, "want SHA-384"},
+		"long":               {[]pkix.Extension{composite(id(oidSHA384, 49))}, "want SHA-384"},
+		"a byte more":        {[]pkix.Extension{more}, "too many"},
+		"no DER":             {[]pkix.Extension{{Id: oidTCBInfo, Value: []byte{1}}}, "DICE extension"},
 	} {
 		_, err := fwid(&x509.Certificate{Extensions: c.all})
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
@@ -268,6 +269,21 @@ func TestProtected(t *testing.T) {
 		r := &Report{Opaque: map[Field][]byte{FieldProtected: {v}}}
 		if got, err := r.Mode(); err != nil || got != want {
 			t.Errorf("%#x: %q (%v), want %q", v, got, err, want)
+		}
+	}
+}
+
+// TestModeContradicted: a report that says PPCIE in one field and something else in the other says neither.
+func TestModeContradicted(t *testing.T) {
+	for _, c := range []struct {
+		flags, protected byte
+		want             Mode
+	}{
+		{0, 0x55, ModeSPT}, {1, 0x55, ModeMPT}, {2, 0xaa, ModePPCIE}, {0, 0xaa, ""}, {1, 0xaa, ""}, {2, 0x55, ""},
+	} {
+		r := &Report{Opaque: map[Field][]byte{FieldFeatureFlags: {c.flags, 0}, FieldProtected: {c.protected}}}
+		if got, err := r.Mode(); got != c.want || (err == nil) != (c.want != "") || err != nil && !strings.Contains(err.Error(), "and protected PCIe") {
+			t.Errorf("flags %d, protected %#x: %q (%v), want %q", c.flags, c.protected, got, err, c.want)
 		}
 	}
 }

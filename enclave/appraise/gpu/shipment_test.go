@@ -57,6 +57,28 @@ func TestParseShipmentRefuses(t *testing.T) {
 	}
 }
 
+// TestShipmentLimits: as much as may be is written and read, and more is not written.
+func TestShipmentLimits(t *testing.T) {
+	around := len(`{"schema":"tally.gpu-set/v1","devices":,"rims":[],"ocsp":[]}`)
+	for _, more := range []int{0, 1} {
+		s := gpu.Shipment{Document: []byte("[" + strings.Repeat(" ", gpu.MaxShipment-around-2+more) + "]")}
+		b, err := s.Marshal()
+		if (err == nil) != (more == 0) || err != nil && !strings.Contains(err.Error(), "want at most 1048576") {
+			t.Errorf("%d bytes more: %d bytes, %v", more, len(b), err)
+		}
+		if err != nil {
+			continue
+		}
+		if _, err := gpu.ParseShipment(b); err != nil || len(b) != gpu.MaxShipment {
+			t.Errorf("%d bytes: %v", len(b), err)
+		}
+	}
+	lists := func(n int) string { return "[" + strings.Repeat(`"",`, n-1) + `""]` }
+	if s, err := gpu.ParseShipment([]byte(`{"schema":"tally.gpu-set/v1","devices":[],"rims":` + lists(64) + `,"ocsp":` + lists(256) + `}`)); err != nil || len(s.RIMs) != 64 || len(s.OCSP) != 256 {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
 // FuzzParseShipment wants that what is accepted is written again with the same meaning.
 func FuzzParseShipment(f *testing.F) {
 	f.Add([]byte(`{"schema":"tally.gpu-set/v1","devices":[ {} ],"rims":["AAA="],"ocsp":[]}`))

@@ -79,7 +79,7 @@ func pinning(rims ...*RIM) Policy {
 
 // TestSources wants every vector as its SOURCE file says it was fetched.
 func TestSources(t *testing.T) {
-	for _, dir := range []string{"testdata/vectors/nvtrust", "testdata/vectors/attestation-sdk", "testdata/vectors/go-nvtrust", "testdata/vectors/go-nvattest-tools", "roots"} {
+	for _, dir := range []string{"testdata/vectors/nvtrust", "testdata/vectors/attestation-sdk", "testdata/vectors/go-nvtrust", "testdata/vectors/go-nvattest-tools", "testdata/vectors/trustee", "roots"} {
 		source, err := os.ReadFile(filepath.Join(dir, "SOURCE"))
 		if err != nil {
 			t.Fatal(err)

@@ -240,6 +240,10 @@ func TestTooManyDevices(t *testing.T) {
 	if res, err := Verify(f.in); err == nil || res.Reason != NoDevices || len(res.Devices) != 0 || !strings.Contains(err.Error(), "at most 32") {
 		t.Errorf("%v: %+v", err, res)
 	}
+	f.in.Devices = f.in.Devices[:MaxDevices] // as many as there may be, were they not one and the same
+	if res, err := Verify(f.in); err == nil || res.Reason == NoDevices && len(res.Devices) != MaxDevices {
+		t.Errorf("%v: %+v", err, res)
+	}
 }
 
 // status replaces the response about the GPU's chip.

@@ -52,10 +52,11 @@ const (
 	ModePPCIE    Mode = "ppcie" // GPUs and switches to one guest, the links between them trusted
 )
 
-// protectedOn is the value of FieldProtected that says so.
-const protectedOn = 0xaa
+// protectedOn and protectedOff are the values of FieldProtected.
+const protectedOn, protectedOff = 0xaa, 0x55
 
-// Mode returns the mode of confidential computing. A mode that is not known is an error. What the numbers mean was read off
+// Mode returns the mode of confidential computing. A mode that is not known is an error, and so are two fields that contradict each
+// other: what goes over the links would be trusted to be encrypted, or not, by the word of one of them. What the numbers mean was read off
 // reports: an H100 alone, whose family has no MPT, says 0, eight B200 in one guest say 1. The vendor's SDK of June 2026 has the
 // two names the other way about, in a claim that it does not hand out; Google's verifier has them as here.
 func (r *Report) Mode() (Mode, error) {
@@ -76,7 +77,11 @@ func (r *Report) Mode() (Mode, error) {
 	if flags > 2 {
 		return "", fmt.Errorf("report: feature flags %d, want 0 (SPT), 1 (MPT) or 2 (PPCIE)", flags)
 	}
-	return []Mode{ModeSPT, ModeMPT, ModePPCIE}[flags], nil
+	mode := []Mode{ModeSPT, ModeMPT, ModePPCIE}[flags]
+	if p := r.Opaque[FieldProtected]; len(p) == 1 && (p[0] == protectedOn && mode != ModePPCIE || p[0] == protectedOff && mode == ModePPCIE) {
+		return "", fmt.Errorf("report: feature flags %d (%s), and protected PCIe %#02x", flags, mode, p[0])
+	}
+	return mode, nil
 }
 
 // compareVersions orders two versions of parts divided by dots, in the base of their parts: 10 for

@@ -13,9 +13,10 @@ import (
 
 // Limits of a manifest.
 const (
-	MaxRIM   = 256 << 10 // bytes of a manifest: samples have 18 to 26 KiB
-	maxDepth = 16
-	maxNodes = 20000
+	MaxRIM    = 256 << 10 // bytes of a manifest: samples have 18 to 26 KiB
+	maxDepth  = 16
+	maxNodes  = 20000
+	maxSpaces = 64 // declarations of namespaces, which canonicalization keeps for every element: samples have 6
 )
 
 // A node is an element of a manifest, or text when name is empty. The tree that is read for its values is
@@ -40,13 +41,17 @@ func parseXML(text []byte) (*node, error) {
 	}
 	d := xml.NewDecoder(bytes.NewReader(text))
 	top := &node{}
-	for at, depth, n := top, 0, 0; ; n++ {
+	for at, depth, n, spaces := top, 0, 0, 0; ; n++ {
 		t, err := d.RawToken()
 		if err == io.EOF && depth == 0 {
 			return documentElement(top)
 		}
-		if err == nil && n == maxNodes {
+		spaces += declarations(t)
+		switch {
+		case err == nil && n == maxNodes:
 			err = fmt.Errorf("more than %d elements and texts", maxNodes)
+		case spaces > maxSpaces:
+			err = fmt.Errorf("more than %d declarations of namespaces", maxSpaces)
 		}
 		if err == nil {
 			at, depth, err = at.add(t, n == 0, depth)
@@ -55,6 +60,17 @@ func parseXML(text []byte) (*node, error) {
 			return nil, fmt.Errorf("line %d: %w", 1+bytes.Count(text[:d.InputOffset()], []byte("\n")), err)
 		}
 	}
+}
+
+// declarations counts the namespaces that a token declares.
+func declarations(t xml.Token) (n int) {
+	e, _ := t.(xml.StartElement)
+	for _, a := range e.Attr {
+		if a.Name.Space == "xmlns" || a.Name.Space == "" && a.Name.Local == "xmlns" {
+			n++
+		}
+	}
+	return n
 }
 
 func documentElement(top *node) (*node, error) {

@@ -1,11 +1,11 @@
 #!/bin/sh
 # Makes the vectors again from clones of the repositories that the SOURCE files name, at their commits, and
 # compares them with the sums there.
-#   fetch.sh NVTRUST ATTESTATION_SDK GO_NVTRUST GO_NVATTEST_TOOLS OUT      (git directories, and a new directory)
+#   fetch.sh NVTRUST ATTESTATION_SDK GO_NVTRUST GO_NVATTEST_TOOLS TRUSTEE OUT      (git directories, and a new directory)
 set -eu
-[ $# = 5 ] || { sed -n 2,4p "$0" >&2; exit 2; }
+[ $# = 6 ] || { sed -n 2,4p "$0" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
-out=$5
+out=$6
 mkdir "$out"
 
 # vectors DIR CLONE FOLDER…: every file that DIR/SOURCE lists, from the first folder of the commit that has it
@@ -29,3 +29,4 @@ vectors nvtrust "$1" $v/samples $v/certs guest_tools/ppcie-verifier-sdk-cpp/test
 vectors attestation-sdk "$2" $t $t/sample_rims $t/sample_attestation_data common-test-data/serialized_test_evidence
 vectors go-nvtrust "$3" pkg/gonvtrust/mocks
 vectors go-nvattest-tools "$4" testing/testdata
+vectors trustee "$5" deps/verifier/test_data/nvidia rvps/src/extractors/swid
