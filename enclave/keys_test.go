@@ -115,8 +115,9 @@ func TestKeyLimits(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			began := time.Unix(1767225600, 0)
-			now := began
-			opt, err := Options{Authority: "default", Rand: rand.Reader, Now: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler)}.withDefaults()
+			var since atomic.Int64 // keys are made in goroutines of their own
+			wait := func(d time.Duration) { since.Store(int64(d)) }
+			opt, err := Options{Authority: "default", Rand: rand.Reader, Now: func() time.Time { return began.Add(time.Duration(since.Load())) }, Logger: slog.New(slog.DiscardHandler)}.withDefaults()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -131,27 +132,27 @@ func TestKeyLimits(t *testing.T) {
 				acquired++
 				k, err := r.acquire(ctx)
 				if err != nil || k.claims.Epoch != epoch {
-					t.Fatalf("session %d, after %v: %+v, %v; want key %d", acquired, now.Sub(began), k, err, epoch)
+					t.Fatalf("session %d, after %v: %+v, %v; want key %d", acquired, time.Duration(since.Load()), k, err, epoch)
 				}
 				return k
 			}
 			take(1) // has key 1 made
-			for now = began.Add(c.early); acquired < c.first; {
+			for wait(c.early); acquired < c.first; {
 				take(1)
 			}
 			if r.next != nil {
-				t.Fatalf("the next key is made after %d sessions and %v", acquired, now.Sub(began))
+				t.Fatalf("the next key is made after %d sessions and %v", acquired, time.Duration(since.Load()))
 			}
 			if name == "time" {
-				now = now.Add(1)
+				wait(c.early + 1)
 			} else {
 				take(1)
 			}
 			take(1)
 			if r.next == nil {
-				t.Fatalf("the next key is not made after %d sessions and %v", acquired, now.Sub(began))
+				t.Fatalf("the next key is not made after %d sessions and %v", acquired, time.Duration(since.Load()))
 			}
-			now = began.Add(c.due)
+			wait(c.due)
 			for acquired < c.last-1 {
 				take(1) // the platform has not made its report yet
 			}
@@ -160,7 +161,7 @@ func TestKeyLimits(t *testing.T) {
 			m := <-r.next
 			r.next <- m
 			if name == "time" {
-				now = now.Add(1)
+				wait(c.due + 1)
 			}
 			if k := take(2); k.identity.Static == old.identity.Static || r.cur != k || r.next != nil {
 				t.Errorf("key 2 is %+v, and the enclave has %+v", k, r.cur)
