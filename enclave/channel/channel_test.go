@@ -381,7 +381,9 @@ func TestReflected(t *testing.T) {
 			"message 1":            nil,
 			"its Noise message":    func(noise []byte) []byte { return append([]byte{kind.reply()}, noise...) },
 			"its key, and as long": func(noise []byte) []byte { return append([]byte{kind.reply()}, append(noise[:32:32], noise...)...) },
-			"in a fallback":        func(noise []byte) []byte { return append([]byte{ClassicalFallback.reply()}, append(noise, noise...)...) },
+			"in a fallback": func(noise []byte) []byte {
+				return append([]byte{ClassicalFallback.reply()}, append(noise, noise...)...)
+			},
 		} {
 			cfg := config(kind.family())
 			if kind.reconnects() {
