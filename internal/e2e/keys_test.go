@@ -94,6 +94,12 @@ func TestOptionalKeys(t *testing.T) {
 	canaries(t, talk)
 	engineDies(t, talk, page)
 	all := console.text() + page("/metrics")
+	for _, want := range []string{`tally_boot_seconds{phase="root"} `, `tally_boot_seconds{phase="ready"} `, `tally_quote_requests_total{kind="key",result="ok"} 1`, `tally_handshake_seconds_count{pattern="XXpsk3"} `,
+		"tally_static_key_age_seconds ", `tally_memory_bytes{of="enclave"} `, `tally_memory_bytes{of="engine"} `} {
+		if !strings.Contains(all, "\n"+want) {
+			t.Errorf("no %s among the metrics\n%s", want, all)
+		}
+	}
 	for _, secret := range []string{"operator's own", hex.EncodeToString(digest[:]), "patience", canary} {
 		if strings.Contains(all, secret) {
 			t.Errorf("%q is on the console or among the metrics\n%s", secret, all)
