@@ -18,7 +18,8 @@ const SessionWindow = 100 * time.Millisecond
 type SessionAttester struct {
 	attester Attester
 	window   time.Duration
-	report   time.Duration // how long one report may take
+	report   time.Duration             // how long one report may take
+	asking   func() (done func(error)) // told of each report; may be nil
 
 	mu   sync.Mutex
 	open *batch // takes leaves; nil: the next leaf begins one
@@ -129,7 +130,12 @@ func (s *SessionAttester) run(b *batch) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.report)
 	defer cancel()
 	b.report.Platform = s.attester.Platform()
+	done := func(error) {}
+	if s.asking != nil {
+		done = s.asking()
+	}
 	b.report.Report, b.report.Endorsements, b.err = s.attester.Attest(ctx, evidence.SessionReportData(b.tree.Root()))
+	done(b.err)
 	if b.err != nil {
 		b.err = fmt.Errorf("enclave: attesting %d sessions: %w", len(b.leaves), b.err)
 	}

@@ -77,6 +77,27 @@ func TestSessionsShareReports(t *testing.T) {
 	}
 }
 
+// TestOneReportAtATime: hardware that is asked while it signs gets no second question; who comes meanwhile shares the next report.
+func TestOneReportAtATime(t *testing.T) {
+	tsm := &slowTSM{takes: 300 * time.Millisecond}
+	s, err := enclave.NewSessionAttester(tsm, time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range 6 {
+		wg.Go(func() {
+			time.Sleep(time.Duration(i) * 40 * time.Millisecond)
+			if _, err := s.Attest(t.Context(), [32]byte{byte(i)}, [32]byte{2}, [32]byte{3}); err != nil {
+				t.Errorf("session %d: %v", i, err)
+			}
+		})
+	}
+	if wg.Wait(); tsm.reports.Load() < 2 || tsm.reports.Load() > 3 {
+		t.Errorf("%d reports, want one and then one for all others", tsm.reports.Load())
+	}
+}
+
 func TestSessionAttesterFails(t *testing.T) {
 	tsm := &slowTSM{}
 	tsm.fail.Store(true)

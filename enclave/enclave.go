@@ -109,7 +109,9 @@ type Options struct {
 // An Event is something that Serve counts. Its words are constants, whatever a peer sends.
 type Event struct {
 	What   What
-	Reason string // of ends, refusals and secrets: the log's word
+	Reason string        // of ends, refusals and secrets: the log's word; of reports: what they were about, "key" or "session"
+	Kind   channel.Kind  // of SessionOpened
+	Took   time.Duration // by Options.Now: NewKey, SessionOpened (its handshake), SessionEnded (all of it) and reports
 }
 
 // A What says what has happened.
@@ -118,10 +120,13 @@ type What string
 // What happens. Sessions that are open are those opened less those ended.
 const (
 	NewKey          What = "new key"
+	HandshakeBegun  What = "handshake begun" // one of SessionOpened and HandshakeFailed follows
 	HandshakeFailed What = "handshake failed"
 	SessionOpened   What = "session opened"
 	SessionEnded    What = "session ended"
 	SessionRefused  What = "session refused"
+	ReportMade      What = "report made" // by the platform
+	ReportFailed    What = "report failed"
 	BeaconFailed    What = "no beacon"           // for a new key
 	EvidenceFailed  What = "no session evidence" // the platform made none for a session that asked
 	GPUsLost        What = "GPUs lost"           // all sessions end
@@ -130,10 +135,21 @@ const (
 	SecretsRefused  What = "secrets refused"
 )
 
-func (o Options) observe(w What, reason string) {
+func (o Options) observe(w What, reason string) { o.tell(Event{What: w, Reason: reason}) }
+
+func (o Options) tell(e Event) {
 	if o.Observe != nil {
-		o.Observe(Event{w, reason})
+		o.Observe(e)
 	}
+}
+
+// reported tells of a report that the platform was asked for.
+func (o Options) reported(about string, since time.Time, err error) {
+	e := Event{What: ReportMade, Reason: about, Took: o.Now().Sub(since)}
+	if err != nil {
+		e.What = ReportFailed
+	}
+	o.tell(e)
 }
 
 // withDefaults checks o and fills in the defaults.

@@ -360,6 +360,50 @@ func TestShutdownIsNoTruncation(t *testing.T) {
 	}
 }
 
+// TestSessionLifetime: a session ends when its time is over, by CLOSE, though it is busy, and its engine is told.
+func TestSessionLifetime(t *testing.T) {
+	opt := options(t)
+	opt.SessionLifetime = 500 * time.Millisecond
+	var log bytes.Buffer
+	opt.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	engine := patient{make(chan error, 1)}
+	addr, stop := start(t, insecure.Attester{}, engine, opt)
+	s := dial(t, addr, config())
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := s.Exchange(ctx, strings.NewReader("slow"), io.Discard); err == nil || !strings.Contains(err.Error(), "the enclave closed the session") {
+		t.Errorf("%v, want an authenticated CLOSE", err)
+	}
+	if err := <-engine.ended; err == nil {
+		t.Error("the engine works on")
+	}
+	if _, err := s.Do(t.Context(), []byte("quick")); err == nil {
+		t.Error("an exchange after the session's time")
+	}
+	if stop(); !strings.Contains(log.String(), `"session ended" reason=timeout`) {
+		t.Errorf("log: %s", log.String())
+	}
+}
+
+// TestHandshakeSlots: no more handshakes are in progress than may be, and who waits in vain for one is let go in its time.
+func TestHandshakeSlots(t *testing.T) {
+	opt := options(t)
+	opt.MaxHandshakes, opt.HandshakeTimeout = 1, 2*time.Second
+	addr, _ := start(t, insecure.Attester{}, enclave.Echo{}, opt)
+	silent, err := net.Dial("tcp", addr) // has the slot until its time is over
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	time.Sleep(200 * time.Millisecond)
+	cfg := config()
+	cfg.Timeout = 500 * time.Millisecond
+	if err := dialError(t, addr, cfg); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a second handshake where one is allowed: %v", err)
+	}
+	waitFor(t, func() bool { return dialError(t, addr, cfg) == nil })
+}
+
 // TestKeyRotation: a key takes so many sessions and so long, then another one serves; sessions under the
 // old one go on.
 func TestKeyRotation(t *testing.T) {

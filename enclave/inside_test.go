@@ -5,12 +5,31 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
+	"log/slog"
 	"testing"
 	"time"
 
 	"tally/enclave/evidence"
 	"tally/enclave/secrets"
 )
+
+// TestDefaults holds the limits that PROTOCOL.md and the documentation of Options state.
+func TestDefaults(t *testing.T) {
+	o, err := Options{Authority: "default", Rand: rand.Reader, Now: time.Now, Logger: slog.New(slog.DiscardHandler)}.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, v := range map[string][2]any{
+		"open sessions": {o.MaxSessions, 1000}, "handshakes": {o.MaxHandshakes, 256}, "sessions of a key": {o.KeySessions, 1000}, "request": {o.MaxRequest, int64(8 << 20)},
+		"handshake": {o.HandshakeTimeout, 10 * time.Second}, "idle": {o.IdleTimeout, 5 * time.Minute}, "stall": {o.StallTimeout, 30 * time.Second}, "tick": {o.Tick, 50 * time.Millisecond},
+		"window": {o.SessionWindow, 100 * time.Millisecond}, "session": {o.SessionLifetime, 24 * time.Hour}, "key": {o.KeyLifetime, 24 * time.Hour}, "GPUs": {o.GPUInterval, time.Hour},
+		"kinds": {len(o.Kinds), 0}, "cover": {o.Cover, false},
+	} {
+		if v[0] != v[1] {
+			t.Errorf("%s: %v, want %v", name, v[0], v[1])
+		}
+	}
+}
 
 // hung is a platform that answers when it is let, or when nobody waits any more.
 type hung struct{ let chan bool }

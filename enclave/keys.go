@@ -16,6 +16,7 @@ type key struct {
 	identity *channel.Identity
 	shown    shown
 	made     time.Time
+	took     time.Duration // to make it and have it attested
 	sessions int
 
 	claims evidence.Claims // without GPU
@@ -141,7 +142,7 @@ func (r *keyring) rotate(ctx context.Context) error {
 			r.cur = m.key
 			erase.Soon() // the retired one, once the handshakes with it have ended
 			r.opt.Logger.Info("new key", "epoch", m.key.claims.Epoch)
-			r.opt.observe(NewKey, "")
+			r.opt.tell(Event{What: NewKey, Took: m.key.took})
 			return nil
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -179,7 +180,10 @@ func (r *keyring) generate(ctx context.Context, epoch uint64) (*key, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d.Report, d.Endorsements, err = r.attester.Attest(ctx, d.Claims.ReportData()); err != nil {
+	asked := r.opt.Now()
+	d.Report, d.Endorsements, err = r.attester.Attest(ctx, d.Claims.ReportData())
+	r.opt.reported("key", asked, err)
+	if err != nil {
 		return nil, fmt.Errorf("enclave: attesting the key: %w", err)
 	}
 	doc, err := d.Marshal()
@@ -187,7 +191,7 @@ func (r *keyring) generate(ctx context.Context, epoch uint64) (*key, error) {
 		return nil, err
 	}
 	id := &channel.Identity{Static: static, Decap: decap, Payload: append([]byte{channel.InlineEvidence}, doc...)}
-	return &key{identity: id, shown: shown{static.Public(), d.Endorsements, set}, made: now, claims: claims, era: era}, nil
+	return &key{identity: id, shown: shown{static.Public(), d.Endorsements, set}, made: now, took: r.opt.Now().Sub(now), claims: claims, era: era}, nil
 }
 
 // beaconTimeout is how long a host may take to hand over a beacon.

@@ -92,6 +92,84 @@ func TestTend(t *testing.T) {
 	}
 }
 
+// counting is a platform that makes reports when it is let.
+type counting struct{ let chan bool }
+
+func (counting) Platform() string { return "insecure" }
+func (c counting) Attest(_ context.Context, rd [64]byte) ([]byte, []byte, error) {
+	<-c.let
+	return rd[:], nil, nil
+}
+
+// TestKeyLimits holds the limits that are in force when nobody sets any: a key takes 1000 sessions, and for 24 hours, whichever is first. The
+// next one is made from the 900th session, or from 21.6 hours, on, while the platform may take its time; then nobody waits for it, and
+// the enclave keeps nothing of the private half of the old one.
+func TestKeyLimits(t *testing.T) {
+	for name, c := range map[string]struct {
+		early, due time.Duration // after so long, and this many sessions
+		first      int
+		last       int
+	}{
+		"sessions": {time.Hour, 2 * time.Hour, 899, 1000},
+		"time":     {24*time.Hour*9/10 - 1, 24*time.Hour - 1, 5, 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			began := time.Unix(1767225600, 0)
+			var since atomic.Int64 // keys are made in goroutines of their own
+			wait := func(d time.Duration) { since.Store(int64(d)) }
+			opt, err := Options{Authority: "default", Rand: rand.Reader, Now: func() time.Time { return began.Add(time.Duration(since.Load())) }, Logger: slog.New(slog.DiscardHandler)}.withDefaults()
+			if err != nil {
+				t.Fatal(err)
+			}
+			platform := counting{make(chan bool, 2)}
+			platform.let <- true
+			r := &keyring{attester: platform, opt: opt, gpus: newGPUState(opt)}
+			acquired := 0
+			take := func(epoch uint64) *key {
+				t.Helper()
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // who waits for the platform waits in vain
+				defer cancel()
+				acquired++
+				k, err := r.acquire(ctx)
+				if err != nil || k.claims.Epoch != epoch {
+					t.Fatalf("session %d, after %v: %+v, %v; want key %d", acquired, time.Duration(since.Load()), k, err, epoch)
+				}
+				return k
+			}
+			take(1) // has key 1 made
+			for wait(c.early); acquired < c.first; {
+				take(1)
+			}
+			if r.next != nil {
+				t.Fatalf("the next key is made after %d sessions and %v", acquired, time.Duration(since.Load()))
+			}
+			if name == "time" {
+				wait(c.early + 1)
+			} else {
+				take(1)
+			}
+			take(1)
+			if r.next == nil {
+				t.Fatalf("the next key is not made after %d sessions and %v", acquired, time.Duration(since.Load()))
+			}
+			wait(c.due)
+			for acquired < c.last-1 {
+				take(1) // the platform has not made its report yet
+			}
+			old := take(1)
+			platform.let <- true
+			m := <-r.next
+			r.next <- m
+			if name == "time" {
+				wait(c.due + 1)
+			}
+			if k := take(2); k.identity.Static == old.identity.Static || r.cur != k || r.next != nil {
+				t.Errorf("key 2 is %+v, and the enclave has %+v", k, r.cur)
+			}
+		})
+	}
+}
+
 // TestLostKey: a key of before a loss takes no session, though its time is not over.
 func TestLostKey(t *testing.T) {
 	opt, err := Options{Authority: "default", Rand: rand.Reader, Now: time.Now, Logger: slog.New(slog.DiscardHandler), GPUs: well{}}.withDefaults()

@@ -27,6 +27,10 @@ func Serve(ctx context.Context, ln net.Listener, a Attester, e Engine, opt Optio
 	if err != nil {
 		return err
 	}
+	sessions.asking = func() func(error) {
+		at := opt.Now()
+		return func(err error) { opt.reported("session", at, err) }
+	}
 	gpus := newGPUState(opt)
 	s := &server{engine: e, opt: opt, attester: sessions, gpus: gpus, keys: &keyring{attester: a, opt: opt, gpus: gpus},
 		sessions: make(chan struct{}, opt.MaxSessions), handshakes: make(chan struct{}, opt.MaxHandshakes)}
@@ -137,13 +141,15 @@ func (s *server) serve(ctx context.Context, conn net.Conn) {
 	defer erase.Soon()
 	ctx, leave := s.gpus.join(ctx)
 	defer leave()
+	began := s.opt.Now()
+	s.opt.observe(HandshakeBegun, "")
 	c, k, err := s.handshake(ctx, conn)
 	if err != nil {
 		s.opt.Logger.Info("handshake ended", "reason", class(err))
 		s.opt.observe(HandshakeFailed, class(err))
 		return
 	}
-	s.opt.observe(SessionOpened, "")
+	s.opt.tell(Event{What: SessionOpened, Kind: c.Peer().Kind, Took: s.opt.Now().Sub(began)})
 	ctx, cancel := context.WithTimeout(ctx, s.opt.SessionLifetime)
 	defer cancel()
 	m := channel.NewMux(c, channel.MuxOptions{Server: true, Idle: s.opt.IdleTimeout, ReadStall: s.opt.IdleTimeout, Stall: s.opt.StallTimeout,
@@ -158,7 +164,7 @@ func (s *server) serve(ctx context.Context, conn net.Conn) {
 		err = cerr
 	}
 	s.opt.Logger.Info("session ended", "reason", class(err))
-	s.opt.observe(SessionEnded, class(err))
+	s.opt.tell(Event{What: SessionEnded, Reason: class(err), Took: s.opt.Now().Sub(began)})
 }
 
 // handshake waits for its turn within the same time that the handshake itself has.

@@ -8,10 +8,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
-	"strconv"
-	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"tally/enclave"
 	"tally/enclave/attest/gpu"
@@ -152,12 +151,8 @@ func awaitReady(ctx context.Context, ready func(context.Context) error, m *opera
 
 // bootPhase notes how long after the kernel's start a phase is reached, by the kernel's own count.
 func bootPhase(m *operate.Metrics, phase string) {
-	b, err := os.ReadFile("/proc/uptime")
-	if err != nil {
-		return
-	}
-	word, _, _ := strings.Cut(string(b), " ")
-	if s, err := strconv.ParseFloat(word, 64); err == nil {
-		m.Boot(phase, time.Duration(s*float64(time.Second)))
+	var since unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &since) == nil {
+		m.Boot(phase, time.Duration(since.Nano()))
 	}
 }

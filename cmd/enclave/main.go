@@ -52,6 +52,8 @@ func run() (err error) {
 			err = fmt.Errorf("internal error: %v", r)
 		}
 	}()
+	metrics := new(operate.Metrics)
+	bootPhase(metrics, "root")
 	log := slog.New(operate.Handler(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: consoleAttr})))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -67,7 +69,6 @@ func run() (err error) {
 	}
 	reaper := new(guest.Reaper)
 	go reaper.Run(context.WithoutCancel(ctx)) // RunEngine waits for the end of what it kills, which the reaper tells
-	metrics := new(operate.Metrics)
 	bootPhase(metrics, "system")
 	a, err := thisMachine().attester(c.Attesters)
 	if err != nil {

@@ -349,7 +349,7 @@ func TestTamperedHandshake(t *testing.T) {
 		{"evidence", false, 0, func(b []byte) []byte { b[len(b)-20] ^= 1; return b }},
 		{"message 2 cut", false, 0, func(b []byte) []byte { return b[:len(b)-1] }},
 		{"message 2 longer", false, 0, func(b []byte) []byte { return append(b, 0) }},
-		{"message 2 reflected", false, 0, func(b []byte) []byte { return b[:1] }},
+		{"message 2 cut to its kind", false, 0, func(b []byte) []byte { return b[:1] }},
 		{"forged refusal", false, 0, func([]byte) []byte { return []byte{refusal, byte(RefusedKind)} }},
 		{"message 3", true, 1, func(b []byte) []byte { b[0] ^= 1; return b }},
 		{"message 3 cut", true, 1, func(b []byte) []byte { return b[:len(b)-1] }},
@@ -370,6 +370,47 @@ func TestTamperedHandshake(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestReflected: a client that hears its own words, as they are or as an answer of the right kind and length, judges nothing
+// and has no session.
+func TestReflected(t *testing.T) {
+	for _, kind := range []Kind{Classical, Hybrid, ClassicalReconnect, HybridReconnect} {
+		for name, answer := range map[string]func(noise []byte) []byte{
+			"message 1":            nil,
+			"its Noise message":    func(noise []byte) []byte { return append([]byte{kind.reply()}, noise...) },
+			"its key, and as long": func(noise []byte) []byte { return append([]byte{kind.reply()}, append(noise[:32:32], noise...)...) },
+			"in a fallback": func(noise []byte) []byte {
+				return append([]byte{ClassicalFallback.reply()}, append(noise, noise...)...)
+			},
+		} {
+			cfg := config(kind.family())
+			if kind.reconnects() {
+				cfg.Pin = pinOf(newIdentity(t, "evidence"))
+			}
+			cc, mirror := tcpPair(t)
+			go func() {
+				defer mirror.Close()
+				for {
+					b, err := readFrame(mirror, nil, 0xffff)
+					if err != nil {
+						return
+					}
+					if _, n, err := parseHeader(b); err == nil && answer != nil {
+						b = answer(b[n:])
+					}
+					if writeFrame(mirror, append(make([]byte, 2), b...)) != nil {
+						return
+					}
+				}
+			}()
+			judged := false
+			c, err := Client(t.Context(), cc, cfg, func(context.Context, Peer) error { judged = true; return nil })
+			if c != nil || err == nil || judged {
+				t.Errorf("%v, %s: a session: %v, %v; judged: %v", kind, name, c != nil, err, judged)
+			}
+		}
 	}
 }
 

@@ -6,7 +6,7 @@
 //
 // # The wire
 //
-// One exchange (tally/enclave/channel/SPEC.md) is one request and its answer. Both start with a head:
+// One exchange (tally/enclave/channel/PROTOCOL.md) is one request and its answer. Both start with a head:
 //
 //	u16 big-endian length N, 2 to 4096 | N bytes of JSON | the body, up to the stream's END
 //

@@ -7,6 +7,14 @@
 //	tally_requests_total{path,status}   requests answered; status is 2xx to 5xx, or none
 //	tally_requests_incomplete_total{path}
 //	tally_request_seconds{path}         histogram, to the end of the answer
+//	tally_handshake_seconds{pattern}    histogram, of handshakes that made a session: XX, IK, XXpsk3, IKpsk2, XXfallback
+//	tally_handshake_inflight            handshakes now
+//	tally_quote_requests_total{kind,result}  reports asked of the platform, about a key or a session: ok, failed
+//	tally_static_key_rotate_seconds     what it took to make the key that serves, and to have it attested
+//	tally_static_key_age_seconds        since it began to serve
+//	tally_static_key_sessions           sessions opened since then
+//	tally_session_lifetime_seconds      histogram, of sessions that ended, to a day
+//	tally_memory_bytes{of}              of the enclave's own process, and of the engine's cgroup where that is limited
 //	tally_sessions_open                 sessions now
 //	tally_sessions_total{end}           sessions ended: closed, timeout, truncated, …
 //	tally_sessions_refused_total        turned away, busy
@@ -25,7 +33,7 @@
 //	tally_confer_sessions_refused_total turned away, busy
 //	tally_confer_handshakes_failed_total{reason}
 //	tally_confer_keys_total             static keys made for it and attested
-//	tally_boot_seconds{phase}           seconds since the kernel started: system, serving, ready
+//	tally_boot_seconds{phase}           seconds since the kernel started: root (kernel and initrd are done), system, serving, ready
 //
 // Nothing is by session, client or time of day.
 package operate
@@ -49,11 +57,15 @@ var (
 	paths    = []string{infer.PathChat, infer.PathCompletions, infer.PathEmbeddings, infer.PathModels}
 	statuses = []string{"none", "2xx", "3xx", "4xx", "5xx"}
 	reasons  = []string{"closed", "shutdown", "idle", "stalled", "timeout", "truncated", "replay", "decrypt", "refused", "protocol", "gpu lost"}
-	phases   = []string{"system", "serving", "ready"}
+	phases   = []string{"root", "system", "serving", "ready"}
 )
 
-// buckets are the upper bounds of tally_request_seconds.
-var buckets = []float64{0.01, 0.1, 1, 10, 100}
+// The upper bounds of histograms.
+var (
+	requestBuckets   = []float64{0.01, 0.1, 1, 10, 100}
+	handshakeBuckets = []float64{0.001, 0.01, 0.1, 1, 10}
+	sessionBuckets   = []float64{1, 10, 60, 600, 3600, 86400}
+)
 
 // A Metrics counts. Its methods may be called from several goroutines. The zero value is ready.
 type Metrics struct {
@@ -64,6 +76,7 @@ type Metrics struct {
 	ended                           map[string]int64 // reason
 	failed                          map[string]int64 // reason
 	boot                            map[string]float64
+	sessions                        sessionCounts
 	open, refused, keys, engineEnds int64
 	unattested, undated             int64
 	gpuLosses                       int64
@@ -75,7 +88,25 @@ type Metrics struct {
 type histogram struct {
 	count  int64
 	sum    float64
-	within [5]int64 // by bucket
+	within []int64 // by bucket
+}
+
+// add counts s in the histogram of k, with these buckets.
+func add(m *map[string]*histogram, k string, buckets []float64, s float64) {
+	if *m == nil {
+		*m = map[string]*histogram{}
+	}
+	h := (*m)[k]
+	if h == nil {
+		h = &histogram{within: make([]int64, len(buckets))}
+		(*m)[k] = h
+	}
+	h.count, h.sum = h.count+1, h.sum+s
+	for i, b := range buckets {
+		if s <= b {
+			h.within[i]++
+		}
+	}
 }
 
 func known(v string, all []string) string {
@@ -106,27 +137,14 @@ func (m *Metrics) Request(e infer.Event) {
 	if !e.Complete {
 		inc(&m.broken, path)
 	}
-	if m.seconds == nil {
-		m.seconds = map[string]*histogram{}
-	}
-	h := m.seconds[path]
-	if h == nil {
-		h = new(histogram)
-		m.seconds[path] = h
-	}
-	s := e.Duration.Seconds()
-	h.count, h.sum = h.count+1, h.sum+s
-	for i, b := range buckets {
-		if s <= b {
-			h.within[i]++
-		}
-	}
+	add(&m.seconds, path, requestBuckets, e.Duration.Seconds())
 }
 
 // Session is enclave.Options' Observe.
 func (m *Metrics) Session(e enclave.Event) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.sessions.count(e)
 	switch e.What {
 	case enclave.NewKey:
 		m.keys++
@@ -191,6 +209,7 @@ func (m *Metrics) WriteTo(w io.Writer) (int64, error) {
 	m.mu.Lock()
 	p := new(page)
 	m.writeRequests(p)
+	m.sessions.write(p)
 	p.head("tally_sessions_open", "gauge", "sessions now")
 	p.line("tally_sessions_open", "", float64(m.open))
 	p.counters("tally_sessions_total", "end", "sessions ended", m.ended)
@@ -234,16 +253,7 @@ func (m *Metrics) writeRequests(p *page) {
 		}
 	}
 	p.counters("tally_requests_incomplete_total", "path", "requests whose answer was not sent to its end", m.broken)
-	p.head("tally_request_seconds", "histogram", "time to the end of the answer")
-	for _, path := range sorted(m.seconds) {
-		h, l := m.seconds[path], label("path", path)
-		for i, b := range buckets {
-			p.line("tally_request_seconds_bucket", l+","+label("le", number(b)), float64(h.within[i]))
-		}
-		p.line("tally_request_seconds_bucket", l+`,le="+Inf"`, float64(h.count))
-		p.line("tally_request_seconds_sum", l, h.sum)
-		p.line("tally_request_seconds_count", l, float64(h.count))
-	}
+	p.histograms("tally_request_seconds", "path", "time to the end of the answer", m.seconds, requestBuckets)
 }
 
 // A page is text in the exposition format.
@@ -264,6 +274,23 @@ func (p *page) counters(name, key, help string, m map[string]int64) {
 	p.head(name, "counter", help)
 	for _, k := range sorted(m) {
 		p.line(name, label(key, k), float64(m[k]))
+	}
+}
+
+// histograms writes those of m by the label key; "" is for one without.
+func (p *page) histograms(name, key, help string, m map[string]*histogram, buckets []float64) {
+	p.head(name, "histogram", help)
+	for _, k := range sorted(m) {
+		h, l, comma := m[k], "", ""
+		if key != "" {
+			l, comma = label(key, k), ","
+		}
+		for i, b := range buckets {
+			p.line(name+"_bucket", l+comma+label("le", number(b)), float64(h.within[i]))
+		}
+		p.line(name+"_bucket", l+comma+label("le", "+Inf"), float64(h.count))
+		p.line(name+"_sum", l, h.sum)
+		p.line(name+"_count", l, float64(h.count))
 	}
 }
 

@@ -9,11 +9,13 @@ import (
 	"net"
 	"net/http"
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"tally/enclave"
+	"tally/enclave/channel"
 	"tally/enclave/infer"
 	"tally/internal/testtool"
 )
@@ -37,6 +39,12 @@ func filled() *Metrics {
 	for _, e := range []enclave.Event{{What: enclave.NewKey}, {What: enclave.SessionOpened}, {What: enclave.SessionOpened}, {What: enclave.SessionEnded, Reason: "truncated"},
 		{What: enclave.SessionRefused, Reason: canary}, {What: enclave.HandshakeFailed, Reason: canary}, {What: canary}} {
 		m.ConferSession(e)
+	}
+	for _, e := range []enclave.Event{{What: enclave.HandshakeBegun}, {What: enclave.HandshakeBegun}, {What: enclave.HandshakeBegun}, {What: enclave.HandshakeBegun}, {What: enclave.HandshakeBegun},
+		{What: enclave.SessionOpened, Kind: channel.Hybrid, Took: 2 * time.Millisecond}, {What: enclave.SessionEnded, Reason: "idle", Took: 10 * time.Minute},
+		{What: enclave.NewKey, Took: 250 * time.Millisecond}, {What: enclave.SessionOpened, Kind: channel.HybridReconnect, Took: time.Minute}, {What: enclave.SessionEnded, Reason: "timeout", Took: 24 * time.Hour},
+		{What: enclave.ReportMade, Reason: "key"}, {What: enclave.ReportMade, Reason: "session"}, {What: enclave.ReportFailed, Reason: "session"}, {What: enclave.ReportFailed, Reason: canary}} {
+		m.Session(e)
 	}
 	m.WaitsForSecrets()
 	m.EngineEnded(1)
@@ -99,6 +107,11 @@ func TestPage(t *testing.T) {
 	if strings.Contains(text, canary) {
 		t.Errorf("a word from outside:\n%s", text)
 	}
+	for _, want := range []string{"tally_static_key_age_seconds [0-9]", `tally_memory_bytes{of="enclave"} [1-9]`} { // what changes
+		if !regexp.MustCompile("(?m)^" + want).MatchString(text) {
+			t.Errorf("no %s\n%s", want, text)
+		}
+	}
 	python := testtool.Need(t, "python3")
 	if exec.Command(python, "-c", "import prometheus_client").Run() != nil {
 		python = "/usr/bin/python3"
@@ -127,13 +140,28 @@ for f in text_string_to_metric_families(sys.stdin.read()):
 		"histogram tally_request_seconds_bucket [('le', '0.1'), ('path', '/v1/chat/completions')] 1.0",
 		"histogram tally_request_seconds_bucket [('le', '+Inf'), ('path', '/v1/chat/completions')] 2.0",
 		"histogram tally_request_seconds_sum [('path', '/v1/chat/completions')] 5.05",
+		"histogram tally_handshake_seconds_bucket [('le', '0.001'), ('pattern', 'XXpsk3')] 0.0",
+		"histogram tally_handshake_seconds_bucket [('le', '0.01'), ('pattern', 'XXpsk3')] 1.0",
+		"histogram tally_handshake_seconds_bucket [('le', '10'), ('pattern', 'IKpsk2')] 0.0",
+		"histogram tally_handshake_seconds_count [('pattern', 'IKpsk2')] 1.0",
+		"histogram tally_handshake_seconds_count [('pattern', 'other')] 2.0",
+		"gauge tally_handshake_inflight [] 0.0",
+		"counter tally_quote_requests_total [('kind', 'key'), ('result', 'ok')] 1.0",
+		"counter tally_quote_requests_total [('kind', 'session'), ('result', 'ok')] 1.0",
+		"counter tally_quote_requests_total [('kind', 'session'), ('result', 'failed')] 1.0",
+		"counter tally_quote_requests_total [('kind', 'other'), ('result', 'failed')] 1.0",
+		"gauge tally_static_key_rotate_seconds [] 0.25",
+		"gauge tally_static_key_sessions [] 1.0",
+		"histogram tally_session_lifetime_seconds_bucket [('le', '3600')] 2.0",
+		"histogram tally_session_lifetime_seconds_bucket [('le', '86400')] 3.0",
+		"histogram tally_session_lifetime_seconds_sum [] 87000.0",
 		"gauge tally_sessions_open [] 1.0",
 		"counter tally_sessions_total [('end', 'closed')] 1.0",
 		"counter tally_sessions_refused_total [] 1.0",
 		"counter tally_handshakes_failed_total [('reason', 'other')] 1.0",
 		"counter tally_evidence_failed_total [] 1.0",
 		"counter tally_beacons_failed_total [] 2.0",
-		"counter tally_keys_total [] 1.0",
+		"counter tally_keys_total [] 2.0",
 		"counter tally_engine_ends_total [] 1.0",
 		"gauge tally_engine_ready [] 0.0",
 		"gauge tally_gpus_serving [] 1.0",

@@ -33,7 +33,8 @@ evidence:
 `
 
 // TestOptionalKeys boots one image whose configuration has websocket, beacon, cover and secrets, before an engine that is
-// worth nothing without its secret, and looks at each of them from outside.
+// worth nothing without its secret, and looks at each of them from outside; then at the engine's sandbox from inside, and at
+// what is left on the console of what was said to it.
 func TestOptionalKeys(t *testing.T) {
 	l := built(t)
 	testtool.Need(t, qemu.Binary)
@@ -89,9 +90,19 @@ func TestOptionalKeys(t *testing.T) {
 		t.Errorf("the secret is not counted:\n%s", metrics)
 	}
 	wire.covered(t, talk)
-	for _, secret := range []string{"operator's own", hex.EncodeToString(digest[:]), "patience"} {
-		if strings.Contains(console.text(), secret) {
-			t.Errorf("%q is on the console", secret)
+	lookInside(t, talk)
+	canaries(t, talk)
+	engineDies(t, talk, page)
+	all := console.text() + page("/metrics")
+	for _, want := range []string{`tally_boot_seconds{phase="root"} `, `tally_boot_seconds{phase="ready"} `, `tally_quote_requests_total{kind="key",result="ok"} 1`, `tally_handshake_seconds_count{pattern="XXpsk3"} `,
+		"tally_static_key_age_seconds ", `tally_memory_bytes{of="enclave"} `, `tally_memory_bytes{of="engine"} `} {
+		if !strings.Contains(all, "\n"+want) {
+			t.Errorf("no %s among the metrics\n%s", want, all)
+		}
+	}
+	for _, secret := range []string{"operator's own", hex.EncodeToString(digest[:]), "patience", canary} {
+		if strings.Contains(all, secret) {
+			t.Errorf("%q is on the console or among the metrics\n%s", secret, all)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -117,19 +118,30 @@ func TestLlamaChats(t *testing.T) {
 		t.Fatal(err)
 	}
 	port, operator := freePort(t), freePort(t)
+	// Two users, each with a proxy and so a session of his own, ask the same.
+	users := ""
+	for range 2 {
+		users += fmt.Sprintf(`%s proxy 127.0.0.1:%d --policy vtpm-session.yaml --bundle llama.json --listen 127.0.0.1:%[3]d --timeout 3m >/dev/null & proxy=$!
+until curl -sf -m 60 http://127.0.0.1:%[3]d/v1/models >/dev/null; do kill -0 $proxy || exit 1; sleep 1; done
+curl -sf -m 120 http://127.0.0.1:%[3]d/v1/chat/completions -H 'content-type: application/json' -d '{"model":"kjv","max_tokens":8,"messages":[{"role":"user","content":"In the beginning God created the heaven and the earth. %[4]s"}]}' | sed 's/^/answer: /'; echo
+kill -INT $proxy; wait $proxy
+`, l.tally, port, freePort(t), canary)
+	}
 	// The operator's page says when the model is loaded, and afterwards what was counted.
 	script := fmt.Sprintf("until curl -sf -m 5 http://127.0.0.1:%[1]d/readyz; do sleep 1; done\n"+
 		"%[2]s connect 127.0.0.1:%[3]d --policy vtpm-session.yaml --bundle llama.json --evidence llama.evidence --session llama.session --timeout 3m | sed 's/^/connect: /' &&\n"+
-		"%[2]s chat 127.0.0.1:%[3]d --policy vtpm-session.yaml --bundle llama.json --message 'And the LORD said' --max-tokens 24 --timeout 3m --quiet &&\n"+
-		"curl -sf http://127.0.0.1:%[1]d/metrics", operator, l.tally, port)
+		"%[2]s chat 127.0.0.1:%[3]d --policy vtpm-session.yaml --bundle llama.json --message 'And the LORD said' --max-tokens 24 --timeout 3m --quiet || exit\n"+
+		"%[4]s"+
+		"curl -sf http://127.0.0.1:%[1]d/metrics", operator, l.tally, port, users)
 	said, code := l.boot(t, out, nil, []string{"--memory", "1024", "--forward", fmt.Sprintf("%d:7443", port), "--forward", fmt.Sprintf("%d:9090", operator)}, "sh", "-c", script)
 	if code != 0 {
 		t.Fatalf("exit code %d\n%s", code, said)
 	}
 	checkEvidenceLines(t, said)
 	checkReply(t, said)
+	checkApart(t, said)
 	for _, want := range []string{"model kjv on /srv/models/kjv", `msg="engine starts" uid=990`, "\ntally_engine_ready 1\n",
-		`tally_requests_total{path="/v1/chat/completions",status="2xx"} 1`, `tally_boot_seconds{phase="ready"}`} {
+		`tally_requests_total{path="/v1/chat/completions",status="2xx"} 3`, `tally_boot_seconds{phase="ready"}`} {
 		if !strings.Contains(said, want) {
 			t.Errorf("no %q in\n%s", want, said)
 		}
@@ -191,6 +203,34 @@ func checkReply(t *testing.T, said string) {
 	for _, line := range strings.Split(said, "\n") {
 		if (strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "tally_")) && (strings.Contains(line, "LORD") || reply != "" && strings.Contains(line, strings.TrimSpace(reply))) {
 			t.Errorf("content on the console: %s", line)
+		}
+	}
+}
+
+// checkApart wants nothing of a prompt to be kept from one session for another one, as the engine itself counts it, and nothing of
+// it on the console or among the metrics.
+func checkApart(t *testing.T, said string) {
+	t.Helper()
+	answers := regexp.MustCompile(`(?m)^answer: (.*)$`).FindAllStringSubmatch(said, -1)
+	for i, m := range answers {
+		var a struct {
+			Usage struct {
+				Prompt  int `json:"prompt_tokens"`
+				Details struct {
+					Cached *int `json:"cached_tokens"` // it counts
+				} `json:"prompt_tokens_details"`
+			}
+		}
+		if err := json.Unmarshal([]byte(m[1]), &a); err != nil || a.Usage.Prompt < 20 || a.Usage.Details.Cached == nil || *a.Usage.Details.Cached != 0 {
+			t.Errorf("answer %d: %v, want no cached tokens\n%s", i, err, m[1])
+		}
+	}
+	if len(answers) != 2 {
+		t.Errorf("%d answers to two users", len(answers))
+	}
+	for line := range strings.Lines(said) {
+		if strings.Contains(line, canary) && (strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "tally_")) {
+			t.Errorf("a prompt in %s", line)
 		}
 	}
 }

@@ -71,9 +71,17 @@ func (o *onlooker) client(port int) *http.Client {
 
 // ask has a chat of one message.
 func ask(ctx context.Context, c *http.Client, message string) (status int, answer string, err error) {
-	req, err := http.NewRequestWithContext(ctx, "POST", "http://enclave"+infer.PathChat, strings.NewReader(fmt.Sprintf(`{"messages":[{"role":"user","content":%q}]}`, message)))
+	return post(ctx, c, infer.PathChat, fmt.Sprintf(`{"messages":[{"role":"user","content":%q}]}`, message), nil)
+}
+
+// post asks with a body of JSON, whether or not it is some.
+func post(ctx context.Context, c *http.Client, path, body string, header http.Header) (status int, answer string, err error) {
+	req, err := http.NewRequestWithContext(ctx, "POST", "http://enclave"+path, strings.NewReader(body))
 	if err != nil {
 		return 0, "", err
+	}
+	for k, v := range header {
+		req.Header[k] = v
 	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := c.Do(req)

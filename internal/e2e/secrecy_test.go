@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/mlkem"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
@@ -15,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -69,7 +71,21 @@ func TestProcessForgets(t *testing.T) {
 	if found := look(key); len(found) != len(key) {
 		t.Errorf("of the key that serves still, %q were found", found)
 	}
-	for range 3 { // of three a key
+	decap, err := mlkem.NewDecapsulationKey768(fed[32:96])
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := c.Peer()
+	r, c = reopenTaped(t, addr, decap, before)
+	session = secretsOfReconnect(t, r, before.Static, decap)
+	if found := look(session); !slices.ContainsFunc(found, func(s string) bool { return strings.HasPrefix(s, "transport key 2") }) {
+		t.Errorf("of an open session by a reconnect only %q were found", found)
+	}
+	if err := c.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantForgotten(t, "the reconnect", look, session)
+	for range 2 { // of three a key
 		_, c := openTaped(t, addr)
 		if err := c.Close(t.Context()); err != nil {
 			t.Fatal(err)

@@ -71,6 +71,27 @@ func openTaped(t *testing.T, addr string) (*tape, *channel.Conn) {
 	return r, c
 }
 
+// reopenTaped is openTaped by a reconnect, as kind 04, to the key of an earlier session.
+func reopenTaped(t *testing.T, addr string, decap *mlkem.DecapsulationKey768, before channel.Peer) (*tape, *channel.Conn) {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &tape{Conn: conn}
+	pin := &channel.Pin{Static: before.Static, EncapKey: decap.EncapsulationKey().Bytes(), Payload: before.Payload}
+	c, err := channel.Client(t.Context(), r, channel.Config{Authority: "default", Rand: random{r}, Now: time.Now, Timeout: time.Minute, Pin: pin},
+		func(context.Context, channel.Peer) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Peer().Kind != channel.HybridReconnect {
+		t.Fatalf("a session of %v", c.Peer().Kind)
+	}
+	exchange(t, c, 1)
+	return r, c
+}
+
 // A secret is something that a session must not leave behind.
 type secret struct {
 	name  string
@@ -156,6 +177,41 @@ func secretsOf(t *testing.T, r *tape, server channel.PublicKey) []secret {
 	// The keys are the session's: the client's first record opens.
 	if _, err := gcm(t, keys[0]).Open(nil, make([]byte, 12), frame(r.out, 2), nil); err != nil {
 		t.Fatalf("the first record does not open with the key that was computed: %v", err)
+	}
+	return s.all
+}
+
+// reconnectSuite is that of kind 04, which has as many bytes as a hash, too.
+const reconnectSuite = "Noise_IKpsk2_25519_AESGCM_SHA256"
+
+// secretsOfReconnect computes those of a taped reconnect. The client draws its static key, a nonce and its ephemeral key, in this
+// order; the ciphertext stands before message 1, and decap is the enclave's.
+func secretsOfReconnect(t *testing.T, r *tape, server channel.PublicKey, decap *mlkem.DecapsulationKey768) []secret {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	static, ephemeral := r.rand[:32], r.rand[64:96]
+	base := append([]byte{9}, make([]byte, 31)...)
+	s := &schedule{t: t, ck: []byte(reconnectSuite)}
+	e, first := s.dh(ephemeral, base), frame(r.out, 0)
+	at := bytes.Index(first, e)
+	if at < mlkem.CiphertextSize768 {
+		t.Fatal("message 1 is not made of the randomness that was taped")
+	}
+	psk := s.must(decap.Decapsulate(first[at-mlkem.CiphertextSize768 : at]))
+	re := frame(r.in, 0)[1:33]
+	s.mix("e", e, 2)
+	s.all = nil // public so far
+	s.mix("es", s.dh(ephemeral, server[:]), 2)
+	s.mix("ss", s.dh(static, server[:]), 2)
+	s.mix("re", re, 2)
+	s.all = s.all[:len(s.all)-1] // the enclave's ephemeral key itself is public
+	s.mix("ee", s.dh(ephemeral, re), 2)
+	s.mix("se", s.dh(static, re), 2)
+	s.mix("psk", psk, 3)
+	keys := s.mix("transport", nil, 2)
+	if _, err := gcm(t, keys[0]).Open(nil, make([]byte, 12), frame(r.out, 1), nil); err != nil {
+		t.Fatalf("the confirmation does not open with the key that was computed: %v", err)
 	}
 	return s.all
 }

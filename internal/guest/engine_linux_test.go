@@ -127,6 +127,11 @@ func observe(args []string) map[string]string {
 	out["bpf"] = no.Error()
 	_, _, no = unix.RawSyscall6(unix.SYS_PTRACE, unix.PTRACE_TRACEME, 0, 0, 0, 0, 0)
 	out["ptrace"] = no.Error()
+	for _, c := range noPrivilege {
+		if _, _, no := unix.RawSyscall6(c.nr, 0, 0, 0, 0, 0, 0); no != unix.EPERM {
+			out["not refused"] += fmt.Sprintf("%s: %v; ", c.name, no)
+		}
+	}
 	tell("mount", unix.Mount("x", "/tmp", "tmpfs", 0, ""))
 	tell("write to null", os.WriteFile("/dev/null", []byte("x"), 0))
 	tell("write to tmp", os.WriteFile("/tmp/x", []byte("x"), 0o600))
@@ -135,6 +140,17 @@ func observe(args []string) map[string]string {
 	}
 	tell("write to proc", os.WriteFile("/proc/self/oom_score_adj", []byte("0"), 0))
 	return out
+}
+
+// noPrivilege are system calls that the kernel itself lets anybody make: it is the filter that refuses them.
+var noPrivilege = []struct {
+	name string
+	nr   uintptr
+}{
+	{"io_uring_setup", unix.SYS_IO_URING_SETUP}, {"io_uring_enter", unix.SYS_IO_URING_ENTER}, {"io_uring_register", unix.SYS_IO_URING_REGISTER},
+	{"add_key", unix.SYS_ADD_KEY}, {"request_key", unix.SYS_REQUEST_KEY}, {"keyctl", unix.SYS_KEYCTL}, {"kcmp", unix.SYS_KCMP},
+	{"process_vm_readv", unix.SYS_PROCESS_VM_READV}, {"process_vm_writev", unix.SYS_PROCESS_VM_WRITEV}, {"pidfd_open", unix.SYS_PIDFD_OPEN}, {"pidfd_getfd", unix.SYS_PIDFD_GETFD},
+	{"name_to_handle_at", unix.SYS_NAME_TO_HANDLE_AT}, {"modify_ldt", unix.SYS_MODIFY_LDT}, {"adjtimex", unix.SYS_ADJTIMEX}, {"clock_adjtime", unix.SYS_CLOCK_ADJTIME}, {"perf_event_open", unix.SYS_PERF_EVENT_OPEN},
 }
 
 // loopback says a word to itself over 127.0.0.1.

@@ -53,14 +53,23 @@ func TestRealQuotes(t *testing.T) {
 	}
 }
 
-// TestRealQuoteBitByBit flips a bit in each byte that the chain of signatures covers.
+// TestRealQuoteBitByBit flips a bit in each byte that the chain of signatures covers, of a quote of each version.
 func TestRealQuoteBitByBit(t *testing.T) {
-	const end = 0x278 + 4 + 64 + 64 + 6 + 384 + 64 + 2 + 32 // header, body, signature, key, QE report, its signature, QE data
-	for i := range end {
-		b := bytes.Clone(realQuote)
-		b[i] ^= 1 << (i % 8)
-		if _, err := intel.Verify(t.Context(), b, nil, nil, realTime); err == nil {
-			t.Errorf("byte %#x: accepted", i)
+	const (
+		signed = 4 + 64 + 64 + 6 + 384 + 64 + 2 + 32 // length, signature, key, QE report, its signature, QE data
+		body   = 0x278                               // version 4: header and body
+		more   = 6 + 64                              // version 5: a descriptor and the fields of TDX 1.5
+	)
+	for _, raw := range []struct {
+		quote []byte
+		end   int
+	}{{realQuote, body + signed}, {testdata.RawQuoteV5, body + more + signed}} {
+		for i := range raw.end {
+			b := bytes.Clone(raw.quote)
+			b[i] ^= 1 << (i % 8)
+			if _, err := intel.Verify(t.Context(), b, nil, nil, realTime); err == nil {
+				t.Errorf("version %d, byte %#x: accepted", raw.quote[0], i)
+			}
 		}
 	}
 }

@@ -1,9 +1,11 @@
 #!/usr/bin/python3
-"""A client of PROTOCOL.md (kinds 01 and 02) on dissononce, a Noise implementation that is not ours.
+"""A client of PROTOCOL.md (kinds 01 to 04) on dissononce, a Noise implementation that is not ours.
 
 usage: interop.py PORT EVIDENCE_HEX STATIC_HEX xx|ik|fallback
+       interop.py PORT EVIDENCE_HEX STATIC_HEX xxpsk3 EK_HEX    prints the ciphertext for EK in hex and reads the secret
+       interop.py PORT EVIDENCE_HEX STATIC_HEX ikpsk2 CT_HEX SECRET_HEX
        interop.py PORT - - ask    asks an enclave with insecure evidence for session evidence, twice
-prints "ok" when everything came out as the page says."""
+prints "ok" when everything came out as the page says. Python has no ML-KEM here: the caller has the keys."""
 import hashlib, os, socket, struct, sys
 from dissononce.cipher.aesgcm import AESGCMCipher
 from dissononce.dh.x25519.x25519 import X25519DH
@@ -15,6 +17,7 @@ from dissononce.processing.impl.cipherstate import CipherState
 from dissononce.processing.impl.handshakestate import HandshakeState
 from dissononce.processing.impl.symmetricstate import SymmetricState
 from dissononce.processing.modifiers.fallback import FallbackPatternModifier
+from dissononce.processing.modifiers.psk import PSKPatternModifier
 
 sock = socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=20)
 evidence, static = (bytes.fromhex(a.strip("-")) for a in sys.argv[2:4])
@@ -52,6 +55,33 @@ def xx():
     assert read(hs, reply[1:])[0] == evidence and bytes(hs.rs.data) == static
     last, keys = write(hs, b"")
     send(last)
+    return keys
+
+def xxpsk3():
+    head, ek = header(3, b"\x03"), bytes.fromhex(sys.argv[5])
+    hs = state(PSKPatternModifier(3).modify(XXHandshakePattern()), head, s=dh.generate_keypair(), psks=[b""])
+    assert hs.protocol_name == "Noise_XXpsk3_25519_AESGCM_SHA256" and len(ek) == 1184, hs.protocol_name
+    send(head + write(hs, ek)[0])
+    reply = recv()
+    assert reply[0] == 0x83, reply[0]
+    payload = read(hs, reply[1:])[0]
+    assert payload[1088:] == evidence and bytes(hs.rs.data) == static
+    print(payload[:1088].hex(), flush=True)
+    hs._psks = [bytes.fromhex(input())] # that of the start stood in for what was not known yet
+    last, keys = write(hs, b"")
+    send(last)
+    return keys
+
+def ikpsk2():
+    ct, secret = (bytes.fromhex(a) for a in sys.argv[5:7])
+    head = header(4, b"\x03\x04")
+    hs = state(PSKPatternModifier(2).modify(IKHandshakePattern()), head + ct, s=dh.generate_keypair(), rs=PublicKey(static), psks=[secret])
+    assert hs.protocol_name == "Noise_IKpsk2_25519_AESGCM_SHA256" and len(ct) == 1088, hs.protocol_name
+    send(head + ct + write(hs, hashlib.sha256(evidence).digest() + os.urandom(32))[0])
+    reply = recv()
+    assert reply[0] == 0x84, reply[0]
+    payload, keys = read(hs, reply[1:])
+    assert payload == b"\x02", payload # the evidence that we have
     return keys
 
 def ik(rs, s):
@@ -95,7 +125,7 @@ def attested():
     send(last)
     return keys
 
-mine, theirs = {"xx": xx, "ask": attested, "ik": reconnect, "fallback": fallback}[sys.argv[4]]()
+mine, theirs = {"xx": xx, "ask": attested, "ik": reconnect, "fallback": fallback, "xxpsk3": xxpsk3, "ikpsk2": ikpsk2}[sys.argv[4]]()
 
 def rekey(cs):
     # Noise 11.3: Rekey() changes k and leaves n alone; this library's own resets n.
@@ -161,7 +191,7 @@ if sys.argv[4] == "ask":
     print("ok")
     sys.exit()
 
-if sys.argv[4] == "ik": seal(5, 0, b"") # the confirmation
+if sys.argv[4] in ("ik", "ikpsk2"): seal(5, 0, b"") # the confirmation
 for stream in range(1, 6):
     text = b"hello %d " % stream * 500 * stream
     for i in range(0, len(text), 16376): seal(1, stream, text[i:i + 16376])

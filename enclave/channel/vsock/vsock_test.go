@@ -15,7 +15,7 @@ import (
 )
 
 // TestSession runs a session over the machine's own vsock, where the kernel has one (vsock_loopback). A
-// kernel is no tool that could be installed: without it the test skips, in CI too.
+// kernel is no tool that could be installed: without it the test skips, in CI too, where internal/e2e has such sessions in a guest.
 func TestSession(t *testing.T) {
 	l, err := Listen(Addr{AnyCID, 0xffffffff})
 	if err != nil {
