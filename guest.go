@@ -10,7 +10,7 @@ import "embed"
 //
 //go:embed go.mod go.sum LICENSE
 //go:embed cmd/init/*.go cmd/enclave/*.go internal/guest/*.go internal/erase/*.go
-//go:embed enclave/*.go enclave/channel/*.go enclave/channel/ws/*.go enclave/confer/*.go enclave/confer/listen/*.go enclave/evidence/*.go enclave/infer/*.go enclave/operate/*.go enclave/secrets/*.go enclave/appraise/tpm/*.go enclave/appraise/hcl/*.go enclave/appraise/svsm/*.go
+//go:embed enclave/*.go enclave/channel/*.go enclave/channel/vsock/*.go enclave/channel/ws/*.go enclave/confer/*.go enclave/confer/listen/*.go enclave/evidence/*.go enclave/infer/*.go enclave/operate/*.go enclave/secrets/*.go enclave/appraise/tpm/*.go enclave/appraise/hcl/*.go enclave/appraise/svsm/*.go
 //go:embed enclave/appraise/gpu/*.go enclave/appraise/gpu/roots enclave/attest/gpu/*.go
 //go:embed enclave/attest/insecure/*.go enclave/attest/snp/*.go enclave/attest/tdx/*.go enclave/attest/tsm/*.go enclave/attest/vtpm/*.go
 var Guest embed.FS

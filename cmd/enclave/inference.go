@@ -64,7 +64,7 @@ func serveAll(ctx context.Context, c *guest.Config, ln net.Listener, a enclave.A
 		parts = append(parts, func(ctx context.Context) error { return operate.Serve(ctx, op, m, ready) })
 	}
 	serving := func() {
-		fmt.Printf("tally-enclave: serving on :%d\n", c.Listen.Port())
+		fmt.Printf("tally-enclave: serving on %s\n", place(c))
 		bootPhase(m, "serving")
 	}
 	parts = append(parts, func(ctx context.Context) error { return runServer(ctx, ln, a, engine, opt, serving) })

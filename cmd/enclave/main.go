@@ -23,6 +23,7 @@ import (
 	"strings"
 	"syscall"
 
+	"tally/enclave/channel/vsock"
 	"tally/enclave/channel/ws"
 	"tally/enclave/operate"
 	"tally/internal/guest"
@@ -75,17 +76,38 @@ func run() (err error) {
 		return err
 	}
 	announce(a, log)
-	ln, err := net.Listen("tcp", c.Listen.String())
+	ln, err := listenAt(c)
 	if err != nil {
 		return err
-	}
-	if c.WebSocket != "" {
-		ln = ws.Serve(ln, c.WebSocket)
 	}
 	defer ln.Close()
 	printPCRs()
 	printEventLog()
 	return serveAll(ctx, c, ln, a, reaper, metrics, log)
+}
+
+// listenAt opens the service's place, where c says.
+func listenAt(c *guest.Config) (ln net.Listener, err error) {
+	if c.Vsock != 0 {
+		ln, err = vsock.Listen(vsock.Addr{CID: vsock.AnyCID, Port: c.Vsock})
+	} else {
+		ln, err = net.Listen("tcp", c.Listen.String())
+	}
+	if err != nil {
+		return nil, err
+	}
+	if c.WebSocket != "" {
+		ln = ws.Serve(ln, c.WebSocket)
+	}
+	return ln, nil
+}
+
+// place names it on the console.
+func place(c *guest.Config) string {
+	if c.Vsock != 0 {
+		return fmt.Sprintf("vsock:%d", c.Vsock)
+	}
+	return fmt.Sprintf(":%d", c.Listen.Port())
 }
 
 // consoleAttr leaves out the time: the guest's clock is the host's word.

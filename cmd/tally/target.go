@@ -11,7 +11,8 @@ import (
 )
 
 // targetHelp is what man pages say of TARGET.
-const targetHelp = "TARGET is HOST:PORT, or the URL of a WebSocket: ws://HOST[:PORT]/PATH, or wss://… where somebody ends TLS in front of the enclave.\n"
+const targetHelp = "TARGET is HOST:PORT; the URL of a WebSocket: ws://HOST[:PORT]/PATH, or wss://… where somebody ends TLS in front of the enclave; or\n" +
+	"vsock://CID:PORT, from the guest's own host (Linux).\n"
 
 // enclaveTarget reads the command's one argument: a way to dial, and the address.
 func enclaveTarget(c *cli.Context) (client.Dialer, string, error) {
@@ -22,7 +23,14 @@ func enclaveTarget(c *cli.Context) (client.Dialer, string, error) {
 }
 
 func parseTarget(arg string) (client.Dialer, string, error) {
-	bad := usagef("%q: want HOST:PORT, or a URL ws://HOST[:PORT]/PATH or wss://…", arg)
+	bad := usagef("%q: want HOST:PORT, a URL ws://HOST[:PORT]/PATH or wss://…, or vsock://CID:PORT", arg)
+	if place, ok := strings.CutPrefix(arg, "vsock://"); ok {
+		d, err := vsockDialer(place)
+		if err != nil {
+			return nil, "", usagef("%q: %v", arg, err)
+		}
+		return d, place, nil
+	}
 	if !strings.Contains(arg, "://") {
 		if _, _, err := net.SplitHostPort(arg); err != nil {
 			return nil, "", bad

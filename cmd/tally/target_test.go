@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"log/slog"
 	"net"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -53,12 +54,36 @@ func TestConnectWebSocket(t *testing.T) {
 }
 
 func TestTargets(t *testing.T) {
-	for _, bad := range []string{"host", "http://h:1/", "wss://", "wss:///tally", "ws://u@h/tally", "ws://h/tally?token=x", "ws://h/tally#x", "ws://h:port/"} {
+	for _, bad := range []string{"host", "http://h:1/", "wss://", "wss:///tally", "ws://u@h/tally", "ws://h/tally?token=x", "ws://h/tally#x", "ws://h:port/", "vsock://", "vsock://3", "vsock://host:1", "vsock://3:1/x"} {
+		want := "want HOST:PORT, a URL"
+		if strings.HasPrefix(bad, "vsock") {
+			want = "CID:PORT"
+		}
 		for _, name := range []string{"connect", "chat", "proxy"} {
 			var out, talk bytes.Buffer
-			if code := Main(t.Context(), []string{"tally", name, bad}, strings.NewReader(""), &out, &talk); code != 2 || out.Len() != 0 || !strings.Contains(talk.String(), "want HOST:PORT, or a URL") {
+			if code := Main(t.Context(), []string{"tally", name, bad}, strings.NewReader(""), &out, &talk); code != 2 || out.Len() != 0 || !strings.Contains(talk.String(), want) {
 				t.Errorf("%s %s: exit %d, %s%s", name, bad, code, out.String(), talk.String())
 			}
 		}
+	}
+}
+
+func TestVsockTarget(t *testing.T) {
+	d, place, err := parseTarget("vsock://3:7443")
+	if runtime.GOOS != "linux" {
+		if err == nil {
+			t.Error("no error")
+		}
+		return
+	}
+	if err != nil || place != "3:7443" {
+		t.Fatalf("%q, %v", place, err)
+	}
+	// Nobody has this number: a guest would have to.
+	if conn, err := d.DialContext(t.Context(), "tcp", "4000000000:1"); err == nil {
+		conn.Close()
+		t.Error("somebody is there")
+	} else if !strings.Contains(err.Error(), "vsock") {
+		t.Errorf("%v, want an error of vsock", err)
 	}
 }

@@ -10,7 +10,7 @@
 //	{
 //	  "schema": "tally.enclave-config/v1",
 //	  "hostname": "minimal",                 RFC 1123 label
-//	  "listen": ":7443",                     TCP address of the service, [IP]:PORT
+//	  "listen": ":7443",                     TCP address of the service, [IP]:PORT, or "vsock:PORT" for AF_VSOCK
 //	  "websocket": "/tally",                 optional: there are WebSocket connections at listen, at this path, and no others
 //	  "attesters": ["snp", "tdx"],           who may attest, in order of preference: see Attesters
 //	  "operator": ":9090",                   optional, [IP]:PORT of metrics and health (tally/enclave/operate)
@@ -45,10 +45,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/netip"
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"unicode/utf8"
 )
@@ -64,7 +67,8 @@ const (
 // A Config is the measured configuration of a guest. The zero Config is invalid.
 type Config struct {
 	Hostname string
-	Listen   netip.AddrPort // an unspecified address means all
+	Listen   netip.AddrPort // an unspecified address means all; the zero AddrPort: Vsock
+	Vsock    uint32         // port of AF_VSOCK at which the service listens, for every peer; 0: Listen
 
 	// Attesters are who may attest, 1 to 4 of the names that Attesters returns. The first that the machine has
 	// does; where it has none of them the guest does not serve.
@@ -135,7 +139,7 @@ func ParseConfig(b []byte) (*Config, error) {
 	if !hostLabel().MatchString(c.Hostname) {
 		return nil, fmt.Errorf("hostname %.80q: want letters, digits and hyphens, at most 63", c.Hostname)
 	}
-	if c.Listen, err = listenAddr(top, "listen"); err != nil {
+	if err = c.readListen(top); err != nil {
 		return nil, err
 	}
 	if c.Attesters, err = parseAttesters(top["attesters"]); err != nil {
@@ -157,6 +161,24 @@ var (
 	ifaceName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z][a-z0-9]{0,14}$`) }) // IFNAMSIZ less the NUL
 	urlPath   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^/[a-zA-Z0-9._~/-]{0,127}$`) })
 )
+
+func (c *Config) readListen(top map[string]json.RawMessage) (err error) {
+	s, err := text(top, "listen")
+	if err != nil {
+		return err
+	}
+	port, ok := strings.CutPrefix(s, "vsock:")
+	if !ok {
+		c.Listen, err = listenAddr(top, "listen")
+		return err
+	}
+	n, err := strconv.ParseUint(port, 10, 32)
+	if err != nil || n == 0 || n == math.MaxUint32 || strconv.FormatUint(n, 10) != port {
+		return fmt.Errorf("listen %.80q: want vsock:PORT with a port from 1 to %d", s, uint32(math.MaxUint32-1))
+	}
+	c.Vsock = uint32(n)
+	return nil
+}
 
 func listenAddr(top map[string]json.RawMessage, key string) (netip.AddrPort, error) {
 	s, err := text(top, key)

@@ -31,6 +31,8 @@ func TestParseConfig(t *testing.T) {
 			Attesters: []string{"snp"}, Listen: netip.MustParseAddrPort("0.0.0.0:1"), Beacon: "http://10.0.2.2:8080/checkpoint"},
 		`{"schema":"tally.enclave-config/v1","hostname":"a","listen":":1","attesters":["snp"],"websocket":"/v1/tally.noise","cover":true}`: {Hostname: "a",
 			Attesters: []string{"snp"}, Listen: netip.MustParseAddrPort("0.0.0.0:1"), WebSocket: "/v1/tally.noise", Cover: true},
+		`{"schema":"tally.enclave-config/v1","hostname":"a","listen":"vsock:4294967294","attesters":["snp"],"operator":":1"}`: {Hostname: "a",
+			Attesters: []string{"snp"}, Vsock: 4294967294, Operator: netip.MustParseAddrPort("0.0.0.0:1")},
 		strings.Replace(goodConfig, `, "gateway": "10.0.2.2"`, "", 1): {Hostname: "minimal", Listen: netip.MustParseAddrPort("0.0.0.0:7443"), Attesters: []string{"snp", "vtpm-unendorsed"}, Network: &Network{
 			Interface: "eth0", Address: netip.MustParsePrefix("10.0.2.15/24")}},
 	} {
@@ -70,6 +72,11 @@ func TestParseConfigRefuses(t *testing.T) {
 		{`":7443"`, `":0"`, "listen"},
 		{`":7443"`, `"localhost:7443"`, "listen"},
 		{`":7443"`, `""`, "listen"},
+		{`":7443"`, `"vsock:"`, "want vsock:PORT"},
+		{`":7443"`, `"vsock:0"`, "want vsock:PORT"},
+		{`":7443"`, `"vsock:07443"`, "want vsock:PORT"},
+		{`":7443"`, `"vsock:4294967295"`, "want vsock:PORT with a port from 1 to 4294967294"},
+		{`":7443"`, `"vsock:3:7443"`, "want vsock:PORT"},
 		{` "attesters": ["snp", "vtpm-unendorsed"],`, ``, `no key "attesters"`},
 		{`["snp", "vtpm-unendorsed"]`, `null`, "attesters: want a list"},
 		{`["snp", "vtpm-unendorsed"]`, `[]`, "attesters: want a list"},
