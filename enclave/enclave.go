@@ -109,9 +109,9 @@ type Options struct {
 // An Event is something that Serve counts. Its words are constants, whatever a peer sends.
 type Event struct {
 	What   What
-	Reason string        // of ends, refusals and secrets: the log's word; of reports: what they were about, "key" or "session"
+	Reason string        // of ends, refusals and secrets: the log's word; of reports: what they were about, "key" or "session"; of Rekeyed: see there
 	Kind   channel.Kind  // of SessionOpened
-	Took   time.Duration // by Options.Now: NewKey, SessionOpened (its handshake), SessionEnded (all of it) and reports
+	Took   time.Duration // by Options.Now: NewKey, SessionOpened (its handshake), SessionEnded (all of it), reports and records
 }
 
 // A What says what has happened.
@@ -119,7 +119,12 @@ type What string
 
 // What happens. Sessions that are open are those opened less those ended.
 const (
-	NewKey          What = "new key"
+	NewKey          What = "new key"   // serves from now on
+	KeyReady        What = "key ready" // the next one, made and attested ahead
+	KeyForgotten    What = "key forgotten"
+	Rekeyed         What = "rekeyed"         // Reason: sent or received
+	RecordSealed    What = "record sealed"   // one in 64
+	RecordOpened    What = "record opened"   // one in 64
 	HandshakeBegun  What = "handshake begun" // one of SessionOpened and HandshakeFailed follows
 	HandshakeFailed What = "handshake failed"
 	SessionOpened   What = "session opened"
@@ -129,6 +134,8 @@ const (
 	ReportFailed    What = "report failed"
 	BeaconFailed    What = "no beacon"           // for a new key
 	EvidenceFailed  What = "no session evidence" // the platform made none for a session that asked
+	GPUsVerified    What = "GPUs verified"       // for a key, or again
+	GPUsRefused     What = "GPUs refused"        // GPUsLost follows where they served
 	GPUsLost        What = "GPUs lost"           // all sessions end
 	GPUsServe       What = "GPUs serve"          // at first, or again
 	SecretsTaken    What = "secrets taken"
@@ -150,6 +157,18 @@ func (o Options) reported(about string, since time.Time, err error) {
 		e.What = ReportFailed
 	}
 	o.tell(e)
+}
+
+// record tells of a session's records.
+func (o Options) record(e channel.RecordEvent) {
+	switch way := map[bool]string{true: "sent", false: "received"}[e.Sent]; {
+	case e.Rekeyed:
+		o.observe(Rekeyed, way)
+	case e.Sent:
+		o.tell(Event{What: RecordSealed, Took: e.Took})
+	default:
+		o.tell(Event{What: RecordOpened, Took: e.Took})
+	}
 }
 
 // withDefaults checks o and fills in the defaults.

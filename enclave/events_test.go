@@ -2,8 +2,10 @@ package enclave_test
 
 import (
 	"errors"
+	"io"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -13,7 +15,7 @@ import (
 	"tally/enclave/channel"
 )
 
-// TestEvents: what is counted of a key, a handshake, a session and reports, with the time that each of them took.
+// TestEvents: what is counted of a key, a handshake, a session, its records and reports, with the time that each of them took.
 func TestEvents(t *testing.T) {
 	var mu sync.Mutex
 	var seen []enclave.Event
@@ -36,6 +38,11 @@ func TestEvents(t *testing.T) {
 	cfg := config()
 	cfg.Policy.Freshness = appraise.FreshSession
 	s := dial(t, addr, cfg)
+	for range 10 {
+		if err := s.Exchange(t.Context(), strings.NewReader("hello"), io.Discard); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := s.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +67,7 @@ func TestEvents(t *testing.T) {
 	}
 	count := map[enclave.Event]int{}
 	for _, e := range seen {
-		timed := slices.Contains([]enclave.What{enclave.NewKey, enclave.SessionOpened, enclave.SessionEnded, enclave.ReportMade, enclave.ReportFailed}, e.What)
+		timed := slices.Contains([]enclave.What{enclave.NewKey, enclave.SessionOpened, enclave.SessionEnded, enclave.ReportMade, enclave.ReportFailed, enclave.RecordSealed, enclave.RecordOpened}, e.What)
 		if timed != (e.Took > 0) || e.Took > time.Minute {
 			t.Errorf("%+v", e)
 		}
@@ -70,7 +77,7 @@ func TestEvents(t *testing.T) {
 		count[e]++
 	}
 	for e, want := range map[enclave.Event]int{
-		{What: enclave.NewKey}: 1, {What: enclave.HandshakeBegun}: 3, {What: enclave.SessionOpened, Kind: channel.Hybrid}: 2, {What: enclave.HandshakeFailed}: 1, {What: enclave.SessionEnded}: 2,
+		{What: enclave.KeyReady}: 1, {What: enclave.NewKey}: 1, {What: enclave.RecordSealed}: 1, {What: enclave.RecordOpened}: 1, {What: enclave.HandshakeBegun}: 3, {What: enclave.SessionOpened, Kind: channel.Hybrid}: 2, {What: enclave.HandshakeFailed}: 1, {What: enclave.SessionEnded}: 2,
 		{What: enclave.ReportMade, Reason: "key"}: 1, {What: enclave.ReportMade, Reason: "session"}: 1, {What: enclave.ReportFailed, Reason: "session"}: 1,
 	} {
 		if count[e] != want {

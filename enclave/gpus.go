@@ -87,7 +87,7 @@ func (g *gpuState) bind(ctx context.Context, c *evidence.Claims) (*GPUSet, error
 	if g == nil {
 		return nil, nil
 	}
-	set, err := g.gpus.Attest(ctx, *c)
+	set, err := g.attest(ctx, *c)
 	if err != nil {
 		g.lose(ctx, err)
 		return nil, &gpuError{fmt.Errorf("enclave: attesting the GPUs: %w", err)}
@@ -103,9 +103,21 @@ func (g *gpuState) bind(ctx context.Context, c *evidence.Claims) (*GPUSet, error
 	return set, nil
 }
 
+// attest tells what came of it, unless ctx ended first.
+func (g *gpuState) attest(ctx context.Context, c evidence.Claims) (*GPUSet, error) {
+	set, err := g.gpus.Attest(ctx, c)
+	switch {
+	case err == nil:
+		g.opt.observe(GPUsVerified, "")
+	case ctx.Err() == nil:
+		g.opt.observe(GPUsRefused, "")
+	}
+	return set, err
+}
+
 // check looks at GPUs that serve.
 func (g *gpuState) check(ctx context.Context, c evidence.Claims) error {
-	_, err := g.gpus.Attest(ctx, c)
+	_, err := g.attest(ctx, c)
 	if err == nil {
 		err = g.engine(ctx)
 	}

@@ -240,7 +240,7 @@ func TestGPULoss(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
-	for _, w := range []enclave.What{enclave.GPUsLost, enclave.GPUsServe} {
+	for _, w := range []enclave.What{enclave.GPUsLost, enclave.GPUsServe, enclave.GPUsVerified, enclave.GPUsRefused} {
 		if _, ok := events.Load(w); !ok {
 			t.Errorf("no event %q", w)
 		}

@@ -92,10 +92,14 @@ func (r *keyring) tend(ctx context.Context) (time.Duration, error) {
 
 // forget drops the private half of the current key. What is left is worn, and says when it was made and with what claims.
 func (r *keyring) forget() {
+	if r.cur.identity == nil {
+		return
+	}
 	worn := *r.cur
 	worn.identity = nil
 	r.cur = &worn
 	erase.Soon()
+	r.opt.observe(KeyForgotten, "")
 }
 
 // renew makes a key even where the current one is good.
@@ -155,6 +159,9 @@ func (r *keyring) prepare(ctx context.Context) {
 	r.next = make(chan made, 1)
 	go func(epoch uint64, out chan<- made) {
 		k, err := r.generate(context.WithoutCancel(ctx), epoch)
+		if err == nil {
+			r.opt.observe(KeyReady, "")
+		}
 		out <- made{k, err}
 	}(r.epoch, r.next)
 }

@@ -48,8 +48,19 @@ func TestTend(t *testing.T) {
 	}{"no GPUs": {nil, 90 * time.Hour, 80 * time.Hour, 6}, "GPUs": {well{}, 50 * time.Hour, 50 * time.Hour, 7}} {
 		t.Run(name, func(t *testing.T) {
 			now := time.Unix(1767225600, 0)
+			var live, next atomic.Bool // as who counts events knows it
 			opt, err := Options{Authority: "default", Rand: rand.Reader, Now: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler),
-				KeyLifetime: life, GPUs: c.gpus}.withDefaults()
+				KeyLifetime: life, GPUs: c.gpus, Observe: func(e Event) {
+					switch e.What {
+					case NewKey:
+						live.Store(true)
+						next.Store(false)
+					case KeyReady:
+						next.Store(true)
+					case KeyForgotten:
+						live.Store(false)
+					}
+				}}.withDefaults()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -62,9 +73,14 @@ func TestTend(t *testing.T) {
 				t.Helper()
 				now = now.Add(after)
 				wait, err := r.tend(t.Context())
+				made := false
 				if r.next != nil { // being made: look again once it is there, without taking it
 					m := <-r.next
+					made = m.err == nil
 					r.next <- m
+				}
+				if live.Load() != (r.cur.identity != nil) || next.Load() != made {
+					t.Errorf("after %v: events say that a key serves: %v, and the next is there: %v", after, live.Load(), next.Load())
 				}
 				if wait != want || (err == nil) != ok || platform.asked.Load() != asked || (r.cur.identity != nil) != ok {
 					t.Fatalf("after %v: look again after %v, %v, %d reports asked for, a key: %v; want %v, %d, %v", after, wait, err, platform.asked.Load(), r.cur.identity != nil, want, asked, ok)

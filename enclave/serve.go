@@ -184,7 +184,7 @@ func (s *server) handshake(ctx context.Context, conn net.Conn) (*channel.Conn, s
 		return nil, shown{}, err
 	}
 	s.attester.Expect()
-	cfg := channel.Config{Authority: s.opt.Authority, Kinds: s.opt.Kinds, Rand: s.opt.Rand, Now: s.opt.Now, Timeout: s.opt.HandshakeTimeout}
+	cfg := channel.Config{Authority: s.opt.Authority, Kinds: s.opt.Kinds, Rand: s.opt.Rand, Now: s.opt.Now, Timeout: s.opt.HandshakeTimeout, Observe: s.opt.record}
 	c, err := channel.Accept(hctx, conn, cfg, k.identity)
 	return c, k.shown, err
 }

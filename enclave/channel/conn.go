@@ -28,8 +28,10 @@ var bulkReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, bu
 // A Conn is an open session. One goroutine may send while another receives; several that send, or several
 // that receive, take turns.
 type Conn struct {
-	conn net.Conn
-	peer Peer
+	conn    net.Conn
+	peer    Peer
+	observe func(RecordEvent) // nil: nobody
+	now     func() time.Time
 
 	w struct {
 		sync.Mutex
@@ -37,7 +39,6 @@ type Conn struct {
 		count int       // records under this key
 		since time.Time // when this key came into use
 		limit int
-		now   func() time.Time
 		buf   []byte
 		err   error       // sticky: nothing is sent after it
 		stall *time.Timer // ends a write without a context that takes longer than most; nil: none
@@ -55,8 +56,8 @@ type Conn struct {
 }
 
 func newConn(conn net.Conn, h *half) *Conn {
-	c := &Conn{conn: conn, peer: h.peer}
-	c.w.cs, c.w.limit, c.w.now, c.w.since = h.out, h.cfg.RekeyAfter, h.cfg.Now, h.cfg.Now()
+	c := &Conn{conn: conn, peer: h.peer, observe: h.cfg.Observe, now: h.cfg.Now}
+	c.w.cs, c.w.limit, c.w.since = h.out, h.cfg.RekeyAfter, h.cfg.Now()
 	c.r.cs, c.r.in = h.re, h.in
 	return c
 }
@@ -94,7 +95,7 @@ func (c *Conn) Send(ctx context.Context, r Record) error {
 
 // refresh changes the key when its last place is reached, which is the rekey record's, or it is old.
 func (c *Conn) refresh(ctx context.Context) error {
-	now := c.w.now()
+	now := c.now()
 	if c.w.count < c.w.limit-1 && now.Sub(c.w.since) < MaxKeyAge {
 		return nil
 	}
@@ -104,6 +105,7 @@ func (c *Conn) refresh(ctx context.Context) error {
 	erase.Do(c.w.cs.Rekey)
 	erase.Soon()
 	c.w.count, c.w.since = 0, now
+	c.rekeyed(true)
 	return nil
 }
 
@@ -115,8 +117,10 @@ func (c *Conn) seal(ctx context.Context, r *Record) error {
 		return err
 	}
 	c.w.buf = buf // keeps what it has grown to
+	took := c.sample(true, c.w.count)
 	erase.Do(func() { buf, err = c.w.cs.Encrypt(buf[:2], nil, buf[2:]) })
 	if err == nil {
+		took()
 		c.w.buf = buf
 		c.w.count++
 		err = c.write(ctx, buf)
@@ -173,6 +177,7 @@ func (c *Conn) Receive(ctx context.Context) (Record, error) {
 			erase.Do(c.r.cs.Rekey)
 			erase.Soon()
 			c.r.count = 0
+			c.rekeyed(false)
 		case r.Type == Pad:
 		default:
 			return r, nil
@@ -195,10 +200,12 @@ func (c *Conn) open(ctx context.Context) (r Record, err error) {
 		return Record{}, fmt.Errorf("channel: record of %d bytes, want at least %d", len(sealed), bucket+tagSize)
 	}
 	var plain []byte
+	took := c.sample(false, c.r.count)
 	erase.Do(func() { plain, err = c.r.cs.Decrypt(c.r.buf[:0], nil, sealed) })
 	if err != nil {
 		return Record{}, ErrDecrypt // and no retry: noise would allow one
 	}
+	took()
 	if r, err = parseRecord(plain); err != nil {
 		return Record{}, err
 	}

@@ -305,6 +305,53 @@ func TestDefaultRekey(t *testing.T) {
 	}
 }
 
+// TestObserve: both sides are told of each change of a key, and of the time of the ninth record in every 64 under one.
+func TestObserve(t *testing.T) {
+	type side struct{ sentKeys, gotKeys, sealed, opened int }
+	watch := func(into *side) Config {
+		cfg, now := config(), time.Unix(1767225600, 0)
+		cfg.RekeyAfter = 100
+		cfg.Now = func() time.Time { now = now.Add(time.Microsecond); return now }
+		cfg.Observe = func(e RecordEvent) {
+			switch {
+			case e.Rekeyed && e.Took == 0 && e.Sent:
+				into.sentKeys++
+			case e.Rekeyed && e.Took == 0:
+				into.gotKeys++
+			case e.Took == time.Microsecond && e.Sent:
+				into.sealed++
+			case e.Took == time.Microsecond:
+				into.opened++
+			default:
+				t.Errorf("%+v", e)
+			}
+		}
+		return cfg
+	}
+	var atA, atB side
+	a, b := session(t, watch(&atA), watch(&atB))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 450 {
+			a.Send(t.Context(), Record{Type: End, Stream: 1})
+		}
+	}()
+	for i := range 450 {
+		if _, err := b.Receive(t.Context()); err != nil {
+			t.Fatalf("record %d: %v", i, err)
+		}
+	}
+	<-done
+	// Four keys of 99 records and the one that changes it, and 54 records under the fifth.
+	if want := (side{sentKeys: 4, sealed: 9}); atA != want {
+		t.Errorf("sender: %+v, want %+v", atA, want)
+	}
+	if want := (side{gotKeys: 4, opened: 9}); atB != want {
+		t.Errorf("receiver: %+v, want %+v", atB, want)
+	}
+}
+
 // TestOldKeyIsChanged: time alone changes the key.
 func TestOldKeyIsChanged(t *testing.T) {
 	now := time.Unix(1767225600, 0)

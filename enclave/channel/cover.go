@@ -30,7 +30,7 @@ func (m *Mux) cover() {
 }
 
 // tick is the number of the last tick.
-func (m *Mux) tick() int64 { return int64(m.conn.w.now().Sub(m.start) / m.opt.Tick) }
+func (m *Mux) tick() int64 { return int64(m.conn.now().Sub(m.start) / m.opt.Tick) }
 
 // sending notes what a stream shows to whoever watches; m.mu is held.
 func (m *Mux) sending(r *Record) {

@@ -122,6 +122,9 @@ type Config struct {
 	// Now is the clock by which keys are changed; it is read at each record sent.
 	Now func() time.Time
 
+	// Observe is told of this session's records, in the goroutine that sends or receives them, which waits for it; may be nil.
+	Observe func(RecordEvent)
+
 	// Timeout bounds the whole handshake; 0 means HandshakeTimeout.
 	Timeout time.Duration
 
@@ -135,6 +138,13 @@ type Config struct {
 
 	// MaxPayload bounds the evidence, in bytes, that a client accepts; 0 means DefaultMaxPayload.
 	MaxPayload int
+}
+
+// A RecordEvent is a change of a direction's key, or what one record in 64 took to encrypt or decrypt.
+type RecordEvent struct {
+	Sent    bool // by this side
+	Rekeyed bool
+	Took    time.Duration // by Config.Now; of a key that changed, 0
 }
 
 // Limits and defaults.

@@ -121,7 +121,7 @@ func NewMux(conn *Conn, opt MuxOptions) *Mux {
 	if opt.Stall == 0 {
 		opt.Stall = DefaultStall
 	}
-	m := &Mux{conn: conn, opt: opt, start: conn.w.now(), streams: map[uint32]*Stream{}, credit: SessionWindow, window: SessionWindow}
+	m := &Mux{conn: conn, opt: opt, start: conn.now(), streams: map[uint32]*Stream{}, credit: SessionWindow, window: SessionWindow}
 	m.ctx, m.cancel = context.WithCancelCause(context.Background())
 	if opt.Server {
 		m.ready = make(chan *Stream, MaxStreams)

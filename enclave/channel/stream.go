@@ -123,7 +123,7 @@ func (s *Stream) Write(p []byte) (int, error) {
 
 // untilTick is the time until the session's next tick.
 func (m *Mux) untilTick() time.Duration {
-	return m.opt.Tick - m.conn.w.now().Sub(m.start)%m.opt.Tick
+	return m.opt.Tick - m.conn.now().Sub(m.start)%m.opt.Tick
 }
 
 // flush sends what waits; s.w is held.

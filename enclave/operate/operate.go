@@ -13,6 +13,10 @@
 //	tally_static_key_rotate_seconds     what it took to make the key that serves, and to have it attested
 //	tally_static_key_age_seconds        since it began to serve
 //	tally_static_key_sessions           sessions opened since then
+//	tally_keys_live                     private static keys in memory: one serves, near its end there is the next
+//	tally_record_seconds{op}            histogram, of encrypting (seal) and decrypting (open) a record, one in 64
+//	tally_rekeys_total{direction}       changes of a session's keys: sent, received
+//	tally_gpu_verify_total{result}      verifications of the GPUs: ok, failed
 //	tally_session_lifetime_seconds      histogram, of sessions that ended, to a day
 //	tally_memory_bytes{of}              of the enclave's own process, and of the engine's cgroup where that is limited
 //	tally_sessions_open                 sessions now
@@ -64,6 +68,7 @@ var (
 var (
 	requestBuckets   = []float64{0.01, 0.1, 1, 10, 100}
 	handshakeBuckets = []float64{0.001, 0.01, 0.1, 1, 10}
+	recordBuckets    = []float64{1e-6, 1e-5, 1e-4, 1e-3, 1e-2}
 	sessionBuckets   = []float64{1, 10, 60, 600, 3600, 86400}
 )
 

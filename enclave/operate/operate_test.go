@@ -43,7 +43,10 @@ func filled() *Metrics {
 	for _, e := range []enclave.Event{{What: enclave.HandshakeBegun}, {What: enclave.HandshakeBegun}, {What: enclave.HandshakeBegun}, {What: enclave.HandshakeBegun}, {What: enclave.HandshakeBegun},
 		{What: enclave.SessionOpened, Kind: channel.Hybrid, Took: 2 * time.Millisecond}, {What: enclave.SessionEnded, Reason: "idle", Took: 10 * time.Minute},
 		{What: enclave.NewKey, Took: 250 * time.Millisecond}, {What: enclave.SessionOpened, Kind: channel.HybridReconnect, Took: time.Minute}, {What: enclave.SessionEnded, Reason: "timeout", Took: 24 * time.Hour},
-		{What: enclave.ReportMade, Reason: "key"}, {What: enclave.ReportMade, Reason: "session"}, {What: enclave.ReportFailed, Reason: "session"}, {What: enclave.ReportFailed, Reason: canary}} {
+		{What: enclave.ReportMade, Reason: "key"}, {What: enclave.ReportMade, Reason: "session"}, {What: enclave.ReportFailed, Reason: "session"}, {What: enclave.ReportFailed, Reason: canary},
+		{What: enclave.Rekeyed, Reason: "sent"}, {What: enclave.Rekeyed, Reason: "received"}, {What: enclave.Rekeyed, Reason: "received"}, {What: enclave.Rekeyed, Reason: canary},
+		{What: enclave.RecordSealed, Took: 3 * time.Microsecond}, {What: enclave.RecordOpened, Took: time.Millisecond},
+		{What: enclave.GPUsVerified}, {What: enclave.GPUsVerified}, {What: enclave.GPUsRefused}, {What: enclave.KeyReady}} {
 		m.Session(e)
 	}
 	m.WaitsForSecrets()
@@ -152,6 +155,15 @@ for f in text_string_to_metric_families(sys.stdin.read()):
 		"counter tally_quote_requests_total [('kind', 'other'), ('result', 'failed')] 1.0",
 		"gauge tally_static_key_rotate_seconds [] 0.25",
 		"gauge tally_static_key_sessions [] 1.0",
+		"gauge tally_keys_live [] 2.0",
+		"counter tally_rekeys_total [('direction', 'sent')] 1.0",
+		"counter tally_rekeys_total [('direction', 'received')] 2.0",
+		"counter tally_rekeys_total [('direction', 'other')] 1.0",
+		"histogram tally_record_seconds_bucket [('le', '1e-06'), ('op', 'seal')] 0.0",
+		"histogram tally_record_seconds_bucket [('le', '1e-05'), ('op', 'seal')] 1.0",
+		"histogram tally_record_seconds_bucket [('le', '0.001'), ('op', 'open')] 1.0",
+		"counter tally_gpu_verify_total [('result', 'ok')] 2.0",
+		"counter tally_gpu_verify_total [('result', 'failed')] 1.0",
 		"histogram tally_session_lifetime_seconds_bucket [('le', '3600')] 2.0",
 		"histogram tally_session_lifetime_seconds_bucket [('le', '86400')] 3.0",
 		"histogram tally_session_lifetime_seconds_sum [] 87000.0",

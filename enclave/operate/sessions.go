@@ -19,7 +19,11 @@ type sessionCounts struct {
 	handshakes map[string]*histogram // pattern
 	lifetimes  map[string]*histogram // ""
 	reports    map[[2]string]int64   // kind, result
+	rekeys     map[string]int64      // direction
+	records    map[string]*histogram // seal, open
+	gpus       map[string]int64      // ok, failed
 	inflight   int64
+	live, next bool // private keys that there are: the one that serves, and the one after it
 
 	keyTook time.Duration
 	keyAt   time.Time // zero: there is no key yet
@@ -42,7 +46,22 @@ func (c *sessionCounts) count(e enclave.Event) {
 		add(&c.handshakes, pattern, handshakeBuckets, e.Took.Seconds())
 	case enclave.SessionEnded:
 		add(&c.lifetimes, "", sessionBuckets, e.Took.Seconds())
+	case enclave.Rekeyed:
+		inc(&c.rekeys, known(e.Reason, []string{"sent", "received"}))
+	case enclave.RecordSealed:
+		add(&c.records, "seal", recordBuckets, e.Took.Seconds())
+	case enclave.RecordOpened:
+		add(&c.records, "open", recordBuckets, e.Took.Seconds())
+	case enclave.GPUsVerified:
+		inc(&c.gpus, "ok")
+	case enclave.GPUsRefused:
+		inc(&c.gpus, "failed")
+	case enclave.KeyReady:
+		c.next = true
+	case enclave.KeyForgotten:
+		c.live = false
 	case enclave.NewKey:
+		c.live, c.next = true, false
 		c.keyTook, c.keyAt, c.keyUsed = e.Took, time.Now(), 0
 	case enclave.ReportMade, enclave.ReportFailed:
 		result := map[bool]string{true: "ok", false: "failed"}[e.What == enclave.ReportMade]
@@ -70,6 +89,11 @@ func (c *sessionCounts) write(p *page) {
 		p.head("tally_static_key_sessions", "gauge", "sessions opened since it began to serve")
 		p.line("tally_static_key_sessions", "", float64(c.keyUsed))
 	}
+	p.head("tally_keys_live", "gauge", "private static keys in memory: one serves, and near its end the next is there")
+	p.line("tally_keys_live", "", map[bool]float64{true: 1}[c.live]+map[bool]float64{true: 1}[c.next])
+	p.histograms("tally_record_seconds", "op", "time to encrypt or decrypt a record, one in 64 of a session's", c.records, recordBuckets)
+	p.counters("tally_rekeys_total", "direction", "changes of a session's keys", c.rekeys)
+	p.counters("tally_gpu_verify_total", "result", "verifications of the GPUs, for a key or again", c.gpus)
 	p.histograms("tally_session_lifetime_seconds", "", "time from a session's first byte to its end", c.lifetimes, sessionBuckets)
 	p.head("tally_memory_bytes", "gauge", "memory in use")
 	own := []metrics.Sample{{Name: "/memory/classes/total:bytes"}}
