@@ -61,6 +61,7 @@ func (e *GoneError) Error() string {
 
 // All gets everything of l that is not local and not in the store.
 func (f *Fetcher) All(ctx context.Context, l *Lock) error {
+	f.Store.sweep()
 	for _, get := range []func(context.Context, *Lock) error{f.Packages, f.Images, f.ModelFiles} {
 		if err := get(ctx, l); err != nil {
 			return err
