@@ -6,8 +6,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"log"
 	"os"
 	"os/signal"
 	"syscall"
@@ -18,7 +21,19 @@ import (
 
 func main() {
 	steps.Main(os.Args) // does not return in the init of a build step
+	log.SetOutput(libraryTalk{os.Stderr})
 	os.Exit(runProcess(time.Second, 20*time.Second))
+}
+
+// libraryTalk is what the standard log gets, where net/http says what it cannot return. A server's bytes after its answer
+// concern nobody, and are the server's to choose.
+type libraryTalk struct{ w io.Writer }
+
+func (t libraryTalk) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte("Unsolicited response received on idle HTTP channel")) {
+		return len(b), nil
+	}
+	return t.w.Write(b)
 }
 
 // runProcess runs the command line. A signal has it stop in good order. A command may not be able to, while it waits for a

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"log"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +24,7 @@ import (
 
 func TestMain(m *testing.M) {
 	steps.Main(os.Args)
+	log.SetOutput(libraryTalk{os.Stderr})
 	testscript.Main(m, map[string]func(){
 		"sigstore-kms-test": kmsTestMain,
 		"tally-keyless":     func() { os.Exit(process.Main(context.Background(), os.Stdin, os.Stdout, os.Stderr)) },
