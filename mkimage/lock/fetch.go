@@ -36,7 +36,7 @@ type Fetcher struct {
 	Places   Places
 	Client   Doer
 	Sleep    func(context.Context, time.Duration) error // the clock's door
-	Stall    time.Duration                              // an answer that brings no byte for so long is given up; 0: a minute
+	Stall    time.Duration                              // an answer that brings next to nothing for so long is given up; 0: a minute
 	Progress func(label string, total int64) Progress   // may be nil; total in bytes
 	Registry Registry                                   // may be nil: no container registry is asked
 	Log      *slog.Logger
