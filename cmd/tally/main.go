@@ -13,6 +13,7 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -36,13 +37,26 @@ func (t libraryTalk) Write(b []byte) (int, error) {
 	return t.w.Write(b)
 }
 
+// guarded runs a command line. Go ends a program that panics with 2, which is a verdict of ours on the arguments.
+func guarded(stderr io.Writer, command func() int) (code int) {
+	defer func() {
+		if p := recover(); p != nil {
+			fmt.Fprintf(stderr, "tally: error: internal error, which is a defect of tally: %v\n%s", p, debug.Stack())
+			code = exitFailed
+		}
+	}()
+	return command()
+}
+
 // runProcess runs the command line. A signal has it stop in good order. A command may not be able to, while it waits for a
 // pipe or a terminal: a second signal, settle after the first, ends it as if nobody listened (one that comes at once is the same, sent to
 // process and group), and after patience it ends by itself. Either leaves what SIGKILL leaves.
 func runProcess(settle, patience time.Duration) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	done := make(chan int, 1)
-	go func() { done <- Main(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr) }()
+	go func() {
+		done <- guarded(os.Stderr, func() int { return Main(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr) })
+	}()
 	select {
 	case code := <-done:
 		return code

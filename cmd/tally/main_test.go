@@ -6,6 +6,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 )
@@ -51,5 +52,17 @@ func TestServersBytesStayOffStderr(t *testing.T) {
 	}
 	if bytes.Contains(kept.Bytes(), []byte("and this")) || !bytes.Contains(kept.Bytes(), []byte("something else")) {
 		t.Errorf("kept %q", kept.Bytes())
+	}
+}
+
+// TestPanicIsNoUsageError: a defect of ours is exit code 1.
+func TestPanicIsNoUsageError(t *testing.T) {
+	var stderr bytes.Buffer
+	if code := guarded(&stderr, func() int { panic("here") }); code != exitFailed || !strings.HasPrefix(stderr.String(), "tally: error: internal error") ||
+		!strings.Contains(stderr.String(), ": here\n") || !strings.Contains(stderr.String(), "main_test.go") {
+		t.Errorf("exit %d: %s", code, stderr.String())
+	}
+	if code := guarded(&stderr, func() int { return exitDiffers }); code != exitDiffers {
+		t.Errorf("exit %d", code)
 	}
 }

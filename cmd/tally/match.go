@@ -287,5 +287,9 @@ func matchValues(path string) ([]measure.Firmware, matchGiven, error) {
 	}
 	s := rv.Static
 	given = matchGiven{hashes: &snp.KernelHashes{Kernel: s.Kernel, Initrd: s.Initrd, Cmdline: snp.HashCmdline(s.Cmdline)}, cmdline: s.Cmdline}
-	return s.Firmware, given, nil
+	firmware := slices.DeleteFunc(slices.Clone(s.Firmware), func(f measure.Firmware) bool { return f.SNP == nil }) // such as one of TDX
+	if len(firmware) == 0 {
+		return nil, given, fmt.Errorf("%s: static.firmware: none is for SNP", path)
+	}
+	return firmware, given, nil
 }
