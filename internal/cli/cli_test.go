@@ -203,6 +203,12 @@ GLOBAL OPTIONS:
 	}
 }
 
+func TestDefaultInWords(t *testing.T) {
+	if got, want := (&UintFlag{Name: "n", Usage: "a `NUMBER` (default: all)"}).String(), "-n NUMBER\ta NUMBER (default: all)"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 // What is completed is the last word; what stands before it says what can be there. Nothing printed: a file.
 func TestComplete(t *testing.T) {
 	for args, want := range map[string]string{
