@@ -16,7 +16,7 @@ const abandonedAfter = 24 * time.Hour
 func SweepAbandoned(dir, base string) {
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
-		if of, ok := temporaryOf(e.Name()); ok && (base == "" || of == base) && (e.IsDir() || e.Type().IsRegular()) {
+		if of, ok := destinationOf(e.Name()); ok && (base == "" || of == base) && (e.IsDir() || e.Type().IsRegular()) {
 			if path := filepath.Join(dir, e.Name()); abandoned(path) {
 				os.RemoveAll(path)
 			}
@@ -32,6 +32,14 @@ func temporaryOf(name string) (string, bool) {
 	}
 	digits := name[i+len(tmpMark):]
 	return name[1:i], digits != "" && strings.Trim(digits, "0123456789") == ""
+}
+
+// destinationOf is temporaryOf for one that was itself to become a temporary, too.
+func destinationOf(name string) (base string, ok bool) {
+	for inner, is := temporaryOf(name); is; inner, is = temporaryOf(inner) {
+		base, ok = inner, true
+	}
+	return base, ok
 }
 
 // abandoned says whether path, and all in it, was last written long ago. Clocks that cannot be right say no.
