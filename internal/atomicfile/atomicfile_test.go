@@ -204,7 +204,7 @@ func TestAbandoned(t *testing.T) {
 	old := time.Now().Add(-25 * time.Hour)
 	for name, written := range map[string]time.Time{
 		".out.tmp-1/big":      old,
-		"..out.tmp-1.tmp-9/b": old, // a build's, which is made in a temporary place
+		"..out.tmp-1.tmp-9/b": old,        // a build's, which is made in a temporary place
 		".out.tmp-2/big":      time.Now(), // its directory is old: the file is still written
 		".out.tmp-x/big":      old,
 		".other.tmp-3/big":    old,
