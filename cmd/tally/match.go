@@ -277,7 +277,7 @@ func matchSets(c *cli.Context) (sets []matchGiven, err error) {
 // matchValues takes the inputs from reference values.
 func matchValues(path string) ([]measure.Firmware, matchGiven, error) {
 	var given matchGiven
-	data, err := os.ReadFile(path)
+	data, err := readSmall(path, maxReferenceValues)
 	if err != nil {
 		return nil, given, err
 	}
