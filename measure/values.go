@@ -252,5 +252,9 @@ func (v Value) String() string {
 	} else if v.Platform.TEE == "vtpm" {
 		shape = fmt.Sprintf("%s %s", v.Register, v.Platform.Bank)
 	}
-	return fmt.Sprintf("%s %s %s (covers %s)", v.Platform.Name, shape, v.Digest, strings.Join(parts, ", "))
+	covers := "nothing" // of the image
+	if len(parts) > 0 {
+		covers = strings.Join(parts, ", ")
+	}
+	return fmt.Sprintf("%s %s %s (covers %s)", v.Platform.Name, shape, v.Digest, covers)
 }

@@ -122,8 +122,10 @@ func plainText(err error) string {
 	var wrong *json.UnmarshalTypeError
 	if errors.As(err, &wrong) {
 		text := "a JSON " + wrong.Value + " is not what belongs here"
-		if wrong.Field != "" {
-			text = wrong.Field + ": " + text
+		// An embedded type stands in the path under its Go name; no key of ours begins with a capital.
+		path := slices.DeleteFunc(strings.Split(wrong.Field, "."), func(key string) bool { return key != "" && key[0] >= 'A' && key[0] <= 'Z' })
+		if field := strings.Join(path, "."); field != "" {
+			text = field + ": " + text
 		}
 		msg = strings.ReplaceAll(msg, wrong.Error(), text)
 	}

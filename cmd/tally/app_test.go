@@ -74,8 +74,9 @@ func TestShellWord(t *testing.T) {
 // TestNoGoTypes: which of our types a document was read into is nothing to its author.
 func TestNoGoTypes(t *testing.T) {
 	for doc, want := range map[string]string{
-		`[]`:            "image.lock: a JSON array is not what belongs here",
-		`{"schema": 1}`: "image.lock: schema: a JSON number is not what belongs here",
+		`[]`:                            "image.lock: a JSON array is not what belongs here",
+		`{"schema": 1}`:                 "image.lock: schema: a JSON number is not what belongs here",
+		`{"packages": [{"sha256": 5}]}`: "image.lock: packages.sha256: a JSON number is not what belongs here",
 	} {
 		_, err := lock.Parse([]byte(doc), "image.lock")
 		if got := plainText(err); got != want {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"tally/enclave/client"
@@ -105,6 +106,10 @@ func (t *conversation) ask(ctx context.Context, text string, w io.Writer) (finis
 func chatError(err error) error {
 	if errors.Is(err, client.ErrIncomplete) {
 		return fmt.Errorf("the answer is incomplete: the engine ended before it did: %w", err)
+	}
+	var ue *url.Error
+	if errors.As(err, &ue) { // its URL is made up: the session is the address
+		return fmt.Errorf("no answer of a model: %w", ue.Err)
 	}
 	return err
 }

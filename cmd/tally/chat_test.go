@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"tally/enclave"
+	"tally/enclave/attest/insecure"
 )
 
 // runChat is `tally chat` on w with stdin.
@@ -82,6 +85,15 @@ func TestChatFails(t *testing.T) {
 	fake.Stop()
 	if code, out, talk := runChat(t, w, "", "--message", "a", "--quiet"); code != 1 || out != "" || !strings.Contains(talk, "the engine is not running") {
 		t.Errorf("no engine: exit %d\n%s%s", code, out, talk)
+	}
+}
+
+// TestChatWithoutModel: an enclave that serves something else than a model is said to, not at an address that nobody typed.
+func TestChatWithoutModel(t *testing.T) {
+	w := newConnectWorld(t, insecure.Attester{}, enclave.Echo{})
+	code, out, talk := runChat(t, w, "", "--message", "a", "--quiet")
+	if code != 1 || out != "" || !strings.HasPrefix(talk, "tally: error: no answer of a model: ") || strings.Contains(talk, "://") {
+		t.Errorf("exit %d\n%s%s", code, out, talk)
 	}
 }
 

@@ -76,6 +76,9 @@ func runInit(c *cli.Context, e *env) error {
 		return e.printJSON(initAnswer{Schema: "tally.init/v1", Spec: file, Guest: filepath.Join(dir, guest)})
 	}
 	name := shellWord(file)
+	if strings.HasPrefix(file, "-") {
+		name = shellWord("./" + file) // else it would be a flag
+	}
 	e.printf("%s\nnext: tally lock %s && tally build %s -o out\n", file, name, name)
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"hash"
 	"io"
 	"os"
+	"path/filepath"
 
 	"tally/internal/atomicfile"
 	"tally/internal/cli"
@@ -109,6 +110,7 @@ func exportTo(c *cli.Context, e *env, l *source.Local, k *lock.Lock, raw []byte,
 	}
 	defer os.RemoveAll(tmp)
 	out := c.Args().Get(1)
+	atomicfile.SweepAbandoned(filepath.Dir(out), filepath.Base(out)) // it may be some hundred MB
 	f, err := atomicfile.Create(out, 0o644)
 	if err != nil {
 		return err

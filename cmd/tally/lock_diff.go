@@ -13,7 +13,7 @@ func lockDiffCommand(e *env) *cli.Command {
 		Name: "diff", Usage: "say what distinguishes two locks", ArgsUsage: "A B",
 		Description: "One line for each input that was added, removed or changed, with the fields that differ. Exit 0: the locks are equal,\n" +
 			"byte for byte; 3: they are not.\n\n" +
-			"--json prints tally.lock-diff/v1: a, b (file and the lock's digest), equal, changes: a list of kind (lock,\n" +
+			"--json prints tally.lock-diff/v1: a, b (file and the lock's digest), equal, reason (bytes) when they are not, changes: a list of kind (lock,\n" +
 			"toolchain, suite, package, file, dir, go, module), name, change (added, removed, changed) and fields: field, a, b.\n\n" +
 			"   tally lock diff old/image.lock image.lock",
 		Action: func(c *cli.Context) error { return runLockDiff(c, e) },
@@ -26,6 +26,7 @@ type lockDiff struct {
 	A       lockName      `json:"a"`
 	B       lockName      `json:"b"`
 	Equal   bool          `json:"equal"`
+	Reason  string        `json:"reason,omitempty"`
 	Changes []lock.Change `json:"changes"`
 }
 
@@ -50,6 +51,9 @@ func runLockDiff(c *cli.Context, e *env) error {
 	}
 	a, b := locks[0], locks[1]
 	d := lockDiff{Schema: "tally.lock-diff/v1", A: lockName{c.Args().Get(0), a.Digest}, B: lockName{c.Args().Get(1), b.Digest}, Equal: a.Digest == b.Digest, Changes: append([]lock.Change{}, lock.Diff(a, b)...)}
+	if !d.Equal {
+		d.Reason = "bytes"
+	}
 	if e.json {
 		if err := e.printJSON(d); err != nil {
 			return err
@@ -60,7 +64,7 @@ func runLockDiff(c *cli.Context, e *env) error {
 		}
 	}
 	if !d.Equal {
-		return verdict(exitDiffers, "bytes", "%s and %s differ in %d input(s)", d.A.File, d.B.File, len(d.Changes))
+		return verdict(exitDiffers, d.Reason, "%s and %s differ in %d input(s)", d.A.File, d.B.File, len(d.Changes))
 	}
 	return nil
 }

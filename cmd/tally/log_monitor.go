@@ -38,7 +38,7 @@ func logMonitorCommand(e *env) *cli.Command {
 			"what is wrong with any leaf then (damaged, no-bundle, bundle, …). With --policy the log's key, its witnesses and the signers are the policy's; without it anybody may sign, which is said.\n\n" +
 			"Alerts, by reason: log-fork (both checkpoints are kept in DIR/evidence), log-stale (fewer leaves than were seen, or than bundles show), no-proof, log, witness, expired\n" +
 			"(cosignatures, or a signer whose time is over), not-yet, damaged (tiles or entries are not what the checkpoint promises), no-bundle (a leaf that\n" +
-			"nobody can read: said in every round until it has its bundle), bundle, identity, signature, not-logged, inclusion, statement (of a leaf's bundle),\n" +
+			"nobody can read: said in every round until it has its bundle, of more than 100 the rest in one alert), bundle, identity, signature, not-logged, inclusion, statement (of a leaf's bundle),\n" +
 			"unexpected (a version released twice, or a sequence that does not grow), revoked (new revocations, and releases by a key that was revoked\n" +
 			"before), rollback (a channel statement that goes back), mismatch (a rebuilder's statement that a release did not come out again), command (COMMAND failed). What is about one leaf is said once.\n\n" +
 			"COMMAND gets TALLY_BUNDLE (a file with the release's bundle, gone afterwards), TALLY_LOG (LOG), TALLY_NAME, TALLY_VERSION, TALLY_SEQUENCE,\n" +

@@ -6,10 +6,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"log"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -18,7 +22,30 @@ import (
 
 func main() {
 	steps.Main(os.Args) // does not return in the init of a build step
+	log.SetOutput(libraryTalk{os.Stderr})
 	os.Exit(runProcess(time.Second, 20*time.Second))
+}
+
+// libraryTalk is what the standard log gets, where net/http says what it cannot return. A server's bytes after its answer
+// concern nobody, and are the server's to choose.
+type libraryTalk struct{ w io.Writer }
+
+func (t libraryTalk) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte("Unsolicited response received on idle HTTP channel")) {
+		return len(b), nil
+	}
+	return t.w.Write(b)
+}
+
+// guarded runs a command line. Go ends a program that panics with 2, which is a verdict of ours on the arguments.
+func guarded(stderr io.Writer, command func() int) (code int) {
+	defer func() {
+		if p := recover(); p != nil {
+			fmt.Fprintf(stderr, "tally: error: internal error, which is a defect of tally: %v\n%s", p, debug.Stack())
+			code = exitFailed
+		}
+	}()
+	return command()
 }
 
 // runProcess runs the command line. A signal has it stop in good order. A command may not be able to, while it waits for a
@@ -27,7 +54,9 @@ func main() {
 func runProcess(settle, patience time.Duration) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	done := make(chan int, 1)
-	go func() { done <- Main(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr) }()
+	go func() {
+		done <- guarded(os.Stderr, func() int { return Main(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr) })
+	}()
 	select {
 	case code := <-done:
 		return code

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"tally/internal/atomicfile"
 	"tally/internal/cli"
@@ -20,7 +21,8 @@ func manCommand(e *env) *cli.Command {
 		Usage:     "write one man page a command (section 1) into a directory",
 		ArgsUsage: "DIR",
 		Description: "Writes tally.1 and tally-COMMAND.1 for every command. They hold what --help prints, so that the two\n" +
-			"cannot differ; read one with 'man -l DIR/tally-build.1'.",
+			"cannot differ; read one with 'man -l DIR/tally-build.1'.\n\n" +
+			"--json prints tally.man/v1: dir, pages (how many).",
 		Action: func(c *cli.Context) error {
 			if err := wantArgs(c, "DIR"); err != nil {
 				return err
@@ -29,10 +31,20 @@ func manCommand(e *env) *cli.Command {
 			if err != nil {
 				return err
 			}
+			if e.json {
+				return e.printJSON(manAnswer{"tally.man/v1", c.Args().First(), n})
+			}
 			e.logf("%d man pages in %s", n, c.Args().First())
 			return nil
 		},
 	}
+}
+
+// A manAnswer is tally.man/v1.
+type manAnswer struct {
+	Schema string `json:"schema"`
+	Dir    string `json:"dir"`
+	Pages  int    `json:"pages"`
 }
 
 func writeManPages(app *cli.App, dir string) (int, error) {
@@ -40,15 +52,15 @@ func writeManPages(app *cli.App, dir string) (int, error) {
 		return 0, err
 	}
 	pages := map[string][]byte{"tally.1": manRoot(app)}
-	var walk func(prefix string, cs []*cli.Command)
-	walk = func(prefix string, cs []*cli.Command) {
+	var walk func(words string, cs []*cli.Command)
+	walk = func(words string, cs []*cli.Command) {
 		for _, c := range cs {
-			name := prefix + "-" + c.Name
-			walk(name, c.Subcommands)
+			words := words + " " + c.Name
+			walk(words, c.Subcommands)
 			if c.IsGroup() {
 				continue
 			}
-			pages[name+".1"] = manLeaf(name, c)
+			pages[strings.ReplaceAll(words, " ", "-")+".1"] = manLeaf(words, c)
 		}
 	}
 	walk("tally", app.Commands)
@@ -80,14 +92,22 @@ func manRoot(app *cli.App) []byte {
 		}
 	}
 	walk("tally", app.Commands)
+	fmt.Fprintf(b, ".SH OPTIONS\n")
+	manFlag(b, "--help, -h", "show help")
+	manFlag(b, "--version, -v", "print the version")
 	manExit(b)
 	return b.Bytes()
 }
 
-func manLeaf(name string, c *cli.Command) []byte {
+func manFlag(b *bytes.Buffer, names, usage string) {
+	fmt.Fprintf(b, ".TP\n.B %s\n%s\n", roff(names), roff(usage))
+}
+
+// manLeaf is the page of the command that is typed as words.
+func manLeaf(words string, c *cli.Command) []byte {
 	b := new(bytes.Buffer)
-	manHead(b, name, c.Usage)
-	fmt.Fprintf(b, ".SH SYNOPSIS\n.B %s\n[options] %s\n", roff(strings.ReplaceAll(name, "-", " ")), roff(c.ArgsUsage))
+	manHead(b, strings.ReplaceAll(words, " ", "-"), c.Usage)
+	fmt.Fprintf(b, ".SH SYNOPSIS\n.B %s\n[options] %s\n", roff(words), roff(c.ArgsUsage))
 	if c.Description != "" {
 		fmt.Fprintf(b, ".SH DESCRIPTION\n.nf\n%s\n.fi\n", roff(c.Description))
 	}
@@ -97,8 +117,9 @@ func manLeaf(name string, c *cli.Command) []byte {
 		if !ok {
 			names, usage = f.String(), ""
 		}
-		fmt.Fprintf(b, ".TP\n.B %s\n%s\n", roff(names), roff(strings.TrimSpace(usage)))
+		manFlag(b, names, strings.TrimSpace(usage))
 	}
+	manFlag(b, "--help, -h", "show help")
 	manExit(b)
 	return b.Bytes()
 }
@@ -121,10 +142,19 @@ func manExit(b *bytes.Buffer) {
 	}
 }
 
-// roff escapes text for a man page: backslashes and hyphens (which must stay copyable), and a leading
-// dot or quote, which would be a request.
+// roff escapes text for a man page: backslashes and hyphens (which must stay copyable), what is not ASCII (which groff by
+// itself reads as Latin-1), and a leading dot or quote, which would be a request.
 func roff(s string) string {
 	s = strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(s)
+	var ascii strings.Builder
+	for _, r := range s {
+		if r < utf8.RuneSelf {
+			ascii.WriteRune(r)
+		} else {
+			fmt.Fprintf(&ascii, `\[u%04X]`, r)
+		}
+	}
+	s = ascii.String()
 	lines := strings.Split(s, "\n")
 	for i, l := range lines {
 		if strings.HasPrefix(l, ".") || strings.HasPrefix(l, "'") {

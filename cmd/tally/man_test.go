@@ -1,12 +1,15 @@
 package main
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"tally/internal/cli"
+	"tally/internal/testtool"
 )
 
 // leaves calls f for every command that does something.
@@ -44,17 +47,35 @@ func TestEveryCommandHasAManPageWithItsFlags(t *testing.T) {
 }
 
 func TestRoffKeepsLeadingDotsAndBackslashes(t *testing.T) {
-	if got, want := roff(".x \\ -y\n'z"), "\\&.x \\e \\-y\n\\&'z"; got != want {
+	if got, want := roff(".x \\ -y…\n'z"), "\\&.x \\e \\-y\\[u2026]\n\\&'z"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
-func TestCompletionKnowsItsShells(t *testing.T) {
-	if code, out, _ := run(t, "completion", "bash"); code != 0 || out == "" {
-		t.Errorf("bash: exit %d, %d bytes", code, len(out))
+// TestManPagesRender: groff, which shows them, has nothing to say against any, and a page's synopsis is what is typed.
+func TestManPagesRender(t *testing.T) {
+	groff, dir := testtool.Need(t, "groff"), t.TempDir()
+	code, out, stderr := run(t, "man", "--json", dir)
+	if code != 0 {
+		t.Fatalf("exit %d: %s", code, stderr)
 	}
-	if code, _, _ := run(t, "completion", "tcsh"); code != exitUsage {
-		t.Errorf("unknown shell: exit %d, want %d", code, exitUsage)
+	pages, err := filepath.Glob(filepath.Join(dir, "*.1"))
+	if err != nil || !strings.Contains(out, fmt.Sprintf(`"pages": %d`, len(pages))) {
+		t.Errorf("%d pages, and the answer is %s (%v)", len(pages), out, err)
+	}
+	for _, page := range pages {
+		if out, err := exec.Command(groff, "-ww", "-man", "-z", page).CombinedOutput(); err != nil || len(out) > 0 {
+			t.Errorf("%s: %v: %s", filepath.Base(page), err, out)
+		}
+	}
+	page, err := os.ReadFile(filepath.Join(dir, "tally-measure-snp-id-block.1"))
+	if want := roff("tally measure snp-id-block"); err != nil || !strings.Contains(string(page), ".B "+want+"\n") {
+		t.Errorf("the synopsis is not %s (%v)", want, err)
+	}
+	for _, name := range []string{"tally.1", "tally-build.1"} {
+		if page, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !strings.Contains(string(page), roff("--help, -h")) {
+			t.Errorf("%s does not name --help (%v)", name, err)
+		}
 	}
 }
 

@@ -277,7 +277,7 @@ func matchSets(c *cli.Context) (sets []matchGiven, err error) {
 // matchValues takes the inputs from reference values.
 func matchValues(path string) ([]measure.Firmware, matchGiven, error) {
 	var given matchGiven
-	data, err := os.ReadFile(path)
+	data, err := readSmall(path, maxReferenceValues)
 	if err != nil {
 		return nil, given, err
 	}
@@ -287,5 +287,9 @@ func matchValues(path string) ([]measure.Firmware, matchGiven, error) {
 	}
 	s := rv.Static
 	given = matchGiven{hashes: &snp.KernelHashes{Kernel: s.Kernel, Initrd: s.Initrd, Cmdline: snp.HashCmdline(s.Cmdline)}, cmdline: s.Cmdline}
-	return s.Firmware, given, nil
+	firmware := slices.DeleteFunc(slices.Clone(s.Firmware), func(f measure.Firmware) bool { return f.SNP == nil }) // such as one of TDX
+	if len(firmware) == 0 {
+		return nil, given, fmt.Errorf("%s: static.firmware: none is for SNP", path)
+	}
+	return firmware, given, nil
 }

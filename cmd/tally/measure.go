@@ -92,7 +92,7 @@ func readPlatforms(path string) ([]measure.Platform, error) {
 	if path == "" {
 		return nil, nil
 	}
-	data, err := os.ReadFile(path)
+	data, err := readSmall(path, 1<<20)
 	if err != nil {
 		return nil, err
 	}

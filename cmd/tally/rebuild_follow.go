@@ -195,8 +195,11 @@ func (f *follower) rebuild(path string) error {
 		a.file = filepath.Join(f.out, payload.String()+".sigstore.json")
 	}
 	r, err := t.rebuild(f.c, f.e, &a)
-	if err != nil {
+	switch {
+	case r == nil:
 		return err
+	case err != nil:
+		f.e.logf("release %s: %v", payload, err) // an answer: the same again would come of another try
 	}
 	f.differs = f.differs || !r.Reproduced
 	if !f.e.json {

@@ -78,7 +78,7 @@ func newTarget(s *release.Statement, payload release.Digest, open func(release.D
 
 // outTarget takes the files of an output directory as they are, and those that are gone as its manifest has them.
 func outTarget(ctx context.Context, dir string) (*target, error) {
-	data, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
+	data, err := readSmall(filepath.Join(dir, "manifest.json"), mkimage.MaxManifest)
 	if err != nil {
 		return nil, err
 	}

@@ -135,7 +135,7 @@ func getPassword(c *cli.Context, e *env, fresh bool) ([]byte, error) {
 	var password []byte
 	var err error
 	if env, ok := os.LookupEnv("COSIGN_PASSWORD"); file != "" {
-		if password, err = os.ReadFile(file); err == nil {
+		if password, err = readSmall(file, maxKeyFile); err == nil {
 			password, _, _ = bytes.Cut(password, []byte("\n"))
 			password = bytes.TrimSuffix(password, []byte("\r"))
 		}
@@ -172,13 +172,16 @@ func promptPassword(e *env, fresh bool) ([]byte, error) {
 	return first, err
 }
 
+// maxKeyFile is the size in bytes above which a key or a password is none.
+const maxKeyFile = 64 << 10
+
 // loadKey opens the signing key that --key names, a file or a reference NAME://ID.
 func loadKey(c *cli.Context, e *env) (sign.Signer, error) {
 	path := c.String("key")
 	if kms.IsRef(path) {
 		return kms.Open(c.Context, path, e.stderr)
 	}
-	data, err := os.ReadFile(path)
+	data, err := readSmall(path, maxKeyFile)
 	if err != nil {
 		return nil, err
 	}

@@ -207,7 +207,7 @@ var globMeta = pattern.New(`[*?\[\\]`)
 // firmware finds the file of the named firmware, or of the first, in OUT's manifest.
 func (b *bootRun) firmware(out, name string) error {
 	path := filepath.Join(out, "manifest.json")
-	data, err := os.ReadFile(path)
+	data, err := readSmall(path, mkimage.MaxManifest)
 	if err != nil {
 		return err
 	}

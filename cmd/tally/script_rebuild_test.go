@@ -10,6 +10,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"tally/internal/petest"
+	"tally/release/sign"
 )
 
 // tinyKernel is a kernel in form: an EFI application that does nothing.
@@ -36,6 +37,25 @@ func payloadCmd(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &b))
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), b.DSSEEnvelope.Payload, 0o644))
+}
+
+// claimwireCmd is `claimwire BUNDLE KEY FILE`: writes the bundle of a release that says, signed by KEY, that its enclave is
+// reached by another wire, too.
+func claimwireCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: claimwire BUNDLE KEY FILE")
+	}
+	s, _, err := parseStatement([]byte(ts.ReadFile(args[0])), args[0])
+	ts.Check(err)
+	key, err := sign.ParseKey([]byte(ts.ReadFile(args[1])), []byte(ts.Getenv("COSIGN_PASSWORD")))
+	ts.Check(err)
+	s.Predicate.Wires = []string{"confer"}
+	s.Predicate.Release.Sequence++
+	b, err := sign.Sign(s, key)
+	ts.Check(err)
+	data, err := b.Marshal()
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), data, 0o644))
 }
 
 // cancelCmd is `cancel WORDS tally ARGS…`: runs the command in this process, interrupted as soon as it says WORDS, and wants

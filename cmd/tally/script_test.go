@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"log"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +24,7 @@ import (
 
 func TestMain(m *testing.M) {
 	steps.Main(os.Args)
+	log.SetOutput(libraryTalk{os.Stderr})
 	testscript.Main(m, map[string]func(){
 		"sigstore-kms-test": kmsTestMain,
 		"tally-keyless":     func() { os.Exit(process.Main(context.Background(), os.Stdin, os.Stdout, os.Stderr)) },
@@ -36,33 +38,34 @@ func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exitcode": exitCodeCmd,
-			"mkdata":   mkdataCmd,
-			"flip":     flipCmd,
-			"root":     rootCmd,
-			"need":     needCmd,
-			"unxz":     unxzCmd,
-			"nonl":     nonlCmd,
-			"mkout":    mkoutCmd,
-			"mkuki":    mkukiCmd,
-			"edit":     editCmd,
-			"mkkernel": mkkernelCmd,
-			"mkacpi":   mkacpiCmd,
-			"mkccel":   mkccelCmd,
-			"digest":   digestCmd,
-			"mkquote":  mkquoteCmd,
-			"mktcg":    mktcgCmd,
-			"mkquotes": mkquotesCmd,
-			"ports":    portsCmd,
-			"dial":     dialCmd,
-			"serve":    serveCmd,
-			"mirror":   mirrorCmd,
-			"mkstub":   mkstubCmd,
-			"payload":  payloadCmd,
-			"mkoci":    mkociCmd,
-			"registry": registryCmd,
-			"cancel":   cancelCmd,
-			"sigstore": sigstoreCmd,
+			"exitcode":  exitCodeCmd,
+			"mkdata":    mkdataCmd,
+			"flip":      flipCmd,
+			"root":      rootCmd,
+			"need":      needCmd,
+			"unxz":      unxzCmd,
+			"nonl":      nonlCmd,
+			"mkout":     mkoutCmd,
+			"mkuki":     mkukiCmd,
+			"edit":      editCmd,
+			"mkkernel":  mkkernelCmd,
+			"mkacpi":    mkacpiCmd,
+			"mkccel":    mkccelCmd,
+			"digest":    digestCmd,
+			"mkquote":   mkquoteCmd,
+			"mktcg":     mktcgCmd,
+			"mkquotes":  mkquotesCmd,
+			"ports":     portsCmd,
+			"dial":      dialCmd,
+			"serve":     serveCmd,
+			"mirror":    mirrorCmd,
+			"mkstub":    mkstubCmd,
+			"payload":   payloadCmd,
+			"mkoci":     mkociCmd,
+			"registry":  registryCmd,
+			"cancel":    cancelCmd,
+			"claimwire": claimwireCmd,
+			"sigstore":  sigstoreCmd,
 		},
 		Setup: func(env *testscript.Env) error {
 			repo, err := filepath.Abs("../..")

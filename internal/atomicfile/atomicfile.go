@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 )
 
 // tmpMark stands in the name of a temporary file, between a dot with the destination's name and digits.
@@ -111,8 +110,7 @@ func WriteFile(path string, data []byte, perm fs.FileMode) error {
 func Sweep(dir string) error {
 	entries, err := os.ReadDir(dir)
 	for _, e := range entries {
-		i := strings.LastIndex(e.Name(), tmpMark)
-		if i > 0 && e.Name()[0] == '.' && strings.Trim(e.Name()[i+len(tmpMark):], "0123456789") == "" && e.Type().IsRegular() {
+		if _, ok := temporaryOf(e.Name()); ok && e.Type().IsRegular() {
 			err = errors.Join(err, os.Remove(filepath.Join(dir, e.Name())))
 		}
 	}
@@ -150,7 +148,8 @@ func CreateDir(dst, marker string) (*Dir, error) {
 	if err := os.MkdirAll(filepath.Dir(filepath.Clean(dst)), 0o755); err != nil {
 		return nil, err
 	}
-	tmp, err := os.MkdirTemp(filepath.Dir(filepath.Clean(dst)), "."+filepath.Base(dst)+".tmp-")
+	SweepAbandoned(filepath.Dir(filepath.Clean(dst)), filepath.Base(dst))
+	tmp, err := os.MkdirTemp(filepath.Dir(filepath.Clean(dst)), "."+filepath.Base(dst)+tmpMark)
 	if err != nil {
 		return nil, err
 	}
@@ -164,6 +163,10 @@ func (d *Dir) Commit() error {
 	}
 	if err := os.Chmod(d.Path, 0o755); err != nil {
 		return err
+	}
+	if exchange(d.Path, d.dst) == nil {
+		d.done = true
+		return os.RemoveAll(d.Path) // what was there before
 	}
 	old := d.Path + ".old"
 	if err := os.Rename(d.dst, old); err != nil && !errors.Is(err, fs.ErrNotExist) {

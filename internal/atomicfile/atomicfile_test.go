@@ -4,9 +4,11 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func names(t *testing.T, dir string) []string {
@@ -193,5 +195,69 @@ func TestLinksStay(t *testing.T) {
 	}
 	if n := names(t, at("far")); len(n) != 2 {
 		t.Errorf("left behind: %q", n)
+	}
+}
+
+// TestAbandoned: what a killed process left goes with the next run, a day later and for the same name alone.
+func TestAbandoned(t *testing.T) {
+	dir := t.TempDir()
+	old := time.Now().Add(-25 * time.Hour)
+	for name, written := range map[string]time.Time{
+		".out.tmp-1/big":      old,
+		"..out.tmp-1.tmp-9/b": old,        // a build's, which is made in a temporary place
+		".out.tmp-2/big":      time.Now(), // its directory is old: the file is still written
+		".out.tmp-x/big":      old,
+		".other.tmp-3/big":    old,
+		"out.tmp-4/big":       old,
+		".out.tmp-/big":       old,
+		".out.tmp-5.old/big":  old,
+		".out.tmp-6/late/big": old,
+	} {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, nil, 0o644), os.Chtimes(path, written, written),
+			os.Chtimes(filepath.Dir(path), old, old)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("out", filepath.Join(dir, ".out.tmp-7")); err != nil {
+		t.Fatal(err)
+	}
+	d, err := CreateDir(filepath.Join(dir, "out"), "m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{".other.tmp-3", ".out.tmp-", ".out.tmp-2", ".out.tmp-5.old", ".out.tmp-6", ".out.tmp-7", ".out.tmp-x", "out", "out.tmp-4"}
+	if got := names(t, dir); !slices.Equal(got, want) {
+		t.Errorf("there is %q, want %q", got, want)
+	}
+	SweepAbandoned(dir, "")
+	if got := names(t, dir); slices.Contains(got, ".other.tmp-3") || len(got) != len(want)-1 {
+		t.Errorf("of all names there is %q", got)
+	}
+	SweepAbandoned(filepath.Join(dir, "absent"), "")
+}
+
+// TestExchange: where Linux can, the old directory and the new one change places in one step, and the old one goes.
+func TestExchange(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("SKIPPED: Linux alone exchanges")
+	}
+	dir := t.TempDir()
+	for _, name := range []string{"a", "b"} {
+		if err := os.MkdirAll(filepath.Join(dir, name, "in "+name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := exchange(filepath.Join(dir, "a"), filepath.Join(dir, "b")); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(t, filepath.Join(dir, "a")); !slices.Equal(got, []string{"in b"}) {
+		t.Errorf("a holds %q", got)
+	}
+	if err := exchange(filepath.Join(dir, "a"), filepath.Join(dir, "none")); err == nil {
+		t.Error("exchanged with nothing")
 	}
 }

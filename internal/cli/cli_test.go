@@ -190,15 +190,9 @@ GLOBAL OPTIONS:
 	for args, want := range map[string]string{
 		"one --help": one, "help one": one, "one x -h": one, "--help": root, "help": root, "-h": root,
 		"--version": "prog version v1\n", "-v": "prog version v1\n",
-		"must --help":            "prog must - second",
-		"group help":             "help, h  Shows a list",
-		"group help sub":         "prog group sub - inner",
-		complete:                 "one\nmust\ngroup\nboth\nhelp\n",
-		"group " + complete:      "sub\nhelp\n",
-		"one --u " + complete:    "--uint\n--uint64\n",
-		"one " + complete:        "",
-		"both " + complete:       "sub\n",
-		"one x --st " + complete: "--str\n",
+		"must --help":    "prog must - second",
+		"group help":     "help, h  Shows a list",
+		"group help sub": "prog group sub - inner",
 	} {
 		var got seen
 		var out bytes.Buffer
@@ -206,5 +200,64 @@ GLOBAL OPTIONS:
 		if text := out.String(); err != nil || got.Command != "" || text != want && (want == "" || strings.HasSuffix(want, "\n") || !strings.Contains(text, want)) {
 			t.Errorf("%q: %v, ran %q, printed\n%s\nwant\n%s", args, err, got.Command, out.String(), want)
 		}
+	}
+}
+
+func TestDefaultInWords(t *testing.T) {
+	if got, want := (&UintFlag{Name: "n", Usage: "a `NUMBER` (default: all)"}).String(), "-n NUMBER\ta NUMBER (default: all)"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// What is completed is the last word; what stands before it says what can be there. Nothing printed: a file.
+func TestComplete(t *testing.T) {
+	for args, want := range map[string]string{
+		"":                  "one must group both help",
+		"o":                 "one",
+		"h":                 "help",
+		"--":                "--help --version",
+		"nothing ":          "",
+		"help g":            "group",
+		"help group ":       "sub help",
+		"group":             "group",
+		"group ":            "sub help",
+		"group sub":         "sub",
+		"group x ":          "",
+		"group sub --b":     "--bool",
+		"one ":              "",
+		"one --u":           "--uint --uint64",
+		"one -":             "--str -s --int --int64 --uint --uint64 --bool --duration --list --help",
+		"one -s":            "-s",
+		"one x --st":        "--str",
+		"one --str ":        "",
+		"one --str -":       "",
+		"one --str --str -": "--str -s --int --int64 --uint --uint64 --bool --duration --list --help",
+		"one --str=x --st":  "--str",
+		"one --bool --st":   "--str",
+		"one -- -":          "",
+		"must -":            "-o --help",
+		"both ":             "", // a file is more likely
+		"both s":            "sub",
+		"both x s":          "",
+		"word ":             "red green",
+		"word g":            "green",
+		"word red ":         "",
+	} {
+		var got seen
+		var out bytes.Buffer
+		app := program(&out, &got)
+		app.Commands = append(app.Commands[:4:4], &Command{Name: "word", Words: []string{"red", "green"}})
+		if args == "" {
+			want = strings.Replace(want, "help", "word help", 1)
+		}
+		err := app.Run(context.Background(), append(append([]string{"prog"}, strings.Split(args, " ")...), complete))
+		if text := strings.Join(strings.Fields(out.String()), " "); err != nil || got.Command != "" || text != want {
+			t.Errorf("%q: %v, ran %q, printed %q, want %q", args, err, got.Command, text, want)
+		}
+	}
+	var got seen
+	var out bytes.Buffer
+	if err := program(&out, &got).Run(context.Background(), []string{"prog", complete}); err != nil || !strings.HasPrefix(out.String(), "one\n") {
+		t.Errorf("no words: %v, printed %q", err, out.String())
 	}
 }

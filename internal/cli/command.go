@@ -14,9 +14,6 @@ import (
 	"strings"
 )
 
-// complete, as the last argument, asks what could stand in its place.
-const complete = "--generate-bash-completion"
-
 // An App is a program.
 type App struct {
 	Name      string
@@ -32,8 +29,9 @@ type App struct {
 // A Command is one command, or a group of them.
 type Command struct {
 	Name        string
-	Usage       string // in one line
-	ArgsUsage   string // e.g. "SPEC FILE"
+	Usage       string   // in one line
+	ArgsUsage   string   // e.g. "SPEC FILE"
+	Words       []string // what its first argument can be, when that is one of few words; for completion
 	Description string
 	Flags       []Flag
 	Subcommands []*Command
@@ -61,10 +59,11 @@ func (a *App) Run(ctx context.Context, args []string) error {
 	if len(args) > 0 && args[0] == "help" && !completing {
 		args = append(slices.Clone(args[1:]), "--help")
 	}
-	path, c, rest := a.resolve(args)
 	if completing {
-		return a.complete(c, rest)
+		a.complete(args)
+		return nil
 	}
+	path, c, rest := a.resolve(args)
 	if c != nil && c.IsGroup() && len(rest) > 0 && rest[0] == "help" {
 		path, c, rest = groupHelp(path, c, rest[1:])
 	}

@@ -221,7 +221,7 @@ func describe(names []string, usage string, valued, many bool, def string) strin
 	if many {
 		all += " [ " + all + " ]"
 	}
-	if def != "" {
+	if def != "" && !strings.Contains(usage, "(default: ") { // which says it in words
 		usage += " (default: " + def + ")"
 	}
 	return all + "\t" + strings.TrimSpace(usage)

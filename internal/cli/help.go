@@ -64,33 +64,3 @@ func lastSection(w io.Writer, title string, lines ...string) {
 		fmt.Fprintln(w, l)
 	}
 }
-
-// complete prints, one a line, what could follow rest below c: subcommands, or flags when rest ends in the start
-// of one.
-func (a *App) complete(c *Command, rest []string) error {
-	last := ""
-	if len(rest) > 0 {
-		last = rest[len(rest)-1]
-	}
-	if c != nil && strings.HasPrefix(last, "-") {
-		for _, f := range c.Flags {
-			for _, n := range f.Names() {
-				if len(n) > 1 && strings.HasPrefix("--"+n, last) {
-					fmt.Fprintln(a.Writer, "--"+n)
-				}
-			}
-		}
-		return nil
-	}
-	cs := a.Commands
-	if c != nil {
-		cs = c.Subcommands
-	}
-	for _, s := range cs {
-		fmt.Fprintln(a.Writer, s.Name)
-	}
-	if c == nil || c.IsGroup() {
-		fmt.Fprintln(a.Writer, "help")
-	}
-	return nil
-}

@@ -232,7 +232,10 @@ func output(ctx context.Context, cmd *exec.Cmd) ([]byte, error) {
 	case errors.Is(err, exec.ErrNotFound):
 		return nil, errors.New("program go: not found: install Go 1.21 or later; it fetches the pinned release itself")
 	case err != nil:
-		return stdout.Bytes(), fmt.Errorf("go %s: %w: %s", cmd.Args[1], err, firstLines(stderr.String()))
+		if said := firstLines(stderr.String()); said != "" {
+			err = fmt.Errorf("%w: %s", err, said)
+		}
+		return stdout.Bytes(), fmt.Errorf("go %s: %w", cmd.Args[1], err)
 	}
 	return stdout.Bytes(), nil
 }

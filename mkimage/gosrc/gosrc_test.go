@@ -162,8 +162,8 @@ func TestListModules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(s.Modules) != 1 || s.Modules[0].Path != "golang.org/x/mod" || s.Modules[0].Dir == "" {
-		t.Fatalf("modules %v: want golang.org/x/mod", s.Modules)
+	if len(s.Modules) != 2 || s.Modules[0].Path != "golang.org/x/mod" || s.Modules[0].Dir == "" || s.Modules[1].Path != "golang.org/x/sys" {
+		t.Fatalf("modules %v: want golang.org/x/mod and golang.org/x/sys", s.Modules)
 	}
 	m := s.Modules[0]
 	data, err := os.ReadFile("../../go.sum")

@@ -172,15 +172,18 @@ func retryAfter(h http.Header) time.Duration {
 	return 0
 }
 
-// watch returns a context that ends when no byte came for f.Stall, and a reader that tells it of bytes.
+// stallBytes must come in each span of f.Stall: a server that sends single bytes holds a build as one that sends none.
+const stallBytes = 16 << 10
+
+// watch returns a context that ends when fewer than stallBytes came for f.Stall, and a reader that tells it of bytes.
 func (f *Fetcher) watch(ctx context.Context) (context.Context, func(io.Reader) io.Reader, func()) {
 	stall := f.Stall
 	if stall == 0 {
 		stall = time.Minute
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	t := time.AfterFunc(stall, func() { cancel(fmt.Errorf("nothing came for %s", stall)) })
-	alive := func(r io.Reader) io.Reader { return &resetReader{r, t, stall} }
+	t := time.AfterFunc(stall, func() { cancel(fmt.Errorf("nothing, or next to nothing, came for %s", stall)) })
+	alive := func(r io.Reader) io.Reader { return &resetReader{Reader: r, t: t, stall: stall} }
 	return ctx, alive, func() { t.Stop(); cancel(nil) }
 }
 
@@ -188,11 +191,15 @@ type resetReader struct {
 	io.Reader
 	t     *time.Timer
 	stall time.Duration
+	n     int // bytes since the last reset
 }
 
 func (r *resetReader) Read(b []byte) (int, error) {
 	n, err := r.Reader.Read(b)
-	r.t.Reset(r.stall)
+	if r.n += n; r.n >= stallBytes {
+		r.n = 0
+		r.t.Reset(r.stall)
+	}
 	return n, err
 }
 

@@ -36,7 +36,7 @@ type Fetcher struct {
 	Places   Places
 	Client   Doer
 	Sleep    func(context.Context, time.Duration) error // the clock's door
-	Stall    time.Duration                              // an answer that brings no byte for so long is given up; 0: a minute
+	Stall    time.Duration                              // an answer that brings next to nothing for so long is given up; 0: a minute
 	Progress func(label string, total int64) Progress   // may be nil; total in bytes
 	Registry Registry                                   // may be nil: no container registry is asked
 	Log      *slog.Logger
@@ -61,6 +61,7 @@ func (e *GoneError) Error() string {
 
 // All gets everything of l that is not local and not in the store.
 func (f *Fetcher) All(ctx context.Context, l *Lock) error {
+	f.Store.sweep()
 	for _, get := range []func(context.Context, *Lock) error{f.Packages, f.Images, f.ModelFiles} {
 		if err := get(ctx, l); err != nil {
 			return err

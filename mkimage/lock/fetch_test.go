@@ -338,6 +338,34 @@ func TestStall(t *testing.T) {
 	}
 }
 
+// TestTrickle: nor does one that sends a byte now and then.
+func TestTrickle(t *testing.T) {
+	data, l := payload(1000)
+	m := newMirror(t, map[string][]byte{"/debian/pool/a.deb": data})
+	m.faults = append(m.faults, func(w http.ResponseWriter, r *http.Request, d []byte) {
+		w.Header().Set("ETag", etag(d))
+		w.Header().Set("Content-Length", fmt.Sprint(len(d)))
+		for i := range d {
+			w.Write(d[i : i+1])
+			w.(http.Flusher).Flush()
+			select {
+			case <-r.Context().Done():
+				return
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	})
+	r := newRig(t, m.URL+"/debian")
+	r.Stall = 200 * time.Millisecond
+	if err := r.Packages(context.Background(), l); err != nil {
+		t.Fatal(err)
+	}
+	checkStored(t, r, data)
+	if len(m.log) != 2 || !strings.Contains(m.log[1], "bytes=") {
+		t.Errorf("requests %q, want one, and one for the rest", m.log)
+	}
+}
+
 // TestTwoProcesses: a part that another process holds is not touched.
 func TestTwoProcesses(t *testing.T) {
 	data, l := payload(5000)

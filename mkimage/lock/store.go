@@ -32,6 +32,13 @@ func (s *Store) Steps() string { return filepath.Join(s.dir, "steps") }
 // proxy (https://go.dev/ref/mod#goproxy-protocol).
 func (s *Store) GoProxy() string { return filepath.Join(s.dir, "goproxy") }
 
+// sweep removes what killed processes left half-written.
+func (s *Store) sweep() {
+	for _, dir := range []string{filepath.Join(s.dir, "sha256"), s.Unpacked(), s.Steps()} {
+		atomicfile.SweepAbandoned(dir, "")
+	}
+}
+
 // Has says whether the file is there with the right size. Its bytes are checked by who reads it: Read,
 // Copy and deb.Unpack.
 func (s *Store) Has(h Hash, size int64) bool {

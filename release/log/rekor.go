@@ -35,7 +35,7 @@ type Rekor struct {
 func OpenRekor(place string, key release.LogKey, client *http.Client) (*Rekor, error) {
 	u, err := url.Parse(place)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-		return nil, fmt.Errorf("rekor %.256q: want a URL with http or https and no query", place)
+		return nil, fmt.Errorf("rekor %.256q: want a URL with http or https and no query", withoutPassword(place))
 	}
 	if key.IsZero() {
 		return nil, errors.New("rekor: no key to check its answers with")
@@ -57,9 +57,9 @@ func (r *Rekor) Add(ctx context.Context, e *release.Envelope, signer release.Pub
 		return nil, fmt.Errorf("rekor: %w", err)
 	}
 	defer resp.Body.Close()
-	data, err := readLimited(resp.Body, "rekor", maxRekor)
+	data, err := readLimited(resp.Body, maxRekor)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("rekor %s: %w", r.url.Host, err)
 	}
 	var entry *release.Entry
 	switch resp.StatusCode {

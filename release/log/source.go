@@ -45,15 +45,20 @@ func OpenSource(place string, client *http.Client) (Source, error) {
 	}
 	u, err := url.Parse(place)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-		if err == nil {
-			place = u.Redacted()
-		}
-		return nil, fmt.Errorf("%.256q: want a directory or a URL with http or https and no query", place)
+		return nil, fmt.Errorf("%.256q: want a directory or a URL with http or https and no query", withoutPassword(place))
 	}
 	if !strings.HasSuffix(u.Path, "/") {
 		u.Path += "/"
 	}
 	return &urlSource{u, client}, nil
+}
+
+// withoutPassword is place as a message may show it, be it a URL or only meant as one.
+func withoutPassword(place string) string {
+	if u, err := url.Parse(place); err == nil {
+		return u.Redacted()
+	}
+	return place[strings.LastIndex(place, "@")+1:]
 }
 
 func checkLocal(name string) error {
@@ -81,13 +86,18 @@ func (d dirSource) Read(ctx context.Context, name string, limit int64) ([]byte, 
 		return nil, err
 	}
 	defer f.Close()
-	return readLimited(f, name, limit)
+	data, err := readLimited(f, limit)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return data, nil
 }
 
-func readLimited(r io.Reader, name string, limit int64) ([]byte, error) {
+// readLimited reads all of r, at most limit bytes. Its errors want the name of what r is.
+func readLimited(r io.Reader, limit int64) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("%s: larger than %d bytes", name, limit)
+		err = fmt.Errorf("larger than %d bytes", limit)
 	}
 	return data, err
 }
@@ -104,25 +114,51 @@ func (u *urlSource) Read(ctx context.Context, name string, limit int64) ([]byte,
 	if err := checkLocal(name); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	outer := ctx
+	ctx, cancel := context.WithTimeout(outer, fetchTimeout)
 	defer cancel()
 	at := u.base.JoinPath(strings.Split(name, "/")...)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := u.client.Do(req)
+	data, err := get(u.client, req, limit)
+	switch {
+	case err == nil:
+		return data, nil
+	case errors.Is(err, context.DeadlineExceeded) && outer.Err() == nil:
+		err = fmt.Errorf("no whole answer within %v", fetchTimeout)
+	}
+	return nil, fmt.Errorf("%s: %w", at.Redacted(), err)
+}
+
+// get returns the body of the answer to req. Errors do not name its URL.
+func get(client *http.Client, req *http.Request, limit int64) ([]byte, error) {
+	resp, err := client.Do(req)
 	if err != nil {
-		return nil, err
+		return nil, withoutURL(err, req.URL)
 	}
 	defer resp.Body.Close()
 	switch resp.StatusCode {
 	case http.StatusOK:
-		return readLimited(resp.Body, at.Redacted(), limit)
+		return readLimited(resp.Body, limit)
 	case http.StatusNotFound, http.StatusGone:
-		return nil, fmt.Errorf("%s: %w", at.Redacted(), fs.ErrNotExist)
+		return nil, fs.ErrNotExist
 	}
-	return nil, fmt.Errorf("%s: HTTP status %d", at.Redacted(), resp.StatusCode)
+	return nil, fmt.Errorf("HTTP status %d", resp.StatusCode)
+}
+
+// withoutURL takes method and URL out of an error of net/http, unless the URL is not the one that was asked for.
+func withoutURL(err error, asked *url.URL) error {
+	var ue *url.Error
+	if !errors.As(err, &ue) {
+		return err
+	}
+	last, perr := url.Parse(ue.URL)
+	if perr == nil && last.Host == asked.Host && last.Path == asked.Path {
+		return ue.Err
+	}
+	return fmt.Errorf("redirected to %.256q: %w", ue.URL, ue.Err)
 }
 
 // ReadView reads the log's latest checkpoint, unverified, with what proves other trees against it.

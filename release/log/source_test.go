@@ -215,7 +215,46 @@ func TestSourceTellsNoPassword(t *testing.T) {
 			t.Errorf("%d: %v", code, err)
 		}
 	}
-	if _, err := log.OpenSource("https://user:secret@a/?q", srv.Client()); err == nil || strings.Contains(err.Error(), "secret") {
+	for _, place := range []string{"https://user:secret@a/?q", "https://user:secret@a:b/", "https://user:secret@%zz/"} {
+		if _, err := log.OpenSource(place, srv.Client()); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%v", err)
+		}
+		if _, err := log.OpenRekor(place, rt.New(t).Log, srv.Client()); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%v", err)
+		}
+	}
+	srv.Close()
+	if _, err := src.Read(t.Context(), "checkpoint", 1); err == nil || strings.Contains(err.Error(), "secret") || strings.Count(err.Error(), "://") != 1 || strings.Contains(err.Error(), "redirected") {
 		t.Errorf("%v", err)
+	}
+}
+
+// An answer that is not whole is an error that says what was asked for, once, and where that led.
+func TestSourceNamesWhatBroke(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/cut/checkpoint":
+			w.Header().Set("Content-Length", "100")
+			fmt.Fprint(w, "half")
+		case "/file/checkpoint":
+			w.Header().Set("Location", "file:///etc/passwd")
+			w.WriteHeader(http.StatusFound)
+		default:
+			http.Redirect(w, r, r.URL.Path+"x", http.StatusFound)
+		}
+	}))
+	defer srv.Close()
+	for dir, want := range map[string]string{
+		"cut":  "URL/cut/checkpoint: unexpected EOF",
+		"file": `URL/file/checkpoint: redirected to "file:///etc/passwd": unsupported protocol scheme "file"`,
+		"loop": `URL/loop/checkpoint: redirected to "/loop/checkpointxxxxxxxxxx": stopped after 10 redirects`,
+	} {
+		src, err := log.OpenSource(srv.URL+"/"+dir, srv.Client())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := src.Read(t.Context(), "checkpoint", 1000); err == nil || strings.ReplaceAll(err.Error(), srv.URL, "URL") != want {
+			t.Errorf("%v, want %s", err, want)
+		}
 	}
 }

@@ -51,10 +51,15 @@ func (w *walk) counts(l *leaf) bool {
 	return w.m.named() && (l.revoker || !revoked)
 }
 
+// maxNamed is how many leaves without bundle, of each kind, have an alert each in a round; one speaks for the others. A log can have as many as it
+// likes, and a monitor says them in every round.
+const maxNamed = 100
+
 // rememberBare takes in which leaves have no bundle, or none any more.
 func (w *walk) rememberBare() {
 	mem := &w.m.mem.file
 	bare, lost, ahead := map[int64]release.Digest{}, map[int64]release.Digest{}, map[int64]int64{}
+	alerts := map[string]int{} // by why
 	for _, index := range slices.Sorted(maps.Keys(w.bare)) {
 		b, why := w.bare[index], "nobody can tell what was logged"
 		if w.m.judged(index) {
@@ -63,6 +68,9 @@ func (w *walk) rememberBare() {
 			bare[index] = b.hash
 		}
 		if b.ahead == 0 {
+			if alerts[why]++; alerts[why] > maxNamed {
+				continue
+			}
 			w.rep.Alerts = append(w.rep.Alerts, Alert{Reason: NoBundle, Index: &index, Text: fmt.Sprintf("leaf %s has no bundle: %s", b.hash, why)})
 			continue
 		}
@@ -72,6 +80,11 @@ func (w *walk) rememberBare() {
 				"the bundle of leaf %s shows a tree of %d leaves, and one of %d in an earlier round; the log's latest has %d", b.hash, b.ahead, was, w.head.Tree.N)})
 		}
 		ahead[index] = b.ahead
+	}
+	for _, why := range slices.Sorted(maps.Keys(alerts)) {
+		if more := alerts[why] - maxNamed; more > 0 {
+			w.rep.Alerts = append(w.rep.Alerts, Alert{Reason: NoBundle, Text: fmt.Sprintf("%d more leaves have no bundle: %s", more, why)})
+		}
 	}
 	mem.Bare, mem.Lost, mem.Ahead, w.rep.Bare = bare, lost, ahead, len(bare)+len(lost)
 }
