@@ -85,7 +85,8 @@ func (c *Collateral) Get(address string) (map[string][]string, []byte, error) {
 		return nil, nil, err
 	}
 	head := func(name, chain string) map[string][]string {
-		return map[string][]string{name: {url.QueryEscape(strings.TrimSuffix(chain, "\x00"))}}
+		// What a tool or an editor left behind the last certificate means nothing, and go-tdx-guest takes no byte there.
+		return map[string][]string{name: {url.QueryEscape(strings.TrimRight(chain, "\x00 \t\r\n"))}}
 	}
 	switch {
 	case strings.HasSuffix(u.Path, "/tcb"):

@@ -131,3 +131,20 @@ func TestRealBelowAll(t *testing.T) {
 		t.Errorf("without: %v", err)
 	}
 }
+
+// TestRealCollateralAsFile: a chain that stands in a file of its own ends in what its writer left there, as the one that
+// confidential-dot-ai/attestation-rs keeps does. Only white space is nothing.
+func TestRealCollateralAsFile(t *testing.T) {
+	raw, day := dcap(t, "tdx_quote"), time.Date(2025, 7, 1, 0, 0, 0, 0, time.UTC)
+	for end, ok := range map[string]bool{"": true, "\n": true, "\n\n": true, " \r\n\t": true, "\x00": true, "\nx": false} {
+		c := published(t, "tdx_quote_collateral.json")
+		c.TCBInfoChain, c.QEIdentityChain = strings.TrimSpace(c.TCBInfoChain)+end, strings.TrimSpace(c.QEIdentityChain)+end
+		b, err := c.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := intel.Verify(t.Context(), raw, b, nil, day); (err == nil) != ok {
+			t.Errorf("chains with %q behind them: %v", end, err)
+		}
+	}
+}
