@@ -125,14 +125,11 @@ func certificates(b []byte, key abi.ReportSigner) (*sevsnp.CertificateChain, err
 		return nil, fmt.Errorf("SNP endorsements: %d bytes, want 1 to %d", len(b), MaxEndorsements)
 	}
 	chain := &sevsnp.CertificateChain{Extras: map[string][]byte{}}
-	if block, rest := pem.Decode(b); block != nil && block.Type == "CERTIFICATE" && len(bytes.TrimSpace(rest)) == 0 {
-		b = block.Bytes
-	}
-	if _, err := x509.ParseCertificate(b); err == nil {
+	if der := derOf(b); isCertificate(der) {
 		if key == abi.VlekReportSigner {
-			chain.VlekCert = b
+			chain.VlekCert = der
 		} else {
-			chain.VcekCert = b
+			chain.VcekCert = der
 		}
 		return chain, nil
 	}
@@ -143,14 +140,32 @@ func certificates(b []byte, key abi.ReportSigner) (*sevsnp.CertificateChain, err
 	for guid, cert := range entries {
 		switch guid {
 		case abi.VcekGUID:
-			chain.VcekCert = cert
+			chain.VcekCert = derOf(cert)
 		case abi.VlekGUID:
-			chain.VlekCert = cert
+			chain.VlekCert = derOf(cert)
 		default:
 			chain.Extras[guid] = cert
 		}
 	}
 	return chain, nil
+}
+
+// derOf takes a certificate out of PEM of one block, and leaves everything else as it is. Hosts fill their tables with files that
+// their tools fetched, in either form.
+func derOf(b []byte) []byte {
+	begin := []byte("-----BEGIN ")
+	if !bytes.HasPrefix(bytes.TrimSpace(b), begin) || bytes.Count(b, begin) != 1 { // pem.Decode passes over what stands before a block
+		return b
+	}
+	if block, rest := pem.Decode(b); block != nil && block.Type == "CERTIFICATE" && len(bytes.TrimSpace(rest)) == 0 {
+		return block.Bytes
+	}
+	return b
+}
+
+func isCertificate(der []byte) bool {
+	_, err := x509.ParseCertificate(der)
+	return err == nil
 }
 
 // identify reads what the signer's certificate says; signed verifies the certificate.
@@ -170,7 +185,7 @@ func (r *Report) identify(key abi.ReportSigner) error {
 	if err != nil {
 		return fmt.Errorf("SNP endorsements: %s: %w", name, err)
 	}
-	ext, err := kds.CertificateExtensions(cert, key)
+	ext, err := extensions(cert, key)
 	if err != nil {
 		return fmt.Errorf("SNP endorsements: %s: %w", name, err)
 	}
@@ -182,8 +197,8 @@ func (r *Report) identify(key abi.ReportSigner) error {
 	r.Signer, r.signer, r.Certificate = name, cert, ext.TCBVersion
 	r.valid(cert.NotBefore, cert.NotAfter)
 	r.Product = kds.ProductLineOfProductName(ext.ProductName)
-	if fms := r.GetCpuid1EaxFms(); fms != 0 && kds.ProductLineFromFms(fms) != r.Product {
-		return fmt.Errorf("SNP report: of a %s, its %s is for a %s", kds.ProductLineFromFms(fms), name, r.Product)
+	if fms := r.GetCpuid1EaxFms(); fms != 0 && productOf(fms) != r.Product {
+		return fmt.Errorf("SNP report: of a %s, its %s is for a %s", productOf(fms), name, r.Product)
 	}
 	return nil
 }
