@@ -55,6 +55,7 @@ type snpYAML struct {
 
 type tcbYAML struct {
 	Product    string `yaml:"product,required"`
+	FMC        *int   `yaml:"fmc"`
 	BootLoader int    `yaml:"boot-loader,required"`
 	TEE        int    `yaml:"tee,required"`
 	SNP        int    `yaml:"snp,required"`
@@ -160,7 +161,14 @@ func (r *reader) snp(y *snpYAML, path string) *appraise.SNP {
 		if _, twice := p.TCB[t.Product]; twice {
 			r.fail(at, "product %.20q twice", t.Product)
 		}
-		p.TCB[t.Product] = appraise.SNPTCB{BootLoader: uint8(r.number(t.BootLoader, at+".boot-loader", 255)), TEE: uint8(r.number(t.TEE, at+".tee", 255)),
+		if (t.FMC != nil) != (t.Product == "Turin") {
+			r.fail(at+".fmc", "product %.20q: want fmc with Turin, and with no other", t.Product)
+		}
+		fmc := 0
+		if t.FMC != nil {
+			fmc = r.number(*t.FMC, at+".fmc", 255)
+		}
+		p.TCB[t.Product] = appraise.SNPTCB{FMC: uint8(fmc), BootLoader: uint8(r.number(t.BootLoader, at+".boot-loader", 255)), TEE: uint8(r.number(t.TEE, at+".tee", 255)),
 			SNP: uint8(r.number(t.SNP, at+".snp", 255)), Microcode: uint8(r.number(t.Microcode, at+".microcode", 255))}
 	}
 	major, minor, _ := strings.Cut(y.Firmware, ".")

@@ -279,7 +279,7 @@ func TestBareSession(t *testing.T) {
 		"debugging":              {func(m *attesttest.AMD) { m.Fields.Policy |= policyDebug }, nil, BadGuestPolicy},
 		"VMPL":                   {func(m *attesttest.AMD) { m.Fields.VMPL = 1 }, nil, BadVMPL},
 		"another TCB":            {func(m *attesttest.AMD) { m.Fields.ReportedTCB-- }, nil, BadTCB},
-		"another chip":           {func(m *attesttest.AMD) { m.Fields.ChipID[0]++ }, nil, BadGuestPolicy},
+		"another chip":           {func(m *attesttest.AMD) { m.Fields.ChipID[0]++ }, nil, BadSignature},
 		"the signature":          {nil, func(d *evidence.SessionDocument) { d.Report[0x2a0] ^= 1 }, BadSignature},
 		"cut":                    {nil, func(d *evidence.SessionDocument) { d.Report = d.Report[:1183] }, BadSignature},
 		"another leaf":           {nil, func(d *evidence.SessionDocument) { d.Path[0][0] ^= 1 }, BadReportData},

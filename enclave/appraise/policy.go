@@ -60,7 +60,7 @@ const Any = "any"
 
 // An SNP says which SEV-SNP reports are accepted. Debugging and migration agents never are.
 type SNP struct {
-	TCB              map[string]SNPTCB // lowest by product line (Milan, Genoa); a product that is not named is refused
+	TCB              map[string]SNPTCB // lowest by product line (Milan, Genoa, Turin); a product that is not named is refused
 	Firmware         [2]uint8          // lowest API version of the AMD-SP firmware: major, minor
 	Signers          []string          // vcek, vlek
 	VMPL             uint32
@@ -74,8 +74,8 @@ type SNP struct {
 	Roots            *amd.Roots // in place of AMD's, for tests; every check that rests on them says so
 }
 
-// An SNPTCB is a floor: each component on its own.
-type SNPTCB struct{ BootLoader, TEE, SNP, Microcode uint8 }
+// An SNPTCB is a floor: each component on its own. FMC is Turin's alone.
+type SNPTCB struct{ FMC, BootLoader, TEE, SNP, Microcode uint8 }
 
 // A TDX says which TDX quotes are accepted. Debugging never is; SEPT_VE_DISABLE must be set; Intel's collateral
 // must be at hand and say UpToDate.
@@ -133,8 +133,10 @@ const (
 	insecure      = "insecure"
 )
 
-// Products are the SNP product lines that this version can verify. Turin lays its TCB out otherwise.
-func Products() []string { return []string{"Genoa", "Milan"} }
+// Products are the SNP product lines that this version can verify. Genoa is all of Zen 4: Bergamo and Siena too.
+func Products() []string { return []string{"Genoa", "Milan", turin} }
+
+const turin = "Turin" // the one with an FMC in its TCB
 
 // Check returns an error unless the policy says all that platform needs.
 func (p *Policy) Check(platform string) error {
@@ -183,6 +185,9 @@ func (s *SNP) check() error {
 	for _, name := range slices.Sorted(maps.Keys(s.TCB)) {
 		if !slices.Contains(Products(), name) {
 			return fmt.Errorf("snp: tcb: product %.20q: want one of %s", name, strings.Join(Products(), ", "))
+		}
+		if name != turin && s.TCB[name].FMC != 0 {
+			return fmt.Errorf("snp: tcb: %s: has no FMC, want none", name)
 		}
 	}
 	for _, name := range s.Signers {

@@ -68,8 +68,8 @@ func TestEveryOptionIsFilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// These are floors that zero is a value of, or belong to ID blocks, which are checked by hand.
-	notHere := []string{"MinimumGuestSvn", "MinimumBuild", "RequireAuthorKey", "RequireIDBlock", "TrustedAuthorKeys", "TrustedAuthorKeyHashes", "TrustedIDKeys",
+	// These are floors that zero is a value of, or belong to ID blocks and platforms, which are checked by hand.
+	notHere := []string{"PlatformInfo", "MinimumGuestSvn", "MinimumBuild", "RequireAuthorKey", "RequireIDBlock", "TrustedAuthorKeys", "TrustedAuthorKeyHashes", "TrustedIDKeys",
 		"TrustedIDKeyHashes", "CertTableOptions", "MinimumLaunchMitigationVector", "MinimumCurrentMitigationVector"}
 	filled(t, reflect.ValueOf(*a.snpOptions(quoted{}, r)), notHere)
 	q, tp, trv := platform(t)
@@ -114,7 +114,9 @@ func TestPolicyCheck(t *testing.T) {
 		"less than no time":      {snp, func(p *Policy) { p.Reappraise = -time.Second }, "reappraise"},
 		"freshness":              {snp, func(p *Policy) { p.Freshness = "sessions" }, "freshness"},
 		"no product":             {snp, func(p *Policy) { p.SNP.TCB = nil }, "want the lowest TCB"},
-		"unknown product":        {snp, func(p *Policy) { p.SNP.TCB = map[string]SNPTCB{"Milan": {}, "Turin": {}} }, `product "Turin"`},
+		"unknown product":        {snp, func(p *Policy) { p.SNP.TCB = map[string]SNPTCB{"Milan": {}, "Venice": {}} }, `product "Venice"`},
+		"a Turin":                {snp, func(p *Policy) { p.SNP.TCB = map[string]SNPTCB{"Milan": {}, "Turin": {FMC: 1}} }, ""},
+		"FMC of a Milan":         {snp, func(p *Policy) { p.SNP.TCB = map[string]SNPTCB{"Milan": {FMC: 1}} }, "tcb: Milan: has no FMC"},
 		"no signer":              {snp, func(p *Policy) { p.SNP.Signers = nil }, "signers: want"},
 		"both signers":           {snp, func(p *Policy) { p.SNP.Signers = []string{"vcek", "vlek"} }, ""},
 		"unknown signer":         {snp, func(p *Policy) { p.SNP.Signers = []string{"vcek", "ark"} }, `signers: "ark"`},

@@ -200,6 +200,18 @@ func (r *Report) identify(key abi.ReportSigner) error {
 	if fms := r.GetCpuid1EaxFms(); fms != 0 && productOf(fms) != r.Product {
 		return fmt.Errorf("SNP report: of a %s, its %s is for a %s", productOf(fms), name, r.Product)
 	}
+	return r.sameChip(name, ext.HWID)
+}
+
+// sameChip holds CHIP_ID to a VCEK's certificate, of the length that this has, with zeros after it. A host may have it masked: zeros.
+func (r *Report) sameChip(name string, hwid []byte) error {
+	id := r.GetChipId()
+	if name != "vcek" || bytes.Equal(id, make([]byte, len(id))) {
+		return nil
+	}
+	if len(hwid) > len(id) || !bytes.Equal(id[:len(hwid)], hwid) || !bytes.Equal(id[len(hwid):], make([]byte, len(id)-len(hwid))) {
+		return fmt.Errorf("SNP report: of chip %x, its vcek is for chip %x", id, hwid)
+	}
 	return nil
 }
 
