@@ -21,7 +21,7 @@ func tdxProfiles() []Profile {
 	return []Profile{
 		row("tdx-qemu-direct", HardwareReport, "a TDX quote of dstack (RTMR1, RTMR2), two published guests (RTMR0); edk2 from 202505 on: real boots without TDX"),
 		row("tdx-qemu-uki", SourceReading, "its events one by one: real boots without TDX, by the log of a software TPM; order and GPT: the log of a TDX guest"),
-		row("tdx-gce-uki", PeerTool, "flashbots/dstack-mr-gcp, whose digests of machine types are from guests' logs; order, keys and GPT: the log of a TDX guest with its quote"),
+		row("tdx-gce-uki", HardwareReport, "a TDX quote of a c3-standard-4 of 2026-06 (RTMR0 to RTMR2); other shapes: flashbots/dstack-mr-gcp, from guests' logs; order, keys and GPT: the log of a TDX guest with its quote"),
 	}
 }
 

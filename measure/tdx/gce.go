@@ -86,6 +86,20 @@ func known(what, digest string) eventlog.Event {
 	return eventlog.Event{What: what, Digest: b}
 }
 
+// rtmr0 lists the events of RTMR0 in one generation, with the firmware's own one, of its configuration volume.
+func (g *GCEShape) rtmr0(s gceSeen, cfv eventlog.Event) []eventlog.Event {
+	events := []eventlog.Event{known("TD HOB", g.tdHOB), cfv}
+	for _, v := range gceVariables {
+		events = append(events, known(v.what, v.digest))
+	}
+	events = append(events, separator(), known("ACPI table-loader", s.loader), known("ACPI rsdp", s.rsdp), known("ACPI tables", s.tables))
+	events = append(events, event("BootOrder", []byte{1, 0, 2, 0, 0, 0}))
+	for _, v := range gceBoot {
+		events = append(events, known(v.what, v.digest))
+	}
+	return events
+}
+
 // gce adds RTMR0 to RTMR2 of a UKI that Google's firmware starts from the disk.
 func (c *collector) gce(in Input, sections []fw.TDSection, b *boot) error {
 	cfv, err := configuration(in.firmware().R, sections)
@@ -94,15 +108,7 @@ func (c *collector) gce(in Input, sections []fw.TDSection, b *boot) error {
 	}
 	shape := c.profile.GCE
 	for _, s := range shape.Seen {
-		events := []eventlog.Event{known("TD HOB", shape.tdHOB), covering(event("configuration firmware volume", cfv), eventlog.PartFirmware)}
-		for _, v := range gceVariables {
-			events = append(events, known(v.what, v.digest))
-		}
-		events = append(events, separator(), known("ACPI table-loader", s.loader), known("ACPI rsdp", s.rsdp), known("ACPI tables", s.tables))
-		events = append(events, event("BootOrder", []byte{1, 0, 2, 0, 0, 0}))
-		for _, v := range gceBoot {
-			events = append(events, known(v.what, v.digest))
-		}
+		events := shape.rtmr0(s, covering(event("configuration firmware volume", cfv), eventlog.PartFirmware))
 		c.add(who{note: "seen-" + s.When}, "rtmr0", Replay(events), events)
 	}
 	if b == nil {

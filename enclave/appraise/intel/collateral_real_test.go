@@ -148,3 +148,23 @@ func TestRealCollateralAsFile(t *testing.T) {
 		}
 	}
 }
+
+// TestRealGCE: the quote that package tdx holds its rules for Google's guests against is one of Intel's quoting enclaves.
+func TestRealGCE(t *testing.T) {
+	raw, err := os.ReadFile(filepath.Join("..", "..", "..", "measure", "tdx", "testdata", "flashbots", "gcp-tdx-1782809233226668671"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	day := time.Date(2026, 6, 30, 12, 0, 0, 0, time.UTC)
+	q, err := intel.Verify(t.Context(), raw, nil, nil, day)
+	if err != nil || q.PCK.FMSPC != "00806f050000" || q.Root != "Intel" {
+		t.Fatalf("%+v, %v", q, err)
+	}
+	for _, at := range []int{48 + 136, 48 + 328, 48 + 376, 48 + 424} { // MRTD, RTMR0 to RTMR2
+		b := bytes.Clone(raw)
+		b[at] ^= 1
+		if _, err := intel.Verify(t.Context(), b, nil, nil, day); err == nil {
+			t.Errorf("byte %d: accepted", at)
+		}
+	}
+}
