@@ -1,0 +1,125 @@
+package lock
+
+import (
+	"hash"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"tally/internal/atomicfile"
+)
+
+// A part is a download under way: HEX.part in the store, and beside it HEX.from with the address it
+// comes from and the validator (RFC 9110, 8.8) by which the server knows the file again.
+type part struct {
+	*os.File
+	url, validator string
+	private        bool // another process has the shared one; nothing is kept
+}
+
+func (p *part) Write(b []byte) (int, error) {
+	n, err := p.File.Write(b)
+	if err != nil {
+		err = localError{err}
+	}
+	return n, err
+}
+
+// openPart opens the part of a file, exclusively; when another process has it, a private one.
+func (s *Store) openPart(h Hash) (*part, error) {
+	name := s.Path(h) + ".part"
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if lockFile(f) == nil {
+		// The name may have gone to the store between opening and locking.
+		if a, err := f.Stat(); err == nil {
+			if b, err := os.Stat(name); err == nil && os.SameFile(a, b) {
+				return &part{File: f}, nil
+			}
+		}
+	}
+	f.Close()
+	f, err = os.CreateTemp(filepath.Dir(name), h.String()+".part-")
+	return &part{File: f, private: true}, err
+}
+
+// start hashes what is there into h and returns its length: 0 unless it came from url and can be
+// continued.
+func (p *part) start(h hash.Hash, url string, size int64) (int64, error) {
+	if p.url == "" {
+		if text, err := os.ReadFile(p.from()); err == nil {
+			p.url, p.validator, _ = strings.Cut(strings.TrimSpace(string(text)), "\n")
+		}
+	}
+	fi, err := p.Stat()
+	if err != nil {
+		return 0, err
+	}
+	if p.url != url || p.validator == "" || fi.Size() >= size {
+		return 0, p.reset()
+	}
+	if _, err := p.Seek(0, io.SeekStart); err != nil {
+		return 0, err
+	}
+	return io.Copy(h, p)
+}
+
+func (p *part) from() string { return strings.TrimSuffix(p.Name(), ".part") + ".from" }
+
+func (p *part) reset() error {
+	if err := p.Truncate(0); err != nil {
+		return err
+	}
+	_, err := p.Seek(0, io.SeekStart)
+	return err
+}
+
+// note remembers where the part comes from. A weak validator cannot continue a download.
+func (p *part) note(url string, header http.Header) error {
+	v := header.Get("ETag")
+	if v == "" || strings.HasPrefix(v, "W/") {
+		v = header.Get("Last-Modified")
+	}
+	if strings.ContainsAny(v, "\r\n") {
+		v = ""
+	}
+	if url == p.url && v == p.validator {
+		return nil
+	}
+	p.url, p.validator = url, v
+	if p.private {
+		return nil
+	}
+	return atomicfile.WriteFile(p.from(), []byte(url+"\n"+v+"\n"), 0o644)
+}
+
+// commit makes the part the file of the store. Its hash has been checked.
+func (p *part) commit(path string) error {
+	if err := p.Sync(); err != nil {
+		return err
+	}
+	if err := p.Chmod(0o644); err != nil {
+		return err
+	}
+	if err := os.Rename(p.Name(), path); err != nil {
+		return err
+	}
+	os.Remove(p.from())
+	return nil
+}
+
+// Close closes the part; what a private one holds is not kept.
+func (p *part) Close() error {
+	err := p.File.Close()
+	if p.private {
+		os.Remove(p.Name())
+	}
+	return err
+}
