@@ -46,6 +46,10 @@ func TestSNPRefused(t *testing.T) {
 		"launch TCB":            {machine: func(m *attesttest.AMD) { m.Fields.LaunchTCB-- }, reason: BadTCB, words: "launch TCB"},
 		"firmware":              {machine: func(m *attesttest.AMD) { m.Fields.CommittedFirmware[1] = 54 }, reason: BadTCB, words: "1.54"},
 		"major firmware":        {policy: func(p *SNP) { p.Firmware = [2]uint8{2, 0} }, reason: BadTCB, words: "from 2.0"},
+		"reported not running":  {machine: func(m *attesttest.AMD) { m.Fields.CurrentTCB-- }, policy: func(p *SNP) { p.TCB["Milan"] = SNPTCB{} }, reason: BadTCB, words: "a reported TCB up to the current one"},
+		"committed not running": {machine: func(m *attesttest.AMD) { m.Fields.CommittedTCB += 1 << 56 }, reason: BadTCB, words: "a committed TCB up to the current one"},
+		"version not running":   {machine: func(m *attesttest.AMD) { m.Fields.CommittedFirmware[1] = 56 }, reason: BadTCB, words: "committed firmware up to the current 1.55 build 29"},
+		"build not running":     {machine: func(m *attesttest.AMD) { m.Fields.CommittedFirmware[0] = 30 }, reason: BadTCB, words: "committed firmware up to the current 1.55 build 29"},
 		"another chip":          {policy: func(p *SNP) { p.Chips = []string{strings.Repeat("ab", 64)} }, reason: BadMachine},
 		"a hidden chip":         {machine: func(m *attesttest.AMD) { m.Fields.ChipID = [64]byte{} }, reason: BadMachine},
 		"another chip's report": {machine: func(m *attesttest.AMD) { m.Fields.ChipID[0]++ }, policy: func(p *SNP) { p.Chips = []string{Any} }, reason: BadSignature, words: "its vcek is for chip"},
@@ -86,6 +90,25 @@ func TestSNPRefused(t *testing.T) {
 			}
 		}
 		refused(t, name, in, p, c.reason, c.words)
+	}
+}
+
+// TestTCBOf: the bytes of a TCB_VERSION in each layout (SEV-SNP Firmware ABI, tables 4 and 5), and that each counts on its own.
+func TestTCBOf(t *testing.T) {
+	for product, want := range map[string]SNPTCB{
+		"Milan": {BootLoader: 1, TEE: 2, SNP: 7, Microcode: 8}, "Genoa": {BootLoader: 1, TEE: 2, SNP: 7, Microcode: 8},
+		"Turin": {FMC: 1, BootLoader: 2, TEE: 3, SNP: 4, Microcode: 8},
+	} {
+		got := tcbOf(product, 0x0807060504030201)
+		if got != want {
+			t.Errorf("%s: %+v, want %+v", product, got, want)
+		}
+		for _, one := range []SNPTCB{{FMC: 1}, {BootLoader: 1}, {TEE: 1}, {SNP: 1}, {Microcode: 1}} {
+			above := SNPTCB{got.FMC + one.FMC, got.BootLoader + one.BootLoader, got.TEE + one.TEE, got.SNP + one.SNP, got.Microcode + one.Microcode}
+			if !got.atMost(above) || above.atMost(got) {
+				t.Errorf("%s: %+v beside %+v", product, got, above)
+			}
+		}
 	}
 }
 
