@@ -2,7 +2,6 @@ package appraise
 
 import (
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -12,18 +11,13 @@ import (
 
 	"tally/enclave/appraise/amd"
 	"tally/enclave/evidence"
+	"tally/internal/testtool"
 )
 
 // TestRealMachines appraises reports of real machines by policies that describe them; what binds a report to a key, and a
 // measurement to a release, is left out. Each word of a policy that is stricter than the machine refuses it, for its reason.
 func TestRealMachines(t *testing.T) {
-	file := func(path ...string) []byte {
-		b, err := os.ReadFile(filepath.Join(append([]string{"amd", "testdata"}, path...)...)) // package amd's tests hold them to their SOURCE
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
-	}
+	file := func(dir, name string) []byte { return testtool.Sample(t, filepath.Join("amd", "testdata", dir), name) }
 	for name, m := range map[string]struct {
 		report, endorsements []byte
 		at                   time.Time

@@ -1,17 +1,15 @@
 package tdx
 
 import (
-	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"testing"
 
+	"tally/internal/testtool"
 	"tally/measure/eventlog"
 	"tally/measure/pcr"
 )
@@ -19,7 +17,8 @@ import (
 // TestGCEQuote holds the rules for Google's guests against registers that Intel's quoting enclave signed (package intel
 // verifies the quote): of what is not public, the digests are those that the quote's makers published beside it.
 func TestGCEQuote(t *testing.T) {
-	quote, firmware := flashbots(t, "gcp-tdx-1782809233226668671"), string(flashbots(t, "gcp-tdx-firmware-1782809233226668671.yaml"))
+	dir := filepath.Join("testdata", "flashbots")
+	quote, firmware := testtool.Sample(t, dir, "gcp-tdx-1782809233226668671"), string(testtool.Sample(t, dir, "gcp-tdx-firmware-1782809233226668671.yaml"))
 	const body = 48 // TD report of a quote of version 4: MRTD at 136, RTMRs from 328 on
 	said := func(field string) []byte {
 		m := regexp.MustCompile(field + `: >-\s+([0-9a-f]+)`).FindStringSubmatch(firmware)
@@ -65,19 +64,4 @@ func TestGCEQuote(t *testing.T) {
 			t.Errorf("RTMR%d %s, the quote says %s", i, got, want)
 		}
 	}
-}
-
-// flashbots reads a file that SOURCE beside it names.
-func flashbots(t *testing.T, name string) []byte {
-	t.Helper()
-	dir := filepath.Join("testdata", "flashbots")
-	source, err := os.ReadFile(filepath.Join(dir, "SOURCE"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil || !strings.Contains(string(source), fmt.Sprintf("%x  %s\n", sha256.Sum256(b), name)) {
-		t.Fatalf("%s is not the file of SOURCE (%v)", name, err)
-	}
-	return b
 }

@@ -6,12 +6,9 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
-	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -26,6 +23,7 @@ import (
 
 	"tally/enclave/appraise/amd"
 	"tally/enclave/attesttest"
+	"tally/internal/testtool"
 )
 
 // issue makes a certificate anew as change wants it. Every fake machine has the same keys.
@@ -245,18 +243,7 @@ func TestProductName(t *testing.T) {
 // counts.
 func TestRealVLEK(t *testing.T) {
 	dir := filepath.Join("testdata", "trustee")
-	source, err := os.ReadFile(filepath.Join(dir, "SOURCE"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := func(name string) []byte {
-		b, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil || !strings.Contains(string(source), fmt.Sprintf("%x  %s\n", sha256.Sum256(b), name)) {
-			t.Fatalf("%s is not the file of SOURCE (%v)", name, err)
-		}
-		return b
-	}
-	report, vlek := file("test-vlek-report.bin"), file("test-vlek.der")
+	report, vlek := testtool.Sample(t, dir, "test-vlek-report.bin"), testtool.Sample(t, dir, "test-vlek.der")
 	day := time.Date(2025, 6, 1, 0, 0, 0, 0, time.UTC)
 	r, err := amd.Verify(report, vlek, nil, day)
 	if err != nil {

@@ -2,17 +2,16 @@ package amd
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
-	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"tally/internal/testtool"
 
 	"github.com/google/go-sev-guest/abi"
 	"github.com/google/go-sev-guest/kds"
@@ -21,16 +20,7 @@ import (
 // sample reads a file of another project's samples, and wants it to be the one that SOURCE names.
 func sample(t *testing.T, name string) []byte {
 	t.Helper()
-	dir := filepath.Join("testdata", "samples")
-	source, err := os.ReadFile(filepath.Join(dir, "SOURCE"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil || !strings.Contains(string(source), fmt.Sprintf("%x  %s\n", sha256.Sum256(b), name)) {
-		t.Fatalf("%s is not the file of SOURCE (%v)", name, err)
-	}
-	return b
+	return testtool.Sample(t, filepath.Join("testdata", "samples"), name)
 }
 
 // TestSamples follows reports of further kinds of machines to AMD's roots: a Turin, whose TCB has another layout; a Siena, whose

@@ -2,7 +2,6 @@ package intel_test
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -13,24 +12,13 @@ import (
 	"time"
 
 	"tally/enclave/appraise/intel"
+	"tally/internal/testtool"
 )
 
 // dcap reads a file of another verifier's samples, and wants it to be the one that SOURCE names.
 func dcap(t *testing.T, name string) []byte {
 	t.Helper()
-	dir := filepath.Join("testdata", "dcap-qvl")
-	b, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	source, err := os.ReadFile(filepath.Join(dir, "SOURCE"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(string(source), fmt.Sprintf("%x  %s\n", sha256.Sum256(b), name)) {
-		t.Fatalf("%s is not the file of SOURCE", name)
-	}
-	return b
+	return testtool.Sample(t, filepath.Join("testdata", "dcap-qvl"), name)
 }
 
 // published reads what Intel's service said in the form of that verifier, where bodies and their signatures are apart.
