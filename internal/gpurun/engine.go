@@ -24,7 +24,7 @@ import (
 // promptRoom is how many tokens of a slot's context are left to its prompt.
 const promptRoom = 128
 
-// startEngine starts llama.cpp's server on a UNIX socket and waits until it has loaded the model. The returned function ends
+// startEngine starts llama.cpp's server, or what keeps a pace in its place, on a UNIX socket and waits until it has loaded the model. The returned function ends
 // it. Its log is written to logPath.
 func startEngine(ctx context.Context, o *options, logPath string) (pid int, stop func(), err error) {
 	log, err := os.Create(logPath)
@@ -32,12 +32,18 @@ func startEngine(ctx context.Context, o *options, logPath string) (pid int, stop
 		return 0, nil, err
 	}
 	defer log.Close()
-	args := []string{"--model", o.Model, "--alias", "random", "--host", o.Socket, "--parallel", fmt.Sprint(o.Streams), "--ctx-size", fmt.Sprint(o.Streams * (o.Tokens + promptRoom)),
+	server, args := o.Server, []string{"--model", o.Model, "--alias", "random", "--host", o.Socket, "--parallel", fmt.Sprint(o.Streams), "--ctx-size", fmt.Sprint(o.Streams * (o.Tokens + promptRoom)),
 		"--no-slots", "--no-cache-prompt", "--cache-ram", "0", "--threads", fmt.Sprint(o.Threads), "--verbosity", "4"} // where the layers go
-	if o.Backend == "cuda" {
+	switch o.Backend {
+	case "cuda":
 		args = append(args, "--gpu-layers", "999")
+	case "paced":
+		if server, err = os.Executable(); err != nil {
+			return 0, nil, err
+		}
+		args = []string{"engine", "-socket", o.Socket, "-step", o.Step.String()}
 	}
-	cmd := exec.CommandContext(ctx, o.Server, args...)
+	cmd := exec.CommandContext(ctx, server, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return 0, nil, err

@@ -19,6 +19,10 @@ import (
 
 // TestMain lets the test binary be the engine.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "engine" {
+		main()
+		return
+	}
 	if i := slices.Index(os.Args, "--host"); i > 0 {
 		serveFake(os.Args[i+1])
 	}
@@ -141,8 +145,11 @@ func TestRun(t *testing.T) {
 	if err := command(t.Context(), args("-backend", "cpu")); err != nil {
 		t.Fatal(err)
 	}
+	if err := command(t.Context(), args("-backend", "paced", "-step", "1ms")); err != nil {
+		t.Fatal(err)
+	}
 	if b, err := os.ReadFile(doc); err != nil || string(b) != page {
-		t.Errorf("a run on the processor changed the page: %s, %v", b, err)
+		t.Errorf("a run without a GPU changed the page: %s, %v", b, err)
 	}
 	t.Setenv("FAKE_PID", fakeSMI(t, "7"))
 	if err := command(t.Context(), args()); err != nil {
@@ -191,7 +198,7 @@ func TestOnGPU(t *testing.T) {
 }
 
 func TestCommandRefuses(t *testing.T) {
-	for _, args := range [][]string{nil, {"run"}, {"weights", "-shape", "gpt-5", "-o", "x"}, {"serve", "-model", "x"}, {"run", "-model", "x", "-backend", "tpu"}, {"run", "-model", "x", "-rounds", "0"}, {"run", "-model", "x", "y"}} {
+	for _, args := range [][]string{nil, {"run"}, {"weights", "-shape", "gpt-5", "-o", "x"}, {"serve", "-model", "x"}, {"run", "-model", "x", "-backend", "tpu"}, {"run", "-model", "x", "-rounds", "0"}, {"run", "-model", "x", "y"}, {"run", "-model", "x", "-step", "0"}, {"engine", "-socket", t.TempDir() + "/no/s"}} {
 		if err := command(t.Context(), args); err == nil {
 			t.Errorf("%q: no error", args)
 		}

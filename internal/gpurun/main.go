@@ -4,6 +4,8 @@
 //
 //	gpurun weights -shape NAME -o FILE      write random weights (GGUF)
 //	gpurun run -server S -model M …         serve them, check that the answers come from the GPU, measure, and print a report
+//	gpurun run -backend paced -step 5ms …   measure beside an engine that computes nothing and keeps a GPU's pace
+//	gpurun engine -socket S -step 5ms       that engine
 //
 // With -backend cpu the same is done on the processor, to try the line: the report says that it is no GPU result. The evidence is
 // insecure either way: nothing here is about confidential computing.
@@ -23,7 +25,7 @@ import (
 type options struct {
 	Server, Model, Shape, Backend, Socket, Doc, Engine string
 	Streams, Tokens, Rounds, Threads                   int
-	Load                                               time.Duration
+	Load, Step                                         time.Duration
 }
 
 func main() {
@@ -37,7 +39,7 @@ func main() {
 
 func command(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return errors.New("want weights or run")
+		return errors.New("want weights, run or engine")
 	}
 	o := new(options)
 	fs := flag.NewFlagSet(args[0], flag.ContinueOnError)
@@ -46,7 +48,9 @@ func command(ctx context.Context, args []string) error {
 	fs.StringVar(&o.Model, "o", "", "weights to write")
 	fs.StringVar(&o.Server, "server", "llama-server", "llama.cpp's server")
 	fs.StringVar(&o.Engine, "engine", "llama.cpp", "what the report calls the engine")
-	fs.StringVar(&o.Backend, "backend", "cuda", "cuda, or cpu to try the line")
+	fs.StringVar(&o.Backend, "backend", "cuda", "cuda, cpu to try the line, or paced: an engine that keeps a GPU's pace")
+	fs.StringVar(&o.Socket, "socket", "", "socket of the engine that keeps a pace")
+	fs.DurationVar(&o.Step, "step", 5*time.Millisecond, "how long that engine takes for a token of every stream")
 	fs.StringVar(&o.Doc, "doc", "", "page whose section between the marks of a run is replaced; of a GPU only")
 	fs.IntVar(&o.Streams, "streams", 16, "streams at a time")
 	fs.IntVar(&o.Tokens, "tokens", 512, "tokens of a stream")
@@ -58,16 +62,20 @@ func command(ctx context.Context, args []string) error {
 	}
 	s, ok := shapes[o.Shape]
 	switch {
-	case !ok || o.Model == "" || fs.NArg() != 0:
+	case o.Step <= 0 || fs.NArg() != 0:
+		return errors.New("want a -step above 0, and flags alone")
+	case args[0] == "engine":
+		return (&pacer{step: o.Step}).serve(ctx, o.Socket)
+	case !ok || o.Model == "" && o.Backend != "paced":
 		return errors.New("want -shape tiny, tinyllama-1.1b or llama-3.1-8b, and -model or -o FILE")
-	case o.Backend != "cuda" && o.Backend != "cpu" || o.Streams < 1 || o.Tokens < 1 || o.Rounds < 1:
-		return errors.New("want -backend cuda or cpu, and numbers from 1")
+	case o.Backend != "cuda" && o.Backend != "cpu" && o.Backend != "paced" || o.Streams < 1 || o.Tokens < 1 || o.Rounds < 1:
+		return errors.New("want -backend cuda, cpu or paced, and numbers from 1")
 	case args[0] == "weights":
 		return writeWeights(o.Model, s, 1)
 	case args[0] == "run":
 		return measureRun(ctx, o, s)
 	}
-	return fmt.Errorf("%.20q: want weights or run", args[0])
+	return fmt.Errorf("%.20q: want weights, run or engine", args[0])
 }
 
 // measureRun serves, checks and measures.
@@ -93,6 +101,9 @@ func measureRun(ctx context.Context, o *options, s shape) error {
 		before = sum(u.Used)
 	}
 	log := o.Model + ".engine.log"
+	if o.Backend == "paced" {
+		log = filepath.Join(dir, "engine.log")
+	}
 	pid, stop, err := startEngine(ctx, o, log)
 	if err != nil {
 		return err

@@ -5,9 +5,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -62,12 +64,12 @@ func (r *report) measure(ctx context.Context, o *options) error {
 	return err
 }
 
-// overhead is what a round took more wall time for a token than the round of the engine alone beside it, in per cent: the
-// median over the pairs.
-func overhead(alone, other []round) float64 {
+// overhead is what a round took more time for a token than the round of the engine alone beside it, in per cent, by one of a
+// round's rates: the median over the pairs.
+func overhead(alone, other []round, rate func(round) float64) float64 {
 	var all []float64
 	for i := range alone {
-		all = append(all, (alone[i].rate()/other[i].rate()-1)*100)
+		all = append(all, (rate(alone[i])/rate(other[i])-1)*100)
 	}
 	slices.Sort(all)
 	return all[len(all)/2]
@@ -85,28 +87,56 @@ func (k *kind) median(of func(round) float64) float64 {
 func (r *report) text() string {
 	var b bytes.Buffer
 	o := r.options
-	if r.Device == nil {
-		fmt.Fprintf(&b, "NOT A GPU RESULT: the engine ran on the processor, to try the line.\n\n")
-	} else {
-		fmt.Fprintf(&b, "%s, %s, compute capability %s, driver %s, %s. %s.\n\n", r.Device.Name, r.Device.Memory, r.Device.Capability, r.Device.Driver, r.At.UTC().Format(time.DateOnly), r.Proof)
-	}
-	fmt.Fprintf(&b, "%s, random weights in the shape of %s (%.1f GB, F16), %d streams of %d tokens, %d rounds of each by turns, medians. Insecure evidence; engine, enclave\nand client on one machine.\n\n",
-		o.Engine, o.Shape, float64(r.Shape.size())/1e9, o.Streams, o.Tokens, o.Rounds)
+	b.WriteString(r.title())
+	fmt.Fprintf(&b, "%d streams of %d tokens, %d rounds of each by turns, medians. Insecure evidence; engine, enclave\nand client on one machine.\n\n", o.Streams, o.Tokens, o.Rounds)
 	w := tabwriter.NewWriter(&b, 0, 0, 1, ' ', 0)
-	fmt.Fprintf(w, "| way\t| tokens/s\t| overhead\t| first token\t| our user CPU a token\t|\n| ---\t| ---\t| ---\t| ---\t| ---\t|\n")
+	fmt.Fprintf(w, "| way\t| tokens/s\t| overhead\t| by the engine's clock\t| overhead\t| first token\t| our user CPU a token\t|\n|%s\n", strings.Repeat(" ---\t|", 7))
 	for i, k := range r.Kinds {
-		more := ""
+		var whole, own string
 		if i > 0 {
-			more = fmt.Sprintf("%+.2f %%", overhead(r.Kinds[0].Rounds, k.Rounds))
+			whole, own = percent(overhead(r.Kinds[0].Rounds, k.Rounds, round.rate)), percent(overhead(r.Kinds[0].Rounds, k.Rounds, engineRate))
 		}
-		fmt.Fprintf(w, "| %s\t| %.0f\t| %s\t| %.1f ms\t| %.1f us\t|\n", k.Name, k.median(round.rate), more,
+		fmt.Fprintf(w, "| %s\t| %.0f\t| %s\t| %s\t| %s\t| %.1f ms\t| %.1f us\t|\n", k.Name, k.median(round.rate), whole, said(k.median(engineRate)), own,
 			k.median(func(r round) float64 { return float64(r.First.Microseconds()) / 1000 }),
 			k.median(func(r round) float64 { return float64(r.CPU.Nanoseconds()) / 1000 / float64(r.Tokens) }))
 	}
 	one := r.One.Rounds[0]
-	fmt.Fprintf(w, "| %s\t| %.0f\t| \t| %.1f ms\t| \t|\n", r.One.Name, one.rate(), float64(one.First.Microseconds())/1000)
+	fmt.Fprintf(w, "| %s\t| %.0f\t| \t| %s\t| \t| %.1f ms\t| \t|\n", r.One.Name, one.rate(), said(one.Engine), float64(one.First.Microseconds())/1000)
 	_ = w.Flush() // to memory
 	return b.String()
+}
+
+func engineRate(r round) float64 { return r.Engine }
+
+// said is a rate, or nothing where the engine gave none; percent likewise.
+func said(rate float64) string {
+	if rate == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.0f", rate)
+}
+
+func percent(v float64) string {
+	if math.IsNaN(v) {
+		return ""
+	}
+	return fmt.Sprintf("%+.2f %%", v)
+}
+
+// title says what ran where.
+func (r *report) title() string {
+	o := r.options
+	switch {
+	case o.Backend == "paced":
+		return fmt.Sprintf("NOT A GPU RESULT: an engine that computes nothing and keeps a GPU's pace, a token for every stream each %s.\n\n", o.Step)
+	case r.Device == nil:
+		return fmt.Sprintf("NOT A GPU RESULT: the engine ran on the processor, to try the line.\n\n%s, ", r.weights())
+	}
+	return fmt.Sprintf("%s, %s, compute capability %s, driver %s, %s. %s.\n\n%s, ", r.Device.Name, r.Device.Memory, r.Device.Capability, r.Device.Driver, r.At.UTC().Format(time.DateOnly), r.Proof, r.weights())
+}
+
+func (r *report) weights() string {
+	return fmt.Sprintf("%s, random weights in the shape of %s (%.1f GB, F16)", r.options.Engine, r.options.Shape, float64(r.Shape.size())/1e9)
 }
 
 // Marks around the section of a page that a run replaces.
