@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"tally/enclave/attest/gpu"
 )
@@ -95,10 +97,16 @@ func onGPU(u *gpu.Usage, pid int, before, least uint64) (string, error) {
 		return "the driver lists the engine's process with at least the weights' memory", nil
 	}
 	now := sum(u.Used)
-	if len(u.Processes) == 0 && now >= before+least {
-		return fmt.Sprintf("the driver lists no processes here (a container); memory in use rose by %d MiB with the engine", (now-before)>>20), nil
+	if now >= before+least && !slices.ContainsFunc(u.Processes, func(p gpu.Process) bool { return seen(p.PID) }) {
+		return fmt.Sprintf("the driver lists no processes of this PID namespace (a container); memory in use rose by %d MiB with the engine", (now-before)>>20), nil
 	}
 	return "", err
+}
+
+// seen reports whether there is such a process here. In a container the driver lists none, or those of the host by the host's numbers.
+func seen(pid int) bool {
+	err := syscall.Kill(pid, 0)
+	return err == nil || errors.Is(err, syscall.EPERM)
 }
 
 func sum(all []uint64) (n uint64) {

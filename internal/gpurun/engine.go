@@ -74,7 +74,7 @@ func startEngine(ctx context.Context, o *options, logPath string) (pid int, stop
 
 var offloaded = regexp.MustCompile(`offloaded (\d+)/(\d+) layers to GPU`)
 
-// layers reads from the engine's log how many layers it put on the GPU; "" when it does not say.
+// layers reads from the engine's log how many layers it put on the GPU. One that does not say put none there.
 func layers(logPath string) (text string, all bool, err error) {
 	b, err := os.ReadFile(logPath)
 	if err != nil {
@@ -82,7 +82,7 @@ func layers(logPath string) (text string, all bool, err error) {
 	}
 	m := offloaded.FindSubmatch(b)
 	if m == nil {
-		return "", true, nil
+		return "", false, nil
 	}
 	return string(m[0]), string(m[1]) == string(m[2]), nil
 }

@@ -44,6 +44,9 @@ func serveFake(socket string) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("POST /v1/completions", func(w http.ResponseWriter, _ *http.Request) {
+		if file := os.Getenv("FAKE_ASKED"); file != "" {
+			_ = os.WriteFile(file, nil, 0o600)
+		}
 		w.Header().Set("Content-Type", "text/event-stream")
 		for i := range 8 {
 			fmt.Fprintf(w, "data: {\"choices\":[{\"text\":\"w%d\"}]}\n\n", i)
@@ -165,13 +168,19 @@ func TestRun(t *testing.T) {
 	for name, c := range map[string]struct{ memory, log, want string }{
 		"little memory":    {"6", "", "answers from the CPU"},
 		"half of it":       {"7", "offloaded 3/5 layers to GPU", "offloaded 3/5"},
+		"no word of it":    {"7", "", `the engine says: "", want all layers`},
 		"no number at all": {"x y, z", "", "want its number and memory"},
 	} {
 		put()
 		t.Setenv("FAKE_PID", fakeSMI(t, c.memory))
 		t.Setenv("FAKE_LOG", c.log)
+		asked := filepath.Join(t.TempDir(), "asked")
+		t.Setenv("FAKE_ASKED", asked)
 		if err := command(t.Context(), args()); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+		if _, err := os.Stat(asked); err == nil {
+			t.Errorf("%s: it was measured all the same", name)
 		}
 		if b, err := os.ReadFile(doc); err != nil || string(b) != page {
 			t.Errorf("%s: the page was changed: %s, %v", name, b, err)
@@ -192,8 +201,17 @@ func TestOnGPU(t *testing.T) {
 	if err != nil || !strings.Contains(rose, "rose by 20 MiB") {
 		t.Errorf("a container: %q, %v", rose, err)
 	}
-	if _, err := onGPU(&gpu.Usage{Used: []uint64{30 << 20}, Processes: []gpu.Process{{PID: 2}}}, 1, 0, 20<<20); err == nil {
-		t.Error("another process: no error")
+	const host = 1<<22 + 1 // above the largest number that Linux gives
+	if _, err := onGPU(&gpu.Usage{Used: []uint64{30 << 20}, Processes: []gpu.Process{{PID: host}}}, host+1, 10<<20, 20<<20); err != nil {
+		t.Errorf("a container whose driver has the host's numbers: %v", err)
+	}
+	for name, c := range map[string]struct {
+		before    uint64
+		processes []gpu.Process
+	}{"another process": {10 << 20, []gpu.Process{{PID: host}, {PID: os.Getpid()}}}, "too little more": {10<<20 + 1, nil}} {
+		if _, err := onGPU(&gpu.Usage{Used: []uint64{30 << 20}, Processes: c.processes}, host+1, c.before, 20<<20); err == nil || !strings.Contains(err.Error(), "answers from the CPU") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

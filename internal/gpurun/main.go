@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -29,7 +30,7 @@ type options struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) // timeout(1) sends that: the engine ends, too
 	defer stop()
 	if err := command(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintf(os.Stderr, "gpurun: %v\n", err)
@@ -109,6 +110,11 @@ func measureRun(ctx context.Context, o *options, s shape) error {
 		return err
 	}
 	defer stop()
+	if o.Backend == "cuda" { // at once: minutes of rounds of an engine on the processor are of no use
+		if _, err := proveGPU(ctx, log, pid, before, uint64(s.size())); err != nil {
+			return err
+		}
+	}
 	if err := r.measure(ctx, o); err != nil {
 		return err
 	}
@@ -132,10 +138,7 @@ func proveGPU(ctx context.Context, log string, pid int, before, least uint64) (s
 	}
 	text, all, err := layers(log)
 	if err != nil || !all {
-		return "", errors.Join(err, fmt.Errorf("the engine says: %q", text))
+		return "", errors.Join(err, fmt.Errorf("the engine says: %q, want all layers on the GPU", text))
 	}
-	if text != "" {
-		proof += "; the engine says that it " + text
-	}
-	return proof, nil
+	return proof + "; the engine says that it " + text, nil
 }
