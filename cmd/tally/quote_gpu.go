@@ -87,7 +87,7 @@ func gpuEvidence(c *cli.Context, e *env) ([]byte, bool, error) {
 	case len(data) > gpu.MaxEvidence && gpu.IsEvidence(data):
 		return nil, false, err
 	case err != nil && len(data) <= gpu.MaxEvidence:
-		return nil, false, nil // the others say why it cannot be read
+		return nil, false, err
 	case gpu.IsEvidence(data):
 		return data, true, nil
 	}

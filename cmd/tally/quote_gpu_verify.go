@@ -29,6 +29,9 @@ func gpuVerify(c *cli.Context, e *env, data []byte) error {
 	}
 	if ee := (*exitError)(nil); errors.As(err, &ee) && ee.code >= exitUnverified && ee.reason != "" {
 		a := gpuAnswer{Schema: "tally.quote/v1", Kind: "nvidia", Verified: ee.code != exitUnverified, Reason: gpu.Reason(ee.reason), Devices: []gpu.DeviceResult{}}
+		if c.IsSet("policy") {
+			a.Accepted = new(bool)
+		}
 		return errors.Join(err, printGPU(e, &a))
 	}
 	if err != nil {
