@@ -134,8 +134,8 @@ func gpuVerifyFlags() []cli.Flag {
 	}
 }
 
-const gpuShowText = "\n" + gpuFiles + "For GPUs --json prints tally.quote/v1 with kind nvidia and devices: a list of arch, driver, vbios, mode, nonce, fwid, blocks (a list of index and\n" +
-	"digest), opaque (a list of field and value in hex). Nothing is verified.\n"
+const gpuShowText = "\n" + gpuFiles + "For GPUs --json prints tally.quote/v1 with kind nvidia and devices: a list of arch, driver, vbios, mode, nonce, fwid, manifests (their names at\n" +
+	"the vendor's service), blocks (a list of index and digest), opaque (a list of field and value in hex). Nothing is verified.\n"
 
 const gpuVerifyText = "\n" + gpuFiles +
 	"Without --policy: the chain to NVIDIA's device root, the report's signature, its firmware's digest and, with --nonce, what it answers. With it\n" +

@@ -180,6 +180,7 @@ type gpuShown struct {
 	Mode   gpu.Mode   `json:"mode,omitempty"`
 	Nonce  string     `json:"nonce"`
 	FWID   string     `json:"fwid,omitempty"`
+	RIMs   []string   `json:"manifests"` // by the names that the vendor's service has
 	Blocks []gpuBlock `json:"blocks"`
 	Opaque []gpuItem  `json:"opaque"`
 }
@@ -229,7 +230,7 @@ func describeGPU(arch gpu.Arch, r *gpu.Report) (gpuShown, error) {
 		s.Mode, merr = r.Mode()
 	}
 	vbios, verr := r.VBIOS()
-	s.VBIOS = vbios
+	s.VBIOS, s.RIMs = vbios, gpuManifests(arch, r, s.Driver, vbios)
 	for i := range 255 {
 		if d, ok := r.Blocks[i]; ok {
 			s.Blocks = append(s.Blocks, gpuBlock{i, d.String()})
@@ -251,6 +252,9 @@ func showGPU(e *env, all []gpuShown) error {
 			if f[1] != "" {
 				fmt.Fprintf(w, "  %s\t%s\n", f[0], f[1])
 			}
+		}
+		for _, name := range d.RIMs {
+			fmt.Fprintf(w, "  manifest\t%s\n", name)
 		}
 		for _, b := range d.Blocks {
 			fmt.Fprintf(w, "  measurement %d\t%s\n", b.Index, b.Digest)
