@@ -145,7 +145,7 @@ const gpuVerifyText = "\n" + gpuFiles +
 	"Exit 4: not verified, reason report, chain, signature, fwid, rim, rim-signature, rim-chain, rim-expired or ocsp. Exit 5: verified and not what the\n" +
 	"policy wants, reason policy, nonce, architecture, rim-missing, rim-unpinned, rim-conflict, measurement, rollback, mode, topology,\n" +
 	"revoked, ocsp-stale or no-devices.\n" +
-	"For GPUs --json prints tally.quote/v1 with kind nvidia, verified, accepted (with --policy), reason, and devices: a list of arch, chip, id, driver, vbios, mode,\n" +
+	"For GPUs --json prints tally.quote/v1 with kind nvidia, verified, accepted (with --policy), reason, note (under whose roots, when they are not NVIDIA's), and devices: a list of arch, chip, id, driver, vbios, mode,\n" +
 	"measured, passed, uncovered, reason, checks (name, status ok|failed|not-checked, want, got, from).\n\n" +
 	"   tally quote verify gpus.json --collateral nvidia/ --policy policy.yaml\n"
 
