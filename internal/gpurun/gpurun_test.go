@@ -68,6 +68,9 @@ func TestShapes(t *testing.T) {
 		if n != want {
 			t.Errorf("%s: %d parameters, want %d", name, n, want)
 		}
+		if input := s.size() - s.offloaded(); input != 2*int64(s.Vocab*s.Width) {
+			t.Errorf("%s: %d bytes stay with the processor, want %d", name, input, 2*s.Vocab*s.Width)
+		}
 	}
 }
 
@@ -147,7 +150,7 @@ func TestRun(t *testing.T) {
 	if b, err := os.ReadFile(doc); err != nil || string(b) != page {
 		t.Errorf("a run on the processor changed the page: %s, %v", b, err)
 	}
-	t.Setenv("FAKE_PID", fakeSMI(t, "7"))
+	t.Setenv("FAKE_PID", fakeSMI(t, "6"))
 	if err := command(t.Context(), args()); err != nil {
 		t.Fatal(err)
 	}
@@ -159,9 +162,9 @@ func TestRun(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]struct{ memory, log, want string }{
-		"little memory":    {"6", "", "answers from the CPU"},
-		"half of it":       {"7", "offloaded 3/5 layers to GPU", "offloaded 3/5"},
-		"no word of it":    {"7", "", `the engine says: "", want all layers`},
+		"little memory":    {"5", "", "answers from the CPU"},
+		"half of it":       {"6", "offloaded 3/5 layers to GPU", "offloaded 3/5"},
+		"no word of it":    {"6", "", `the engine says: "", want all layers`},
 		"no number at all": {"x y, z", "", "want its number and memory"},
 	} {
 		put()
@@ -179,7 +182,7 @@ func TestRun(t *testing.T) {
 			t.Errorf("%s: the page was changed: %s, %v", name, b, err)
 		}
 	}
-	fakeSMI(t, "7") // whose file nobody writes: no process at all, and no more memory in use than before
+	fakeSMI(t, "6") // whose file nobody writes: no process at all, and no more memory in use than before
 	t.Setenv("FAKE_PID", "")
 	if err := command(t.Context(), args()); err == nil || !strings.Contains(err.Error(), "none of the 0 processes") {
 		t.Errorf("an engine that the driver does not know: %v", err)
