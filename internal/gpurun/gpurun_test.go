@@ -111,12 +111,17 @@ func TestWeights(t *testing.T) {
 	}
 }
 
-// fakeSMI puts a nvidia-smi on the PATH that names one GPU, on which the process computes whose number stands in a file.
+// fakeSMI puts a nvidia-smi on the PATH that names one GPU, on which the process computes whose number stands in a file. Without memory it is one in
+// a container: it lists no process, and has more memory in use once there is that process.
 func fakeSMI(t *testing.T, memory string) (pidFile string) {
 	t.Helper()
 	dir := t.TempDir()
 	pidFile = filepath.Join(dir, "pid")
-	script := "#!/bin/sh\ncase $1 in\n*name*) echo 'NVIDIA H100 80GB HBM3, 580.1, 9.0, 81559' ;;\n*compute-apps*) [ ! -s " + pidFile + " ] || echo \"$(cat " + pidFile + "), " + memory + "\" ;;\n*memory.used*) echo 100 ;;\nesac\n"
+	apps, used := "[ ! -s "+pidFile+" ] || echo \"$(cat "+pidFile+"), "+memory+"\"", "echo 100"
+	if memory == "" {
+		apps, used = ":", "[ -s "+pidFile+" ] && echo 110 || echo 100"
+	}
+	script := "#!/bin/sh\ncase $1 in\n*name*) echo 'NVIDIA H100 80GB HBM3, 580.1, 9.0, 81559' ;;\n*compute-apps*) " + apps + " ;;\n*memory.used*) " + used + " ;;\nesac\n"
 	if err := os.WriteFile(filepath.Join(dir, "nvidia-smi"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -160,6 +165,14 @@ func TestRun(t *testing.T) {
 		if err != nil || !strings.Contains(string(b), want) || strings.Contains(string(b), "old") {
 			t.Errorf("no %q in %s, %v", want, b, err)
 		}
+	}
+	put()
+	t.Setenv("FAKE_PID", fakeSMI(t, ""))
+	if err := command(t.Context(), args()); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(doc); err != nil || !strings.Contains(string(b), "rose by 10 MiB with the engine; the engine says that it offloaded 5/5 layers") {
+		t.Errorf("in a container: %s, %v", b, err)
 	}
 	for name, c := range map[string]struct{ memory, log, want string }{
 		"little memory":    {"5", "", "answers from the CPU"},
