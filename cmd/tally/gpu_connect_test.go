@@ -146,10 +146,13 @@ func TestConnectGPU(t *testing.T) {
 	if code, out := quote("show", "{}/gpus.json"); code != 0 || !strings.Contains(out, "HOPPER") {
 		t.Errorf("quote show: exit %d\n%s", code, out)
 	}
-	if code, out := quote("verify", "{}/gpus.json", "--collateral", "{}/col", "--policy", "{}/gpu.yaml"); code != 0 || !strings.Contains(out, "ACCEPTED") {
+	if code, out := quote("verify", "{}/gpus.json", "--collateral", "{}/col", "--policy", "{}/gpu.yaml"); code != 0 || !strings.Contains(out, "1 devices  [under ") || strings.Count(out, ", NOT NVIDIA's]\n") != 1+strings.Count(out, "  ok  ")+strings.Count(out, "  not-checked  ") {
 		t.Errorf("quote verify, with the manifests that came: exit %d\n%s", code, out)
 	}
-	if code, out := quote("verify", "{}/gpus.json"); code != 4 || !strings.Contains(out, "chain") {
+	if code, out := quote("verify", "{}/gpus.json", "--collateral", "{}/col", "--policy", "{}/gpu.yaml", "--json"); code != 0 || !strings.Contains(out, `"note": "under `) {
+		t.Errorf("quote verify --json under other roots: exit %d\n%s", code, out)
+	}
+	if code, out := quote("verify", "{}/gpus.json"); code != 4 || !strings.Contains(out, "chain") || strings.Contains(out, "of the policy") {
 		t.Errorf("quote verify under the vendor's roots: exit %d\n%s", code, out)
 	}
 	put("other.json", []byte(`{"schema":"tally.gpu-set/v1","devices":[]}`))

@@ -87,7 +87,7 @@ func gpuEvidence(c *cli.Context, e *env) ([]byte, bool, error) {
 	case len(data) > gpu.MaxEvidence && gpu.IsEvidence(data):
 		return nil, false, err
 	case err != nil && len(data) <= gpu.MaxEvidence:
-		return nil, false, nil // the others say why it cannot be read
+		return nil, false, err
 	case gpu.IsEvidence(data):
 		return data, true, nil
 	}
@@ -134,8 +134,8 @@ func gpuVerifyFlags() []cli.Flag {
 	}
 }
 
-const gpuShowText = "\n" + gpuFiles + "For GPUs --json prints tally.quote/v1 with kind nvidia and devices: a list of arch, driver, vbios, mode, nonce, fwid, blocks (a list of index and\n" +
-	"digest), opaque (a list of field and value in hex). Nothing is verified.\n"
+const gpuShowText = "\n" + gpuFiles + "For GPUs --json prints tally.quote/v1 with kind nvidia and devices: a list of arch, driver, vbios, mode, nonce, fwid, manifests (their names at\n" +
+	"the vendor's service), blocks (a list of index and digest), opaque (a list of field and value in hex). Nothing is verified.\n"
 
 const gpuVerifyText = "\n" + gpuFiles +
 	"Without --policy: the chain to NVIDIA's device root, the report's signature, its firmware's digest and, with --nonce, what it answers. With it\n" +
@@ -145,7 +145,7 @@ const gpuVerifyText = "\n" + gpuFiles +
 	"Exit 4: not verified, reason report, chain, signature, fwid, rim, rim-signature, rim-chain, rim-expired or ocsp. Exit 5: verified and not what the\n" +
 	"policy wants, reason policy, nonce, architecture, rim-missing, rim-unpinned, rim-conflict, measurement, rollback, mode, topology,\n" +
 	"revoked, ocsp-stale or no-devices.\n" +
-	"For GPUs --json prints tally.quote/v1 with kind nvidia, verified, accepted (with --policy), reason, and devices: a list of arch, chip, id, driver, vbios, mode,\n" +
+	"For GPUs --json prints tally.quote/v1 with kind nvidia, verified, accepted (with --policy), reason, note (under whose roots, when they are not NVIDIA's), and devices: a list of arch, chip, id, driver, vbios, mode,\n" +
 	"measured, passed, uncovered, reason, checks (name, status ok|failed|not-checked, want, got, from).\n\n" +
 	"   tally quote verify gpus.json --collateral nvidia/ --policy policy.yaml\n"
 

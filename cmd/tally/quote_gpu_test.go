@@ -51,7 +51,7 @@ func TestQuoteGPURelease(t *testing.T) {
 	bundle := func(name string, sequence uint64, rims []release.RIM) string {
 		return put(name, world.Publish(t, world.Sign(t, world.Key, sign.Options{Sequence: sequence, Claims: sign.Claims{GPURIMs: rims}})).Bundle)
 	}
-	both, one := bundle("both.json", 2, named), bundle("one.json", 3, named[:1])
+	both, one, no := bundle("both.json", 2, named), bundle("one.json", 3, named[:1]), bundle("no.json", 4, nil)
 	put("key.pub", world.Key.Public().PEM())
 	policy := put("policy.yaml", []byte("schema: tally.policy/v1\nrelease:\n  signers: [{file: key.pub}]\n  log: {vkey: \""+world.Log.String()+"\", witnesses: none}\n"+
 		"gpu:\n  accept: [{family: hopper, driver: \"545.00\", vbios: \"96.00.5E.00.01\"}]\n  modes: [unstated]\n  rims: [release]\n  ocsp-max-age: none\n  gpus: 1\n"))
@@ -61,7 +61,7 @@ func TestQuoteGPURelease(t *testing.T) {
 		code   int
 		want   string
 	}{
-		{both, exitOK, "ACCEPTED"}, {one, exitAppraisal, "rim-unpinned"}, {put("none.json", []byte("{}")), exitUnverified, "reason: bundle"},
+		{both, exitOK, "ACCEPTED"}, {one, exitAppraisal, "rim-unpinned"}, {no, exitAppraisal, "reason: policy"}, {put("none.json", []byte("{}")), exitUnverified, "reason: bundle"},
 	} {
 		var out, talk bytes.Buffer
 		code := Main(context.Background(), []string{"tally", "quote", "verify", vectors + "go-nvtrust/attestationReport.txt", "--collateral", collateral, "--policy", policy, "--bundle", c.bundle},

@@ -19,6 +19,7 @@ type gpuAnswer struct {
 	Verified bool               `json:"verified"`
 	Accepted *bool              `json:"accepted,omitempty"` // with a policy
 	Reason   gpu.Reason         `json:"reason,omitempty"`
+	Note     string             `json:"note,omitempty"` // whose roots, when not NVIDIA's
 	Devices  []gpu.DeviceResult `json:"devices"`
 }
 
@@ -29,6 +30,9 @@ func gpuVerify(c *cli.Context, e *env, data []byte) error {
 	}
 	if ee := (*exitError)(nil); errors.As(err, &ee) && ee.code >= exitUnverified && ee.reason != "" {
 		a := gpuAnswer{Schema: "tally.quote/v1", Kind: "nvidia", Verified: ee.code != exitUnverified, Reason: gpu.Reason(ee.reason), Devices: []gpu.DeviceResult{}}
+		if c.IsSet("policy") {
+			a.Accepted = new(bool)
+		}
 		return errors.Join(err, printGPU(e, &a))
 	}
 	if err != nil {
@@ -44,7 +48,7 @@ func gpuVerify(c *cli.Context, e *env, data []byte) error {
 			res.Reason = gpu.NoDevices
 		}
 	}
-	a := gpuAnswer{Schema: "tally.quote/v1", Kind: "nvidia", Verified: err == nil || !res.Reason.Unverified(), Reason: res.Reason, Devices: res.Devices}
+	a := gpuAnswer{Schema: "tally.quote/v1", Kind: "nvidia", Verified: err == nil || !res.Reason.Unverified(), Reason: res.Reason, Note: otherRoots(in.Roots), Devices: res.Devices}
 	if judged {
 		a.Accepted = &res.Accepted
 	}
@@ -55,6 +59,14 @@ func gpuVerify(c *cli.Context, e *env, data []byte) error {
 		return gpuVerdict(fmt.Errorf("%s: %w", c.Args().First(), err), res.Reason)
 	}
 	return nil
+}
+
+// otherRoots says that what is found rests on a policy's roots in place of NVIDIA's, "" when it does not.
+func otherRoots(r gpu.Roots) string {
+	if vendor, err := gpu.NVIDIA(); err == nil && vendor.Device.Equal(r.Device) && vendor.RIM.Equal(r.RIM) {
+		return ""
+	}
+	return fmt.Sprintf("under %.80q of the policy, NOT NVIDIA's", r.Device.Subject.CommonName)
 }
 
 // eachOnce refuses a device that stands in the evidence twice, which gpu.Origin lets pass: it would be counted as two.
@@ -140,7 +152,10 @@ func printGPU(e *env, a *gpuAnswer) error {
 	if e.json {
 		return e.printJSON(a)
 	}
-	w := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0)
+	w, note := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0), ""
+	if a.Note != "" {
+		note = "  [" + a.Note + "]"
+	}
 	for i, d := range a.Devices {
 		fmt.Fprintf(w, "device %d\t%s\n", i, d.Arch)
 		for _, f := range [][2]string{{"chip", d.Chip}, {"id", d.ID}, {"driver", d.Driver}, {"vbios", d.VBIOS}, {"mode", string(d.Mode)}} {
@@ -153,12 +168,12 @@ func printGPU(e *env, a *gpuAnswer) error {
 			if k.Want != "" && k.Want != k.Got {
 				text += " (want " + k.Want + ")"
 			}
-			fmt.Fprintf(w, "  %s\t%s  %s\n", k.Name, k.Status, text)
+			fmt.Fprintf(w, "  %s\t%s  %s%s\n", k.Name, k.Status, text, note)
 		}
 	}
 	switch {
 	case a.Accepted != nil && *a.Accepted:
-		fmt.Fprintf(w, "ACCEPTED\t%d devices\n", len(a.Devices))
+		fmt.Fprintf(w, "ACCEPTED\t%d devices%s\n", len(a.Devices), note)
 	case a.Reason != "" && a.Verified:
 		fmt.Fprintf(w, "NOT ACCEPTED\treason: %s\n", a.Reason)
 	case a.Reason != "":
@@ -177,6 +192,7 @@ type gpuShown struct {
 	Mode   gpu.Mode   `json:"mode,omitempty"`
 	Nonce  string     `json:"nonce"`
 	FWID   string     `json:"fwid,omitempty"`
+	RIMs   []string   `json:"manifests"` // by the names that the vendor's service has
 	Blocks []gpuBlock `json:"blocks"`
 	Opaque []gpuItem  `json:"opaque"`
 }
@@ -226,7 +242,7 @@ func describeGPU(arch gpu.Arch, r *gpu.Report) (gpuShown, error) {
 		s.Mode, merr = r.Mode()
 	}
 	vbios, verr := r.VBIOS()
-	s.VBIOS = vbios
+	s.VBIOS, s.RIMs = vbios, gpuManifests(arch, r, s.Driver, vbios)
 	for i := range 255 {
 		if d, ok := r.Blocks[i]; ok {
 			s.Blocks = append(s.Blocks, gpuBlock{i, d.String()})
@@ -248,6 +264,9 @@ func showGPU(e *env, all []gpuShown) error {
 			if f[1] != "" {
 				fmt.Fprintf(w, "  %s\t%s\n", f[0], f[1])
 			}
+		}
+		for _, name := range d.RIMs {
+			fmt.Fprintf(w, "  manifest\t%s\n", name)
 		}
 		for _, b := range d.Blocks {
 			fmt.Fprintf(w, "  measurement %d\t%s\n", b.Index, b.Digest)

@@ -72,6 +72,9 @@ func TestShapes(t *testing.T) {
 		if n != want {
 			t.Errorf("%s: %d parameters, want %d", name, n, want)
 		}
+		if input := s.size() - s.offloaded(); input != 2*int64(s.Vocab*s.Width) {
+			t.Errorf("%s: %d bytes stay with the processor, want %d", name, input, 2*s.Vocab*s.Width)
+		}
 	}
 }
 
@@ -112,12 +115,17 @@ func TestWeights(t *testing.T) {
 	}
 }
 
-// fakeSMI puts a nvidia-smi on the PATH that names one GPU, on which the process computes whose number stands in a file.
+// fakeSMI puts a nvidia-smi on the PATH that names one GPU, on which the process computes whose number stands in a file. Without memory it is one in
+// a container: it lists no process, and has more memory in use once there is that process.
 func fakeSMI(t *testing.T, memory string) (pidFile string) {
 	t.Helper()
 	dir := t.TempDir()
 	pidFile = filepath.Join(dir, "pid")
-	script := "#!/bin/sh\ncase $1 in\n*name*) echo 'NVIDIA H100 80GB HBM3, 580.1, 9.0, 81559' ;;\n*compute-apps*) [ ! -s " + pidFile + " ] || echo \"$(cat " + pidFile + "), " + memory + "\" ;;\n*memory.used*) echo 100 ;;\nesac\n"
+	apps, used := "[ ! -s "+pidFile+" ] || echo \"$(cat "+pidFile+"), "+memory+"\"", "echo 100"
+	if memory == "" {
+		apps, used = ":", "[ -s "+pidFile+" ] && echo 110 || echo 100"
+	}
+	script := "#!/bin/sh\ncase $1 in\n*name*) echo 'NVIDIA H100 80GB HBM3, 580.1, 9.0, 81559' ;;\n*compute-apps*) " + apps + " ;;\n*memory.used*) " + used + " ;;\nesac\n"
 	if err := os.WriteFile(filepath.Join(dir, "nvidia-smi"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +162,7 @@ func TestRun(t *testing.T) {
 	if b, err := os.ReadFile(doc); err != nil || string(b) != page {
 		t.Errorf("a run without a GPU changed the page: %s, %v", b, err)
 	}
-	t.Setenv("FAKE_PID", fakeSMI(t, "7"))
+	t.Setenv("FAKE_PID", fakeSMI(t, "6"))
 	if err := command(t.Context(), args()); err != nil {
 		t.Fatal(err)
 	}
@@ -165,10 +173,18 @@ func TestRun(t *testing.T) {
 			t.Errorf("no %q in %s, %v", want, b, err)
 		}
 	}
+	put()
+	t.Setenv("FAKE_PID", fakeSMI(t, ""))
+	if err := command(t.Context(), args()); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(doc); err != nil || !strings.Contains(string(b), "rose by 10 MiB with the engine; the engine says that it offloaded 5/5 layers") {
+		t.Errorf("in a container: %s, %v", b, err)
+	}
 	for name, c := range map[string]struct{ memory, log, want string }{
-		"little memory":    {"6", "", "answers from the CPU"},
-		"half of it":       {"7", "offloaded 3/5 layers to GPU", "offloaded 3/5"},
-		"no word of it":    {"7", "", `the engine says: "", want all layers`},
+		"little memory":    {"5", "", "answers from the CPU"},
+		"half of it":       {"6", "offloaded 3/5 layers to GPU", "offloaded 3/5"},
+		"no word of it":    {"6", "", `the engine says: "", want all layers`},
 		"no number at all": {"x y, z", "", "want its number and memory"},
 	} {
 		put()
@@ -186,7 +202,7 @@ func TestRun(t *testing.T) {
 			t.Errorf("%s: the page was changed: %s, %v", name, b, err)
 		}
 	}
-	fakeSMI(t, "7") // whose file nobody writes: no process at all, and no more memory in use than before
+	fakeSMI(t, "6") // whose file nobody writes: no process at all, and no more memory in use than before
 	t.Setenv("FAKE_PID", "")
 	if err := command(t.Context(), args()); err == nil || !strings.Contains(err.Error(), "none of the 0 processes") {
 		t.Errorf("an engine that the driver does not know: %v", err)

@@ -111,7 +111,7 @@ func measureRun(ctx context.Context, o *options, s shape) error {
 	}
 	defer stop()
 	if o.Backend == "cuda" { // at once: minutes of rounds of an engine on the processor are of no use
-		if _, err := proveGPU(ctx, log, pid, before, uint64(s.size())); err != nil {
+		if _, err := proveGPU(ctx, log, pid, before, uint64(s.offloaded())); err != nil {
 			return err
 		}
 	}
@@ -119,7 +119,7 @@ func measureRun(ctx context.Context, o *options, s shape) error {
 		return err
 	}
 	if o.Backend == "cuda" {
-		if r.Proof, err = proveGPU(ctx, log, pid, before, uint64(s.size())); err != nil {
+		if r.Proof, err = proveGPU(ctx, log, pid, before, uint64(s.offloaded())); err != nil {
 			return err
 		}
 	}

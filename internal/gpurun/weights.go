@@ -62,6 +62,12 @@ func (s shape) size() (n int64) {
 	return n
 }
 
+// offloaded is how many of them llama.cpp puts on a GPU that takes all layers: the embeddings of the input stay with the processor.
+func (s shape) offloaded() int64 {
+	input := s.tensors()[0]
+	return s.size() - input.bytes()
+}
+
 const align = 32
 
 // writeWeights writes a GGUF file (version 3) of random weights, the same for the same shape and seed.
