@@ -85,6 +85,7 @@ func TestCosignatures(t *testing.T) {
 		"one of them broken":     {one, a.line(text, at) + a.line(text+"x\n", at-9), "does not verify", 0},
 		"too long":               {one, a.line(text, at, 0), "want 76 bytes", 0},
 		"a namesake":             {one, namesake.line(text, at), "cosigned by 0", 0},
+		"its ID, another name":   {one, strings.Replace(a.line(text+"x\n", at), "— a ", "— b ", 1) + a.line(text, at), "", at},
 		"a namesake beside":      {one, namesake.line(text, at) + a.line(text, at), "", at},
 		"one in each group":      {both, a.line(text, at) + c.line(text, at), "", at},
 		"one in one group":       {both, b.line(text, at), "(b), want 2 of (1 of (a, b), c)", 0},
