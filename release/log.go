@@ -117,7 +117,11 @@ func (k LogKey) OpenCheckpoint(text []byte) (tlog.Tree, error) {
 	return parseCheckpoint([]byte(n.Text), k.Origin())
 }
 
-// parseCheckpoint reads the signed text: origin, size, root hash in base64, then extension lines.
+// maxLeaves bounds a tree: golang.org/x/mod/sumdb/tlog looks for the power of two below a larger one without end, and
+// whoever holds a log's key can sign any size.
+const maxLeaves = 1<<62 - 1
+
+// parseCheckpoint reads the signed text: origin, size, root hash in base64, then extension lines, none of them empty.
 func parseCheckpoint(text []byte, origin string) (tlog.Tree, error) {
 	lines := bytes.SplitN(text, []byte("\n"), 4)
 	if len(lines) != 4 || string(lines[0]) != origin {
@@ -128,8 +132,14 @@ func parseCheckpoint(text []byte, origin string) (tlog.Tree, error) {
 	if err := size.UnmarshalText(lines[1]); err != nil {
 		return tlog.Tree{}, fmt.Errorf("checkpoint: size: %w", err)
 	}
+	if size > maxLeaves {
+		return tlog.Tree{}, fmt.Errorf("checkpoint: size %d, want less than 2^62", size)
+	}
 	if err := root.UnmarshalText(lines[2]); err != nil || len(root) != tlog.HashSize {
 		return tlog.Tree{}, errors.New("checkpoint: root hash: want 32 bytes in base64")
+	}
+	if bytes.HasPrefix(lines[3], []byte("\n")) || bytes.Contains(lines[3], []byte("\n\n")) {
+		return tlog.Tree{}, errors.New("checkpoint: an extension line is empty")
 	}
 	return tlog.Tree{N: int64(size), Hash: tlog.Hash(root)}, nil
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/torchwood"
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -184,14 +185,23 @@ func TestCheckpointForm(t *testing.T) {
 		"good": {"log.example\n1\n" + b64 + "\n", ""}, "extended": {"log.example\n1\n" + b64 + "\nmore\n", ""},
 		"another origin": {"log.examplf\n1\n" + b64 + "\n", "origin"}, "capitals": {"Log.example\n1\n" + b64 + "\n", "origin"}, "two lines": {"log.example\n1\n", "origin"},
 		"zero before": {"log.example\n01\n" + b64 + "\n", "size"}, "sign": {"log.example\n+1\n" + b64 + "\n", "size"}, "below zero": {"log.example\n-1\n" + b64 + "\n", "size"},
-		"beyond 63 bits": {"log.example\n9223372036854775808\n" + b64 + "\n", "size"},
-		"root cut":       {"log.example\n1\nAAAA\n", "root hash"}, "root and more": {"log.example\n1\n" + b64 + "!\n", "root hash"}, "no root": {"log.example\n1\n\n", "root hash"},
+		"beyond 63 bits": {"log.example\n9223372036854775808\n" + b64 + "\n", "size"}, "2^62": {"log.example\n4611686018427387904\n" + b64 + "\n", "less than 2^62"},
+		"2^63 - 1":   {"log.example\n9223372036854775807\n" + b64 + "\n", "less than 2^62"},
+		"empty line": {"log.example\n1\n" + b64 + "\n\n", "empty"}, "empty line between": {"log.example\n1\n" + b64 + "\na\n\nb\n", "empty"},
+		"root cut": {"log.example\n1\nAAAA\n", "root hash"}, "root and more": {"log.example\n1\n" + b64 + "!\n", "root hash"}, "no root": {"log.example\n1\n\n", "root hash"},
 		"large": {"log.example\n1\n" + b64 + "\n" + strings.Repeat("x", 64<<10) + "\n", "want at most"},
 	} {
 		tree, err := l.key.OpenCheckpoint([]byte(l.sign(tt.text)))
 		if tt.want == "" && (err != nil || tree != tlog.Tree{N: 1, Hash: root}) || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want) || tree != tlog.Tree{}) {
 			t.Errorf("%s: %+v, %v, want %q", name, tree, err, tt.want)
 		}
+		theirs, err := torchwood.ParseCheckpoint(tt.text)
+		if wider := err == nil && (theirs.N >= 1<<62 || theirs.Origin != "log.example" || len(tt.text) > 64<<10); !wider && (err == nil) != (tt.want == "") {
+			t.Errorf("%s: torchwood says %v", name, err)
+		}
+	}
+	if _, err := l.key.OpenCheckpoint([]byte(l.checkpoint(1<<62-1, root))); err != nil {
+		t.Errorf("the largest tree: %v", err)
 	}
 	good := l.checkpoint(1, root)
 	for name, tt := range map[string]struct {

@@ -89,6 +89,40 @@ func path(t tlog.Tile) string {
 	return p
 }
 
+// A log says as much as it likes in every round; what is said about it has an end.
+func TestNamedLeaves(t *testing.T) {
+	for name, tt := range map[string]struct {
+		ahead int64
+		size  int64 // leaves judged before
+		want  string
+	}{
+		"never had one":  {0, 0, "7 more leaves have no bundle: nobody can tell what was logged"},
+		"lost it":        {0, 107, "7 more leaves have no bundle: it had one when it was judged"},
+		"hides its tree": {200, 0, "7 more bundles show trees that the log's latest does not reach, as in an earlier round"},
+	} {
+		m := &Monitor{mem: &memory{file: memoryFile{Size: tt.size, Ahead: map[int64]int64{}}}}
+		w := &walk{m: m, rep: new(Report), bare: map[int64]*bare{}}
+		for i := range int64(maxNamed + 7) {
+			w.bare[i], m.mem.file.Ahead[i] = &bare{ahead: tt.ahead}, tt.ahead
+		}
+		w.rememberBare()
+		if n := len(w.rep.Alerts); n != maxNamed+1 || *w.rep.Alerts[maxNamed-1].Index != maxNamed-1 || w.rep.Alerts[maxNamed].Index != nil || w.rep.Alerts[maxNamed].Text != tt.want {
+			t.Errorf("%s: %d alerts, the last %+v", name, n, w.rep.Alerts[n-1])
+		}
+		if f := m.mem.file; w.rep.Bare != maxNamed+7 || len(f.Bare)+len(f.Lost) != maxNamed+7 || len(f.Ahead) != int(min(tt.ahead, maxNamed+7)) {
+			t.Errorf("%s: remembers %d, %d and %d", name, len(f.Bare), len(f.Lost), len(f.Ahead))
+		}
+		for i := range int64(7) {
+			delete(w.bare, i)
+		}
+		w.rep.Alerts = nil
+		w.rememberBare()
+		if n := len(w.rep.Alerts); n != maxNamed {
+			t.Errorf("%s: %d alerts of %d leaves", name, n, maxNamed)
+		}
+	}
+}
+
 // What could not be read again is not written over what can.
 func TestMemoryLimit(t *testing.T) {
 	defer func(most int) { maxMemory = most }(maxMemory)

@@ -160,3 +160,57 @@ func TestMemoryOfNoLeaf(t *testing.T) {
 		}
 	}
 }
+
+// A round that is not full reads the tiles of what was audited, and the leaves without bundle.
+func TestDamagedLater(t *testing.T) {
+	t.Parallel()
+	w := rt.New(t)
+	appendBody(t, w, []byte("nobody's"))
+	v := newWatch(t, w)
+	v.round(t, monitor.NoBundle)
+	change := func(b []byte) []byte { return append(b[:len(b)-1:len(b)-1], b[len(b)-1]^1) }
+	for _, tt := range []struct {
+		file string
+		edit func([]byte) []byte // nil: it is gone
+		want string
+	}{
+		{"tile/0/000.p/2", nil, "tile/0/000.p/2"},
+		{"tile/0/000.p/2", change, "its tiles give root"},
+		{"tile/entries/000.p/2", nil, "tile/entries/000.p/2"},
+		{"tile/entries/000.p/2", change, "leaf 1 is "},
+	} {
+		path := filepath.Join(w.LogDir, filepath.FromSlash(tt.file))
+		whole := must(os.ReadFile(path))
+		err := os.Remove(path)
+		if tt.edit != nil {
+			err = os.WriteFile(path, tt.edit(whole), 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := v.round(t, monitor.Damaged); len(r.Alerts) == 1 && !strings.Contains(r.Alerts[0].Text, tt.want) {
+			t.Errorf("%s: %s, want %q", tt.file, r.Alerts[0].Text, tt.want)
+		}
+		if err := os.WriteFile(path, whole, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		v.round(t, monitor.NoBundle)
+	}
+}
+
+// Leaves and tiles that agree with each other are nothing when the log has signed another tree.
+func TestTreeOfAnother(t *testing.T) {
+	t.Parallel()
+	w := rt.New(t)
+	twin := copyLog(t, w)
+	appendBody(t, w, []byte("mine"))
+	appendBody(t, twin, []byte("theirs"))
+	signed := must(os.ReadFile(filepath.Join(twin.LogDir, log.CheckpointFile)))
+	if err := os.WriteFile(filepath.Join(w.LogDir, log.CheckpointFile), signed, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	v := newWatch(t, w)
+	if r := v.round(t, monitor.Damaged); len(r.Alerts) == 1 && !strings.Contains(r.Alerts[0].Text, "its 2 leaves have root") || len(r.Releases) != 0 {
+		t.Errorf("%+v", r)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"tally/internal/atomicfile"
 	"tally/release"
@@ -51,39 +52,51 @@ func (w *walk) counts(l *leaf) bool {
 	return w.m.named() && (l.revoker || !revoked)
 }
 
-// maxNamed is how many leaves without bundle, of each kind, have an alert each in a round; one speaks for the others. A log can have as many as it
-// likes, and a monitor says them in every round.
+// maxNamed is how many leaves of a kind have an alert each in a round; one speaks for the others. A log can have as many as it likes, and a monitor
+// says them in every round.
 const maxNamed = 100
+
+// A kind of leaves without bundle, or with one that does not count yet.
+type kind struct {
+	reason release.Reason
+	what   string
+	n      int
+}
+
+func (k *kind) alert(rep *Report, index int64, format string, args ...any) {
+	if k.n++; k.n <= maxNamed {
+		rep.Alerts = append(rep.Alerts, Alert{Reason: k.reason, Index: &index, Text: fmt.Sprintf(format, args...)})
+	}
+}
 
 // rememberBare takes in which leaves have no bundle, or none any more.
 func (w *walk) rememberBare() {
 	mem := &w.m.mem.file
 	bare, lost, ahead := map[int64]release.Digest{}, map[int64]release.Digest{}, map[int64]int64{}
-	alerts := map[string]int{} // by why
+	gone := kind{reason: NoBundle, what: "leaves have no bundle: it had one when it was judged"}
+	never := kind{reason: NoBundle, what: "leaves have no bundle: nobody can tell what was logged"}
+	hidden := kind{reason: release.LogStale, what: "bundles show trees that the log's latest does not reach, as in an earlier round"}
 	for _, index := range slices.Sorted(maps.Keys(w.bare)) {
-		b, why := w.bare[index], "nobody can tell what was logged"
+		b, k := w.bare[index], &never
 		if w.m.judged(index) {
-			lost[index], why = b.hash, "it had one when it was judged"
+			lost[index], k = b.hash, &gone
 		} else {
 			bare[index] = b.hash
 		}
 		if b.ahead == 0 {
-			if alerts[why]++; alerts[why] > maxNamed {
-				continue
-			}
-			w.rep.Alerts = append(w.rep.Alerts, Alert{Reason: NoBundle, Index: &index, Text: fmt.Sprintf("leaf %s has no bundle: %s", b.hash, why)})
+			_, why, _ := strings.Cut(k.what, ": ")
+			k.alert(w.rep, index, "leaf %s has no bundle: %s", b.hash, why)
 			continue
 		}
 		// Once it is a publication between two reads. A log that shows it again hides the tree that clients are shown.
 		if was := mem.Ahead[index]; was > 0 {
-			w.rep.Alerts = append(w.rep.Alerts, Alert{Reason: release.LogStale, Index: &index, Text: fmt.Sprintf(
-				"the bundle of leaf %s shows a tree of %d leaves, and one of %d in an earlier round; the log's latest has %d", b.hash, b.ahead, was, w.head.Tree.N)})
+			hidden.alert(w.rep, index, "the bundle of leaf %s shows a tree of %d leaves, and one of %d in an earlier round; the log's latest has %d", b.hash, b.ahead, was, w.head.Tree.N)
 		}
 		ahead[index] = b.ahead
 	}
-	for _, why := range slices.Sorted(maps.Keys(alerts)) {
-		if more := alerts[why] - maxNamed; more > 0 {
-			w.rep.Alerts = append(w.rep.Alerts, Alert{Reason: NoBundle, Text: fmt.Sprintf("%d more leaves have no bundle: %s", more, why)})
+	for _, k := range []kind{gone, never, hidden} {
+		if k.n > maxNamed {
+			w.rep.alert(k.reason, "%d more %s", k.n-maxNamed, k.what)
 		}
 	}
 	mem.Bare, mem.Lost, mem.Ahead, w.rep.Bare = bare, lost, ahead, len(bare)+len(lost)

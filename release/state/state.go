@@ -18,6 +18,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 	"golang.org/x/sys/unix"
@@ -32,6 +33,10 @@ const (
 
 	// maxTrees bounds the trees remembered. Those that a later tree was proved to contain go first.
 	maxTrees = 1024
+
+	// maxNotes bounds their checkpoints in bytes: whoever is between a log and its clients can make each as large as one may be, and a file above
+	// maxFile could not be read again. In JSON a byte has up to six.
+	maxNotes = 8 << 20
 )
 
 // A State is what is remembered of one log.
@@ -228,15 +233,23 @@ func (f *file) addTrees(trees []release.SeenTree, proved bool, given map[string]
 			f.Trees = append(f.Trees, tree{t.Note, inside[at]})
 		}
 	}
-	for i := 0; i < len(f.Trees) && len(f.Trees) > maxTrees; {
-		if f.Trees[i].Proved {
-			f.Trees = append(f.Trees[:i], f.Trees[i+1:]...)
-		} else {
-			i++
-		}
+	f.forget()
+}
+
+// forget keeps to the bounds: the oldest trees go, first of those that a later one was proved to contain.
+func (f *file) forget() {
+	n, size := len(f.Trees), 0
+	for _, t := range f.Trees {
+		size += len(t.Checkpoint)
 	}
-	if n := len(f.Trees); n > maxTrees {
-		f.Trees = f.Trees[n-maxTrees:]
+	for _, all := range []bool{false, true} {
+		f.Trees = slices.DeleteFunc(f.Trees, func(t tree) bool {
+			out := (n > maxTrees || size > maxNotes) && (all || t.Proved)
+			if out {
+				n, size = n-1, size-len(t.Checkpoint)
+			}
+			return out
+		})
 	}
 }
 

@@ -35,10 +35,15 @@ func TestFailsClosed(t *testing.T) {
 	if line, err := w.cosign(gone, q); !errors.Is(err, context.Canceled) || line != "" || w.logs["log.example"].note != nil {
 		t.Errorf("after the peer has gone: %q, %v", line, err)
 	}
-	if err := os.RemoveAll(filepath.Join(dir, logDir)); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
+	for i, remove := range []string{w.logs["log.example"].path, filepath.Join(dir, logDir)} {
+		if err := os.RemoveAll(remove); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 { // a directory in its place
+			if err := os.Mkdir(remove, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
 		if status, text := post(t, srv, l.body(t, 0, 1)); status != 500 || strings.Contains(text, "— ") || strings.Contains(text, dir) {
 			t.Errorf("nowhere to remember it: %d %q", status, text)
 		}

@@ -156,7 +156,7 @@ func (r *remembered) check(tree tlog.Tree, q *request) error {
 		return refuse(422, "a proof from the empty tree is empty")
 	case q.old == tree.N && r.note != nil && tree.Hash != r.tree.Hash:
 		return refuse(422, "another tree of the same size was cosigned before")
-	case q.old == 0 || q.old == tree.N && len(q.proof) == 0:
+	case q.old == 0:
 		return nil
 	}
 	if err := tlog.CheckTree(q.proof, tree.N, tree.Hash, q.old, r.tree.Hash); err != nil {

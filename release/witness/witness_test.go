@@ -66,14 +66,14 @@ func (l *fakeLog) add(t testing.TB, leaf string) {
 // checkpoint signs the tree of the first n leaves, or a root that is given.
 func (l *fakeLog) checkpoint(t testing.TB, n int64, root *tlog.Hash) string {
 	t.Helper()
-	h, err := tlog.TreeHash(n, tlog.HashReaderFunc(l.read))
-	if err != nil {
-		t.Fatal(err)
+	if root == nil {
+		h, err := tlog.TreeHash(n, tlog.HashReaderFunc(l.read))
+		if err != nil {
+			t.Fatal(err)
+		}
+		root = &h
 	}
-	if root != nil {
-		h = *root
-	}
-	msg, err := note.Sign(&note.Note{Text: fmt.Sprintf("%s\n%d\n%s\n", l.key.Origin(), n, h)}, l.signer)
+	msg, err := note.Sign(&note.Note{Text: fmt.Sprintf("%s\n%d\n%s\n", l.key.Origin(), n, root)}, l.signer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,8 +181,10 @@ func TestProtocol(t *testing.T) {
 		{"log not known", other.body(t, 0, 7), 404, "not one"},
 		{"not signed by the log", forged, 403, "not signed"},
 		{"origin of ours, key of another", strings.Replace(other.body(t, 0, 7), "other.example", "log.example", 2), 403, "not signed"},
+		{"more leaves than proofs can be of", "old 20\n" + zeros + "\n" + l.checkpoint(t, 1<<62+1, &wrong), 403, "not signed"}, // tlog would not come back
 		{"backwards", l.body(t, 20, 7), 400, "above"},
 		{"proof where none belongs", "old 20\n" + zeros + "\n" + l.checkpoint(t, 20, nil), 422, "proof"},
+		{"a hash where none belongs", "old 20\n" + zeros[:45] + "\n" + l.checkpoint(t, 20, nil), 422, "proof"},
 		{"another tree of the same size", "old 20\n\n" + l.checkpoint(t, 20, &wrong), 422, "same size"},
 		{"a third tree of that size", "old 20\n\n" + l.checkpoint(t, 20, &tlog.Hash{2}), 422, "same size"},
 		{"no proof", "old 20\n\n" + l.checkpoint(t, 20, nil), 200, "— w.example"},
@@ -285,6 +287,9 @@ func TestOpenRefusals(t *testing.T) {
 	w.Close()
 	// What is remembered is damaged: nothing is cosigned until somebody has looked.
 	at := w.logs["log.example"].path
+	if id := l.key.ID(); at != filepath.Join(dir, "logs", fmt.Sprintf("log.example-%x.txt", id[:8])) {
+		t.Errorf("remembers in %s", at)
+	}
 	text, err := os.ReadFile(at)
 	if err != nil {
 		t.Fatal(err)
