@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"net/http"
@@ -65,8 +64,7 @@ func (d directory) revocations(ctx context.Context, name string) ([]byte, error)
 }
 
 func (d directory) file(ctx context.Context, digest release.Digest) (io.ReadCloser, error) {
-	data, err := publish.ByDigest(ctx, d.src, digest)
-	return io.NopCloser(bytes.NewReader(data)), err
+	return publish.ByDigest(ctx, d.src, digest)
 }
 
 func (d directory) verification(c *cli.Context, p *policy.Policy, now time.Time) (*verification, error) {

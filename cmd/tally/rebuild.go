@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -146,10 +145,11 @@ func (t *target) compare(c *cli.Context, e *env, out string) (*rebuild.Report, e
 
 // build makes the image in a directory of its own, from nothing but what the release names.
 func (t *target) build(c *cli.Context, e *env, tmp, out string) error {
-	sources, err := t.get(c.Context, "sources.tar", t.sources)
+	archive, err := t.sourceArchive(c.Context, tmp)
 	if err != nil {
 		return err
 	}
+	defer archive.Close()
 	raw, err := t.lockFile(c)
 	if err != nil {
 		return err
@@ -158,7 +158,7 @@ func (t *target) build(c *cli.Context, e *env, tmp, out string) error {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
-	spec, err := source.Extract(c.Context, bytes.NewReader(sources), dir)
+	spec, err := source.Extract(c.Context, archive, dir)
 	if err != nil {
 		return err
 	}
@@ -193,7 +193,7 @@ func (t *target) lockFile(c *cli.Context) ([]byte, error) {
 	if name := c.String("lock"); name != "" {
 		return readSmall(name, lock.MaxLock)
 	}
-	return t.get(c.Context, "image.lock", t.lock)
+	return t.get(c.Context, "image.lock", t.lock, lock.MaxLock)
 }
 
 func short(d release.Digest) string { return d.String()[:12] }
@@ -214,7 +214,7 @@ func remeasure(ctx context.Context, out string) error {
 
 // inputDiffs compares the inputs of the released manifest, where it can be had, with the rebuilt one's.
 func (t *target) inputDiffs(out string) []rebuild.InputDiff {
-	was, err := t.get(context.Background(), "manifest.json", t.manifest)
+	was, err := t.get(context.Background(), "manifest.json", t.manifest, mkimage.MaxManifest)
 	if err != nil {
 		return []rebuild.InputDiff{}
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"os"
 	"path/filepath"
@@ -29,14 +28,24 @@ func (t *target) explain(ctx context.Context, e *env, r *rebuild.Report, out str
 
 // owners reads the release's own spec, lock and sources.
 func (t *target) owners(ctx context.Context, store *lock.Store) (*source.Owners, error) {
-	var raw [3][]byte
-	for i, d := range []release.Digest{t.spec, t.lock, t.sources} {
+	var raw [2][]byte
+	for i, d := range []release.Digest{t.spec, t.lock} {
 		var err error
-		if raw[i], err = t.get(ctx, "owners", d); err != nil {
+		if raw[i], err = t.get(ctx, "owners", d, maxSourceFile); err != nil {
 			return nil, err
 		}
 	}
-	return source.NewOwners(raw[0], raw[1], bytes.NewReader(raw[2]), store)
+	tmp, err := os.MkdirTemp("", "tally-owners-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(tmp)
+	archive, err := t.sourceArchive(ctx, tmp)
+	if err != nil {
+		return nil, err
+	}
+	defer archive.Close()
+	return source.NewOwners(raw[0], raw[1], archive, store)
 }
 
 // find returns the path of a released file.

@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
 
 	"tally/internal/cli"
 	"tally/mkimage"
+	"tally/mkimage/source"
 	"tally/release"
 	"tally/release/rebuild"
 	"tally/release/sign"
@@ -117,20 +119,60 @@ func outTarget(ctx context.Context, dir string) (*target, error) {
 	return t, nil
 }
 
-// get returns a file by its digest, checked.
-func (t *target) get(ctx context.Context, what string, d release.Digest) ([]byte, error) {
+// get returns a small file by its digest, checked.
+func (t *target) get(ctx context.Context, what string, d release.Digest, limit int64) ([]byte, error) {
+	var b bytes.Buffer
+	err := t.copy(ctx, &b, what, d, limit)
+	return b.Bytes(), err
+}
+
+// copy writes a file to w and checks it: on error w has taken bytes that must not be used. It has limit bytes at most,
+// and where the statement says how many not one more.
+func (t *target) copy(ctx context.Context, w io.Writer, what string, d release.Digest, limit int64) error {
 	r, err := t.open(d)
 	if err != nil {
-		return nil, withHint(fmt.Errorf("%s: %w", what, err), "say where the release's files are with --from DIR")
+		return withHint(fmt.Errorf("%s: %w", what, err), "say where the release's files are with --from DIR")
 	}
 	defer r.Close()
-	var b bytes.Buffer
-	got, err := sign.HashCopy(ctx, &b, r)
+	limit = min(limit, t.size(d))
+	most := &io.LimitedReader{R: r, N: limit + 1}
+	got, err := sign.HashCopy(ctx, w, most)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s: %w", what, err)
+	case most.N == 0:
+		return verdict(exitUnverified, "artifact", "%s: more than %d bytes, want SHA-256 %s", what, limit, d)
+	case got != d:
+		return verdict(exitUnverified, "artifact", "%s: SHA-256 %s, want %s", what, got, d)
+	}
+	return nil
+}
+
+// size is what the statement says of the artifact with that digest.
+func (t *target) size(d release.Digest) int64 {
+	if t.statement != nil {
+		for _, a := range t.statement.Predicate.Artifacts {
+			if a.SHA256 == d {
+				return a.Size
+			}
+		}
+	}
+	return math.MaxInt64
+}
+
+// sourceArchive copies the release's sources.tar, which may be large, to a file in the directory tmp, and returns it open.
+// The caller closes it; the file stays.
+func (t *target) sourceArchive(ctx context.Context, tmp string) (*os.File, error) {
+	f, err := os.CreateTemp(tmp, "sources-*.tar")
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
+		return nil, err
 	}
-	if got != d {
-		return nil, verdict(exitUnverified, "artifact", "%s: SHA-256 %s, want %s", what, got, d)
+	err = t.copy(ctx, f, "sources.tar", t.sources, source.MaxArchive)
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
 	}
-	return b.Bytes(), nil
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }

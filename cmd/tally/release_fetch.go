@@ -153,11 +153,20 @@ func fetchFurther(ctx context.Context, p *policy.Policy, home place, name string
 	return data, nil
 }
 
-// appendNew appends bundles, one a line, that are not there yet: a registry may have what the log has.
+// appendNew appends bundles that are not there yet: a registry may have what the log has. What no bundles can be taken
+// out of is appended as it is: the verification says what is wrong with it.
 func appendNew(data, more []byte) []byte {
-	for line := range bytes.Lines(more) {
-		if line = bytes.TrimSpace(line); len(line) > 0 && !bytes.Contains(data, line) {
-			data = append(append(bytes.TrimRight(data, "\n"), '\n'), append(slices.Clone(line), '\n')...)
+	if len(more) == 0 {
+		return data
+	}
+	parts, err := release.Split(more)
+	if err != nil {
+		parts = [][]byte{more}
+	}
+	for _, part := range parts {
+		if !bytes.Contains(data, part) {
+			data = append(bytes.TrimRight(data, "\n"), '\n')
+			data = append(append(data, part...), '\n')
 		}
 	}
 	return data

@@ -94,11 +94,11 @@ func usageOf(apps, used [][]string) (*gpu.Usage, error) {
 func onGPU(u *gpu.Usage, pid int, before, least uint64) (string, error) {
 	err := u.Serves(func(p int) bool { return p == pid }, least)
 	if err == nil {
-		return "the driver lists the engine's process with at least the weights' memory", nil
+		return "The driver lists the engine's process with at least the weights' memory", nil
 	}
 	now := sum(u.Used)
 	if now >= before+least && !slices.ContainsFunc(u.Processes, func(p gpu.Process) bool { return seen(p.PID) }) {
-		return fmt.Sprintf("the driver lists no processes of this PID namespace (a container); memory in use rose by %d MiB with the engine", (now-before)>>20), nil
+		return fmt.Sprintf("The driver lists no processes of this PID namespace (a container); memory in use rose by %d MiB with the engine", (now-before)>>20), nil
 	}
 	return "", err
 }

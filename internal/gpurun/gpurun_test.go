@@ -167,7 +167,7 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(doc)
-	for _, want := range []string{"before\n" + beginMark, "NVIDIA H100 80GB HBM3, 81559 MiB, compute capability 9.0, driver 580.1, " + time.Now().UTC().Format("2006-"), "the driver lists the engine's process",
+	for _, want := range []string{"before\n" + beginMark, "NVIDIA H100 80GB HBM3, 81559 MiB, compute capability 9.0, driver 580.1, " + time.Now().UTC().Format("2006-"), "The driver lists the engine's process",
 		"offloaded 5/5", "| engine alone ", "| channel, on its grid of 50 ms ", endMark + "after\n"} {
 		if err != nil || !strings.Contains(string(b), want) || strings.Contains(string(b), "old") {
 			t.Errorf("no %q in %s, %v", want, b, err)

@@ -14,6 +14,8 @@ package keyless
 
 import (
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"slices"
@@ -112,10 +114,15 @@ func sigstoreBundle(b *release.Bundle) (*bundle.Bundle, error) {
 	return out, nil
 }
 
-// summary reads Fulcio's extensions. The names must be one: sigstore-go takes the first of several.
+// summary reads Fulcio's extensions. The name must be one, a URI or a mail address: sigstore-go takes the first of
+// several, and another kind only when there is none of these.
 func summary(leaf *x509.Certificate) (*release.Certified, error) {
-	if n := len(leaf.URIs) + len(leaf.EmailAddresses) + len(leaf.DNSNames) + len(leaf.IPAddresses); n != 1 {
-		return nil, fmt.Errorf("%d subject alternative names, want one", n)
+	n, err := names(leaf)
+	if err != nil {
+		return nil, err
+	}
+	if n != 1 || len(leaf.URIs)+len(leaf.EmailAddresses) != 1 {
+		return nil, fmt.Errorf("%d subject alternative names, want one that is a URI or a mail address", n)
 	}
 	s, err := certificate.SummarizeCertificate(leaf)
 	if err != nil {
@@ -125,4 +132,19 @@ func summary(leaf *x509.Certificate) (*release.Certified, error) {
 		Issuer: s.Issuer, Subject: s.SubjectAlternativeName, Repository: s.SourceRepositoryURI,
 		Ref: s.SourceRepositoryRef, Commit: s.SourceRepositoryDigest, BuildConfig: s.BuildConfigURI,
 	}, nil
+}
+
+var subjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
+
+// names counts the subject alternative names (RFC 5280, 4.2.1.6), also those of kinds that crypto/x509 passes over.
+func names(leaf *x509.Certificate) (int, error) {
+	i := slices.IndexFunc(leaf.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(subjectAltName) })
+	if i < 0 {
+		return 0, nil
+	}
+	var all []asn1.RawValue
+	if rest, err := asn1.Unmarshal(leaf.Extensions[i].Value, &all); err != nil || len(rest) > 0 {
+		return 0, errors.New("subject alternative names: want one DER sequence")
+	}
+	return len(all), nil
 }

@@ -2,7 +2,12 @@ package keyless_test
 
 import (
 	"bytes"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -253,6 +258,55 @@ func TestRefusals(t *testing.T) {
 	check("another's certificate", tampered(func(b *release.Bundle) { b.Certificate = unlogged.Certificate }), release.BadSignature, "", nil)
 	check("no certificate", tampered(func(b *release.Bundle) { b.Certificate = []byte("x") }), release.BadIdentity, "certificate", nil)
 	check("timestamp of nothing", tampered(func(b *release.Bundle) { b.Timestamps = [][]byte{[]byte("x")} }), release.BadIdentity, "timestamp", nil)
+}
+
+// A certificate names one, and what it says of it has the form that Fulcio writes.
+func TestCertificateNames(t *testing.T) {
+	w := newWorld(t)
+	uri, err := url.Parse("https://github.com/mallory/enclave/.github/workflows/release.yml@refs/tags/v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	san := func(names ...asn1.RawValue) pkix.Extension {
+		der, err := asn1.Marshal(names)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: der}
+	}
+	// otherName: Fulcio's form of a user's name (1.3.6.1.4.1.57264.1.7, UTF8String).
+	other := asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 0, IsCompound: true, Bytes: append([]byte{6, 10, 0x2b, 6, 1, 4, 1, 0x83, 0xbf, 0x30, 1, 7}, 0xa0, 5, 12, 3, 'b', 'o', 'b')}
+	plain := asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 6, Bytes: []byte("https://github.com/acme/enclave/.github/workflows/release.yml@refs/tags/v1")}
+	mail := asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 1, Bytes: []byte("release@acme.example")}
+	number := asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 8, Bytes: []byte{42}} // registeredID
+	only := func(e pkix.Extension) func(*x509.Certificate) {
+		return func(c *x509.Certificate) { c.URIs, c.ExtraExtensions = nil, append(c.ExtraExtensions, e) }
+	}
+	for name, c := range map[string]struct {
+		edit func(*x509.Certificate)
+		want string
+	}{
+		"as it should be":  {only(san(plain)), ""},
+		"a mail address":   {only(san(mail)), ""},
+		"none":             {func(c *x509.Certificate) { c.URIs = nil }, "0 subject alternative names"},
+		"two workflows":    {func(c *x509.Certificate) { c.URIs = append(c.URIs, uri) }, "2 subject alternative names"},
+		"an account too":   {func(c *x509.Certificate) { c.EmailAddresses = []string{"a@b.example"} }, "2 subject alternative names"},
+		"a host too":       {func(c *x509.Certificate) { c.DNSNames = []string{"b.example"} }, "2 subject alternative names"},
+		"an address too":   {func(c *x509.Certificate) { c.IPAddresses = []net.IP{{192, 0, 2, 1}} }, "2 subject alternative names"},
+		"a host alone":     {func(c *x509.Certificate) { c.URIs, c.DNSNames = nil, []string{"b.example"} }, "1 subject alternative names"},
+		"another kind too": {only(san(plain, other)), "2 subject alternative names"},
+		"a number too":     {only(san(number, plain)), "2 subject alternative names"},
+		"another kind":     {only(san(other)), "1 subject alternative names"},
+		"form of a field": {func(c *x509.Certificate) {
+			c.ExtraExtensions[0].Value = append(bytes.Clone(c.ExtraExtensions[0].Value), 0)
+		}, "certificate: "},
+	} {
+		w.Edit = c.edit
+		_, _, err := oidc.Seal(t.Context(), payload(t, w.rt.Statement(t, sign.Options{Sequence: 1})), w.options(t, kt.Workflow("refs/tags/v1")))
+		if (err == nil) != (c.want == "") || err != nil && (!strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n")) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
 }
 
 // A certificate that was over when its key signed signs nothing; a signature of the future is none yet.

@@ -23,7 +23,8 @@ const (
 	tileHeight    = 8 // C2SP tlog-tiles: 256 hashes a tile
 	maxCheckpoint = 64 << 10
 	maxEntries    = 256 * (2 + 65535)
-	fetchTimeout  = 30 * time.Second // for one file
+	fetchTimeout  = 30 * time.Second // for one file that is read whole, and for each step of one that is not
+	fetchStep     = 1 << 20          // bytes
 )
 
 // A Source is a published directory, here or behind a URL. What it gives is not believed but verified.
@@ -31,6 +32,9 @@ type Source interface {
 	// Read returns the file at a slash-separated path, which must be local, with at most limit bytes.
 	// An absent file is fs.ErrNotExist.
 	Read(ctx context.Context, path string, limit int64) ([]byte, error)
+
+	// Open opens the file for who reads it piece by piece, with whatever limit is due.
+	Open(ctx context.Context, path string) (io.ReadCloser, error)
 	String() string
 }
 
@@ -72,7 +76,7 @@ type dirSource string
 
 func (d dirSource) String() string { return string(d) }
 
-func (d dirSource) Read(ctx context.Context, name string, limit int64) ([]byte, error) {
+func (d dirSource) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 	if err := errors.Join(ctx.Err(), checkLocal(name)); err != nil {
 		return nil, err
 	}
@@ -81,7 +85,11 @@ func (d dirSource) Read(ctx context.Context, name string, limit int64) ([]byte, 
 		return nil, err
 	}
 	defer root.Close()
-	f, err := root.Open(name)
+	return root.Open(name)
+}
+
+func (d dirSource) Read(ctx context.Context, name string, limit int64) ([]byte, error) {
+	f, err := d.Open(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -100,65 +108,6 @@ func readLimited(r io.Reader, limit int64) ([]byte, error) {
 		err = fmt.Errorf("larger than %d bytes", limit)
 	}
 	return data, err
-}
-
-type urlSource struct {
-	base   *url.URL
-	client *http.Client
-}
-
-// String leaves out a password, as what follows does: errors go into the logs of others.
-func (u *urlSource) String() string { return u.base.Redacted() }
-
-func (u *urlSource) Read(ctx context.Context, name string, limit int64) ([]byte, error) {
-	if err := checkLocal(name); err != nil {
-		return nil, err
-	}
-	outer := ctx
-	ctx, cancel := context.WithTimeout(outer, fetchTimeout)
-	defer cancel()
-	at := u.base.JoinPath(strings.Split(name, "/")...)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-	data, err := get(u.client, req, limit)
-	switch {
-	case err == nil:
-		return data, nil
-	case errors.Is(err, context.DeadlineExceeded) && outer.Err() == nil:
-		err = fmt.Errorf("no whole answer within %v", fetchTimeout)
-	}
-	return nil, fmt.Errorf("%s: %w", at.Redacted(), err)
-}
-
-// get returns the body of the answer to req. Errors do not name its URL.
-func get(client *http.Client, req *http.Request, limit int64) ([]byte, error) {
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, withoutURL(err, req.URL)
-	}
-	defer resp.Body.Close()
-	switch resp.StatusCode {
-	case http.StatusOK:
-		return readLimited(resp.Body, limit)
-	case http.StatusNotFound, http.StatusGone:
-		return nil, fs.ErrNotExist
-	}
-	return nil, fmt.Errorf("HTTP status %d", resp.StatusCode)
-}
-
-// withoutURL takes method and URL out of an error of net/http, unless the URL is not the one that was asked for.
-func withoutURL(err error, asked *url.URL) error {
-	var ue *url.Error
-	if !errors.As(err, &ue) {
-		return err
-	}
-	last, perr := url.Parse(ue.URL)
-	if perr == nil && last.Host == asked.Host && last.Path == asked.Path {
-		return ue.Err
-	}
-	return fmt.Errorf("redirected to %.256q: %w", ue.URL, ue.Err)
 }
 
 // ReadView reads the log's latest checkpoint, unverified, with what proves other trees against it.

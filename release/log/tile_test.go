@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -32,6 +34,11 @@ func (f files) Read(_ context.Context, path string, limit int64) ([]byte, error)
 		return nil, errors.New("too large")
 	}
 	return data, nil
+}
+
+func (f files) Open(ctx context.Context, path string) (io.ReadCloser, error) {
+	data, err := f.Read(ctx, path, math.MaxInt64)
+	return io.NopCloser(bytes.NewReader(data)), err
 }
 
 // outcome is what an error means to who reads a log.

@@ -1,8 +1,10 @@
 package monitor
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -22,6 +24,11 @@ func (s tiles) Read(_ context.Context, path string, _ int64) ([]byte, error) {
 		return data, nil
 	}
 	return nil, fmt.Errorf("%s: %w", path, fs.ErrNotExist)
+}
+
+func (s tiles) Open(ctx context.Context, path string) (io.ReadCloser, error) {
+	data, err := s.Read(ctx, path, 0)
+	return io.NopCloser(bytes.NewReader(data)), err
 }
 
 // TestFrontier holds the tree at every size, and the tiles, against golang.org/x/mod/sumdb/tlog.

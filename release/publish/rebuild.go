@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -20,6 +21,9 @@ import (
 // maxRebuilds bounds what one rebuilder says about one release: that it reproduced it, and that it did not, with
 // several versions of tally.
 const maxRebuilds = 32
+
+// MaxRebuilds is how many bytes of rebuild statements about one release are fetched: a file has room for no more.
+const MaxRebuilds = release.MaxFile - release.MaxBundle
 
 // RevokedChannel is the channel in which revocations by a key of their own are published: its statements list
 // nothing current.
@@ -92,6 +96,7 @@ func parseLeaves(text []byte) (out []release.Digest, err error) {
 // from a published directory. Nothing of it is verified yet, and what is withheld is not missed.
 func Rebuilds(ctx context.Context, src log.Source, statement release.Digest, rebuilders []release.PublicKey) ([]byte, error) {
 	var all [][]byte
+	left := int64(MaxRebuilds)
 	for _, k := range rebuilders {
 		text, err := src.Read(ctx, rebuildPath(statement, k), 65*maxRebuilds)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -105,7 +110,10 @@ func Rebuilds(ctx context.Context, src log.Source, statement release.Digest, reb
 			return nil, fmt.Errorf("%s: %w", rebuildPath(statement, k), err)
 		}
 		for _, leaf := range leaves {
-			b, err := src.Read(ctx, path.Join(bundleDir, leaf.String()+suffix), release.MaxRebuildBundle)
+			b, err := src.Read(ctx, BundlePath(leaf), release.MaxRebuildBundle)
+			if left -= int64(len(b)); err == nil && left < 0 {
+				err = fmt.Errorf("statement %s: rebuild statements: more than %d bytes together", statement, MaxRebuilds)
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -128,10 +136,7 @@ func Revocations(ctx context.Context, src log.Source, name string) ([]byte, erro
 	return bytes.TrimSpace(b), err
 }
 
-// maxFetched bounds a file that ByDigest reads into memory: spec, lock and sources of a release, and its manifest.
-const maxFetched = 1 << 30
-
-// ByDigest gets a published file of at most 1 GiB. Its content is not checked here; see sign.HashCopy.
-func ByDigest(ctx context.Context, src log.Source, d release.Digest) ([]byte, error) {
-	return src.Read(ctx, path.Join(digestDir, d.String()), maxFetched)
+// ByDigest opens a published file. Its content is not checked here; see sign.HashCopy.
+func ByDigest(ctx context.Context, src log.Source, d release.Digest) (io.ReadCloser, error) {
+	return src.Open(ctx, path.Join(digestDir, d.String()))
 }

@@ -144,6 +144,9 @@ func (w *World) leaf(c Claims, pub crypto.PublicKey) ([]byte, error) {
 		}
 		template.ExtraExtensions = append(template.ExtraExtensions, pkix.Extension{Id: e.id, Value: value})
 	}
+	if w.Edit != nil {
+		w.Edit(template)
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, w.ca.cert, pub, w.ca.key)
 	if err != nil || w.NoSCT {
 		return der, err

@@ -45,6 +45,8 @@ type World struct {
 	Late  time.Duration    // how much later the timestamp authority's clock is
 	NoSCT bool             // the CA shows its certificates to no log
 
+	Edit func(*x509.Certificate) // of what the CA is about to sign; nil: nothing
+
 	ca, tsa *pair
 	ct      *ecdsa.PrivateKey
 	issuer  *ecdsa.PrivateKey

@@ -36,7 +36,7 @@ func (r *Registry) Fetch(ctx context.Context, w publish.Want) ([]byte, error) {
 	}
 	var channel []byte
 	if w.Channel != "" {
-		channel, err = carried(repo.Tag(channelTag(w.Channel)), opts)
+		channel, err = carried(repo.Tag(channelTag(w.Channel)), opts, release.MaxChannelBundle)
 		if err != nil && (w.Version == "" || !errors.Is(err, fs.ErrNotExist)) {
 			return nil, fmt.Errorf("channel %s@%s: %w", w.Name, w.Channel, err)
 		}
@@ -99,17 +99,21 @@ func (r *Registry) Rebuilds(ctx context.Context, s *release.Statement, by publis
 		return nil, nil
 	}
 	var all [][]byte
+	size := 0
 	err = referrers(repo, opts, image, func(data []byte, b *release.Bundle) bool {
-		if release.IsRebuild(b.Envelope.Payload) && by.Signed(b) {
+		if len(data) <= release.MaxRebuildBundle && release.IsRebuild(b.Envelope.Payload) && by.Signed(b) {
 			all = append(all, bytes.TrimSpace(data))
+			size += len(data)
 		}
-		return len(all) <= maxRebuilds
+		return len(all) <= maxRebuilds && size <= publish.MaxRebuilds
 	})
 	switch {
 	case errors.Is(err, fs.ErrNotExist), err == nil && len(all) == 0:
 		return nil, nil
 	case err == nil && len(all) > maxRebuilds:
 		err = fmt.Errorf("registry: %s: more than %d rebuild statements by named rebuilders", repo, maxRebuilds)
+	case err == nil && size > publish.MaxRebuilds:
+		err = fmt.Errorf("registry: %s: rebuild statements by named rebuilders: more than %d bytes together", repo, publish.MaxRebuilds)
 	}
 	return bytes.Join(all, []byte("\n")), err
 }
@@ -155,11 +159,11 @@ func (r *Registry) channel(ctx context.Context, channel string) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	return carried(repo.Tag(channelTag(channel)), opts)
+	return carried(repo.Tag(channelTag(channel)), opts, release.MaxChannelBundle)
 }
 
 func channelAt(tag name.Tag, opts []remote.Option) (*release.Channel, error) {
-	data, err := carried(tag, opts)
+	data, err := carried(tag, opts, release.MaxChannelBundle)
 	if err != nil {
 		return nil, err
 	}
@@ -217,7 +221,18 @@ func referrers(repo name.Repository, opts []remote.Option, image release.Digest,
 		return fmt.Errorf("registry: %s: %d, want at most %d", what, len(list.Manifests), maxReferrers)
 	}
 	for _, d := range list.Manifests { // whose artifact type not every registry gives
-		data, err := carried(repo.Digest(d.Digest.String()), opts)
+		if _, err := parseDigest(d.Digest.String()); err != nil {
+			continue
+		}
+		ref := repo.Digest(d.Digest.String())
+		layer, err := bundleLayer(ref, opts, release.MaxBundle)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // was taken away: who keeps the referrers' tag need not have noticed
+		}
+		var data []byte
+		if err == nil {
+			data, err = readLayer(layer, opts, release.MaxBundle)
+		}
 		if errors.Is(err, errNoBundle) {
 			continue
 		}
@@ -233,34 +248,47 @@ func referrers(repo name.Repository, opts []remote.Option, image release.Digest,
 
 var errNoBundle = errors.New("carries no bundle")
 
-// carried reads the bundle that a manifest carries, or says errNoBundle.
-func carried(ref name.Reference, opts []remote.Option) ([]byte, error) {
+// carried reads the bundle of at most limit bytes that a manifest carries, or says errNoBundle.
+func carried(ref name.Reference, opts []remote.Option, limit int64) ([]byte, error) {
+	layer, err := bundleLayer(ref, opts, limit)
+	if err != nil {
+		return nil, err
+	}
+	return readLayer(layer, opts, limit)
+}
+
+// bundleLayer is the layer of a manifest that carries a bundle.
+func bundleLayer(ref name.Reference, opts []remote.Option, limit int64) (at name.Digest, err error) {
 	got, err := remote.Get(ref, opts...)
 	if err != nil {
-		return nil, absent(ref.Name(), err)
+		return at, absent(ref.Name(), err)
 	}
 	m, err := v1.ParseManifest(bytes.NewReader(got.Manifest))
 	if err != nil || len(m.Layers) != 1 || m.Layers[0].MediaType != release.MediaType {
-		return nil, fmt.Errorf("registry: %s: %w", ref.Name(), errNoBundle)
+		return at, fmt.Errorf("registry: %s: %w", ref.Name(), errNoBundle)
 	}
-	if m.Layers[0].Size > release.MaxBundle {
-		return nil, fmt.Errorf("registry: %s: %w: %d bytes, want at most %d", ref.Name(), errNoBundle, m.Layers[0].Size, release.MaxBundle)
+	if m.Layers[0].Size > limit {
+		return at, fmt.Errorf("registry: %s: %w: %d bytes, want at most %d", ref.Name(), errNoBundle, m.Layers[0].Size, limit)
 	}
-	layer, err := remote.Layer(ref.Context().Digest(m.Layers[0].Digest.String()), opts...)
+	return ref.Context().Digest(m.Layers[0].Digest.String()), nil
+}
+
+func readLayer(at name.Digest, opts []remote.Option, limit int64) ([]byte, error) {
+	layer, err := remote.Layer(at, opts...)
 	if err != nil {
-		return nil, oneLine(ref.Name(), err)
+		return nil, oneLine(at.Name(), err)
 	}
 	rc, err := layer.Compressed() // which checks the digest as it is read
 	if err != nil {
-		return nil, absent(ref.Name(), err)
+		return nil, absent(at.Name(), err)
 	}
 	defer rc.Close()
-	data, err := io.ReadAll(io.LimitReader(rc, release.MaxBundle+1))
-	if err == nil && len(data) > release.MaxBundle {
-		err = fmt.Errorf("larger than %d bytes", release.MaxBundle)
+	data, err := io.ReadAll(io.LimitReader(rc, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("%w: more than %d bytes", errNoBundle, limit)
 	}
 	if err != nil {
-		return nil, oneLine(ref.Name(), err)
+		return nil, oneLine(at.Name(), err)
 	}
 	return data, nil
 }

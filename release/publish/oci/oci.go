@@ -20,6 +20,7 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"path"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -29,6 +30,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	layout "tally/mkimage/oci"
 	"tally/mkimage/registry"
 	"tally/release"
 )
@@ -51,9 +53,41 @@ func (r *Registry) open(ctx context.Context) (name.Repository, []remote.Option, 
 		return repo, nil, fmt.Errorf("registry %.256q: want HOST[:PORT]/PATH: %w", r.Repository, err)
 	}
 	return repo, []remote.Option{
-		remote.WithContext(ctx), remote.WithAuthFromKeychain(r.Keychain), remote.WithTransport(registry.TLSOnly(r.Transport)),
+		remote.WithContext(ctx), remote.WithAuthFromKeychain(r.Keychain), remote.WithTransport(documents{registry.TLSOnly(r.Transport)}),
 		remote.WithReferrersTagFallback(true),
 	}, nil
+}
+
+// documents bounds what is no blob and so is read into memory: go-containerregistry takes 100 MiB of a manifest.
+type documents struct{ http.RoundTripper }
+
+func (d documents) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := d.RoundTripper.RoundTrip(r)
+	if err == nil && !isBlob(r) {
+		resp.Body = &document{resp.Body, layout.MaxDocument}
+	}
+	return resp, err
+}
+
+// isBlob reports whether r asks for a blob, be it where a registry redirected it to.
+func isBlob(r *http.Request) bool {
+	for r.Response != nil && r.Response.Request != nil {
+		r = r.Response.Request
+	}
+	return path.Base(path.Dir(r.URL.Path)) == "blobs"
+}
+
+type document struct {
+	io.ReadCloser
+	left int64 // bytes
+}
+
+func (d *document) Read(b []byte) (int, error) {
+	n, err := d.ReadCloser.Read(b)
+	if d.left -= int64(n); d.left < 0 {
+		return 0, fmt.Errorf("larger than %d bytes", layout.MaxDocument)
+	}
+	return n, err
 }
 
 // Tag is the tag of a version: a tag has no + and no ~.
