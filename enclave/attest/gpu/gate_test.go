@@ -28,6 +28,7 @@ type machine struct {
 	devices []*gputest.Device
 	fail    error
 	late    error // of the second and later collections
+	old     bool  // reports are recorded ones, which answer another nonce
 	ready   []bool
 	asked   int
 	usage   gpu.Usage
@@ -38,6 +39,9 @@ func (m *machine) Collect(_ context.Context, nonce [32]byte) (*gpu.Collected, er
 	defer m.mu.Unlock()
 	if m.asked++; m.asked > 1 && m.late != nil {
 		return nil, m.late
+	}
+	if m.old {
+		nonce[0]++
 	}
 	c := &gpu.Collected{State: m.state}
 	for _, d := range m.devices {
@@ -148,6 +152,7 @@ func TestGateRefuses(t *testing.T) {
 		"CC off":          {func(_ *gpu.Gate, m *machine) { m.state.ConfidentialCompute = false }, "confidential computing is off", true},
 		"developer tools": {func(_ *gpu.Gate, m *machine) { m.state.DeveloperTools = true }, "developer tools are on", true},
 		"measurement":     {func(_ *gpu.Gate, m *machine) { m.devices[0].Blocks[10] = appraise.Digest{} }, "measurements [10]", true},
+		"recorded report": {func(_ *gpu.Gate, m *machine) { m.old = true }, "report answers nonce", true},
 		"zero policy":     {func(g *gpu.Gate, _ *machine) { g.Verify.Policy = appraise.Policy{} }, "no family", true},
 		"no driver":       {func(_ *gpu.Gate, m *machine) { m.fail = errors.New("no driver") }, "no driver", false},
 	} {
