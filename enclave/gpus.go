@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -18,7 +19,7 @@ import (
 // served until both have succeeded again, under a new key.
 type GPUs interface {
 	// Attest collects evidence of all GPUs for the key that c is about, c.GPU aside, verifies it, and lets them take
-	// work. After an error they take none.
+	// work. After an error they take none. A later look at GPUs that serve is about a random key.
 	Attest(ctx context.Context, c evidence.Claims) (*GPUSet, error)
 
 	// Serving returns an error unless the engine computes on the GPUs. It may wait for one that is being started, and
@@ -115,9 +116,13 @@ func (g *gpuState) attest(ctx context.Context, c evidence.Claims) (*GPUSet, erro
 	return set, err
 }
 
-// check looks at GPUs that serve.
+// check looks at GPUs that serve. What they say is thrown away, and is about a key that nobody has: what they have said about the one that
+// serves, recorded, does not answer it.
 func (g *gpuState) check(ctx context.Context, c evidence.Claims) error {
-	_, err := g.attest(ctx, c)
+	_, err := io.ReadFull(g.opt.Rand, c.Static[:])
+	if err == nil {
+		_, err = g.attest(ctx, c)
+	}
 	if err == nil {
 		err = g.engine(ctx)
 	}

@@ -301,7 +301,7 @@ func TestGPUCollectionBlocksNobody(t *testing.T) {
 	}
 }
 
-// TestGPUsOnASchedule: GPUs are attested again and again for the key that serves, without anybody's word that something has changed; a loss is
+// TestGPUsOnASchedule: GPUs are attested again and again, each time with another nonce, without anybody's word that something has changed; a loss is
 // found so, and that they are back, under a new key.
 func TestGPUsOnASchedule(t *testing.T) {
 	g := newFakeGPUs()
@@ -321,10 +321,12 @@ func TestGPUsOnASchedule(t *testing.T) {
 	if len(all) < 4 {
 		t.Fatalf("%d looks, want one every 5 ms", len(all))
 	}
+	seen := map[[32]byte]bool{} // what was said once answers no later look
 	for i, c := range all {
-		if c.Static != doc.Claims.Static || c.Epoch != doc.Claims.Epoch {
-			t.Errorf("look %d is for key %d, want %d", i, c.Epoch, doc.Claims.Epoch)
+		if c.Epoch != doc.Claims.Epoch || (c.Static == doc.Claims.Static) != (i == 0) || seen[c.Static] {
+			t.Errorf("look %d is about key %d (%x), which serves as %x, want each about another", i, c.Epoch, c.Static[:4], doc.Claims.Static[:4])
 		}
+		seen[c.Static] = true
 	}
 	if err := say(t, m, "hello"); err != nil {
 		t.Errorf("looks that find nothing: %v", err)

@@ -118,6 +118,9 @@ func fetchOCSP(ctx context.Context, url string) ([][]byte, error) {
 	if err := json.Unmarshal(b, &all); err != nil {
 		return nil, fmt.Errorf("OCSP: %w", err)
 	}
+	if len(all) > appraise.MaxResponses {
+		return nil, fmt.Errorf("OCSP: %d responses, want at most %d", len(all), appraise.MaxResponses)
+	}
 	for i, r := range all {
 		if len(r) == 0 || len(r) > appraise.MaxOCSP {
 			return nil, fmt.Errorf("OCSP response %d: %d bytes, want 1 to %d", i, len(r), appraise.MaxOCSP)

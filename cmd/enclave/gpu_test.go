@@ -99,7 +99,8 @@ func TestFetchOCSP(t *testing.T) {
 	text := ""
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(text)) }))
 	defer s.Close()
-	for in, want := range map[string]int{`["MAA=","MAE="]`: 2, `[]`: 0, `["?"]`: -1, `[""]`: -1, `{}`: -1, `["` + strings.Repeat("A", 40000) + `"]`: -1, "": -1} {
+	for in, want := range map[string]int{`["MAA=","MAE="]`: 2, `[]`: 0, `["?"]`: -1, `[""]`: -1, `{}`: -1, `["` + strings.Repeat("A", 40000) + `"]`: -1, "": -1,
+		"[" + strings.Repeat(`"MAA=",`, 255) + `"MAA="]`: 256, "[" + strings.Repeat(`"MAA=",`, 256) + `"MAA="]`: -1} {
 		text = in
 		all, err := fetchOCSP(t.Context(), s.URL)
 		if (err == nil) != (want >= 0) || err == nil && len(all) != want {

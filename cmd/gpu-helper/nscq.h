@@ -25,7 +25,6 @@ typedef struct {
 	} all[SWITCHES];
 	const char *failed; /* what could not be done; NULL: nothing */
 	int code;
-	char detail[200]; /* of the loader */
 } switch_set;
 
 /* collect_switches asks every switch with the nonce. It returns 0 where the library is not installed, which says that there are none, and

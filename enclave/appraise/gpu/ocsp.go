@@ -18,7 +18,7 @@ import (
 // Limits of OCSP responses.
 const (
 	MaxOCSP      = 16 << 10 // bytes of a response
-	maxResponses = 256
+	MaxResponses = 256
 	clockSkew    = 5 * time.Minute // by which a responder's clock may be ahead
 )
 
@@ -31,8 +31,8 @@ type response struct {
 // is judged later.
 func indexResponses(all [][]byte) (map[string][]*response, error) {
 	index := map[string][]*response{}
-	if len(all) > maxResponses {
-		return nil, fmt.Errorf("OCSP: %d responses, want at most %d", len(all), maxResponses)
+	if len(all) > MaxResponses {
+		return nil, fmt.Errorf("OCSP: %d responses, want at most %d", len(all), MaxResponses)
 	}
 	for i, der := range all {
 		if len(der) > MaxOCSP {

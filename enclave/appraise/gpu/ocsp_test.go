@@ -189,10 +189,10 @@ func TestOCSPLimits(t *testing.T) {
 	now := time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC)
 	_, respond := answered(t, now)
 	one := respond(ocsp.Good, 0, now)
-	if _, err := indexResponses(slices.Repeat([][]byte{one}, maxResponses)); err != nil {
+	if _, err := indexResponses(slices.Repeat([][]byte{one}, MaxResponses)); err != nil {
 		t.Error(err)
 	}
-	if _, err := indexResponses(slices.Repeat([][]byte{one}, maxResponses+1)); err == nil || !strings.Contains(err.Error(), "257 responses, want at most 256") {
+	if _, err := indexResponses(slices.Repeat([][]byte{one}, MaxResponses+1)); err == nil || !strings.Contains(err.Error(), "257 responses, want at most 256") {
 		t.Errorf("too many: %v", err)
 	}
 	if _, err := indexResponses([][]byte{one, make([]byte, MaxOCSP)}); err == nil || strings.Contains(err.Error(), "at most") {

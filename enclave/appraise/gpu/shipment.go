@@ -83,8 +83,8 @@ func ParseShipment(data []byte) (*Shipment, error) {
 		return nil, fmt.Errorf("GPU set: schema %.40q, want %s", f.Schema, ShipmentSchema)
 	case len(f.Devices) == 0 || f.Devices[0] != '[':
 		return nil, errors.New("GPU set: devices: want an array")
-	case len(f.RIMs) > maxRIMs || len(f.OCSP) > maxResponses:
-		return nil, fmt.Errorf("GPU set: %d manifests and %d responses, want at most %d and %d", len(f.RIMs), len(f.OCSP), maxRIMs, maxResponses)
+	case len(f.RIMs) > maxRIMs || len(f.OCSP) > MaxResponses:
+		return nil, fmt.Errorf("GPU set: %d manifests and %d responses, want at most %d and %d", len(f.RIMs), len(f.OCSP), maxRIMs, MaxResponses)
 	}
 	return &Shipment{Document: f.Devices, RIMs: f.RIMs, OCSP: f.OCSP}, nil
 }
