@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/mod/sumdb/tlog"
+
+	"tally/release"
 )
 
 // tiles is a source that holds the level-0 hash tiles and those above as tlog makes them.
@@ -140,6 +142,12 @@ func TestMemoryLimit(t *testing.T) {
 	before, err := os.ReadFile(m.path)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for most, large := range map[int]bool{len(before): false, len(before) - 1: true} {
+		maxMemory = most
+		if _, err := openMemory(m.path, release.LogKey{}); err == nil || strings.Contains(err.Error(), "larger than") != large { // it has no schema either
+			t.Errorf("%d bytes of %d: %v", len(before), most, err)
+		}
 	}
 	maxMemory = len(before)
 	if err := m.save(); err != nil {

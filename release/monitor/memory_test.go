@@ -1,6 +1,7 @@
 package monitor_test
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -212,5 +213,11 @@ func TestTreeOfAnother(t *testing.T) {
 	v := newWatch(t, w)
 	if r := v.round(t, monitor.Damaged); len(r.Alerts) == 1 && !strings.Contains(r.Alerts[0].Text, "its 2 leaves have root") || len(r.Releases) != 0 {
 		t.Errorf("%+v", r)
+	}
+	for _, gone := range []string{"nothing", "tile/entries/000.p/2", log.CheckpointFile} { // nor to an audit, which ends
+		os.Remove(filepath.Join(w.LogDir, filepath.FromSlash(gone)))
+		if tree, err := monitor.Audit(t.Context(), v.o.Source, w.Log); err == nil || errors.Is(err, log.ErrDamaged) == (gone == log.CheckpointFile) {
+			t.Errorf("without %s: %v, %v", gone, tree, err)
+		}
 	}
 }

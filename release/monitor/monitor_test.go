@@ -406,7 +406,7 @@ func TestRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range [][2]string{{`"size": 1`, `"size": -1`}, {"{", `{"more":1,`}, {"/v1", "/v2"}, {`"root": "`, `"root": "A`}, {"log.tally.example", "log.tally.exomple"}} {
+	for _, c := range [][2]string{{`"size": 1`, `"size": -1`}, {"{", `{"more":1,`}, {"/v1", "/v2"}, {"\n}", "\n}{}"}, {`"root": "`, `"root": "A`}, {"log.tally.example", "log.tally.exomple"}} {
 		if err := os.WriteFile(file[0], []byte(strings.Replace(string(data), c[0], c[1], 1)), 0o600); err != nil {
 			t.Fatal(err)
 		}
