@@ -35,12 +35,13 @@ func logMonitorCommand(e *env) *cli.Command {
 		Description: "LOG is a published directory or its URL. Each round holds the log's checkpoint against everything remembered in DIR (the state of\n" +
 			"'tally release verify' may be the same directory), reads the new leaves and every hash tile over them, computes the root, and checks the bundle of\n" +
 			"each leaf. An audited leaf cannot change without the root, but what it is of can be taken away later: a full round reads all of it again and says\n" +
-			"what is wrong with any leaf then (damaged, no-bundle, bundle, …). With --policy the log's key, its witnesses and the signers are the policy's; without it anybody may sign, which is said.\n\n" +
+			"what is wrong with any leaf then (damaged, no-bundle, bundle, …), and what a bundle tells that did not hold when its leaf was new. With --policy the log's key, its witnesses and the signers are the policy's; without it anybody may sign, which is said.\n\n" +
 			"Alerts, by reason: log-fork (both checkpoints are kept in DIR/evidence), log-stale (fewer leaves than were seen, or than bundles show), no-proof, log, witness, expired\n" +
 			"(cosignatures, or a signer whose time is over), not-yet, damaged (tiles or entries are not what the checkpoint promises), no-bundle (a leaf that\n" +
-			"nobody can read: said in every round until it has its bundle, of more than 100 the rest in one alert), bundle, identity, signature, not-logged, inclusion, statement (of a leaf's bundle),\n" +
+			"nobody can read: said in every round until it has its bundle), bundle, identity, signature, not-logged, inclusion, statement (of a leaf's bundle),\n" +
 			"unexpected (a version released twice, or a sequence that does not grow), revoked (new revocations, and releases by a key that was revoked\n" +
-			"before), rollback (a channel statement that goes back), mismatch (a rebuilder's statement that a release did not come out again), command (COMMAND failed). What is about one leaf is said once.\n\n" +
+			"before), rollback (a channel statement that goes back), mismatch (a rebuilder's statement that a release did not come out again), command (COMMAND failed). What is about one leaf is said once. Of more than 100 alerts\n" +
+			"in each round about leaves without bundle, or about trees that the log hides, the rest is one.\n\n" +
 			"COMMAND gets TALLY_BUNDLE (a file with the release's bundle, gone afterwards), TALLY_LOG (LOG), TALLY_NAME, TALLY_VERSION, TALLY_SEQUENCE,\n" +
 			"TALLY_LOG_INDEX, TALLY_PAYLOAD_SHA256. Its output goes to stderr. It runs once for each release, again only after a kill.\n" +
 			"Exit with --once: 0 no alert; 5 only expired, not-yet, revoked, rollback, mismatch, unexpected or command; 4 any other alert; 1 the log could not be read.\n" +

@@ -1,6 +1,7 @@
 package monitor_test
 
 import (
+	"crypto/sha256"
 	"os"
 	"path/filepath"
 	"strings"
@@ -117,5 +118,47 @@ func TestDamagedFullTile(t *testing.T) {
 	}
 	if r := newWatch(t, w).round(t, monitor.Damaged); len(r.Alerts) == 1 && !strings.Contains(r.Alerts[0].Text, "hash 0 of tile 0 of level 0") {
 		t.Errorf("%+v", r)
+	}
+}
+
+// Garbage in a bundle's place until the leaf is judged, and the bundle itself there later: a full round tells what it says, once.
+func TestBundleComesLate(t *testing.T) {
+	t.Parallel()
+	w := rt.New(t)
+	v := newWatch(t, w)
+	v.round(t)
+	s := w.Statement(t, sign.Options{Sequence: 2})
+	s.Predicate.Release.Version = "0.2.0"
+	revoked := w.Predicate(t, 1, w.Publish(t, rt.Marshal(t, must(sign.Sign(s, w.Key)))).Bundle)
+	first := must(release.ParseBundle(w.Bundle))
+	revoked.Revoked = []release.Revocation{{Statement: sha256.Sum256(first.Envelope.Payload), Reason: "bad", Since: rt.Now}}
+	w.Channel(t, w.Key, revoked)
+	var paths []string
+	for i := range 2 {
+		entries := must(os.ReadFile(filepath.Join(w.LogDir, "tile/entries/000.p/3")))
+		for range i + 1 {
+			entries = entries[2+int(entries[0])<<8+int(entries[1]):]
+		}
+		paths = append(paths, filepath.Join(w.LogDir, publish.BundlePath(release.LeafHash(entries[2:2+int(entries[0])<<8+int(entries[1])]))))
+	}
+	var whole [][]byte
+	for _, p := range paths {
+		whole = append(whole, must(os.ReadFile(p)))
+		if err := os.WriteFile(p, []byte("{"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v.round(t, release.BadBundle, release.BadBundle)
+	for i, p := range paths {
+		if err := os.WriteFile(p, whole[i], 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v.o.Full = true
+	if r := v.round(t, release.Revoked); len(r.Releases) != 1 || len(r.Channels) != 1 || len(v.ran) != 2 {
+		t.Errorf("%+v, ran %v", r, v.ran)
+	}
+	if r := v.round(t); len(r.Releases)+len(r.Channels) != 0 || len(v.ran) != 2 {
+		t.Errorf("told twice: %+v, ran %v", r, v.ran)
 	}
 }

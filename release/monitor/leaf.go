@@ -80,7 +80,7 @@ func (m *Monitor) leaf(ctx context.Context, index int64, body []byte) (*leaf, er
 		return l, nil
 	}
 	m.check(l, b, signers, ids)
-	if m.o.Run != nil && l.release != nil && !l.judged {
+	if m.o.Run != nil && l.release != nil {
 		l.bundle = data
 	}
 	return l, nil

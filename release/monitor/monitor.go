@@ -13,7 +13,8 @@
 // An audited leaf cannot become another one without another root, which every round would see. But its bundle, its
 // entry or a hash tile can be taken away or changed afterwards: whoever has the root does not have what it is of. So a
 // full round reads everything again from the first leaf, once in Options.FullEvery. What it finds about a leaf that was
-// judged before is what is wrong with it now; it is no news of releases.
+// judged before is what is wrong with it now; it is no news of releases, unless its bundle did not hold before and tells of a
+// version, a channel's sequence or a revocation that nobody was told of.
 //
 // A bundle may be of a later tree than the checkpoint that a round began with; one round is given for that.
 package monitor

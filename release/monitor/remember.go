@@ -52,6 +52,34 @@ func (w *walk) counts(l *leaf) bool {
 	return w.m.named() && (l.revoker || !revoked)
 }
 
+// untold reports whether a leaf that was judged says what no round has told: whoever serves a log can put anything in a bundle's place until
+// the leaf is judged, and the bundle itself there later.
+func (w *walk) untold(l *leaf) bool {
+	mem := &w.m.mem.file
+	if l.release != nil {
+		_, ok := mem.Versions[l.release.Name+"@"+l.release.Version]
+		return !ok
+	}
+	if l.channel == nil || !w.heard(l) {
+		return false
+	}
+	return l.channel.Predicate.Sequence > mem.Channels[l.channelKey()].Sequence || slices.ContainsFunc(l.channel.Predicate.Revoked, func(r release.Revocation) bool {
+		_, ok := mem.Revoked[r.Statement]
+		return !ok
+	})
+}
+
+// heard reports whether a channel statement's revocations take anything from anybody; those of a revoked key are said alone.
+func (w *walk) heard(l *leaf) bool { return w.counts(l) || !w.m.named() }
+
+// channelKey is the channel that a statement is of. What a revocation key says is not the channel's, whatever it calls itself.
+func (l *leaf) channelKey() string {
+	if l.revoker {
+		return "revocations of " + l.channel.Key()
+	}
+	return l.channel.Key()
+}
+
 // maxNamed is how many leaves of a kind have an alert each in a round; one speaks for the others. A log can have as many as it likes, and a monitor
 // says them in every round.
 const maxNamed = 100
@@ -138,10 +166,7 @@ func (w *walk) channel(l *leaf) {
 	add := func(reason release.Reason, format string, args ...any) {
 		w.rep.Alerts = append(w.rep.Alerts, Alert{Reason: reason, Index: &l.index, Text: fmt.Sprintf(format, args...)})
 	}
-	key := c.Key()
-	if l.revoker {
-		key = "revocations of " + key // it is not the channel's, whatever it calls itself
-	}
+	key := l.channelKey()
 	last := mem.Channels[key]
 	if l.payload == last.Payload {
 		return
@@ -152,7 +177,7 @@ func (w *walk) channel(l *leaf) {
 	} else {
 		mem.Channels[key] = channelMark{c.Predicate.Sequence, l.payload}
 	}
-	heard := w.counts(l) || !w.m.named() // a revoked key's revocations are said, and take nothing from others
+	heard := w.heard(l)
 	for _, r := range c.Predicate.Revoked {
 		if _, ok := mem.Revoked[r.Statement]; !ok {
 			if heard {

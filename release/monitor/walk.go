@@ -94,6 +94,7 @@ func (w *walk) tile(ctx context.Context, f *frontier) error {
 		return err
 	}
 	for i, l := range leaves {
+		l.judged = l.judged && !w.untold(l)
 		if !l.judged || len(l.alerts) > 0 { // a log that is read again costs no memory for what is well
 			w.leaves = append(w.leaves, l)
 		}
@@ -205,6 +206,7 @@ func (w *walk) look(ctx context.Context) error {
 			continue
 		}
 		delete(w.bare, index)
+		l.judged = l.judged && !w.untold(l)
 		if l.tree.Note != "" {
 			var refusal *release.Error
 			if err := w.view.Contains(l.tree, w.m.o.Policy.Log.Key); errors.As(err, &refusal) {
