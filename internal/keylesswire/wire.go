@@ -28,6 +28,9 @@ const Program = "tally-keyless"
 // MaxMessage bounds requests and replies, in bytes.
 const MaxMessage = 16 << 20
 
+// waitDelay is how long a program that was ended may keep its output open, by a process that it has started.
+const waitDelay = time.Second
+
 // verifyTime bounds a verification, which asks nobody.
 const verifyTime = time.Minute
 
@@ -81,15 +84,20 @@ func Ask(ctx context.Context, q Request) (*Reply, error) {
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	cmd := exec.CommandContext(ctx, path)
-	cmd.Stdin = bytes.NewReader(in)
-	var out, talk limited
+	cmd.Stdin, cmd.WaitDelay = bytes.NewReader(in), waitDelay
+	out, talk := limited{over: cancel}, limited{over: cancel}
 	cmd.Stdout, cmd.Stderr = &out, &talk
 	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("%s: %w: %.500s", Program, err, strings.TrimSpace(talk.String()))
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		return nil, fmt.Errorf("%s: %w: %.500s", Program, err, strings.TrimSpace(talk.b.String()))
 	}
 	p := new(Reply)
-	if err := Decode(&out.Buffer, p); err != nil {
+	if err := Decode(&out.b, p); err != nil {
 		return nil, fmt.Errorf("%s: reply: %w", Program, err)
 	}
 	if p.Error != "" {
@@ -113,14 +121,19 @@ func find() (string, error) {
 	return path, nil
 }
 
-// limited is a buffer that takes no more than a message.
-type limited struct{ bytes.Buffer }
+// limited is a buffer that takes no more than a message. It embeds none: io.Copy would take the buffer's ReadFrom, which has no end.
+type limited struct {
+	b    bytes.Buffer
+	over context.CancelCauseFunc // ends the program
+}
 
 func (l *limited) Write(b []byte) (int, error) {
-	if l.Len()+len(b) > MaxMessage+1 {
-		return 0, fmt.Errorf("more than %d bytes", MaxMessage)
+	if l.b.Len()+len(b) > MaxMessage {
+		err := fmt.Errorf("more than %d bytes", MaxMessage)
+		l.over(err)
+		return 0, err
 	}
-	return l.Buffer.Write(b)
+	return l.b.Write(b)
 }
 
 // Verifier is a [release.CertificateVerifier] that asks the program.
