@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -81,6 +82,21 @@ func TestNoGoTypes(t *testing.T) {
 		_, err := lock.Parse([]byte(doc), "image.lock")
 		if got := plainText(err); got != want {
 			t.Errorf("%s: %q, want %q", doc, got, want)
+		}
+	}
+}
+
+type fullWriter struct{}
+
+func (fullWriter) Write([]byte) (int, error) { return 0, errors.New("no space left") }
+
+// TestUnwritable: an answer that nobody got is no success, whoever makes it and in whatever form.
+func TestUnwritable(t *testing.T) {
+	for _, line := range []string{"tally help", "tally --version", "tally help measure", "tally measure profiles", "tally measure profiles --json", "tally completion bash"} {
+		var talk bytes.Buffer
+		code := Main(context.Background(), strings.Fields(line), strings.NewReader(""), fullWriter{}, &talk)
+		if code != exitFailed || talk.String() != "tally: error: writing the answer: no space left\n" {
+			t.Errorf("%s: exit %d, %q", line, code, talk.String())
 		}
 	}
 }

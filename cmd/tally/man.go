@@ -132,7 +132,7 @@ func manExit(b *bytes.Buffer) {
 	fmt.Fprint(b, ".SH EXIT STATUS\n")
 	for _, row := range []struct{ code, text string }{
 		{"0", "the answer is yes"},
-		{"1", "the operation failed; stdout is empty and no output file is left"},
+		{"1", "the operation failed; stdout is empty and no output file is left; or the answer could not be written (a stdout that was closed before tally began counts as /dev/null)"},
 		{"2", "wrong flags or arguments; stdout is empty and no output file is left"},
 		{"3", "bytes differ"},
 		{"4", "a signature, proof or hash tree is not verified"},

@@ -14,7 +14,7 @@ import (
 func policyFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "policy", Usage: "`FILE` (tally.policy/v1) that says whom to trust; without it nothing is trusted"},
-		&cli.StringFlag{Name: "state", Usage: "`DIR` that remembers what was seen, against forks and rollback"},
+		&cli.StringFlag{Name: "state", Usage: "`DIR` that remembers what was seen, against forks and rollback; it is kept by log, so policies that trust different people want different directories"},
 	}
 }
 

@@ -42,7 +42,8 @@ type table struct {
 // ReadACPI reads the blob etc/acpi/tables and derives the two other files, which say how firmware is to link
 // it: QEMU writes them in a fixed order while it builds the tables (hw/i386/acpi-build.c,
 // hw/acpi/bios-linker-loader.c). The links that the blob itself holds must be those; a table that QEMU links
-// in another way (TPM2, NFIT, CEDT, …) is an error.
+// in another way (TPM2, NFIT, CEDT, …) is an error. The blob is measured whole, with the zeros that QEMU pads it with: it must be
+// as fw_cfg has it, since one that was cut to its tables parses as well and has another digest.
 func ReadACPI(blob []byte) (*ACPI, error) {
 	tables, err := splitTables(blob)
 	if err != nil {

@@ -14,6 +14,8 @@ import (
 
 const (
 	attempts = 5                // how often one address is tried
+	silences = 2                // how often, when it gives no answer at all
+	answer   = 20 * time.Second // how long it may take to begin one
 	maxPause = 60 * time.Second // the longest pause between two attempts, also when the server asks for more
 )
 
@@ -46,6 +48,18 @@ type busyError struct {
 	pause time.Duration
 }
 
+// A silentError says that a server did not begin to answer in time.
+type silentError struct{ after time.Duration }
+
+func (e silentError) Error() string { return fmt.Sprintf("no answer within %s", e.after) }
+
+// last says whether attempt i, which ended with err, was the last.
+func last(i int, err error) bool {
+	var permanent permanentError
+	var silent silentError
+	return errors.As(err, &permanent) || isLocal(err) || i >= attempts-1 || errors.As(err, &silent) && i >= silences-1
+}
+
 // get downloads one file into the store, from wherever an earlier attempt stopped.
 func (f *Fetcher) get(ctx context.Context, url string, want Object, bar io.Writer) error {
 	p, err := f.Store.openPart(want.SHA256)
@@ -57,8 +71,7 @@ func (f *Fetcher) get(ctx context.Context, url string, want Object, bar io.Write
 		if err = f.try(ctx, url, p, want, bar); err == nil || ctx.Err() != nil {
 			break
 		}
-		var permanent permanentError
-		if errors.As(err, &permanent) || isLocal(err) || i == attempts-1 {
+		if last(i, err) {
 			return err
 		}
 		pause := time.Second << i
@@ -135,8 +148,14 @@ func (f *Fetcher) request(ctx context.Context, url string, have int64, validator
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", have))
 		req.Header.Set("If-Range", validator)
 	}
+	notice := time.AfterFunc(f.answer()/4, func() { f.Log.Info("waiting for an answer", "url", url) })
 	resp, err := f.Client.Do(req)
+	notice.Stop()
 	if err != nil {
+		var silent silentError
+		if errors.As(context.Cause(ctx), &silent) {
+			return nil, silent // without the address, which callers say
+		}
 		return nil, err
 	}
 	switch code := resp.StatusCode; {
@@ -170,16 +189,29 @@ func retryAfter(h http.Header) time.Duration {
 // stallBytes must come in each span of f.Stall: a server that sends single bytes holds a build as one that sends none.
 const stallBytes = 16 << 10
 
-// watch returns a context that ends when fewer than stallBytes came for f.Stall, and a reader that tells it of bytes.
-func (f *Fetcher) watch(ctx context.Context) (context.Context, func(io.Reader) io.Reader, func()) {
-	stall := f.Stall
-	if stall == 0 {
-		stall = time.Minute
+func (f *Fetcher) stall() time.Duration {
+	if f.Stall == 0 {
+		return time.Minute
 	}
+	return f.Stall
+}
+
+// answer is how long a server may take until it begins to answer.
+func (f *Fetcher) answer() time.Duration { return min(answer, f.stall()) }
+
+// watch returns a context that ends when no answer began in time or when fewer than stallBytes came for f.Stall, and a reader
+// of the answer's body that tells it of bytes.
+func (f *Fetcher) watch(ctx context.Context) (context.Context, func(io.Reader) io.Reader, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	t := time.AfterFunc(stall, func() { cancel(fmt.Errorf("nothing, or next to nothing, came for %s", stall)) })
-	alive := func(r io.Reader) io.Reader { return &resetReader{Reader: r, t: t, stall: stall} }
-	return ctx, alive, func() { t.Stop(); cancel(nil) }
+	silence := time.AfterFunc(f.answer(), func() { cancel(silentError{f.answer()}) })
+	t := time.AfterFunc(f.stall(), func() { cancel(fmt.Errorf("nothing, or next to nothing, came for %s", f.stall())) })
+	t.Stop() // until an answer begins
+	alive := func(r io.Reader) io.Reader {
+		silence.Stop()
+		t.Reset(f.stall())
+		return &resetReader{Reader: r, t: t, stall: f.stall()}
+	}
+	return ctx, alive, func() { silence.Stop(); t.Stop(); cancel(nil) }
 }
 
 type resetReader struct {

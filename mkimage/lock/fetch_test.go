@@ -1,6 +1,7 @@
 package lock
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -13,6 +14,8 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"tally/mkimage/spec"
 	"testing"
 	"time"
 
@@ -335,6 +338,41 @@ func TestStall(t *testing.T) {
 	checkStored(t, r, data)
 	if len(m.log) != 2 {
 		t.Errorf("%d requests, want 2", len(m.log))
+	}
+}
+
+// TestSilent: a server that takes connections and never answers is waited for aloud, tried twice and named; this holds for
+// files whose hash is known and for signed indexes.
+func TestSilent(t *testing.T) {
+	_, l := payload(1000)
+	var asked atomic.Int32
+	hang := make(chan struct{})
+	m := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1); <-hang }))
+	defer m.Close()
+	defer close(hang)
+	for name, get := range map[string]func(*rig) error{
+		"package": func(r *rig) error { return r.Packages(context.Background(), l) },
+		"index": func(r *rig) error {
+			_, err := (&Indexer{Fetcher: r.Fetcher}).read(context.Background(), spec.Suite{Name: "trixie", Archive: "debian", Suite: "trixie"}, nil)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked.Store(0)
+			r := newRig(t, m.URL+"/debian")
+			var talk bytes.Buffer
+			r.Stall, r.Log = 400*time.Millisecond, slog.New(slog.NewTextHandler(&talk, nil))
+			err := get(r)
+			if err == nil || !strings.Contains(err.Error(), m.URL+"/debian") || strings.Count(err.Error(), "no answer within 400ms") != strings.Count(err.Error(), m.URL) {
+				t.Errorf("error %v, want each address once, with its silence", err)
+			}
+			if n := asked.Load(); n%silences != 0 || n > 2*silences || len(r.pauses) != int(n)/silences {
+				t.Errorf("%d requests, pauses %v; want %d an address", n, r.pauses, silences)
+			}
+			if !strings.Contains(talk.String(), "waiting for an answer") || !strings.Contains(talk.String(), "trying again") {
+				t.Errorf("said %q", talk.String())
+			}
+		})
 	}
 }
 

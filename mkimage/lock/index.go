@@ -193,11 +193,12 @@ func parseIndex(ctx context.Context, packed []byte) ([]*deb.Package, int64, erro
 func (x *Indexer) small(ctx context.Context, url string, limit int64) ([]byte, error) {
 	for i := 0; ; i++ {
 		data, err := x.smallOnce(ctx, url, limit)
-		var permanent permanentError
-		if err == nil || errors.As(err, &permanent) || i == attempts-1 || ctx.Err() != nil {
+		if err == nil || last(i, err) || ctx.Err() != nil {
 			return data, err
 		}
-		if err := x.Fetcher.Sleep(ctx, min(time.Second<<i, maxPause)); err != nil {
+		pause := min(time.Second<<i, maxPause)
+		x.Fetcher.Log.Info("download interrupted, trying again", "url", url, "error", err, "pause", pause)
+		if err := x.Fetcher.Sleep(ctx, pause); err != nil {
 			return nil, err
 		}
 	}
