@@ -15,7 +15,7 @@ import (
 const (
 	attempts = 5                // how often one address is tried
 	silences = 2                // how often, when it gives no answer at all
-	answer   = 20 * time.Second // how long it may take to begin one
+	answer   = 30 * time.Second // how long it may take to begin one: snapshot archives are slow
 	maxPause = 60 * time.Second // the longest pause between two attempts, also when the server asks for more
 )
 

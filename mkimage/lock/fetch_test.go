@@ -15,11 +15,12 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"tally/mkimage/spec"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"tally/mkimage/spec"
 )
 
 // A mirror is a web server with faults, one a request, in order; then it serves well.
