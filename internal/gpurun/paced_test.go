@@ -54,3 +54,18 @@ func TestPaced(t *testing.T) {
 	cancel()
 	<-ended
 }
+
+// TestVerdict: by the engine's clock, to the per cent, and by ours where it has none.
+func TestVerdict(t *testing.T) {
+	second := func(engine float64, tokens int) []round {
+		return []round{{Engine: engine, Tokens: tokens, Wall: time.Second}}
+	}
+	for want, kinds := range map[string][]kind{
+		"by the engine's clock. Once: met. Grid: missed.": {{Rounds: second(100.9, 100)}, {Name: "once", Rounds: second(100, 50)}, {Name: "grid", Rounds: second(99.9, 100)}},
+		"by ours. Once: missed. Grid: met.":               {{Rounds: second(0, 1009)}, {Name: "once", Rounds: second(0, 900)}, {Name: "grid", Rounds: second(0, 1000)}},
+	} {
+		if got := (&report{Kinds: kinds}).verdict(); got != "\nTarget: at most 1 % of tokens/s, "+want+"\n" {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
