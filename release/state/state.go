@@ -18,7 +18,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 	"golang.org/x/sys/unix"
@@ -234,23 +233,6 @@ func (f *file) addTrees(trees []release.SeenTree, proved bool, given map[string]
 		}
 	}
 	f.forget()
-}
-
-// forget keeps to the bounds: the oldest trees go, first of those that a later one was proved to contain.
-func (f *file) forget() {
-	n, size := len(f.Trees), 0
-	for _, t := range f.Trees {
-		size += len(t.Checkpoint)
-	}
-	for _, all := range []bool{false, true} {
-		f.Trees = slices.DeleteFunc(f.Trees, func(t tree) bool {
-			out := (n > maxTrees || size > maxNotes) && (all || t.Proved)
-			if out {
-				n, size = n-1, size-len(t.Checkpoint)
-			}
-			return out
-		})
-	}
 }
 
 // body is the signed text of a checkpoint: the same tree with other cosignatures is the same.
