@@ -57,10 +57,10 @@ func (p *pacer) run(ctx context.Context) {
 	}
 }
 
-// compute takes so long, to the microsecond: timers wake late, later on an idle machine than on a busy one, and would show that in place
-// of the channel. CUDA's threads wait for a GPU in such a loop, too.
+// compute waits a step out in a loop, as CUDA's threads do: timers wake late, later on an idle machine than on a busy one, and would show
+// that in place of the channel.
 func compute(step time.Duration) {
-	const late = 2 * time.Millisecond // at most, on most days
+	const late = 2 * time.Millisecond // a timer is left so much
 	end := time.Now().Add(step)
 	time.Sleep(step - late)
 	for time.Now().Before(end) {
