@@ -52,6 +52,13 @@ func (w *walk) counts(l *leaf) bool {
 	return w.m.named() && (l.revoker || !revoked)
 }
 
+// settle makes a leaf news again that tells what nobody was told of. The others that were judged keep no bundle: nothing is run for them.
+func (w *walk) settle(l *leaf) {
+	if l.judged = l.judged && !w.untold(l); l.judged {
+		l.bundle = nil
+	}
+}
+
 // untold reports whether a leaf that was judged says what no round has told: whoever serves a log can put anything in a bundle's place until
 // the leaf is judged, and the bundle itself there later.
 func (w *walk) untold(l *leaf) bool {

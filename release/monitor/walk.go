@@ -94,7 +94,7 @@ func (w *walk) tile(ctx context.Context, f *frontier) error {
 		return err
 	}
 	for i, l := range leaves {
-		l.judged = l.judged && !w.untold(l)
+		w.settle(l)
 		if !l.judged || len(l.alerts) > 0 { // a log that is read again costs no memory for what is well
 			w.leaves = append(w.leaves, l)
 		}
@@ -206,7 +206,7 @@ func (w *walk) look(ctx context.Context) error {
 			continue
 		}
 		delete(w.bare, index)
-		l.judged = l.judged && !w.untold(l)
+		w.settle(l)
 		if l.tree.Note != "" {
 			var refusal *release.Error
 			if err := w.view.Contains(l.tree, w.m.o.Policy.Log.Key); errors.As(err, &refusal) {
