@@ -133,6 +133,36 @@ func fakeSMI(t *testing.T, memory string) (pidFile string) {
 	return pidFile
 }
 
+// fakeHelper is a helper that knows the process whose number stands in a file, and no ready state.
+func fakeHelper(t *testing.T, pidFile string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "helper")
+	const schema = `{"schema": "` + gpu.HelperSchema + `", `
+	script := "#!/bin/sh\ncase $1 in\ncollect) echo '" + schema + `"state": {"confidential_compute": false, "developer_tools": true, "gpus": 1}, "devices": []}` + "' ;;\nusage) echo '" + schema +
+		`"processes": [{"gpu": 0, "pid": '$(cat ` + pidFile + `)', "memory": 6291456}], "used": [7340032]}` + "' ;;\n*) exit 1 ;;\nesac\n"
+	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestAskGate: a helper that cannot ask, and an engine that it does not list, are said in the report.
+func TestAskGate(t *testing.T) {
+	if got := askGate(t.Context(), "/bin/false", 1, time.Now); !strings.Contains(got, "0 GPUs") || !strings.Contains(got, "gate refuses them: GPU evidence: GPU helper: collect: exit status 1") {
+		t.Error(got)
+	}
+	pid := filepath.Join(t.TempDir(), "pid")
+	if err := os.WriteFile(pid, []byte("41"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := helperProof(t.Context(), fakeHelper(t, pid), 42, 1); !strings.Contains(got, "refused: none of the 1 processes") {
+		t.Error(got)
+	}
+	if got := helperProof(t.Context(), fakeHelper(t, pid), 41, 6<<20+1); !strings.Contains(got, "refused: the engine holds 6 MiB") {
+		t.Error(got)
+	}
+}
+
 // TestRun is the whole line with an engine and a nvidia-smi that are none: what it writes is no result.
 func TestRun(t *testing.T) {
 	self, err := os.Executable()
@@ -163,11 +193,12 @@ func TestRun(t *testing.T) {
 		t.Errorf("a run without a GPU changed the page: %s, %v", b, err)
 	}
 	t.Setenv("FAKE_PID", fakeSMI(t, "6"))
-	if err := command(t.Context(), args()); err != nil {
+	if err := command(t.Context(), args("-helper", fakeHelper(t, os.Getenv("FAKE_PID")))); err != nil {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(doc)
 	for _, want := range []string{"before\n" + beginMark, "NVIDIA H100 80GB HBM3, 81559 MiB, compute capability 9.0, driver 580.1, " + time.Now().UTC().Format("2006-"), "The driver lists the engine's process",
+		"1 GPUs, confidential computing off, developer tools on. The enclave's gate refuses them: GPUs refused: confidential computing is off. ", "by that helper: it is on the GPU",
 		"offloaded 5/5", "| engine alone ", "| channel, on its grid of 50 ms ", endMark + "after\n"} {
 		if err != nil || !strings.Contains(string(b), want) || strings.Contains(string(b), "old") {
 			t.Errorf("no %q in %s, %v", want, b, err)

@@ -24,9 +24,9 @@ import (
 )
 
 type options struct {
-	Server, Model, Shape, Backend, Socket, Doc, Engine string
-	Streams, Tokens, Rounds, Threads                   int
-	Load, Step                                         time.Duration
+	Server, Model, Shape, Backend, Socket, Doc, Engine, Helper string
+	Streams, Tokens, Rounds, Threads                           int
+	Load, Step                                                 time.Duration
 }
 
 func main() {
@@ -53,6 +53,7 @@ func command(ctx context.Context, args []string) error {
 	fs.StringVar(&o.Socket, "socket", "", "socket of the engine that keeps a pace")
 	fs.DurationVar(&o.Step, "step", 5*time.Millisecond, "how long that engine takes for a token of every stream")
 	fs.StringVar(&o.Doc, "doc", "", "page whose section between the marks of a run is replaced; of a GPU only")
+	fs.StringVar(&o.Helper, "helper", "", "the image's helper, to ask the driver as an enclave does")
 	fs.IntVar(&o.Streams, "streams", 16, "streams at a time")
 	fs.IntVar(&o.Tokens, "tokens", 512, "tokens of a stream")
 	fs.IntVar(&o.Rounds, "rounds", 3, "rounds of each kind")
@@ -100,6 +101,9 @@ func measureRun(ctx context.Context, o *options, s shape) error {
 			return err
 		}
 		before = sum(u.Used)
+		if o.Helper != "" {
+			r.Gate = askGate(ctx, o.Helper, len(u.Used), time.Now)
+		}
 	}
 	log := o.Model + ".engine.log"
 	if o.Backend == "paced" {
@@ -113,6 +117,9 @@ func measureRun(ctx context.Context, o *options, s shape) error {
 	if o.Backend == "cuda" { // at once: minutes of rounds of an engine on the processor are of no use
 		if _, err := proveGPU(ctx, log, pid, before, uint64(s.offloaded())); err != nil {
 			return err
+		}
+		if o.Helper != "" {
+			r.Gate += helperProof(ctx, o.Helper, pid, uint64(s.offloaded()))
 		}
 	}
 	if err := r.measure(ctx, o); err != nil {

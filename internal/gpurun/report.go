@@ -22,6 +22,7 @@ type report struct {
 	Shape   shape
 	Device  *device // nil: the processor
 	Proof   string  // by what the answers are known to come from the GPU
+	Gate    string  // what the enclave's helper and gate make of these GPUs; empty: not asked
 	At      time.Time
 
 	Kinds []kind
@@ -53,6 +54,7 @@ func (r *report) measure(ctx context.Context, o *options) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", r.Kinds[k].Name, err)
 			}
+			fmt.Fprintf(os.Stderr, "gpurun: round %d of %d: %s: %.0f tokens/s, by the engine's clock %.0f\n", i, o.Rounds, r.Kinds[k].Name, got.rate(), got.Engine)
 			if i > 0 {
 				r.Kinds[k].Rounds = append(r.Kinds[k].Rounds, got)
 			}
@@ -154,7 +156,14 @@ func (r *report) title() string {
 	case r.Device == nil:
 		return fmt.Sprintf("NOT A GPU RESULT: the engine ran on the processor, to try the line.\n\n%s, ", r.weights())
 	}
-	return fmt.Sprintf("%s, %s, compute capability %s, driver %s, %s. %s.\n\n%s, ", r.Device.Name, r.Device.Memory, r.Device.Capability, r.Device.Driver, r.At.UTC().Format(time.DateOnly), r.Proof, r.weights())
+	return fmt.Sprintf("%s, %s, compute capability %s, driver %s, %s. %s.\n\n%s%s, ", r.Device.Name, r.Device.Memory, r.Device.Capability, r.Device.Driver, r.At.UTC().Format(time.DateOnly), r.Proof, r.gate(), r.weights())
+}
+
+func (r *report) gate() string {
+	if r.Gate == "" {
+		return ""
+	}
+	return r.Gate + "\n\n"
 }
 
 func (r *report) weights() string {

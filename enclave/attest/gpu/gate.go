@@ -116,8 +116,14 @@ func (g *Gate) check(c *Collected) error {
 		}
 	}
 	switch {
-	case c.State.GPUs == 0 || gpus == 0:
-		return fmt.Errorf("the driver sees %d GPUs and %d gave evidence: a GPU release does not serve without", c.State.GPUs, gpus)
+	case c.State.GPUs == 0:
+		return errors.New("the driver sees no GPU: a GPU release does not serve without")
+	case !c.State.ConfidentialCompute: // first: GPUs without it give no evidence
+		return errors.New("confidential computing is off")
+	case c.State.DeveloperTools:
+		return errors.New("developer tools are on")
+	case gpus == 0:
+		return fmt.Errorf("the driver sees %d GPUs and 0 gave evidence: a GPU release does not serve without", c.State.GPUs)
 	case gpus != c.State.GPUs:
 		return fmt.Errorf("the driver sees %d GPUs, %d gave evidence", c.State.GPUs, gpus)
 	case switches != c.State.Switches:
@@ -126,10 +132,6 @@ func (g *Gate) check(c *Collected) error {
 		return fmt.Errorf("%d switches are not locked", c.State.SwitchesUnlocked)
 	case gpus != g.GPUs || switches != g.Switches:
 		return fmt.Errorf("%d GPUs and %d switches, want %d and %d", gpus, switches, g.GPUs, g.Switches)
-	case !c.State.ConfidentialCompute:
-		return errors.New("confidential computing is off")
-	case c.State.DeveloperTools:
-		return errors.New("developer tools are on")
 	}
 	return nil
 }

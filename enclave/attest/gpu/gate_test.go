@@ -142,13 +142,14 @@ func TestGateRefuses(t *testing.T) {
 		want   string
 		gate   bool
 	}{
-		"no GPU":          {func(_ *gpu.Gate, m *machine) { m.devices, m.state.GPUs = nil, 0 }, "sees 0 GPUs", true},
+		"no GPU":          {func(_ *gpu.Gate, m *machine) { m.devices, m.state.GPUs = nil, 0 }, "sees no GPU", true},
 		"switch alone":    {func(_ *gpu.Gate, m *machine) { m.devices = m.devices[1:] }, "0 gave evidence", true},
 		"one is silent":   {func(_ *gpu.Gate, m *machine) { m.state.GPUs = 2 }, "sees 2 GPUs, 1 gave", true},
 		"silent switch":   {func(_ *gpu.Gate, m *machine) { m.devices = m.devices[:1] }, "sees 1 switches, 0 gave", true},
 		"open switch":     {func(_ *gpu.Gate, m *machine) { m.state.SwitchesUnlocked = 1 }, "1 switches are not locked", true},
 		"one too many":    {func(g *gpu.Gate, _ *machine) { g.GPUs = 2 }, "1 GPUs and 1 switches, want 2 and 1", true},
 		"no switch meant": {func(g *gpu.Gate, _ *machine) { g.Switches = 0 }, "want 1 and 0", true},
+		"CC off, silent":  {func(_ *gpu.Gate, m *machine) { m.state.ConfidentialCompute, m.devices = false, m.devices[1:] }, "confidential computing is off", true},
 		"CC off":          {func(_ *gpu.Gate, m *machine) { m.state.ConfidentialCompute = false }, "confidential computing is off", true},
 		"developer tools": {func(_ *gpu.Gate, m *machine) { m.state.DeveloperTools = true }, "developer tools are on", true},
 		"measurement":     {func(_ *gpu.Gate, m *machine) { m.devices[0].Blocks[10] = appraise.Digest{} }, "measurements [10]", true},
