@@ -24,7 +24,8 @@ import (
 //	  switches: 4                    # optional
 //	  roots: fake.pem                # for tests: device root and RIM root in place of NVIDIA's
 //
-// Confidential computing off and developer tools on are refused by the enclave itself, whatever a policy says.
+// Confidential computing off, developer tools on, switches that are not locked and devices left out are refused whatever a policy says:
+// by the enclave, and again by its client, to whom the enclave binds the driver's word (appraise/gpu.DriverState).
 type GPU struct {
 	policy      gpu.Policy
 	fromRelease bool

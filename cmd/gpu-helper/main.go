@@ -72,7 +72,7 @@ func collect(nonce [32]byte) error {
 	}
 	// With protected PCIe the GPUs of a machine are in confidential computing together, and CcFeature says off.
 	on := settings.CcFeature == nvml.CC_SYSTEM_FEATURE_ENABLED || settings.MultiGpuMode == nvml.CC_SYSTEM_MULTIGPU_PROTECTED_PCIE
-	a := gpu.HelperAnswer{Schema: gpu.HelperSchema, State: gpu.State{
+	a := gpu.HelperAnswer{Schema: gpu.HelperSchema, State: appraise.DriverState{
 		ConfidentialCompute: on, DeveloperTools: settings.DevToolsMode != nvml.CC_SYSTEM_DEVTOOLS_MODE_OFF, GPUs: n,
 	}}
 	var devices []appraise.Device
@@ -139,11 +139,12 @@ func usageOf(i int, u *gpu.Usage) error {
 	if err := failed("handle", ret); err != nil {
 		return err
 	}
-	memory, ret := d.GetMemoryInfo()
+	memory, ret := d.GetMemoryInfo_v2()
 	if err := failed("memory", ret); err != nil {
 		return err
 	}
-	u.Used = append(u.Used, memory.Used)
+	// Not memory.Used: the driver's own share counts there or not, by the version, and an idle H200 has 615 MiB of it.
+	u.Used = append(u.Used, memory.Total-min(memory.Total, memory.Free+memory.Reserved))
 	all, ret := d.GetComputeRunningProcesses()
 	if err := failed("processes", ret); err != nil {
 		return err

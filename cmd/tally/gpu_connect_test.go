@@ -50,7 +50,7 @@ func (g *oneFakeGPU) Attest(_ context.Context, c evidence.Claims) (*enclave.GPUS
 		return nil, err
 	}
 	s := &gpu.Shipment{RIMs: g.rims}
-	s.Document, err = gpu.MarshalEvidence([]gpu.Device{e})
+	s.Document, err = (&gpu.Set{Driver: gpu.DriverState{ConfidentialCompute: true, GPUs: 1}, Devices: []gpu.Device{e}}).Marshal()
 	return &enclave.GPUSet{Digest: gpu.SetDigest(s.Document), Ship: s.Marshal}, err
 }
 func (*oneFakeGPU) Serving(context.Context) error { return nil }
@@ -97,7 +97,7 @@ func TestConnectGPU(t *testing.T) {
 		put(fmt.Sprintf("col/%d.der", i), r)
 	}
 	code, out, talk := w.run("--policy", "{}/gpu.yaml", "--bundle", "{}/b.json", "--gpu-collateral", "{}/col", "--message", "hello", "--evidence", "{}/e.bin", "--gpus", "{}/gpus.json")
-	if code != 0 || !strings.Contains(out, "gpu 0 rim-driver") || !strings.Contains(out, "NOT NVIDIA's") || !strings.Contains(out, `"hello"`) {
+	if code != 0 || !strings.Contains(out, "gpu 0 rim-driver") || !strings.Contains(out, "developer tools off, 1 GPUs") || !strings.Contains(out, "NOT NVIDIA's") || !strings.Contains(out, `"hello"`) {
 		t.Fatalf("exit %d\n%s%s", code, out, talk)
 	}
 	for _, c := range []struct {
@@ -155,7 +155,7 @@ func TestConnectGPU(t *testing.T) {
 	if code, out := quote("verify", "{}/gpus.json"); code != 4 || !strings.Contains(out, "chain") || strings.Contains(out, "of the policy") {
 		t.Errorf("quote verify under the vendor's roots: exit %d\n%s", code, out)
 	}
-	put("other.json", []byte(`{"schema":"tally.gpu-set/v1","devices":[]}`))
+	put("other.json", []byte(`{"schema":"tally.gpu-set/v2","set":{}}`))
 	if code, out := verify(append(base, "--gpus", "{}/other.json")...); code != 5 || !strings.Contains(out, "binding: ") {
 		t.Errorf("verify with another set: exit %d\n%s", code, out)
 	}

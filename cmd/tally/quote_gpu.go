@@ -145,16 +145,17 @@ const gpuVerifyText = "\n" + gpuFiles +
 	"Exit 4: not verified, reason report, chain, signature, fwid, rim, rim-signature, rim-chain, rim-expired or ocsp. Exit 5: verified and not what the\n" +
 	"policy wants, reason policy, nonce, architecture, rim-missing, rim-unpinned, rim-conflict, measurement, rollback, mode, topology,\n" +
 	"revoked, ocsp-stale or no-devices.\n" +
-	"For GPUs --json prints tally.quote/v1 with kind nvidia, verified, accepted (with --policy), reason, note (under whose roots, when they are not NVIDIA's), and devices: a list of arch, chip, id, driver, vbios, mode,\n" +
+	"For GPUs --json prints tally.quote/v1 with kind nvidia, verified, accepted (with --policy), reason, note (under whose roots, when they are not NVIDIA's), checks of all devices together, and devices: a list of arch, chip, id, driver, vbios, mode,\n" +
 	"measured, passed, uncovered, reason, checks (name, status ok|failed|not-checked, want, got, from).\n\n" +
 	"   tally quote verify gpus.json --collateral nvidia/ --policy policy.yaml\n"
 
 // gpuCollateral is what a directory holds about devices.
 type gpuCollateral struct {
-	chain []byte
-	rims  []*gpu.RIM
-	files [][]byte // of rims
-	ocsp  [][]byte
+	driver *gpu.DriverState // of what an enclave shipped
+	chain  []byte
+	rims   []*gpu.RIM
+	files  [][]byte // of rims
+	ocsp   [][]byte
 }
 
 // gpuCollateralFlag is of the commands that appraise an enclave.
@@ -239,6 +240,13 @@ func gpuOpen(c *cli.Context, data []byte) ([]gpu.Device, gpuCollateral, error) {
 	}
 	if gpu.IsShipment(data) {
 		s, err := gpu.ParseShipment(data)
+		var set *gpu.Set
+		if err == nil && col.chain != nil {
+			err = errors.New("it holds its certificates: want no chain.pem beside it")
+		}
+		if err == nil {
+			set, err = gpu.ParseSet(s.Document)
+		}
 		if err == nil {
 			var rims []*gpu.RIM
 			rims, err = gpu.ParseRIMs(s.RIMs...)
@@ -247,7 +255,8 @@ func gpuOpen(c *cli.Context, data []byte) ([]gpu.Device, gpuCollateral, error) {
 		if err != nil {
 			return nil, col, gpuVerdict(fmt.Errorf("%s: %w", c.Args().First(), err), gpu.BadReport)
 		}
-		data = s.Document
+		col.driver = &set.Driver
+		return set.Devices, col, nil
 	}
 	chain := col.chain
 	devices, err := gpu.ParseEvidence(data, chain)

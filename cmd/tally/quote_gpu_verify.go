@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"text/tabwriter"
 	"time"
 
@@ -20,6 +21,7 @@ type gpuAnswer struct {
 	Accepted *bool              `json:"accepted,omitempty"` // with a policy
 	Reason   gpu.Reason         `json:"reason,omitempty"`
 	Note     string             `json:"note,omitempty"` // whose roots, when not NVIDIA's
+	Checks   []gpu.Check        `json:"checks"`         // of all devices together
 	Devices  []gpu.DeviceResult `json:"devices"`
 }
 
@@ -29,7 +31,7 @@ func gpuVerify(c *cli.Context, e *env, data []byte) error {
 		return printVerification(e, refused.result, refused.err)
 	}
 	if ee := (*exitError)(nil); errors.As(err, &ee) && ee.code >= exitUnverified && ee.reason != "" {
-		a := gpuAnswer{Schema: "tally.quote/v1", Kind: "nvidia", Verified: ee.code != exitUnverified, Reason: gpu.Reason(ee.reason), Devices: []gpu.DeviceResult{}}
+		a := gpuAnswer{Schema: "tally.quote/v1", Kind: "nvidia", Verified: ee.code != exitUnverified, Reason: gpu.Reason(ee.reason), Checks: []gpu.Check{}, Devices: []gpu.DeviceResult{}}
 		if c.IsSet("policy") {
 			a.Accepted = new(bool)
 		}
@@ -48,7 +50,7 @@ func gpuVerify(c *cli.Context, e *env, data []byte) error {
 			res.Reason = gpu.NoDevices
 		}
 	}
-	a := gpuAnswer{Schema: "tally.quote/v1", Kind: "nvidia", Verified: err == nil || !res.Reason.Unverified(), Reason: res.Reason, Note: otherRoots(in.Roots), Devices: res.Devices}
+	a := gpuAnswer{Schema: "tally.quote/v1", Kind: "nvidia", Verified: err == nil || !res.Reason.Unverified(), Reason: res.Reason, Note: otherRoots(in.Roots), Checks: res.Checks, Devices: res.Devices}
 	if judged {
 		a.Accepted = &res.Accepted
 	}
@@ -106,7 +108,7 @@ func gpuInput(c *cli.Context, e *env, data []byte) (in gpu.Input, judge bool, er
 	if err != nil {
 		return in, false, err
 	}
-	in.Devices, in.RIMs, in.OCSP = devices, col.rims, col.ocsp
+	in.Devices, in.Driver, in.RIMs, in.OCSP = devices, col.driver, col.rims, col.ocsp
 	if !judge {
 		in.Roots, err = gpu.NVIDIA()
 	}
@@ -163,13 +165,11 @@ func printGPU(e *env, a *gpuAnswer) error {
 				fmt.Fprintf(w, "  %s\t%s\n", f[0], f[1])
 			}
 		}
-		for _, k := range d.Checks {
-			text := k.Got
-			if k.Want != "" && k.Want != k.Got {
-				text += " (want " + k.Want + ")"
-			}
-			fmt.Fprintf(w, "  %s\t%s  %s%s\n", k.Name, k.Status, text, note)
-		}
+		printGPUChecks(w, d.Checks, note)
+	}
+	if len(a.Checks) > 0 {
+		fmt.Fprintf(w, "all\t%d devices\n", len(a.Devices))
+		printGPUChecks(w, a.Checks, note)
 	}
 	switch {
 	case a.Accepted != nil && *a.Accepted:
@@ -182,6 +182,16 @@ func printGPU(e *env, a *gpuAnswer) error {
 		fmt.Fprintf(w, "VERIFIED\t%d devices signed this; whether that is good, a policy says\n", len(a.Devices))
 	}
 	return w.Flush()
+}
+
+func printGPUChecks(w io.Writer, all []gpu.Check, note string) {
+	for _, k := range all {
+		text := k.Got
+		if k.Want != "" && k.Want != k.Got {
+			text += " (want " + k.Want + ")"
+		}
+		fmt.Fprintf(w, "  %s\t%s  %s%s\n", k.Name, k.Status, text, note)
+	}
 }
 
 // A gpuShown is one device of tally.quote/v1 of kind nvidia, as quote show prints it.

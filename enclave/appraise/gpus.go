@@ -54,15 +54,20 @@ func (a *appraisal) gpuRoots() (gpu.Roots, error) {
 // addDevices takes over what was checked of each device. Which check failed is said again by the refusal, the last
 // of a Result's checks and its only failed one.
 func (a *appraisal) addDevices(res *gpu.Result) {
+	a.addChecks("gpu", res.Checks)
 	for i, d := range res.Devices {
-		for _, c := range d.Checks {
-			name := fmt.Sprintf("gpu %d %s", i, c.Name)
-			switch c.Status {
-			case gpu.OK:
-				a.ok(name, cmp.Or(c.Want, c.Got), c.Got, cmp.Or(c.From, "report"))
-			case gpu.NotChecked:
-				a.unchecked(name, c.Got)
-			}
+		a.addChecks(fmt.Sprintf("gpu %d", i), d.Checks)
+	}
+}
+
+func (a *appraisal) addChecks(of string, all []gpu.Check) {
+	for _, c := range all {
+		name := of + " " + c.Name
+		switch c.Status {
+		case gpu.OK:
+			a.ok(name, cmp.Or(c.Want, c.Got), c.Got, cmp.Or(c.From, "report"))
+		case gpu.NotChecked:
+			a.unchecked(name, c.Got)
 		}
 	}
 }

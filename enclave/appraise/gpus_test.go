@@ -73,7 +73,7 @@ func (w *gpuWorld) collect(t testing.TB, c evidence.Claims) []byte {
 		}
 		all = append(all, e)
 	}
-	document, err := gpu.MarshalEvidence(all)
+	document, err := (&gpu.Set{Driver: gpu.DriverState{ConfidentialCompute: true, GPUs: 2, Switches: 1}, Devices: all}).Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestGPUsAccepted(t *testing.T) {
 			t.Errorf("check %+v", c)
 		}
 	}
-	for _, name := range []string{"gpu", "gpu 0 chain", "gpu 1 signature", "gpu 1 nonce", "gpu 1 rim-driver", "gpu 1 ocsp", "gpu 2 rim-vbios", "gpu 2 measurement"} {
+	for _, name := range []string{"gpu", "gpu driver-state", "gpu 0 chain", "gpu 1 signature", "gpu 1 nonce", "gpu 1 rim-driver", "gpu 1 ocsp", "gpu 2 rim-vbios", "gpu 2 measurement"} {
 		if seen[name] != OK {
 			t.Errorf("check %q is %q", name, seen[name])
 		}

@@ -54,7 +54,7 @@ func TestGPUHelper(t *testing.T) {
 	ctx, dir := context.Background(), t.TempDir()
 	h, d, nonce := helper(t, dir)
 	got, err := h.Collect(ctx, nonce)
-	want := &attest.Collected{State: attest.State{ConfidentialCompute: true, GPUs: 2}, Devices: []appraise.Device{d, d}}
+	want := &attest.Collected{State: appraise.DriverState{ConfidentialCompute: true, GPUs: 2}, Devices: []appraise.Device{d, d}}
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)
 	}
@@ -88,10 +88,10 @@ func TestGPUHelper(t *testing.T) {
 func TestGPUHelperStates(t *testing.T) {
 	ctx := context.Background()
 	for macro, want := range map[string]attest.Collected{
-		"-DGPUS=0":                       {State: attest.State{ConfidentialCompute: true}},
-		"-DFEATURE=0":                    {State: attest.State{GPUs: 2}},
-		"-DFEATURE=0 -DGPUS=1 -DMULTI=1": {State: attest.State{ConfidentialCompute: true, GPUs: 1}, Devices: make([]appraise.Device, 1)},
-		"-DDEVTOOLS=1 -DGPUS=1":          {State: attest.State{ConfidentialCompute: true, DeveloperTools: true, GPUs: 1}, Devices: make([]appraise.Device, 1)},
+		"-DGPUS=0":                       {State: appraise.DriverState{ConfidentialCompute: true}},
+		"-DFEATURE=0":                    {State: appraise.DriverState{GPUs: 2}},
+		"-DFEATURE=0 -DGPUS=1 -DMULTI=1": {State: appraise.DriverState{ConfidentialCompute: true, GPUs: 1}, Devices: make([]appraise.Device, 1)},
+		"-DDEVTOOLS=1 -DGPUS=1":          {State: appraise.DriverState{ConfidentialCompute: true, DeveloperTools: true, GPUs: 1}, Devices: make([]appraise.Device, 1)},
 	} {
 		h, _, nonce := helper(t, t.TempDir(), strings.Fields(macro)...)
 		got, err := h.Collect(ctx, nonce)
@@ -151,7 +151,7 @@ func TestGPUHelperSwitches(t *testing.T) {
 	same := func(a, b appraise.Device) bool {
 		return a.Arch == b.Arch && bytes.Equal(a.Report, b.Report) && bytes.Equal(a.Chain, b.Chain)
 	}
-	if err != nil || got.State != (attest.State{ConfidentialCompute: true, GPUs: 2, Switches: 2}) || !slices.EqualFunc(want, got.Devices, same) {
+	if err != nil || got.State != (appraise.DriverState{ConfidentialCompute: true, GPUs: 2, Switches: 2}) || !slices.EqualFunc(want, got.Devices, same) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if got, err := spoilt("mode").Collect(t.Context(), nonce); err != nil || got.State.SwitchesUnlocked != 2 {

@@ -28,7 +28,7 @@ func askHelper(path string) *gpu.Helper {
 // A looker leaves the GPUs' ready state alone: they are not this program's to open or close.
 type looker struct {
 	*gpu.Helper
-	state *gpu.State
+	state *appraise.DriverState
 }
 
 func (looker) SetReady(context.Context, bool) error { return nil }
@@ -47,7 +47,7 @@ func askGate(ctx context.Context, path string, gpus int, now func() time.Time) s
 	if err != nil {
 		return err.Error()
 	}
-	var state gpu.State
+	var state appraise.DriverState
 	g := &gpu.Gate{Source: looker{askHelper(path), &state}, GPUs: gpus, Now: now, Log: slog.New(slog.DiscardHandler), Verify: appraise.Input{Roots: roots, Policy: appraise.Policy{
 		Floors: map[appraise.Arch]appraise.Floor{appraise.Hopper: {Driver: "0", VBIOS: "0"}}, Modes: []appraise.Mode{appraise.ModeUnstated}, UnpinnedRIM: true, NoOCSP: true, MinGPUs: gpus,
 	}}}

@@ -33,7 +33,7 @@ func Nonce(c evidence.Claims) [32]byte {
 //
 //	SHA-256("tally/1 gpu set" 00 SHA-256(document))
 //
-// The document itself ([MarshalEvidence]) travels beside the evidence: with eight GPUs it is larger than a
+// The document itself ([Set]) travels beside the evidence: with eight GPUs it is larger than a
 // handshake message.
 func SetDigest(document []byte) [32]byte {
 	sum := sha256.Sum256(document)
@@ -54,9 +54,9 @@ func MarshalEvidence(all []Device) ([]byte, error) {
 }
 
 // VerifySet is [Verify] for a client: the document must be the one that the claims bind, and answer their nonce. It takes
-// Devices and Nonce of in from there. The claims must be those that the hardware's report was appraised with.
+// Devices, Driver and Nonce of in from there. The claims must be those that the hardware's report was appraised with.
 func VerifySet(c evidence.Claims, document []byte, in Input) (*Result, error) {
-	res := &Result{Devices: []DeviceResult{}}
+	res := newResult()
 	want := SetDigest(document)
 	switch {
 	case len(c.GPU) == 0:
@@ -64,7 +64,7 @@ func VerifySet(c evidence.Claims, document []byte, in Input) (*Result, error) {
 	case !bytes.Equal(c.GPU, want[:]):
 		return res.refused(refuse(BadBinding, "the evidence binds GPU set %x, this one is %x", c.GPU, want))
 	}
-	devices, err := ParseEvidence(document, nil)
+	set, err := ParseSet(document)
 	if err != nil {
 		var e *Error
 		if !errors.As(err, &e) {
@@ -73,6 +73,6 @@ func VerifySet(c evidence.Claims, document []byte, in Input) (*Result, error) {
 		return res.refused(err)
 	}
 	nonce := Nonce(c)
-	in.Devices, in.Nonce = devices, &nonce
+	in.Devices, in.Driver, in.Nonce, in.bound = set.Devices, &set.Driver, &nonce, true
 	return Verify(in)
 }

@@ -39,7 +39,7 @@
 // # What this does not prove
 //
 // No field of a report is known to state developer mode, or confidential computing off; that both are as they should be
-// is the driver's word, asked for by measured code (tally/enclave/attest/gpu), beside the measurements.
+// is the driver's word ([DriverState]), which measured code asks for (tally/enclave/attest/gpu) and binds. Files of the vendor's hold none.
 //
 // A report is about a GPU, not about the machine it is in. That the GPU serves the enclave rests on the enclave's
 // measured code, which asked for the report, until PCIe devices join the trust domain (TDISP).

@@ -92,7 +92,7 @@ func TestIsEvidence(t *testing.T) {
 	report, _ := sample(t)
 	for in, want := range map[string]bool{
 		"": false, " \n": false, "{}": false, "<a/>": false, "11e0": false,
-		" [": true, `{"schema":"tally.gpu-set/v1"`: true, `{"schema":"tally.gpu-set/v2"`: false,
+		" [": true, `{"schema":"tally.gpu-set/v2"`: true, `{"schema":"tally.gpu-set/v1"`: false,
 		string(report): true, string(report[:requestSize]): false, hex.EncodeToString(report): true, "\n11 e0" + hex.EncodeToString(report[2:]): true,
 	} {
 		if got := IsEvidence([]byte(in)); got != want {

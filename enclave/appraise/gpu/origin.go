@@ -6,7 +6,7 @@ import "fmt"
 // to the root, signed by it, of the firmware that it says, and answers the nonce. Its Result is never accepted,
 // because nothing says what is wanted; the error is nil when all is in order.
 func Origin(in Input) (*Result, error) {
-	res := &Result{Devices: []DeviceResult{}}
+	res := newResult()
 	if len(in.Devices) == 0 || len(in.Devices) > MaxDevices {
 		return res.refused(refuse(NoDevices, "evidence of %d devices, want 1 to %d", len(in.Devices), MaxDevices))
 	}

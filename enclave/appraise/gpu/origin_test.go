@@ -3,6 +3,7 @@ package gpu_test
 import (
 	"bytes"
 	"slices"
+	"strings"
 	"testing"
 
 	. "tally/enclave/appraise/gpu"
@@ -82,10 +83,25 @@ func TestVerifySet(t *testing.T) {
 	claims := evidence.Claims{Static: [32]byte{1}, Epoch: 1, Authority: "default"}
 	f.nonce = Nonce(claims)
 	f.collect(t)
-	document, err := MarshalEvidence(f.in.Devices)
+	good := DriverState{ConfidentialCompute: true, GPUs: 1, Switches: 1}
+	document, err := (&Set{good, f.in.Devices}).Marshal()
 	fatal(t, err)
 	digest := SetDigest(document)
 	claims.GPU = digest[:]
+	bind := func(c *evidence.Claims, d []byte) []byte {
+		s := SetDigest(d)
+		c.GPU = s[:]
+		return d
+	}
+	state := func(change func(s *DriverState)) func(*evidence.Claims, []byte) []byte {
+		s := good
+		change(&s)
+		return func(c *evidence.Claims, _ []byte) []byte {
+			d, err := (&Set{s, f.in.Devices}).Marshal()
+			fatal(t, err)
+			return bind(c, d)
+		}
+	}
 	for name, c := range map[string]struct {
 		change func(c *evidence.Claims, document []byte) []byte
 		want   Reason
@@ -96,17 +112,20 @@ func TestVerifySet(t *testing.T) {
 		"another set":   {func(_ *evidence.Claims, d []byte) []byte { return append(bytes.Clone(d), ' ') }, BadBinding},
 		"no document":   {func(_ *evidence.Claims, _ []byte) []byte { return nil }, BadBinding},
 		"another key":   {func(c *evidence.Claims, d []byte) []byte { c.Static = [32]byte{2}; return d }, BadNonce},
-		"no set, bound": {func(c *evidence.Claims, _ []byte) []byte {
-			s := SetDigest([]byte("x"))
-			c.GPU = s[:]
-			return []byte("x")
-		}, BadReport},
+		"no set, bound": {func(c *evidence.Claims, _ []byte) []byte { return bind(c, []byte("x")) }, BadReport},
 		"a set whose nonce lies": {func(c *evidence.Claims, d []byte) []byte {
-			d = bytes.Replace(d, []byte(`"nonce":"`), []byte(`"nonce":"00`), 1)
-			s := SetDigest(d)
-			c.GPU = s[:]
-			return d
+			return bind(c, bytes.Replace(d, []byte(`"nonce":"`), []byte(`"nonce":"00`), 1))
 		}, BadNonce},
+		"no word of the driver": {func(c *evidence.Claims, d []byte) []byte {
+			_, after, _ := bytes.Cut(d, []byte(`"devices"`))
+			return bind(c, append([]byte(`{"devices"`), after...))
+		}, BadReport},
+		"computing off":   {state(func(s *DriverState) { s.ConfidentialCompute = false }), BadMode},
+		"developer tools": {state(func(s *DriverState) { s.DeveloperTools = true }), BadMode},
+		"an open switch":  {state(func(s *DriverState) { s.SwitchesUnlocked = 1 }), BadMode},
+		"a GPU left out":  {state(func(s *DriverState) { s.GPUs = 2 }), NoDevices},
+		"a switch unsaid": {state(func(s *DriverState) { s.Switches = 0 }), NoDevices},
+		"no GPU, it says": {state(func(s *DriverState) { s.GPUs = 0 }), NoDevices},
 	} {
 		bound := claims
 		in := f.in
@@ -116,5 +135,62 @@ func TestVerifySet(t *testing.T) {
 		if (err == nil) != (c.want == "") || res == nil || res.Accepted != (err == nil) || res.Reason != c.want {
 			t.Errorf("%s: %v: %+v, want %q", name, err, res, c.want)
 		}
+		if err == nil && (len(res.Checks) != 1 || res.Checks[0].Status != OK || res.Checks[0].From != "driver, to the enclave") {
+			t.Errorf("%s: checks %+v", name, res.Checks)
+		}
 	}
+	// What no claims bind is said to be so, and what it says against itself counts.
+	res, err := Verify(f.in)
+	if err != nil || res.Checks[0].Status != NotChecked || !strings.Contains(res.Checks[0].Got, "nobody asked the driver") {
+		t.Errorf("no word of the driver: %+v, %v", res, err)
+	}
+	f.in.Driver = &good
+	if res, err = Verify(f.in); err != nil || res.Checks[0].Status != NotChecked || !strings.Contains(res.Checks[0].Got, "as the file says") {
+		t.Errorf("word that is not bound: %+v, %v", res, err)
+	}
+	f.in.Driver = &DriverState{ConfidentialCompute: true, DeveloperTools: true, GPUs: 1, Switches: 1}
+	if res, err = Verify(f.in); err == nil || res.Reason != BadMode {
+		t.Errorf("developer tools, not bound: %+v, %v", res, err)
+	}
+}
+
+func TestParseSetRefuses(t *testing.T) {
+	const driver = `{"confidential_compute":true,"developer_tools":false,"gpus":1,"switches":0,"switches_unlocked":0}`
+	for in, want := range map[string]string{
+		``:                                       "EOF",
+		`{"driver":` + driver + `}`:              "devices: want an array",
+		`{"driver":` + driver + `,"devices":[]}`: "0 devices",
+		`{"driver":` + driver + `,"devices":[]}1`:            "more than one",
+		`{"driver":` + driver + `,"devices":[],"verdict":1}`: "verdict",
+		`{"devices":[]}`:             "driver",
+		`{"driver":{},"devices":[]}`: "each of its fields once",
+		`{"driver":{"developer_tools":true,` + driver[1:] + `,"devices":[]}`:                "each of its fields once",
+		`{"driver":` + strings.Replace(driver, "gpus", "GPUS", 1) + `,"devices":[]}`:        "each of its fields once",
+		`{"driver":` + strings.Replace(driver, "true", "1", 1) + `,"devices":[]}`:           "driver",
+		`{"driver":` + strings.Replace(driver, "}", `,"mode":"spt"}`, 1) + `,"devices":[]}`: "each of its fields once",
+	} {
+		if s, err := ParseSet([]byte(in)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %+v, %v; want %q", in, s, err, want)
+		}
+	}
+}
+
+// FuzzParseSet wants that what is read is written as it stood, but for the spelling of its devices.
+func FuzzParseSet(f *testing.F) {
+	x := newFixture(f)
+	document, err := (&Set{DriverState{ConfidentialCompute: true, GPUs: 1, Switches: 1}, x.in.Devices}).Marshal()
+	fatal(f, err)
+	f.Add(document)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := ParseSet(data)
+		if err != nil {
+			return
+		}
+		b, err := s.Marshal()
+		fatal(t, err)
+		again, err := ParseSet(b)
+		if err != nil || again.Driver != s.Driver || len(again.Devices) != len(s.Devices) {
+			t.Fatalf("%+v, %v; want %+v", again, err, s)
+		}
+	})
 }

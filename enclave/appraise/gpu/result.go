@@ -115,8 +115,11 @@ type DeviceResult struct {
 type Result struct {
 	Accepted bool           `json:"accepted"`
 	Reason   Reason         `json:"reason,omitempty"`
+	Checks   []Check        `json:"checks"` // of all devices together
 	Devices  []DeviceResult `json:"devices"`
 }
+
+func newResult() *Result { return &Result{Checks: []Check{}, Devices: []DeviceResult{}} }
 
 func (r *Result) refused(err error) (*Result, error) {
 	r.Reason = reasonOf(err, BadReport)

@@ -14,11 +14,11 @@ import (
 
 // ShipmentSchema names what an enclave hands to clients that ask for its GPUs:
 //
-//	{"schema": "tally.gpu-set/v1", "devices": […], "rims": ["…"], "ocsp": ["…"]}
+//	{"schema": "tally.gpu-set/v2", "set": {…}, "rims": ["…"], "ocsp": ["…"]}
 //
-// devices is, byte for byte, the document that the claims bind ([SetDigest]). Manifests and OCSP responses (base64) stand beside it,
+// set is, byte for byte, the document that the claims bind ([SetDigest]). Manifests and OCSP responses (base64) stand beside it,
 // bound by nothing: the vendor signed them, and responses are newer than the key.
-const ShipmentSchema = "tally.gpu-set/v1"
+const ShipmentSchema = "tally.gpu-set/v2"
 
 // MaxShipment is the size in bytes above which a shipment is refused. The samples' eight GPUs and four switches have
 // 140 KiB, and three manifests in base64 about 100.
@@ -29,15 +29,15 @@ const maxRIMs = 64
 
 // A Shipment is such a message. Nothing in it is verified.
 type Shipment struct {
-	Document []byte   // [ParseEvidence]
+	Document []byte   // [ParseSet]
 	RIMs     [][]byte // [ParseRIM]
 	OCSP     [][]byte // DER
 }
 
-// Marshal writes s. The document must be one that [MarshalEvidence] wrote.
+// Marshal writes s. The document must be one that [Set.Marshal] wrote.
 func (s *Shipment) Marshal() ([]byte, error) {
-	if !json.Valid(s.Document) || s.Document[0] != '[' {
-		return nil, errors.New("GPU set: document: want a JSON array")
+	if !json.Valid(s.Document) || s.Document[0] != '{' {
+		return nil, errors.New("GPU set: document: want a JSON object")
 	}
 	lists, err := json.Marshal(struct {
 		RIMs [][]byte `json:"rims"`
@@ -47,7 +47,7 @@ func (s *Shipment) Marshal() ([]byte, error) {
 		return nil, err
 	}
 	// By hand: a JSON encoder may write a document otherwise than it stands there, and its digest is bound.
-	b := bytes.Join([][]byte{[]byte(`{"schema":"` + ShipmentSchema + `","devices":`), s.Document, []byte(","), lists[1:]}, nil)
+	b := bytes.Join([][]byte{[]byte(`{"schema":"` + ShipmentSchema + `","set":`), s.Document, []byte(","), lists[1:]}, nil)
 	if len(b) > MaxShipment {
 		return nil, fmt.Errorf("GPU set: %d bytes, want at most %d", len(b), MaxShipment)
 	}
@@ -67,10 +67,10 @@ func ParseShipment(data []byte) (*Shipment, error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	var f struct {
-		Schema  string          `json:"schema"`
-		Devices json.RawMessage `json:"devices"`
-		RIMs    [][]byte        `json:"rims"`
-		OCSP    [][]byte        `json:"ocsp"`
+		Schema string          `json:"schema"`
+		Set    json.RawMessage `json:"set"`
+		RIMs   [][]byte        `json:"rims"`
+		OCSP   [][]byte        `json:"ocsp"`
 	}
 	if err := d.Decode(&f); err != nil {
 		return nil, fmt.Errorf("GPU set: %w", err)
@@ -81,12 +81,12 @@ func ParseShipment(data []byte) (*Shipment, error) {
 	switch {
 	case f.Schema != ShipmentSchema:
 		return nil, fmt.Errorf("GPU set: schema %.40q, want %s", f.Schema, ShipmentSchema)
-	case len(f.Devices) == 0 || f.Devices[0] != '[':
-		return nil, errors.New("GPU set: devices: want an array")
+	case len(f.Set) == 0 || f.Set[0] != '{':
+		return nil, errors.New("GPU set: set: want an object")
 	case len(f.RIMs) > maxRIMs || len(f.OCSP) > MaxResponses:
 		return nil, fmt.Errorf("GPU set: %d manifests and %d responses, want at most %d and %d", len(f.RIMs), len(f.OCSP), maxRIMs, MaxResponses)
 	}
-	return &Shipment{Document: f.Devices, RIMs: f.RIMs, OCSP: f.OCSP}, nil
+	return &Shipment{Document: f.Set, RIMs: f.RIMs, OCSP: f.OCSP}, nil
 }
 
 // ParseRIMs reads manifests, each once however often it stands there, as many at a time as there are processors.

@@ -12,7 +12,7 @@ import (
 
 // TestShipmentKeepsTheDocument: its digest is bound, so not a byte of it may change on the way, odd spelling or not.
 func TestShipmentKeepsTheDocument(t *testing.T) {
-	for _, document := range []string{`[]`, `[ {"arch": "<HOPPER>&", "nonce":"\u00e9"} ]`, "[1,\n 2]"} {
+	for _, document := range []string{`{}`, `{ "devices": [{"arch": "<HOPPER>&", "nonce":"\u00e9"}] }`, "{\"a\":[1,\n 2]}"} {
 		in := gpu.Shipment{Document: []byte(document), RIMs: [][]byte{[]byte("<a/>")}, OCSP: [][]byte{{0x30, 0}}}
 		b, err := in.Marshal()
 		if err != nil {
@@ -26,7 +26,7 @@ func TestShipmentKeepsTheDocument(t *testing.T) {
 			t.Errorf("%s: %s", document, d)
 		}
 	}
-	for _, document := range []string{"", "{}", "[", "[]]"} {
+	for _, document := range []string{"", "[]", "{", "{}}"} {
 		if _, err := (&gpu.Shipment{Document: []byte(document)}).Marshal(); err == nil {
 			t.Errorf("document %q: no error", document)
 		}
@@ -36,17 +36,18 @@ func TestShipmentKeepsTheDocument(t *testing.T) {
 func TestParseShipmentRefuses(t *testing.T) {
 	many := func(n int) string { return `[` + strings.Repeat(`"",`, n) + `""]` }
 	for in, want := range map[string]string{
-		"":  "EOF",
-		`{`: "EOF",
-		`{"schema":"tally.gpu-set/v2","devices":[]}`:                                   "schema",
-		`{"schema":"tally.gpu-set/v1"}`:                                                "want an array",
-		`{"schema":"tally.gpu-set/v1","devices":{}}`:                                   "want an array",
-		`{"schema":"tally.gpu-set/v1","devices":[],"verdict":1}`:                       "verdict",
-		`{"schema":"tally.gpu-set/v1","devices":[]}{}`:                                 "more than one",
-		`{"schema":"tally.gpu-set/v1","devices":[],"rims":["?"]}`:                      "base64",
-		`{"schema":"tally.gpu-set/v1","devices":[],"rims":` + many(64) + `}`:           "at most 64",
-		`{"schema":"tally.gpu-set/v1","devices":[],"ocsp":` + many(256) + `}`:          "and 256",
-		`{"schema":"tally.gpu-set/v1","devices":[` + strings.Repeat(" ", 1<<20) + `]}`: "at most 1048576",
+		"":                                       "EOF",
+		`{`:                                      "EOF",
+		`{"schema":"tally.gpu-set/v1","set":{}}`: "schema",
+		`{"schema":"tally.gpu-set/v1","devices":[]}`:                               "devices",
+		`{"schema":"tally.gpu-set/v2"}`:                                            "want an object",
+		`{"schema":"tally.gpu-set/v2","set":[]}`:                                   "want an object",
+		`{"schema":"tally.gpu-set/v2","set":{},"verdict":1}`:                       "verdict",
+		`{"schema":"tally.gpu-set/v2","set":{}}{}`:                                 "more than one",
+		`{"schema":"tally.gpu-set/v2","set":{},"rims":["?"]}`:                      "base64",
+		`{"schema":"tally.gpu-set/v2","set":{},"rims":` + many(64) + `}`:           "at most 64",
+		`{"schema":"tally.gpu-set/v2","set":{},"ocsp":` + many(256) + `}`:          "and 256",
+		`{"schema":"tally.gpu-set/v2","set":{` + strings.Repeat(" ", 1<<20) + `}}`: "at most 1048576",
 	} {
 		if s, err := gpu.ParseShipment([]byte(in)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.60s: %v, %v; want %q", in, s, err, want)
@@ -59,9 +60,9 @@ func TestParseShipmentRefuses(t *testing.T) {
 
 // TestShipmentLimits: as much as may be is written and read, and more is not written.
 func TestShipmentLimits(t *testing.T) {
-	around := len(`{"schema":"tally.gpu-set/v1","devices":,"rims":[],"ocsp":[]}`)
+	around := len(`{"schema":"tally.gpu-set/v2","set":,"rims":[],"ocsp":[]}`)
 	for _, more := range []int{0, 1} {
-		s := gpu.Shipment{Document: []byte("[" + strings.Repeat(" ", gpu.MaxShipment-around-2+more) + "]")}
+		s := gpu.Shipment{Document: []byte("{" + strings.Repeat(" ", gpu.MaxShipment-around-2+more) + "}")}
 		b, err := s.Marshal()
 		if (err == nil) != (more == 0) || err != nil && !strings.Contains(err.Error(), "want at most 1048576") {
 			t.Errorf("%d bytes more: %d bytes, %v", more, len(b), err)
@@ -74,14 +75,14 @@ func TestShipmentLimits(t *testing.T) {
 		}
 	}
 	lists := func(n int) string { return "[" + strings.Repeat(`"",`, n-1) + `""]` }
-	if s, err := gpu.ParseShipment([]byte(`{"schema":"tally.gpu-set/v1","devices":[],"rims":` + lists(64) + `,"ocsp":` + lists(256) + `}`)); err != nil || len(s.RIMs) != 64 || len(s.OCSP) != 256 {
+	if s, err := gpu.ParseShipment([]byte(`{"schema":"tally.gpu-set/v2","set":{},"rims":` + lists(64) + `,"ocsp":` + lists(256) + `}`)); err != nil || len(s.RIMs) != 64 || len(s.OCSP) != 256 {
 		t.Errorf("%+v, %v", s, err)
 	}
 }
 
 // FuzzParseShipment wants that what is accepted is written again with the same meaning.
 func FuzzParseShipment(f *testing.F) {
-	f.Add([]byte(`{"schema":"tally.gpu-set/v1","devices":[ {} ],"rims":["AAA="],"ocsp":[]}`))
+	f.Add([]byte(`{"schema":"tally.gpu-set/v2","set":{ "devices": [] },"rims":["AAA="],"ocsp":[]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := gpu.ParseShipment(data)
 		if err != nil {

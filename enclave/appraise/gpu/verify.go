@@ -76,13 +76,15 @@ func (p *Policy) Check() error {
 // An Input is everything that is looked at.
 type Input struct {
 	Devices  []Device
+	Driver   *DriverState // what the driver said of them to an enclave; nil: nobody asked
 	RIMs     []*RIM
 	OCSP     [][]byte  // DER responses, one certificate each
 	Nonce    *[32]byte // what the devices were asked with; nil leaves it unchecked, and the Result says so
 	Roots    Roots
 	Now      time.Time
 	Policy   Policy
-	Parallel int // devices verified at a time; 0: as many as there are processors
+	bound    bool // Driver is what the enclave's evidence binds
+	Parallel int  // devices verified at a time; 0: as many as there are processors
 }
 
 // A verifier holds what devices have in common.
@@ -107,13 +109,19 @@ type rimState struct {
 // Verify judges the devices. The Result is never nil; err is nil exactly when Result.Accepted is true, and
 // an *Error otherwise. All devices are judged, so that the Result says what is wrong with each.
 func Verify(in Input) (*Result, error) {
-	res := &Result{Devices: []DeviceResult{}}
+	res := newResult()
 	if err := in.Policy.Check(); err != nil {
 		return res.refused(refuse(NoPolicy, "policy: %w", err))
 	}
 	if err := checkCounts(in.Devices, in.Policy); err != nil {
 		return res.refused(err)
 	}
+	if in.Driver != nil {
+		if err := in.Driver.Check(in.Devices); err != nil {
+			return res.refused(err)
+		}
+	}
+	res.Checks = append(res.Checks, driverCheck(in))
 	v := &verifier{in: in, rims: make([]rimState, len(in.RIMs))}
 	for i, r := range in.RIMs {
 		v.rims[i].rim = r
@@ -161,14 +169,7 @@ func (v *verifier) devices() []DeviceResult {
 const MaxDevices = 32
 
 func checkCounts(all []Device, p Policy) error {
-	gpus, switches := 0, 0
-	for _, d := range all {
-		if d.Arch.Switch() {
-			switches++
-		} else {
-			gpus++
-		}
-	}
+	gpus, switches := counts(all)
 	if gpus < p.MinGPUs || switches < p.MinSwitches || len(all) > MaxDevices {
 		return refuse(NoDevices, "evidence of %d GPUs and %d switches, want at least %d and %d, and at most %d in all",
 			gpus, switches, p.MinGPUs, p.MinSwitches, MaxDevices)

@@ -49,7 +49,7 @@ func newFleet(t *testing.T, change func(f *fleet)) *fleet {
 	at := time.Now()
 	v, err := gputest.New(at)
 	fatal(t, err)
-	f := &fleet{vendor: v, machine: &machine{state: gpu.State{ConfidentialCompute: true, GPUs: 2, Switches: 1}}}
+	f := &fleet{vendor: v, machine: &machine{state: appraise.DriverState{ConfidentialCompute: true, GPUs: 2, Switches: 1}}}
 	p := appraise.Policy{Floors: map[appraise.Arch]appraise.Floor{appraise.Hopper: {Driver: "550", VBIOS: "96"}, appraise.LS10: {VBIOS: "96"}},
 		Modes: []appraise.Mode{appraise.ModeUnstated}, MinGPUs: 2, MinSwitches: 1}
 	f.devices(t)

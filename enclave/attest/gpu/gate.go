@@ -15,19 +15,9 @@ import (
 	"tally/enclave/evidence"
 )
 
-// State is what the driver says about the machine's GPUs. Nothing signs it: it is believed because the enclave that
-// asks is measured.
-type State struct {
-	ConfidentialCompute bool `json:"confidential_compute"` // on for all of them
-	DeveloperTools      bool `json:"developer_tools"`      // on: memory can be read from outside
-	GPUs                int  `json:"gpus"`                 // as many as the driver sees
-	Switches            int  `json:"switches"`             // likewise
-	SwitchesUnlocked    int  `json:"switches_unlocked"`    // of them: whose NVLink traffic may be watched from outside
-}
-
 // Collected is what a source returns.
 type Collected struct {
-	State   State
+	State   appraise.DriverState
 	Devices []appraise.Device
 }
 
@@ -54,7 +44,7 @@ type Gate struct {
 
 // A Set is evidence of all devices, as it is shipped to clients.
 type Set struct {
-	Document []byte   // appraise/gpu.ParseEvidence
+	Document []byte   // appraise/gpu.ParseSet
 	Digest   [32]byte // goes into the claims' field GPU
 	Result   *appraise.Result
 }
@@ -93,12 +83,12 @@ func (g *Gate) attest(ctx context.Context, nonce [32]byte) (*Set, error) {
 		return nil, fmt.Errorf("%w: %w", ErrGate, err)
 	}
 	in := g.Verify
-	in.Devices, in.Nonce, in.Now = got.Devices, &nonce, g.Now()
+	in.Devices, in.Driver, in.Nonce, in.Now = got.Devices, &got.State, &nonce, g.Now()
 	res, err := appraise.Verify(in)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrGate, err)
 	}
-	document, err := appraise.MarshalEvidence(got.Devices)
+	document, err := (&appraise.Set{Driver: got.State, Devices: got.Devices}).Marshal()
 	if err != nil {
 		return nil, fmt.Errorf("GPU evidence: %w", err)
 	}
@@ -107,31 +97,11 @@ func (g *Gate) attest(ctx context.Context, nonce [32]byte) (*Set, error) {
 
 // check refuses what no policy may allow, and other devices than there must be.
 func (g *Gate) check(c *Collected) error {
-	gpus, switches := 0, 0
-	for _, d := range c.Devices {
-		if d.Arch.Switch() {
-			switches++
-		} else {
-			gpus++
-		}
+	if err := c.State.Check(c.Devices); err != nil {
+		return err
 	}
-	switch {
-	case c.State.GPUs == 0:
-		return errors.New("the driver sees no GPU: a GPU release does not serve without")
-	case !c.State.ConfidentialCompute: // first: GPUs without it give no evidence
-		return errors.New("confidential computing is off")
-	case c.State.DeveloperTools:
-		return errors.New("developer tools are on")
-	case gpus == 0:
-		return fmt.Errorf("the driver sees %d GPUs and 0 gave evidence: a GPU release does not serve without", c.State.GPUs)
-	case gpus != c.State.GPUs:
-		return fmt.Errorf("the driver sees %d GPUs, %d gave evidence", c.State.GPUs, gpus)
-	case switches != c.State.Switches:
-		return fmt.Errorf("the driver sees %d switches, %d gave evidence", c.State.Switches, switches)
-	case c.State.SwitchesUnlocked != 0:
-		return fmt.Errorf("%d switches are not locked", c.State.SwitchesUnlocked)
-	case gpus != g.GPUs || switches != g.Switches:
-		return fmt.Errorf("%d GPUs and %d switches, want %d and %d", gpus, switches, g.GPUs, g.Switches)
+	if c.State.GPUs != g.GPUs || c.State.Switches != g.Switches {
+		return fmt.Errorf("%d GPUs and %d switches, want %d and %d", c.State.GPUs, c.State.Switches, g.GPUs, g.Switches)
 	}
 	return nil
 }

@@ -24,7 +24,7 @@ import (
 // A machine is fake GPUs and switches and what their driver says.
 type machine struct {
 	mu      sync.Mutex
-	state   gpu.State
+	state   appraise.DriverState
 	devices []*gputest.Device
 	fail    error
 	late    error // of the second and later collections
@@ -77,7 +77,7 @@ func newGate(t testing.TB) (*gpu.Gate, *machine) {
 	t.Helper()
 	v, err := gputest.New(now)
 	fatal(t, err)
-	m := &machine{state: gpu.State{ConfidentialCompute: true, GPUs: 1, Switches: 1}}
+	m := &machine{state: appraise.DriverState{ConfidentialCompute: true, GPUs: 1, Switches: 1}}
 	g, err := v.Device(appraise.Hopper, "550.90.07", "96.00.5E.00.01")
 	fatal(t, err)
 	s, err := v.Device(appraise.LS10, "", "96.10.55.00.01")
@@ -143,7 +143,7 @@ func TestGateRefuses(t *testing.T) {
 		gate   bool
 	}{
 		"no GPU":          {func(_ *gpu.Gate, m *machine) { m.devices, m.state.GPUs = nil, 0 }, "sees no GPU", true},
-		"switch alone":    {func(_ *gpu.Gate, m *machine) { m.devices = m.devices[1:] }, "0 gave evidence", true},
+		"switch alone":    {func(_ *gpu.Gate, m *machine) { m.devices = m.devices[1:] }, "sees 1 GPUs, 0 gave evidence", true},
 		"one is silent":   {func(_ *gpu.Gate, m *machine) { m.state.GPUs = 2 }, "sees 2 GPUs, 1 gave", true},
 		"silent switch":   {func(_ *gpu.Gate, m *machine) { m.devices = m.devices[:1] }, "sees 1 switches, 0 gave", true},
 		"open switch":     {func(_ *gpu.Gate, m *machine) { m.state.SwitchesUnlocked = 1 }, "1 switches are not locked", true},
@@ -178,7 +178,7 @@ func TestMain(m *testing.M) {
 }
 
 func helper(args []string) int {
-	a := gpu.HelperAnswer{Schema: gpu.HelperSchema, State: gpu.State{ConfidentialCompute: true, GPUs: 1}, Devices: json.RawMessage("[]")}
+	a := gpu.HelperAnswer{Schema: gpu.HelperSchema, State: appraise.DriverState{ConfidentialCompute: true, GPUs: 1}, Devices: json.RawMessage("[]")}
 	switch base := args[0][strings.LastIndex(args[0], "/")+1:]; {
 	case len(os.Environ()) != 0:
 		fmt.Fprintln(os.Stderr, "environment not empty")

@@ -22,7 +22,8 @@ import (
 //	HELPER ready on|off    sets the ready state of all GPUs and prints nothing
 //	HELPER usage           prints {"schema": "tally.gpu-helper/v1", "processes": [{"gpu": 0, "pid": 41, "memory": 123}],
 //	                       "used": [456]}: who computes on which GPU with how many bytes (no memory: the driver does not say),
-//	                       and the bytes in use on each; process IDs as the helper's own PID namespace has them
+//	                       and the bytes allocated on each, what the driver keeps for itself aside; process IDs as the
+//	                       helper's own PID namespace has them
 //
 // It exits 0, or otherwise with one line on stderr that says why.
 const HelperSchema = "tally.gpu-helper/v1"
@@ -48,9 +49,9 @@ type UsageAnswer struct {
 
 // HelperAnswer is what `collect` prints.
 type HelperAnswer struct {
-	Schema  string          `json:"schema"`
-	State   State           `json:"state"`
-	Devices json.RawMessage `json:"devices"`
+	Schema  string               `json:"schema"`
+	State   appraise.DriverState `json:"state"`
+	Devices json.RawMessage      `json:"devices"`
 }
 
 // Collect runs the helper's collect.

@@ -85,7 +85,7 @@ func withFakeLibraries(t *testing.T, path, dir string) {
 			return cmd.Run()
 		}}
 	}
-	for mode, s := range map[string]gpu.State{
+	for mode, s := range map[string]appraise.DriverState{
 		"100": {ConfidentialCompute: true}, "110": {ConfidentialCompute: true, DeveloperTools: true}, "001": {ConfidentialCompute: true}, "000": {},
 	} {
 		c, err := helper(mode, "").Collect(t.Context(), nonce)

@@ -184,9 +184,10 @@ static void usage(void)
 		first = print_processes(i, first);
 	fputs("], \"used\": [", stdout);
 	for (unsigned i = 0; i < n; i++) {
-		nvmlMemory_t m;
-		must("memory", nvmlDeviceGetMemoryInfo(handle(i), &m));
-		printf("%s%llu", i ? ", " : "", m.used);
+		// Not m.used: the driver's own share counts there or not, by the version, and an idle H200 has 615 MiB of it.
+		nvmlMemory_v2_t m = {.version = nvmlMemory_v2};
+		must("memory", nvmlDeviceGetMemoryInfo_v2(handle(i), &m));
+		printf("%s%llu", i ? ", " : "", m.free + m.reserved < m.total ? m.total - m.free - m.reserved : 0);
 	}
 	puts("]}");
 }

@@ -51,9 +51,14 @@ nvmlReturn_t nvmlDeviceGetArchitecture(nvmlDevice_t d, nvmlDeviceArchitecture_t 
 	return d ? NVML_SUCCESS : NVML_ERROR_UNKNOWN;
 }
 
-nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t d, nvmlMemory_t *m)
+nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t d, nvmlMemory_v2_t *m)
 {
-	m->used = 1000 + (size_t)d;
+	if (m->version != nvmlMemory_v2)
+		return NVML_ERROR_UNKNOWN;
+	m->total = 100000;
+	m->reserved = 700;
+	m->used = 1000 + (size_t)d; // without what is reserved
+	m->free = m->total - m->reserved - m->used;
 	return NVML_SUCCESS;
 }
 

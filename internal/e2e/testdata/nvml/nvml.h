@@ -14,6 +14,7 @@ typedef unsigned nvmlDeviceArchitecture_t;
 #define NVML_CC_SYSTEM_MULTIGPU_PROTECTED_PCIE 1
 #define NVML_CC_ACCEPTING_CLIENT_REQUESTS_FALSE 0
 #define NVML_CC_ACCEPTING_CLIENT_REQUESTS_TRUE 1
+#define nvmlMemory_v2 (unsigned)(sizeof(nvmlMemory_v2_t) | 2 << 24)
 #define nvmlSystemConfComputeSettings_v1 (unsigned)(sizeof(nvmlSystemConfComputeSettings_t) | 1 << 24)
 
 typedef struct { unsigned version, environment, ccFeature, devToolsMode, multiGpuMode; } nvmlSystemConfComputeSettings_t;
@@ -23,7 +24,7 @@ typedef struct {
 	unsigned char nonce[32], attestationReport[0x2000], cecAttestationReport[0x1000];
 } nvmlConfComputeGpuAttestationReport_t;
 typedef struct { unsigned pid; unsigned long long usedGpuMemory; unsigned gpuInstanceId, computeInstanceId; } nvmlProcessInfo_t;
-typedef struct { unsigned long long total, free, used; } nvmlMemory_t;
+typedef struct { unsigned version; unsigned long long total, reserved, free, used; } nvmlMemory_v2_t;
 
 const char *nvmlErrorString(nvmlReturn_t r);
 nvmlReturn_t nvmlInit(void);
@@ -31,7 +32,7 @@ nvmlReturn_t nvmlShutdown(void);
 nvmlReturn_t nvmlDeviceGetCount(unsigned *n);
 nvmlReturn_t nvmlDeviceGetHandleByIndex(unsigned i, nvmlDevice_t *d);
 nvmlReturn_t nvmlDeviceGetArchitecture(nvmlDevice_t d, nvmlDeviceArchitecture_t *a);
-nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t d, nvmlMemory_t *m);
+nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t d, nvmlMemory_v2_t *m);
 nvmlReturn_t nvmlDeviceGetComputeRunningProcesses(nvmlDevice_t d, unsigned *n, nvmlProcessInfo_t *list);
 nvmlReturn_t nvmlDeviceGetConfComputeGpuCertificate(nvmlDevice_t d, nvmlConfComputeGpuCertificate_t *c);
 nvmlReturn_t nvmlDeviceGetConfComputeGpuAttestationReport(nvmlDevice_t d, nvmlConfComputeGpuAttestationReport_t *r);

@@ -83,11 +83,14 @@ int nvmlSystemSetConfComputeGpusReadyState(unsigned accepting) {
 	return OK;
 }
 
-typedef struct { unsigned long long total, free, used; } memory;
+typedef struct { unsigned version; unsigned long long total, reserved, free, used; } memory;
 
-int nvmlDeviceGetMemoryInfo(void *device, memory *m) {
+int nvmlDeviceGetMemoryInfo_v2(void *device, memory *m) {
+	if (m->version != (40 | 2 << 24))
+		return VERSION_MISMATCH;
 	m->total = 1000;
-	m->used = 100 + index_of(device);
+	m->reserved = 70;
+	m->used = 100 + index_of(device) + m->reserved; /* with what is reserved */
 	m->free = m->total - m->used;
 	return OK;
 }
