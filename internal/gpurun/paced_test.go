@@ -3,8 +3,8 @@ package main
 import (
 	"context"
 	"io"
+	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -31,7 +31,8 @@ func TestPaced(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- command(ctx, []string{"engine", "-socket", socket, "-step", step.String()}) }()
 	for until := time.Now().Add(10 * time.Second); time.Now().Before(until); time.Sleep(time.Millisecond) {
-		if _, err := os.Stat(socket); err == nil {
+		if conn, err := net.Dial("unix", socket); err == nil { // the file is there before it listens
+			_ = conn.Close()
 			break
 		}
 	}
@@ -55,17 +56,27 @@ func TestPaced(t *testing.T) {
 	<-ended
 }
 
-// TestVerdict: by the engine's clock, to the per cent, and by ours where it has none.
+// TestVerdict: by the engine's clock, to the per cent, and by ours where it has none; none at all where the engine's own rounds differ by more.
 func TestVerdict(t *testing.T) {
-	second := func(engine float64, tokens int) []round {
-		return []round{{Engine: engine, Tokens: tokens, Wall: time.Second}}
+	rounds := func(tokens int, engine ...float64) (all []round) {
+		for _, e := range engine {
+			all = append(all, round{Engine: e, Tokens: tokens, Wall: time.Second})
+		}
+		return all
 	}
 	for want, kinds := range map[string][]kind{
-		"by the engine's clock. Once: met. Grid: missed.": {{Rounds: second(100.9, 100)}, {Name: "once", Rounds: second(100, 50)}, {Name: "grid", Rounds: second(99.9, 100)}},
-		"by ours. Once: missed. Grid: met.":               {{Rounds: second(0, 1009)}, {Name: "once", Rounds: second(0, 900)}, {Name: "grid", Rounds: second(0, 1000)}},
+		"by the engine's clock. Rounds of the engine alone differ by 0.00 %. Once: met. Grid: missed.": {{Rounds: rounds(100, 100.9)}, {Name: "once", Rounds: rounds(50, 100)}, {Name: "grid", Rounds: rounds(100, 99.89)}},
+		"by ours. Rounds of the engine alone differ by 0.00 %. Once: missed. Grid: met.":               {{Rounds: rounds(1009, 0)}, {Name: "once", Rounds: rounds(900, 0)}, {Name: "grid", Rounds: rounds(1000, 0)}},
+		"by the engine's clock. Rounds of the engine alone differ by 1.00 %. Once: met. Grid: met.":    {{Rounds: rounds(1, 100.5, 99.5)}, {Name: "once", Rounds: rounds(1, 100.5, 97.7)}, {Name: "grid", Rounds: rounds(1, 99.1, 99.1)}},
+		"by the engine's clock. Rounds of the engine alone differ by 1.10 %. So this run cannot tell.": {{Rounds: rounds(1, 100.55, 99.45)}, {Name: "once", Rounds: rounds(1, 100, 100)}, {Name: "grid", Rounds: rounds(1, 50, 50)}},
 	} {
 		if got := (&report{Kinds: kinds}).verdict(); got != "\nTarget: at most 1 % of tokens/s, "+want+"\n" {
 			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	for want, all := range map[float64][]float64{2: {3, 1, 2}, 2.5: {4, 1, 3, 2}, 7: {7}} {
+		if got := median(all); got != want {
+			t.Errorf("median %v, want %v", got, want)
 		}
 	}
 }

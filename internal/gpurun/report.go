@@ -73,8 +73,21 @@ func overhead(alone, other []round, rate func(round) float64) float64 {
 	for i := range alone {
 		all = append(all, (rate(alone[i])/rate(other[i])-1)*100)
 	}
+	return median(all)
+}
+
+func median(all []float64) float64 {
 	slices.Sort(all)
-	return all[len(all)/2]
+	return (all[len(all)/2] + all[(len(all)-1)/2]) / 2
+}
+
+// spread is by how much the rounds of one way differ, in per cent of their median.
+func (k *kind) spread(of func(round) float64) float64 {
+	var all []float64
+	for _, r := range k.Rounds {
+		all = append(all, of(r))
+	}
+	return (slices.Max(all) - slices.Min(all)) / median(all) * 100
 }
 
 func (k *kind) median(of func(round) float64) float64 {
@@ -82,8 +95,7 @@ func (k *kind) median(of func(round) float64) float64 {
 	for _, r := range k.Rounds {
 		all = append(all, of(r))
 	}
-	slices.Sort(all)
-	return all[len(all)/2]
+	return median(all)
 }
 
 func (r *report) text() string {
@@ -113,13 +125,18 @@ func (r *report) text() string {
 const target = 1.0
 
 // verdict holds each way against the target: by the engine's clock, since what waits for the sending grid at a stream's end keeps no
-// engine from the next one; by ours where the engine has none.
+// engine from the next one; by ours where the engine has none. Where rounds of the engine alone differ by more than the target, nothing
+// can be said of so little.
 func (r *report) verdict() string {
 	rate, clock := engineRate, "the engine's clock"
 	if r.Kinds[0].median(engineRate) == 0 {
 		rate, clock = round.rate, "ours"
 	}
-	s := fmt.Sprintf("\nTarget: at most %g %% of tokens/s, by %s.", target, clock)
+	spread := r.Kinds[0].spread(rate)
+	s := fmt.Sprintf("\nTarget: at most %g %% of tokens/s, by %s. Rounds of the engine alone differ by %.2f %%.", target, clock, spread)
+	if spread > target {
+		return s + " So this run cannot tell.\n"
+	}
 	for _, k := range r.Kinds[1:] {
 		met := "missed"
 		if overhead(r.Kinds[0].Rounds, k.Rounds, rate) <= target {
