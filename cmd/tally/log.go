@@ -27,7 +27,7 @@ func logCommand(e *env) *cli.Command {
 				Description: "DIR gets a C2SP tlog-tiles log (checkpoint, tile/), log.vkey, policy.txt (C2SP tlog-policy) and\n" +
 					"trusted_root.json (Sigstore), and can be served by any static web server. The private key stays outside.\n\n" +
 					"With --witness-policy each witness in FILE needs the URL at which it is asked, and must be told of the log's\n" +
-					"verifier key (tally log witness --log DIR/log.vkey) before anything can be published.\n\n" +
+					"verifier key (tally log witness W --log DIR/log.vkey) before anything can be published.\n\n" +
 					"--json prints tally.log/v1: origin, vkey, key_file.\n\n   tally log create pub --origin log.example.org",
 				Action: func(c *cli.Context) error { return logCreate(c, e) },
 			},

@@ -100,7 +100,7 @@ func (v *verityCheck) repairTo(ctx context.Context, e *env, a *verityAnswer) err
 		return err
 	}
 	if len(a.FEC.HashBlocks) > 0 {
-		e.logf("hint: %s has bad blocks too: `tally verity format %s` with its options makes it anew", v.hash.Name(), v.repair)
+		e.logf("hint: %s has bad blocks too: `tally verity format %s HASH` with its options makes it anew", v.hash.Name(), v.repair)
 	}
 	a.FEC.Repaired = v.repair
 	*a = a.asVerified()
