@@ -67,5 +67,6 @@ Ten million leaves were not measured. What would grow, and by what:
   left, 32 bytes each: that is what makes its CPU time grow with the log, and it grows on in proportion. Nothing else in it does.
 - Fill, disk, files and audit are in proportion to the leaves: each leaf is written, and read, once.
 - Memory is not: an audit keeps at most 255 hashes of each level, one level more at 2^24 leaves, and a fill what it was
-  given at once. A monitor remembers names, versions and channels, however many leaves speak of them.
+  given at once. A monitor remembers names, versions and channels, however many leaves speak of them, and
+  which leaves have no bundle that holds.
 `

@@ -155,7 +155,7 @@ func TestMemoryLimit(t *testing.T) {
 	}
 	maxMemory--
 	m.file.Size++ // other bytes, as many of them
-	if err := m.save(); err == nil || !strings.Contains(err.Error(), "leaves without bundle") {
+	if err := m.save(); err == nil || !strings.Contains(err.Error(), "leaves without a bundle that holds") {
 		t.Errorf("larger than can be read: %v", err)
 	}
 	if after, err := os.ReadFile(m.path); err != nil || string(after) != string(before) {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"tally/release"
 	"tally/release/monitor"
@@ -160,5 +161,84 @@ func TestBundleComesLate(t *testing.T) {
 	}
 	if r := v.round(t); len(r.Releases)+len(r.Channels) != 0 || len(v.ran) != 2 {
 		t.Errorf("told twice: %+v, ran %v", r, v.ran)
+	}
+}
+
+// So does what no round could miss by its name: a second release of a version, a rebuild, a second statement of a channel's
+// sequence. Whatever stood in the bundles' place meanwhile, and nothing, too; a signer's time is weighed then.
+func TestSecondComesLate(t *testing.T) {
+	t.Parallel()
+	w, rebuilder := rt.New(t), rt.Key(t)
+	p := *w.Policy
+	p.Rebuilders = release.RebuilderPolicy{Keys: []release.Signer{{Key: rebuilder.Public()}}}
+	v := newWatch(t, w)
+	v.o.Policy = &p
+	channel := w.Predicate(t, 1, w.Bundle)
+	w.Channel(t, w.Key, channel)
+	v.round(t)
+	var paths []string
+	var whole [][]byte
+	hide := func(bundle []byte) {
+		paths = append(paths, filepath.Join(w.LogDir, publish.BundlePath(release.LeafHash(must(release.ParseBundle(bundle)).Entry.Body))))
+		whole = append(whole, bundle)
+	}
+	put := func(data ...[]byte) { // nothing: none
+		t.Helper()
+		for i, path := range paths {
+			os.Remove(path)
+			if data == nil {
+				continue
+			}
+			if err := os.WriteFile(path, data[i%len(data)], 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	hide(w.Publish(t, w.Sign(t, w.Key, sign.Options{Sequence: 2})).Bundle)
+	hide(w.Rebuild(t, rebuilder, w.Bundle, func(r *release.Rebuild) {
+		r.Predicate.Result = release.Differs
+		r.Predicate.Differences = []release.Difference{{Name: "disk.raw", Status: "MISSING", Want: &release.Digest{1}}}
+	}))
+	unpublish(t, w)
+	channel.ValidUntil = channel.ValidUntil.Add(time.Hour)
+	hide(w.Channel(t, w.Key, channel))
+	put([]byte("{"))
+	bad := []release.Reason{release.BadBundle, release.BadBundle, release.BadBundle}
+	none := []release.Reason{monitor.NoBundle, monitor.NoBundle, monitor.NoBundle}
+	told := []release.Reason{release.Expired, monitor.Unexpected, release.Mismatch, release.Expired, release.Rollback}
+	v.round(t, bad...)
+	v.round(t)
+	quiet := func(reasons ...release.Reason) {
+		t.Helper()
+		if r := v.round(t, reasons...); len(r.Releases)+len(r.Channels)+len(r.Rebuilds) != 0 || len(v.ran) != 1 {
+			t.Errorf("told: %+v, ran %v", r, v.ran)
+		}
+	}
+	v.o.Full = true
+	quiet(bad...)
+	before := v.o.Dir
+	for _, gone := range []bool{false, true} {
+		v.o.Dir, v.ran, v.o.Full = filepath.Join(t.TempDir(), "state"), v.ran[:1], true
+		if err := os.CopyFS(v.o.Dir, os.DirFS(before)); err != nil {
+			t.Fatal(err)
+		}
+		if gone { // what was garbage is nothing for a while, and looked for in every round from then on
+			put()
+			quiet(none...)
+			v.o.Full = false
+			quiet(none...)
+		}
+		put(whole...)
+		p.Signers = []release.Signer{{Key: w.Key.Public(), NotAfter: rt.Now}}
+		if r := v.round(t, told...); len(r.Releases) != 1 || len(r.Channels) != 1 || len(r.Rebuilds) != 1 || len(v.ran) != 2 {
+			t.Errorf("gone %v: %+v, ran %v", gone, r, v.ran)
+		}
+		p.Signers = w.Policy.Signers
+		v.o.Full = true
+		v.round(t)
+		if len(v.ran) != 2 {
+			t.Errorf("ran %v", v.ran)
+		}
+		put([]byte("{"))
 	}
 }

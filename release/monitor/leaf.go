@@ -34,6 +34,11 @@ type leaf struct {
 	alerts  []Alert
 }
 
+// silent reports whether nobody can tell what the leaf says, from the bundle that it has.
+func (l *leaf) silent() bool {
+	return !l.bare && l.release == nil && l.channel == nil && l.rebuild == nil
+}
+
 func (l *leaf) alert(reason release.Reason, format string, args ...any) {
 	l.alerts = append(l.alerts, Alert{Reason: reason, Index: &l.index, Text: fmt.Sprintf(format, args...)})
 }
@@ -80,7 +85,7 @@ func (m *Monitor) leaf(ctx context.Context, index int64, body []byte) (*leaf, er
 		return l, nil
 	}
 	m.check(l, b, signers, ids)
-	if m.o.Run != nil && l.release != nil {
+	if m.o.Run != nil && l.release != nil && !l.judged {
 		l.bundle = data
 	}
 	return l, nil

@@ -34,6 +34,7 @@ type memoryFile struct {
 	Full     time.Time                   `json:"full,omitzero"`      // when every leaf was last read
 	Bare     map[int64]release.Digest    `json:"bare,omitempty"`     // leaves that had no bundle, by index
 	Lost     map[int64]release.Digest    `json:"lost,omitempty"`     // leaves that had one when they were judged
+	Unheld   map[int64]struct{}          `json:"unheld,omitempty"`   // leaves with a bundle that does not hold: nobody was told what they say
 	Ahead    map[int64]int64             `json:"ahead,omitempty"`    // of both: leaves of the tree in its bundle, which the log did not have
 	Queue    []Release                   `json:"queue,omitempty"`    // releases for which the command has not been run
 	Versions map[string]release.Digest   `json:"versions,omitempty"` // NAME@VERSION: payload
@@ -95,6 +96,11 @@ func (m *memory) decode(data []byte, key release.LogKey) error {
 			}
 		}
 	}
+	for index := range f.Unheld {
+		if index < 0 || index >= f.Size {
+			return fmt.Errorf("leaf %d with a bundle that does not hold, of %d leaves", index, f.Size)
+		}
+	}
 	m.file = f
 	m.file.fill()
 	return nil
@@ -107,6 +113,9 @@ func (f *memoryFile) fill() {
 	}
 	if f.Lost == nil {
 		f.Lost = map[int64]release.Digest{}
+	}
+	if f.Unheld == nil {
+		f.Unheld = map[int64]struct{}{}
 	}
 	if f.Versions == nil {
 		f.Versions = map[string]release.Digest{}
@@ -128,7 +137,7 @@ func (m *memory) save() error {
 		return err
 	}
 	if len(data) >= maxMemory { // what could not be read again
-		return fmt.Errorf("%s: %d bytes, want less than %d: the log has too many releases or leaves without bundle", m.path, len(data), maxMemory)
+		return fmt.Errorf("%s: %d bytes, want less than %d: the log has too many releases, or leaves without a bundle that holds", m.path, len(data), maxMemory)
 	}
 	return atomicfile.WriteFile(m.path, append(data, '\n'), 0o600)
 }

@@ -151,12 +151,13 @@ func TestMemoryOfNoLeaf(t *testing.T) {
 	v.round(t)
 	file := must(filepath.Glob(filepath.Join(v.o.Dir, "*.monitor.json")))[0]
 	data := string(must(os.ReadFile(file)))
-	for _, bare := range []string{`"bare": {"1": "`, `"lost": {"1": "`, `"bare": {"-1": "`, `"bare": {"0": "`} {
-		text := strings.Replace(data, `"root"`, bare+strings.Repeat("ab", 32)+`"}, "root"`, 1)
+	hash := `"` + strings.Repeat("ab", 32) + `"`
+	for _, bare := range []string{`"bare": {"1": ` + hash, `"lost": {"1": ` + hash, `"bare": {"-1": ` + hash, `"bare": {"0": ` + hash, `"unheld": {"1": {}`, `"unheld": {"-1": {}`, `"unheld": {"0": {}`} {
+		text := strings.Replace(data, `"root"`, bare+`}, "root"`, 1)
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := monitor.Open(v.o); (err == nil) != strings.Contains(bare, `"0"`) || err != nil && !strings.Contains(err.Error(), "without bundle, of 1 leaves: the file is damaged") {
+		if _, err := monitor.Open(v.o); (err == nil) != strings.Contains(bare, `"0"`) || err != nil && !strings.Contains(err.Error(), ", of 1 leaves: the file is damaged") {
 			t.Errorf("%s: %v", bare, err)
 		}
 	}

@@ -5,7 +5,7 @@
 // share), reads the leaves that are new, computes the tree from them and holds it against the signed root and
 // against every hash tile on the way, and reads the bundle of each leaf. What it remembers itself stands in
 //
-//	DIR/ORIGIN-ID.monitor.json   tally.monitor-state/v1: the tree audited so far, leaves without bundle, versions
+//	DIR/ORIGIN-ID.monitor.json   tally.monitor-state/v1: the tree audited so far, leaves without a bundle that holds, versions
 //	DIR/queue/LEAF.sigstore.json bundles of new releases for which the command has not been run yet
 //
 // with ORIGIN-ID as in package state. A round that cannot read everything remembers nothing.
@@ -13,8 +13,8 @@
 // An audited leaf cannot become another one without another root, which every round would see. But its bundle, its
 // entry or a hash tile can be taken away or changed afterwards: whoever has the root does not have what it is of. So a
 // full round reads everything again from the first leaf, once in Options.FullEvery. What it finds about a leaf that was
-// judged before is what is wrong with it now; it is no news of releases, unless its bundle did not hold before and tells of a
-// version, a channel's sequence or a revocation that nobody was told of.
+// judged before is what is wrong with it now; it is no news of releases, unless its bundle did not hold when it was judged:
+// whoever serves a log can put anything in a bundle's place until then, and the bundle itself there later.
 //
 // A bundle may be of a later tree than the checkpoint that a round began with; one round is given for that.
 package monitor
@@ -191,10 +191,11 @@ func (m *Monitor) full() bool {
 	return m.o.Full || m.mem.file.Size == 0 || m.o.FullEvery > 0 && !m.o.Now().Before(m.mem.file.Full.Add(m.o.FullEvery))
 }
 
-// judged reports whether an earlier round knew the leaf with its bundle.
+// judged reports whether an earlier round knew what the leaf says.
 func (m *Monitor) judged(index int64) bool {
 	_, bare := m.mem.file.Bare[index]
-	return index < m.mem.file.Size && !bare
+	_, unheld := m.mem.file.Unheld[index]
+	return index < m.mem.file.Size && !bare && !unheld
 }
 
 // refused reports what release refuses and keeps the evidence of a fork.

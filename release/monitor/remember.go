@@ -14,10 +14,16 @@ import (
 // remember takes in what was found and writes it.
 func (w *walk) remember() error {
 	mem, said := &w.m.mem.file, state.Said{Channels: map[release.Digest]*release.Channel{}}
+	unheld := maps.Clone(mem.Unheld)
 	for _, l := range w.leaves {
 		w.rep.Alerts = append(w.rep.Alerts, l.alerts...)
+		if !l.judged {
+			delete(unheld, l.index)
+		}
 		switch {
 		case l.judged: // what it says is known
+		case l.silent():
+			unheld[l.index] = struct{}{}
 		case l.release != nil:
 			if err := w.released(l); err != nil {
 				return err
@@ -37,6 +43,7 @@ func (w *walk) remember() error {
 		}
 	}
 	w.rememberBare()
+	mem.Unheld = unheld // only now: what was judged before is asked until here
 	mem.Size, mem.Root = w.head.Tree.N, w.head.Tree.Hash.String()
 	if err := w.m.mem.save(); err != nil {
 		return err
@@ -50,30 +57,6 @@ func (w *walk) remember() error {
 func (w *walk) counts(l *leaf) bool {
 	_, revoked := w.m.mem.file.Revoked[l.signer]
 	return w.m.named() && (l.revoker || !revoked)
-}
-
-// settle makes a leaf news again that tells what nobody was told of. The others that were judged keep no bundle: nothing is run for them.
-func (w *walk) settle(l *leaf) {
-	if l.judged = l.judged && !w.untold(l); l.judged {
-		l.bundle = nil
-	}
-}
-
-// untold reports whether a leaf that was judged says what no round has told: whoever serves a log can put anything in a bundle's place until
-// the leaf is judged, and the bundle itself there later.
-func (w *walk) untold(l *leaf) bool {
-	mem := &w.m.mem.file
-	if l.release != nil {
-		_, ok := mem.Versions[l.release.Name+"@"+l.release.Version]
-		return !ok
-	}
-	if l.channel == nil || !w.heard(l) {
-		return false
-	}
-	return l.channel.Predicate.Sequence > mem.Channels[l.channelKey()].Sequence || slices.ContainsFunc(l.channel.Predicate.Revoked, func(r release.Revocation) bool {
-		_, ok := mem.Revoked[r.Statement]
-		return !ok
-	})
 }
 
 // heard reports whether a channel statement's revocations take anything from anybody; those of a revoked key are said alone.

@@ -25,7 +25,7 @@ type walk struct {
 	view *release.LogView
 	full bool // from the first leaf
 
-	leaves []*leaf           // that are new, or had no bundle before
+	leaves []*leaf           // of which something is to be told: new ones, and what is wrong with others
 	wants  map[int64][]*leaf // by the size of the tree in their bundles
 	bare   map[int64]*bare
 }
@@ -94,7 +94,6 @@ func (w *walk) tile(ctx context.Context, f *frontier) error {
 		return err
 	}
 	for i, l := range leaves {
-		w.settle(l)
 		if !l.judged || len(l.alerts) > 0 { // a log that is read again costs no memory for what is well
 			w.leaves = append(w.leaves, l)
 		}
@@ -206,7 +205,6 @@ func (w *walk) look(ctx context.Context) error {
 			continue
 		}
 		delete(w.bare, index)
-		w.settle(l)
 		if l.tree.Note != "" {
 			var refusal *release.Error
 			if err := w.view.Contains(l.tree, w.m.o.Policy.Log.Key); errors.As(err, &refusal) {
