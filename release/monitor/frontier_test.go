@@ -3,17 +3,23 @@ package monitor
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
 	"tally/release"
+	"tally/release/log"
+	rt "tally/release/releasetest"
 )
 
 // tiles is a source that holds the level-0 hash tiles and those above as tlog makes them.
@@ -160,5 +166,77 @@ func TestMemoryLimit(t *testing.T) {
 	}
 	if after, err := os.ReadFile(m.path); err != nil || string(after) != string(before) {
 		t.Errorf("what was there: %s, %v", after, err)
+	}
+}
+
+// A counting source counts the reads of a file and looks at each.
+type counting struct {
+	log.Source
+	look func(name string)
+}
+
+func (c counting) Read(ctx context.Context, name string, limit int64) ([]byte, error) {
+	c.look(name)
+	return c.Source.Read(ctx, name, limit)
+}
+
+// What a log keeps no bundles for is in nobody's memory: neither the leaves' bodies while a round waits for bundles, nor
+// more leaves than a file could remember.
+func TestBareLeavesInMemory(t *testing.T) {
+	defer func(most int) { maxMemory = most }(maxMemory)
+	w := rt.New(t)
+	l, err := log.OpenBulk(t.Context(), w.LogDir, w.LogKey, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 2*width - 1
+	var bodies [][]byte
+	for i := range n {
+		bodies = append(bodies, fmt.Appendf(nil, "%60000d", i))
+	}
+	if err := errors.Join(l.AppendAll(t.Context(), bodies), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	src, err := log.OpenSource(w.LogDir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	bodies = nil
+	entries, reads, before, held := 0, 0, heap(), int64(0)
+	o := Options{Dir: t.TempDir(), Policy: w.Policy, Now: func() time.Time { return rt.Now }}
+	o.Source = counting{src, func(name string) {
+		switch {
+		case strings.HasPrefix(name, "tile/entries/"):
+			entries++
+		case strings.HasPrefix(name, "bundles/"):
+			if reads++; reads%100 == 0 { // lastly when all tiles are read, and bundles are waited for
+				held = heap() - before
+			}
+		}
+	}}
+	round := func() (*Report, error) {
+		m, err := Open(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries, reads = 0, 0
+		return m.Round(t.Context())
+	}
+	maxMemory = minBare * (width - 1)
+	if _, err := round(); err == nil || !strings.Contains(err.Error(), "too many releases") || entries != 1 {
+		t.Errorf("%v, after %d tiles", err, entries)
+	}
+	maxMemory = 256 << 20
+	for range 2 {
+		held = 0
+		if rep, err := round(); err != nil || rep.Bare != n || held == 0 || held > 8<<20 {
+			t.Errorf("%d leaves without bundle, %d bytes for them, %v", rep.Bare, held, err)
+		}
 	}
 }

@@ -242,3 +242,28 @@ func TestSecondComesLate(t *testing.T) {
 		put([]byte("{"))
 	}
 }
+
+// Without a policy a leaf's key is the one that its bundle has of it: of none in this log, or of another leaf, it is nobody's.
+func TestKeyOfAnotherLeaf(t *testing.T) {
+	t.Parallel()
+	w := rt.New(t)
+	other := rt.Key(t)
+	p, err := w.TryPublish(t.Context(), t, w.Sign(t, other, sign.Options{Sequence: 2}), other.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(w.LogDir, p.Path)
+	bare := must(release.ParseBundle(p.Bundle))
+	bare.Entry = nil
+	for text, data := range map[string][]byte{"no entry of this log": rt.Marshal(t, bare), "is that of leaf": w.Bundle, "": p.Bundle} {
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		v := newWatch(t, w)
+		v.o.Run, v.o.Policy = nil, &release.Policy{Log: w.Policy.Log}
+		want := map[string]release.Reason{"no entry of this log": release.BadIdentity, "is that of leaf": release.BadInclusion, "": monitor.Unexpected}[text]
+		if r := v.round(t, want); len(r.Alerts) == 1 && !strings.Contains(r.Alerts[0].Text, text) || text == "" && r.Releases[1].Signer != other.Public().ID() {
+			t.Errorf("%+v", r)
+		}
+	}
+}

@@ -34,9 +34,9 @@ type leaf struct {
 	alerts  []Alert
 }
 
-// silent reports whether nobody can tell what the leaf says, from the bundle that it has.
+// silent reports whether the bundle does not tell what the leaf says.
 func (l *leaf) silent() bool {
-	return !l.bare && l.release == nil && l.channel == nil && l.rebuild == nil
+	return l.release == nil && l.channel == nil && l.rebuild == nil
 }
 
 func (l *leaf) alert(reason release.Reason, format string, args ...any) {
@@ -52,7 +52,7 @@ func (m *Monitor) judge(ctx context.Context, first int64, bodies [][]byte) ([]*l
 	for range min(readers, len(bodies)) {
 		all.Go(func() {
 			for i := range next {
-				out[i], errs[i] = m.leaf(ctx, first+int64(i), bodies[i])
+				out[i], errs[i] = m.leaf(ctx, first+int64(i), release.LeafHash(bodies[i]))
 			}
 		})
 	}
@@ -64,8 +64,8 @@ func (m *Monitor) judge(ctx context.Context, first int64, bodies [][]byte) ([]*l
 	return out, errors.Join(errs...)
 }
 
-func (m *Monitor) leaf(ctx context.Context, index int64, body []byte) (*leaf, error) {
-	l := &leaf{index: index, hash: release.LeafHash(body), judged: m.judged(index)}
+func (m *Monitor) leaf(ctx context.Context, index int64, hash release.Digest) (*leaf, error) {
+	l := &leaf{index: index, hash: hash, judged: m.judged(index)}
 	data, err := m.o.Source.Read(ctx, publish.BundlePath(l.hash), release.MaxBundle)
 	if errors.Is(err, fs.ErrNotExist) {
 		l.bare = true
@@ -79,7 +79,7 @@ func (m *Monitor) leaf(ctx context.Context, index int64, body []byte) (*leaf, er
 		l.alert(release.BadBundle, "%v", err)
 		return l, nil
 	}
-	signers, ids, err := m.signers(ctx, b, body)
+	signers, ids, err := m.signers(ctx, b)
 	if err != nil {
 		l.alert(release.BadIdentity, "%v", err)
 		return l, nil
@@ -93,11 +93,11 @@ func (m *Monitor) leaf(ctx context.Context, index int64, body []byte) (*leaf, er
 
 // signers are the keys and identities that may sign what b holds: the policy's, or, when it names nobody for that, the
 // leaf's own key.
-func (m *Monitor) signers(ctx context.Context, b *release.Bundle, body []byte) ([]release.Signer, *release.IdentityPolicy, error) {
+func (m *Monitor) signers(ctx context.Context, b *release.Bundle) ([]release.Signer, *release.IdentityPolicy, error) {
 	p := m.o.Policy
 	switch payload := b.Envelope.Payload; {
 	case !m.named() || release.IsRebuild(payload) && len(p.Rebuilders.Keys)+len(p.Rebuilders.Identities.List) == 0:
-		k, err := leafKey(body)
+		k, err := m.leafKey(b)
 		return k, nil, err
 	case release.IsRebuild(payload):
 		return p.Rebuilders.Keys, &p.Rebuilders.Identities, nil
@@ -120,8 +120,12 @@ func (m *Monitor) named() bool {
 	return len(m.o.Policy.Signers)+len(m.o.Policy.Identities.List) > 0
 }
 
-// leafKey is the key that stands in a leaf.
-func leafKey(body []byte) ([]release.Signer, error) {
+// leafKey is the key that stands in the leaf that b says it is of; whoever checks b finds out whether it is.
+func (m *Monitor) leafKey(b *release.Bundle) ([]release.Signer, error) {
+	e := b.EntryIn(m.o.Policy.Log.Key.ID())
+	if e == nil {
+		return nil, errors.New("the bundle has no entry of this log, which would name its key")
+	}
 	var rec struct {
 		Spec struct {
 			V2 struct {
@@ -135,7 +139,7 @@ func leafKey(body []byte) ([]release.Signer, error) {
 			} `json:"hashedRekordV002"`
 		} `json:"spec"`
 	}
-	if err := json.Unmarshal(body, &rec); err != nil {
+	if err := json.Unmarshal(e.Body, &rec); err != nil {
 		return nil, fmt.Errorf("the leaf is no hashedrekord 0.0.2: %w", err)
 	}
 	if len(rec.Spec.V2.Signature.Verifier.PublicKey.RawBytes) == 0 {

@@ -20,6 +20,9 @@ const schema = "tally.monitor-state/v1"
 
 var maxMemory = 256 << 20 // bytes; a variable for the test
 
+// minBare is the least that the file takes for a leaf without bundle: a line of its index and hash.
+const minBare = 4 + len(`"0": "",`) + 64 + 1
+
 // A memory is what a monitor remembers of one log between rounds.
 type memory struct {
 	path string
@@ -137,7 +140,11 @@ func (m *memory) save() error {
 		return err
 	}
 	if len(data) >= maxMemory { // what could not be read again
-		return fmt.Errorf("%s: %d bytes, want less than %d: the log has too many releases, or leaves without a bundle that holds", m.path, len(data), maxMemory)
+		return m.tooLarge(len(data))
 	}
 	return atomicfile.WriteFile(m.path, append(data, '\n'), 0o600)
+}
+
+func (m *memory) tooLarge(n int) error {
+	return fmt.Errorf("%s: at least %d bytes, want less than %d: the log has too many releases, or leaves without a bundle that holds", m.path, n, maxMemory)
 }

@@ -43,6 +43,7 @@ func (w *walk) remember() error {
 		}
 	}
 	w.rememberBare()
+	maps.DeleteFunc(unheld, func(index int64, _ struct{}) bool { return w.bare[index] != nil })
 	mem.Unheld = unheld // only now: what was judged before is asked until here
 	mem.Size, mem.Root = w.head.Tree.N, w.head.Tree.Hash.String()
 	if err := w.m.mem.save(); err != nil {

@@ -1,7 +1,6 @@
 package monitor
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -31,9 +30,8 @@ type walk struct {
 }
 
 // A bare leaf is looked at again: it has no bundle, or one with a proof for a tree larger than the checkpoint at
-// hand.
+// hand. Its body, 64 KiB of whatever a log likes, is not kept: a bundle has it, too, or is of another leaf.
 type bare struct {
-	body  []byte
 	hash  release.Digest
 	ahead int64 // leaves of that larger tree; 0: no bundle
 }
@@ -93,16 +91,20 @@ func (w *walk) tile(ctx context.Context, f *frontier) error {
 	if err != nil {
 		return err
 	}
-	for i, l := range leaves {
+	for _, l := range leaves {
+		if l.bare {
+			w.bare[l.index] = &bare{hash: l.hash}
+			continue
+		}
 		if !l.judged || len(l.alerts) > 0 { // a log that is read again costs no memory for what is well
 			w.leaves = append(w.leaves, l)
 		}
-		switch {
-		case l.bare:
-			w.bare[l.index] = &bare{bytes.Clone(bodies[i]), l.hash, 0} // without the others of its tile
-		case l.tree.Note != "":
+		if l.tree.Note != "" {
 			w.wants[l.tree.Tree.N] = append(w.wants[l.tree.Tree.N], l)
 		}
+	}
+	if n := len(w.bare) * minBare; n >= maxMemory { // they could not be remembered, and all in memory at once are no better
+		return w.m.mem.tooLarge(n)
 	}
 	for _, l := range leaves {
 		if err := f.add(ctx, w.m.o.Source, tlog.Hash(l.hash)); err != nil {
@@ -159,11 +161,10 @@ func (w *walk) bareBefore(ctx context.Context) error {
 			}
 			at = first
 		}
-		body := bodies[index-first]
-		if h := release.LeafHash(body); h != known[index] {
+		if h := release.LeafHash(bodies[index-first]); h != known[index] {
 			return fmt.Errorf("%w: leaf %d is %s, and was %s", log.ErrDamaged, index, h, known[index])
 		}
-		w.bare[index] = &bare{bytes.Clone(body), known[index], 0}
+		w.bare[index] = &bare{hash: known[index]}
 	}
 	return nil
 }
@@ -185,7 +186,7 @@ func (w *walk) await(ctx context.Context) error {
 	}
 	for _, late := range w.wants {
 		for _, l := range late {
-			w.bare[l.index] = &bare{nil, l.hash, l.tree.Tree.N}
+			w.bare[l.index] = &bare{l.hash, l.tree.Tree.N}
 		}
 	}
 	return nil
@@ -193,7 +194,7 @@ func (w *walk) await(ctx context.Context) error {
 
 func (w *walk) look(ctx context.Context) error {
 	for _, index := range slices.Sorted(maps.Keys(w.bare)) {
-		l, err := w.m.leaf(ctx, index, w.bare[index].body)
+		l, err := w.m.leaf(ctx, index, w.bare[index].hash)
 		if err != nil {
 			return err
 		}
