@@ -36,7 +36,7 @@ type memoryFile struct {
 	Root     string                      `json:"root"`               // of the tree of those leaves; base64
 	Full     time.Time                   `json:"full,omitzero"`      // when every leaf was last read
 	Bare     map[int64]release.Digest    `json:"bare,omitempty"`     // leaves that had no bundle, by index
-	Lost     map[int64]release.Digest    `json:"lost,omitempty"`     // leaves that had one when they were judged
+	Lost     map[int64]release.Digest    `json:"lost,omitempty"`     // leaves that had one when they were told of
 	Unheld   map[int64]struct{}          `json:"unheld,omitempty"`   // leaves with a bundle that does not hold: nobody was told what they say
 	Ahead    map[int64]int64             `json:"ahead,omitempty"`    // of both: leaves of the tree in its bundle, which the log did not have
 	Queue    []Release                   `json:"queue,omitempty"`    // releases for which the command has not been run

@@ -143,6 +143,33 @@ func TestAhead(t *testing.T) {
 	}
 }
 
+// What such a bundle says is told when it is seen, and not again when the log has reached its tree.
+func TestAheadIsToldOnce(t *testing.T) {
+	t.Parallel()
+	w := rt.New(t)
+	b := must(release.ParseBundle(w.Rebuild(t, rt.Key(t), w.Bundle, nil)))
+	checkpoint := filepath.Join(w.LogDir, log.CheckpointFile)
+	short := must(os.ReadFile(checkpoint))
+	w.Channel(t, w.Key, w.Predicate(t, 1, w.Bundle))
+	l := w.Open(t)
+	b.Entry = must(l.Append(t.Context(), b.Entry.Body))
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	whole := must(os.ReadFile(checkpoint))
+	v := newWatch(t, w)
+	for i, data := range [][]byte{short, whole, whole} {
+		for path, data := range map[string][]byte{checkpoint: data, filepath.Join(w.LogDir, publish.BundlePath(release.LeafHash(b.Entry.Body))): rt.Marshal(t, b)} {
+			if err := os.WriteFile(path, data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if r := v.round(t); (len(r.Rebuilds) == 1) != (i == 0) || (r.Bare == 1) != (i == 0) {
+			t.Errorf("round %d: %+v", i, r)
+		}
+	}
+}
+
 // What is remembered of leaves that do not exist is a damaged file, not a panic.
 func TestMemoryOfNoLeaf(t *testing.T) {
 	t.Parallel()

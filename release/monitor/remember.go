@@ -97,7 +97,7 @@ func (w *walk) rememberBare() {
 	hidden := kind{reason: release.LogStale, what: "bundles show trees that the log's latest does not reach, as in an earlier round"}
 	for _, index := range slices.Sorted(maps.Keys(w.bare)) {
 		b, k := w.bare[index], &never
-		if w.m.judged(index) {
+		if b.told || w.m.judged(index) {
 			lost[index], k = b.hash, &gone
 		} else {
 			bare[index] = b.hash

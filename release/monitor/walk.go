@@ -34,6 +34,7 @@ type walk struct {
 type bare struct {
 	hash  release.Digest
 	ahead int64 // leaves of that larger tree; 0: no bundle
+	told  bool  // what that bundle says, in this round
 }
 
 // run reads and judges. Nothing that it reads is believed before the tree's root is that of the checkpoint.
@@ -186,7 +187,7 @@ func (w *walk) await(ctx context.Context) error {
 	}
 	for _, late := range w.wants {
 		for _, l := range late {
-			w.bare[l.index] = &bare{l.hash, l.tree.Tree.N}
+			w.bare[l.index] = &bare{l.hash, l.tree.Tree.N, true}
 		}
 	}
 	return nil
