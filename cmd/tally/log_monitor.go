@@ -36,7 +36,7 @@ func logMonitorCommand(e *env) *cli.Command {
 			"'tally release verify' may be the same directory), reads the new leaves and every hash tile over them, computes the root, and checks the bundle of\n" +
 			"each leaf. An audited leaf cannot change without the root, but what it is of can be taken away later: a full round reads all of it again and says\n" +
 			"what is wrong with any leaf then (damaged, no-bundle, bundle, …), and what a leaf tells whose bundle did not hold when it was new. With --policy the log's key, its witnesses and the signers are the policy's; without it anybody may sign, which is said.\n\n" +
-			"Alerts, by reason: log-fork (both checkpoints are kept in DIR/evidence), log-stale (fewer leaves than were seen, or than bundles show), no-proof, log, witness, expired\n" +
+			"Alerts, by reason: log-fork (both checkpoints are kept in DIR/evidence, those of the first 100 forks of a log), log-stale (fewer leaves than were seen, or than bundles show), no-proof, log, witness, expired\n" +
 			"(cosignatures, or a signer whose time is over), not-yet, damaged (tiles or entries are not what the checkpoint promises), no-bundle (a leaf that\n" +
 			"nobody can read: said in every round until it has its bundle), bundle, identity, signature, not-logged, inclusion, statement (of a leaf's bundle),\n" +
 			"unexpected (a version released twice, or a sequence that does not grow), revoked (new revocations, and releases by a key that was revoked\n" +

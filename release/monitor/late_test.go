@@ -2,6 +2,8 @@ package monitor_test
 
 import (
 	"crypto/sha256"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -266,4 +268,49 @@ func TestKeyOfAnotherLeaf(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	}
+}
+
+// When no more evidence is kept, or none can be, the fork is said all the same, and that, too.
+func TestForkWithoutEvidence(t *testing.T) {
+	t.Parallel()
+	w := rt.New(t)
+	twin := copyLog(t, w)
+	w.Publish(t, w.Sign(t, w.Key, sign.Options{Sequence: 2}))
+	third := w.Sign(t, w.Key, sign.Options{Sequence: 3})
+	w.Publish(t, third)
+	twin.Publish(t, w.Sign(t, w.Key, sign.Options{Sequence: 9}))
+	forged := twin.Publish(t, third)
+	v := newWatch(t, w)
+	v.o.Run = nil
+	v.round(t, monitor.Unexpected, monitor.Unexpected)
+	v.at(t, twin.LogDir)
+	first := v.round(t, release.LogFork).Alerts[0].Evidence
+	dir, id, _ := strings.Cut(strings.TrimSuffix(first, ".txt"), "evidence"+string(filepath.Separator))
+	id, _, _ = strings.Cut(id, "-")
+	dir = filepath.Join(dir, "evidence")
+	if err := os.Remove(first); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%d.txt", id, i)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	said := func(want string) {
+		t.Helper()
+		if r := v.round(t, release.LogFork); len(r.Alerts) == 1 && (r.Alerts[0].Evidence != "" || !strings.Contains(r.Alerts[0].Text, "; keeping the evidence: ") || !strings.Contains(r.Alerts[0].Text, want)) {
+			t.Errorf("%+v, want %q", r.Alerts, want)
+		}
+	}
+	said("has 100 forks of log log.tally.example already")
+	if err := errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	said("not a directory")
+	if err := os.WriteFile(filepath.Join(w.LogDir, forged.Path), forged.Bundle, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	v.at(t, w.LogDir)
+	v.o.Full = true
+	said("not a directory") // of a bundle's tree
 }

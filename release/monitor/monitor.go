@@ -159,8 +159,10 @@ func (m *Monitor) Round(ctx context.Context) (*Report, error) {
 	r, err := release.VerifyLog(&p.Log, m.o.Now())
 	var refusal *release.Error
 	if errors.As(err, &refusal) {
-		if err := m.refused(rep, refusal); err != nil || refusal.Reason != release.Expired {
-			return rep, err
+		path, why := m.keep(refusal.Evidence)
+		rep.Alerts = append(rep.Alerts, Alert{Reason: refusal.Reason, Text: refusal.Err.Error() + why, Evidence: path})
+		if refusal.Reason != release.Expired {
+			return rep, nil
 		}
 	}
 	head := r.Trees[len(r.Trees)-1]
@@ -198,11 +200,13 @@ func (m *Monitor) judged(index int64) bool {
 	return index < m.mem.file.Size && !bare && !unheld
 }
 
-// refused reports what release refuses and keeps the evidence of a fork.
-func (m *Monitor) refused(rep *Report, refusal *release.Error) error {
-	path, err := m.state.KeepEvidence(refusal.Evidence)
-	rep.Alerts = append(rep.Alerts, Alert{Reason: refusal.Reason, Text: refusal.Err.Error(), Evidence: path})
-	return err
+// keep keeps the evidence of a fork, if there is any. That it could not is for the alert to say, which is wanted all the more.
+func (m *Monitor) keep(notes []string) (path, why string) {
+	path, err := m.state.KeepEvidence(notes)
+	if err != nil {
+		return "", fmt.Sprintf("; keeping the evidence: %v", err)
+	}
+	return path, ""
 }
 
 // runCommands runs the command for every release in the queue, each once, and forgets it whatever came of it.

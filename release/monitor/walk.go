@@ -133,15 +133,12 @@ func (w *walk) compare(size int64, root tlog.Hash) {
 }
 
 func (w *walk) forked(l *leaf) {
-	path, err := w.m.state.KeepEvidence([]string{l.tree.Note, string(w.view.Checkpoint)})
+	path, why := w.m.keep([]string{l.tree.Note, string(w.view.Checkpoint)})
 	text := fmt.Sprintf("its bundle shows a tree of %d leaves with root %s, which is not a prefix of the log", l.tree.Tree.N, l.tree.Tree.Hash)
-	if err != nil {
-		text += fmt.Sprintf("; keeping the evidence: %v", err)
-	}
 	if l.judged && len(l.alerts) == 0 {
 		w.leaves = append(w.leaves, l)
 	}
-	l.alerts = append(l.alerts, Alert{Reason: release.LogFork, Index: &l.index, Text: text, Evidence: path})
+	l.alerts = append(l.alerts, Alert{Reason: release.LogFork, Index: &l.index, Text: text + why, Evidence: path})
 }
 
 // bareBefore reads the leaves again that had no bundle in an earlier round; a full round does anyway.

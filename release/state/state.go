@@ -1,7 +1,7 @@
 // Package state is what a verifier remembers between runs: a directory with one file for each log,
 //
 //	DIR/ORIGIN-ID.json          trees seen with their signed checkpoints, and high-water marks
-//	DIR/evidence/HASH.txt       two checkpoints of one log of which neither contains the other
+//	DIR/evidence/ID-HASH.txt    two checkpoints of one log of which neither contains the other
 //
 // Forgetting it loses protection against forks and rollback, never more: nothing is trusted because it is
 // remembered. ID are the first eight bytes of the log's identity in hex, so that a new key is a new log.
@@ -9,7 +9,6 @@ package state
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -246,17 +245,11 @@ func (s *State) update(change func(*file)) error {
 	if s.path == "" {
 		return nil
 	}
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
-		return err
-	}
-	lock, err := os.OpenFile(filepath.Join(s.dir, ".lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	lock, err := s.lock()
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		return fmt.Errorf("%s: %w", lock.Name(), err)
-	}
 	if err := s.read(); err != nil {
 		return err
 	}
@@ -268,19 +261,20 @@ func (s *State) update(change func(*file)) error {
 	return atomicfile.WriteFile(s.path, append(data, '\n'), 0o600)
 }
 
-// KeepEvidence writes the two notes of a fork to a file and returns its path, or "" when nothing is
-// remembered or there is nothing to keep. The notes are text, one after the other.
-func (s *State) KeepEvidence(notes []string) (string, error) {
-	if s.path == "" || len(notes) != 2 {
-		return "", nil
+// lock makes the directory its holder's until the file is closed.
+func (s *State) lock() (*os.File, error) {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return nil, err
 	}
-	text := notes[0] + "\n" + notes[1]
-	dir := filepath.Join(s.dir, "evidence")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", err
+	f, err := os.OpenFile(filepath.Join(s.dir, ".lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
 	}
-	path := filepath.Join(dir, fmt.Sprintf("%x.txt", sha256.Sum256([]byte(text))))
-	return path, atomicfile.WriteFile(path, []byte(text), 0o600)
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	return f, nil
 }
 
 // Trees are the remembered trees, for a monitor.
