@@ -173,10 +173,10 @@ func firstKey(c *cli.Context, src tlog.Source) (release.LogKey, error) {
 
 func (w *watcher) once(ctx context.Context) error {
 	rep, err := w.m.Round(ctx)
-	if err != nil {
+	if err := w.print(rep); err != nil {
 		return err
 	}
-	if err := w.print(rep); err != nil {
+	if err != nil {
 		return err
 	}
 	return alertVerdict(rep)
@@ -202,7 +202,11 @@ func mild(r release.Reason) bool {
 	return r.Policy() || r == monitor.Unexpected || r == monitor.Command
 }
 
+// print prints what a round found, also one that failed after that, when it ends.
 func (w *watcher) print(rep *monitor.Report) error {
+	if rep == nil {
+		return nil
+	}
 	a := monitorAnswer{
 		"tally.log-audit/v1", w.key.Origin(), rep.Size, rep.Audited, rep.Fresh, rep.Again, rep.Bare, "",
 		append([]monitor.Release{}, rep.Releases...), append([]monitor.Channel{}, rep.Channels...), append([]monitor.Rebuild{}, rep.Rebuilds...),
@@ -212,7 +216,7 @@ func (w *watcher) print(rep *monitor.Report) error {
 		a.CosignedAt = rep.Cosigned.UTC().Format(time.RFC3339)
 	}
 	if w.e.json {
-		return w.e.printJSON(a)
+		return errors.Join(w.e.printJSON(a), w.e.flush())
 	}
 	for _, r := range a.Releases {
 		w.e.printf("release %s %s sequence %d index %d payload %s\n", r.Name, r.Version, r.Sequence, r.Index, r.Payload)
@@ -241,7 +245,7 @@ func (w *watcher) print(rep *monitor.Report) error {
 		again = fmt.Sprintf(", %d read again", a.Again)
 	}
 	w.e.printf("log %s: %d leaves, %d audited, %d of them new%s, %d alerts\n", a.Origin, a.Size, a.Audited, a.Fresh, again, len(a.Alerts))
-	return nil
+	return w.e.flush()
 }
 
 // follow looks again and again until the context ends.
@@ -261,17 +265,12 @@ func (w *watcher) follow(c *cli.Context) error {
 	for {
 		start := time.Now()
 		rep, err := w.m.Round(c.Context)
-		if c.Context.Err() != nil {
-			return nil
+		if perr := w.print(rep); perr != nil || c.Context.Err() != nil {
+			return perr
 		}
 		w.metrics.Add(rep, start, time.Now())
 		if err != nil {
 			w.e.logf("%v", err)
-		} else if err := w.print(rep); err != nil {
-			return err
-		}
-		if err := w.e.flush(); err != nil {
-			return err
 		}
 		select {
 		case <-c.Context.Done():

@@ -8,7 +8,7 @@
 //	DIR/ORIGIN-ID.monitor.json   tally.monitor-state/v1: the tree audited so far, leaves without a bundle that holds, versions
 //	DIR/queue/LEAF.sigstore.json bundles of new releases for which the command has not been run yet
 //
-// with ORIGIN-ID as in package state. A round that cannot read everything remembers nothing.
+// with ORIGIN-ID as in package state. A round that cannot read everything, or write that, remembers nothing.
 //
 // An audited leaf cannot become another one without another root, which every round would see. But its bundle, its
 // entry or a hash tile can be taken away or changed afterwards: whoever has the root does not have what it is of. So a
@@ -23,6 +23,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -142,17 +143,29 @@ func Open(o Options) (*Monitor, error) {
 	if err != nil {
 		return nil, err
 	}
-	id := key.ID()
-	mem, err := openMemory(filepath.Join(o.Dir, fmt.Sprintf("%s-%x.monitor.json", key.Origin(), id[:8])), key)
-	return &Monitor{o: o, state: s, mem: mem}, err
+	m := &Monitor{o: o, state: s}
+	return m, m.reopen()
+}
+
+// reopen reads what the monitor itself remembers, if what is at hand is not that.
+func (m *Monitor) reopen() (err error) {
+	if m.mem == nil {
+		key := m.o.Policy.Log.Key
+		id := key.ID()
+		m.mem, err = openMemory(filepath.Join(m.o.Dir, fmt.Sprintf("%s-%x.monitor.json", key.Origin(), id[:8])), key)
+	}
+	return err
 }
 
 // Round looks at the log once. An error means that it could not be looked at; what was found is in the report.
 func (m *Monitor) Round(ctx context.Context) (*Report, error) {
+	err := m.reopen()
+	if err != nil {
+		return nil, err
+	}
 	rep := &Report{Audited: m.mem.file.Size}
 	p := *m.o.Policy
 	m.state.Fill(&p)
-	var err error
 	if p.Log.View, err = log.ReadView(ctx, m.o.Source, p.Log.Key); err != nil {
 		return nil, err
 	}
@@ -180,11 +193,13 @@ func (m *Monitor) Round(ctx context.Context) (*Report, error) {
 	}
 	rep.Audited, rep.Fresh = head.Tree.N, head.Tree.N-m.mem.file.Size
 	if w.full {
-		rep.Again, m.o.Full, m.mem.file.Full = m.mem.file.Size, false, m.o.Now().UTC().Truncate(time.Second)
+		rep.Again, m.mem.file.Full = m.mem.file.Size, m.o.Now().UTC().Truncate(time.Second)
 	}
 	if err := w.remember(); err != nil {
+		m.mem = nil // nobody was told of what it has now
 		return nil, err
 	}
+	m.o.Full = false
 	return rep, m.runCommands(ctx, rep)
 }
 
@@ -222,7 +237,11 @@ func (m *Monitor) runCommands(ctx context.Context, rep *Report) error {
 			rep.Alerts = append(rep.Alerts, Alert{Reason: Command, Index: &r.Index, Text: fmt.Sprintf("%s %s: %v", r.Name, r.Version, err)})
 		}
 		m.mem.file.Queue = slices.Clone(m.mem.file.Queue[1:])
-		if err := errors.Join(m.mem.save(), os.Remove(path)); err != nil {
+		err = os.Remove(path)
+		if errors.Is(err, fs.ErrNotExist) { // the command has taken it
+			err = nil
+		}
+		if err := errors.Join(m.mem.save(), err); err != nil {
 			return err
 		}
 	}

@@ -46,10 +46,10 @@ func (w *walk) remember() error {
 	maps.DeleteFunc(unheld, func(index int64, _ struct{}) bool { return w.bare[index] != nil })
 	mem.Unheld = unheld // only now: what was judged before is asked until here
 	mem.Size, mem.Root = w.head.Tree.N, w.head.Tree.Hash.String()
-	if err := w.m.mem.save(); err != nil {
+	if err := w.m.state.RememberAudit(w.head, said); err != nil { // first: twice does no harm
 		return err
 	}
-	return w.m.state.RememberAudit(w.head, said)
+	return w.m.mem.save()
 }
 
 // counts reports whether clients, who share what is remembered, are to be held to a channel statement: not to one that
