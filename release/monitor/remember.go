@@ -14,16 +14,15 @@ import (
 // remember takes in what was found and writes it.
 func (w *walk) remember() error {
 	mem, said := &w.m.mem.file, state.Said{Channels: map[release.Digest]*release.Channel{}}
-	unheld := maps.Clone(mem.Unheld)
 	for _, l := range w.leaves {
 		w.rep.Alerts = append(w.rep.Alerts, l.alerts...)
 		if !l.judged {
-			delete(unheld, l.index)
+			delete(mem.Unheld, l.index)
 		}
 		switch {
 		case l.judged: // what it says is known
 		case l.silent():
-			unheld[l.index] = struct{}{}
+			mem.Unheld[l.index] = struct{}{}
 		case l.release != nil:
 			if err := w.released(l); err != nil {
 				return err
@@ -43,8 +42,6 @@ func (w *walk) remember() error {
 		}
 	}
 	w.rememberBare()
-	maps.DeleteFunc(unheld, func(index int64, _ struct{}) bool { return w.bare[index] != nil })
-	mem.Unheld = unheld // only now: what was judged before is asked until here
 	mem.Size, mem.Root = w.head.Tree.N, w.head.Tree.Hash.String()
 	if err := w.m.state.RememberAudit(w.head, said); err != nil { // first: twice does no harm
 		return err

@@ -22,11 +22,15 @@ func TestUnwrittenRound(t *testing.T) {
 	if _, err := m.Round(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for i, path := range must(filepath.Glob(filepath.Join(v.o.Dir, "*.json"))) {
+	for i, path := range append(must(filepath.Glob(filepath.Join(v.o.Dir, "*.json"))), filepath.Join(v.o.Dir, "queue")) {
 		s := w.Statement(t, sign.Options{Sequence: uint64(i) + 2})
 		s.Predicate.Release.Version = strings.Repeat("1", i+1)
 		w.Publish(t, rt.Marshal(t, must(sign.Sign(s, w.Key))))
-		if err := errors.Join(os.Rename(path, path+".away"), os.MkdirAll(filepath.Join(path, "full"), 0o700)); err != nil {
+		err := errors.Join(os.Rename(path, path+".away"), os.MkdirAll(filepath.Join(path, "full"), 0o700))
+		if filepath.Ext(path) == "" {
+			err = errors.Join(err, os.RemoveAll(path), os.WriteFile(path, nil, 0o600))
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 		for range 2 {
