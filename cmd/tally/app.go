@@ -216,14 +216,6 @@ func wantArgs(c *cli.Context, names ...string) error {
 	}
 }
 
-// lockCommandOf is the command that a hint says to run.
-func lockCommandOf(spec string) string {
-	if word := shellWord(spec); word != spec {
-		return "tally lock " + word // its quotes are enough
-	}
-	return "'tally lock " + spec + "'"
-}
-
 var plainWord = pattern.New(`^[A-Za-z0-9_./:@%+,=][A-Za-z0-9_./:@%+,=-]*$`)
 
 // shellWord is s as a shell's user types it.

@@ -66,7 +66,7 @@ func TestShellWord(t *testing.T) {
 		}
 	}
 	for in, want := range map[string]string{"a.yaml": "'tally lock a.yaml'", "a b.yaml": "tally lock 'a b.yaml'"} {
-		if got := lockCommandOf(in); got != want {
+		if got := (specArg{file: in}).lockCommand(); got != want {
 			t.Errorf("%q: %s, want %s", in, got, want)
 		}
 	}

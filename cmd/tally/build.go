@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,11 +36,10 @@ func buildCommand(e *env) *cli.Command {
 			"--json prints the manifest (tally.manifest/v1, mkimage), and when the second build of --twice differs tally.rebuild/v1, as rebuild does.",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "o", Usage: "write to the directory `OUT`", Required: true},
-			&cli.StringFlag{Name: "lock", Usage: "use the lock `FILE` (default: image.lock beside SPEC)"},
 			&cli.IntFlag{Name: "jobs", Value: min(runtime.NumCPU(), 4), Usage: "unpack `N` packages at a time"},
 			&cli.BoolFlag{Name: "twice", Usage: "build again under a changed environment and compare"},
 			&cli.StringFlag{Name: "inputs", Usage: "take the inputs in `FILE` (tally inputs export) into the cache first"},
-		}, fetchFlags()...),
+		}, append(specFlags(), fetchFlags()...)...),
 		Action: func(c *cli.Context) error { return runBuild(c, e) },
 	}
 }
@@ -48,10 +48,9 @@ func runBuild(c *cli.Context, e *env) error {
 	if err := wantArgs(c, "SPEC"); err != nil {
 		return err
 	}
-	spec := c.Args().First()
-	lockFile := c.String("lock")
-	if lockFile == "" {
-		lockFile = lockBeside(spec)
+	a, err := specArgOf(c, "lock")
+	if err != nil {
+		return err
 	}
 	if c.Int("jobs") < 1 {
 		return usagef("--jobs %d: want at least 1", c.Int("jobs"))
@@ -62,23 +61,23 @@ func runBuild(c *cli.Context, e *env) error {
 	}
 	b := &build{env: e, fetcher: f, jobs: c.Int("jobs"), environ: os.Environ(), inputs: c.String("inputs"),
 		steps: source.StepOptions{Fresh: c.Bool("twice"), Log: e.stepLog}}
-	m, err := b.into(c, spec, lockFile, c.String("o"))
+	m, err := b.into(c, a, c.String("o"))
 	if err != nil {
 		return err
 	}
 	return printManifest(e, m, c.String("o"))
 }
 
-// into builds spec into out, which appears when all is done: with --twice, when the second build is compared.
-func (b *build) into(c *cli.Context, spec, lockFile, out string) (*mkimage.Manifest, error) {
+// into builds a into out, which appears when all is done: with --twice, when the second build is compared.
+func (b *build) into(c *cli.Context, a specArg, out string) (*mkimage.Manifest, error) {
 	d, err := atomicfile.CreateDir(out, "manifest.json")
 	if err != nil {
 		return nil, err
 	}
 	defer d.Abort()
-	m, err := b.run(c.Context, spec, lockFile, d.Path)
+	m, err := b.run(c.Context, a, d.Path)
 	if err == nil && c.Bool("twice") {
-		err = b.again(c.Context, b.env, spec, lockFile, d.Path, m)
+		err = b.again(c.Context, b.env, a, d.Path, m)
 	}
 	if err != nil && exitCode(err) != exitDiffers {
 		return nil, err
@@ -104,8 +103,8 @@ func (e *env) stepLog(step, line string) { e.logf("step %s: %s", step, line) }
 
 // openSpec opens a spec. Its platforms are opaque to the builder, so they are held to their rules here: a mistake in
 // them would show after the build only.
-func openSpec(path string, environ []string) (*source.Local, error) {
-	l, err := source.Open(path, environ)
+func openSpec(path, variant string, environ []string) (*source.Local, error) {
+	l, err := source.Open(path, variant, environ)
 	if err != nil || l.Spec.Platforms == nil || string(l.Spec.Platforms) == "[]" {
 		return l, err
 	}
@@ -115,17 +114,14 @@ func openSpec(path string, environ []string) (*source.Local, error) {
 	return l, nil
 }
 
-// run builds spec with the lock at lockFile into out.
-func (b *build) run(ctx context.Context, spec, lockFile, out string) (*mkimage.Manifest, error) {
-	l, err := openSpec(spec, b.environ)
-	if err != nil {
+// run builds a into out.
+func (b *build) run(ctx context.Context, a specArg, out string) (*mkimage.Manifest, error) {
+	k, raw, noLock := a.read()
+	l, err := openSpec(a.file, a.variant, b.environ)
+	if err := cmp.Or(err, noLock); err != nil { // a mistake in the spec comes first: with one, no lock can be made
 		return nil, err
 	}
 	l.GoProxy, l.Offline, l.Steps = b.fetcher.Store.GoProxy(), b.fetcher.Places.Offline, b.steps
-	k, raw, err := readLock(lockFile, spec)
-	if err != nil {
-		return nil, err
-	}
 	if b.inputs != "" {
 		if _, _, err := importInputs(ctx, b.env, b.inputs, k, b.fetcher.Store); err != nil {
 			return nil, err
@@ -133,10 +129,10 @@ func (b *build) run(ctx context.Context, spec, lockFile, out string) (*mkimage.M
 		b.inputs = "" // once is enough for --twice
 	}
 	if err := l.Check(ctx, k); err != nil {
-		return nil, explainStale(fmt.Errorf("%s: %w", lockFile, err), spec)
+		return nil, explainStale(fmt.Errorf("%s: %w", a.lock, err), a)
 	}
 	if err := b.fetcher.All(ctx, k); err != nil {
-		return nil, explainGone(err, spec)
+		return nil, explainGone(err, a)
 	}
 	tmp, err := os.MkdirTemp("", "tally-build-")
 	if err != nil {
@@ -173,9 +169,9 @@ func printManifest(e *env, m *mkimage.Manifest, out string) error {
 
 // explainStale adds what to do when an input is not what the lock pinned: not to an interruption, nor to a file that
 // is not there.
-func explainStale(err error, spec string) error {
+func explainStale(err error, a specArg) error {
 	if errors.As(err, new(*source.StaleError)) {
-		return withHint(err, "pin what there is now with %s", lockCommandOf(spec))
+		return withHint(err, "pin what there is now with %s", a.lockCommand())
 	}
 	return err
 }

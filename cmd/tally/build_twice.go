@@ -16,7 +16,7 @@ import (
 )
 
 // again builds a second time with everything changed that must not matter, and compares with m, which lies in first.
-func (b *build) again(ctx context.Context, e *env, spec, lockFile, first string, m *mkimage.Manifest) error {
+func (b *build) again(ctx context.Context, e *env, a specArg, first string, m *mkimage.Manifest) error {
 	tmp, err := os.MkdirTemp("", "tally-twice-")
 	if err != nil {
 		return err
@@ -32,7 +32,7 @@ func (b *build) again(ctx context.Context, e *env, spec, lockFile, first string,
 	}()
 	e.logf("building again under another directory, umask, time zone, locale, build cache and GOMAXPROCS")
 	out := filepath.Join(tmp, "a directory with another name")
-	other, err := second.run(ctx, spec, lockFile, out)
+	other, err := second.run(ctx, a, out)
 	if err != nil {
 		return err
 	}

@@ -134,7 +134,7 @@ func writeExample(ctx context.Context, dir, name, guest string) error {
 	data = bytes.Replace(data, []byte("name: minimal\n"), []byte("name: "+name+"\n"), 1)
 	data = bytes.ReplaceAll(data, []byte("module: ../.."), []byte("module: "+guest))
 	file := filepath.Join(dir, spec.FileName)
-	if _, err := spec.Parse(data, file); err != nil {
+	if _, err := spec.Parse(data, file, ""); err != nil {
 		return err
 	}
 	if err := writePlain(file, data); err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -18,7 +19,6 @@ import (
 )
 
 func inputsCommand(e *env) *cli.Command {
-	lockFlag := &cli.StringFlag{Name: "lock", Usage: "use the lock `FILE` (default: image.lock beside SPEC)"}
 	return &cli.Command{
 		Name:  "inputs",
 		Usage: "carry every input of a lock in one file",
@@ -28,14 +28,14 @@ func inputsCommand(e *env) *cli.Command {
 				Description: "FILE (tally.inputs/v1, a tar file) holds the packages, the signed indexes they were chosen from, blobs of container images, files of models, the Go modules and\n" +
 					"the Go toolchain, and the source archive with spec and lock: with it a rebuild works when every mirror has forgotten.\n" +
 					"The same lock gives the same file.\n\n--json prints tally.inputs/v1: file, sha256, size.\n\n   tally inputs export image.yaml inputs.tar",
-				Flags:  append([]cli.Flag{lockFlag, &cli.BoolFlag{Name: "no-toolchain", Usage: "leave the Go toolchain out (70 MB)"}}, fetchFlags()...),
+				Flags:  append(append(specFlags(), &cli.BoolFlag{Name: "no-toolchain", Usage: "leave the Go toolchain out (70 MB)"}), fetchFlags()...),
 				Action: func(c *cli.Context) error { return inputsExport(c, e) },
 			},
 			{
 				Name: "import", Usage: "take the inputs of SPEC from FILE into the cache", ArgsUsage: "SPEC FILE",
 				Description: "Every byte is checked against the lock, and the chain from the signed index to each package again, before it is used.\n" +
 					"`tally build --offline` then needs nothing else.\n\n--json prints tally.inputs/v1: file, taken, unchecked (suites whose index is not there).",
-				Flags:  append([]cli.Flag{lockFlag}, cacheFlag()),
+				Flags:  append(specFlags(), cacheFlag()),
 				Action: func(c *cli.Context) error { return inputsImport(c, e) },
 			},
 		},
@@ -53,36 +53,21 @@ type inputsAnswer struct {
 }
 
 // specAndLock opens a spec and the lock that goes with it.
-func specAndLock(c *cli.Context) (*source.Local, *lock.Lock, []byte, error) {
-	spec, file := c.Args().First(), c.String("lock")
-	l, err := source.Open(spec, os.Environ())
+func specAndLock(c *cli.Context) (specArg, *source.Local, *lock.Lock, []byte, error) {
+	a, err := specArgOf(c, "lock")
 	if err != nil {
-		return nil, nil, nil, err
+		return a, nil, nil, nil, err
 	}
-	if file == "" {
-		file = lockBeside(spec)
-	}
-	k, raw, err := readLock(file, spec)
-	return l, k, raw, err
-}
-
-// readLock reads a lock; the hints tell how to make one.
-func readLock(file, spec string) (*lock.Lock, []byte, error) {
-	raw, err := readSmall(file, lock.MaxLock)
-	if err == nil {
-		var k *lock.Lock
-		if k, err = lock.Parse(raw, file); err == nil {
-			return k, raw, nil
-		}
-	}
-	return nil, nil, withHint(err, "make it with %s", lockCommandOf(spec))
+	k, raw, noLock := a.read()
+	l, err := source.Open(a.file, a.variant, os.Environ())
+	return a, l, k, raw, cmp.Or(err, noLock)
 }
 
 func inputsExport(c *cli.Context, e *env) error {
 	if err := wantArgs(c, "SPEC", "FILE"); err != nil {
 		return err
 	}
-	l, k, raw, err := specAndLock(c)
+	a, l, k, raw, err := specAndLock(c)
 	if err != nil {
 		return err
 	}
@@ -92,10 +77,10 @@ func inputsExport(c *cli.Context, e *env) error {
 	}
 	l.GoProxy, l.Offline = f.Store.GoProxy(), f.Places.Offline
 	if err := l.Check(c.Context, k); err != nil {
-		return explainStale(err, c.Args().First())
+		return explainStale(err, a)
 	}
 	if err := f.All(c.Context, k); err != nil {
-		return explainGone(err, c.Args().First())
+		return explainGone(err, a)
 	}
 	if err := f.Indexes(c.Context, k); err != nil {
 		return err
@@ -134,7 +119,7 @@ func inputsImport(c *cli.Context, e *env) error {
 	if err := wantArgs(c, "SPEC", "FILE"); err != nil {
 		return err
 	}
-	_, k, _, err := specAndLock(c)
+	_, _, k, _, err := specAndLock(c)
 	if err != nil {
 		return err
 	}

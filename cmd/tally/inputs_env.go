@@ -125,10 +125,10 @@ func places(c *cli.Context, s settings, etcAPT fs.FS) lock.Places {
 }
 
 // explainGone adds what the user can do about an input that is gone.
-func explainGone(err error, spec string) error {
+func explainGone(err error, a specArg) error {
 	var gone *lock.GoneError
 	if errors.As(err, &gone) {
-		return withHint(err, "pin what there is today with %s, or bring the file: 'tally inputs import', --mirror, --snapshot", lockCommandOf(spec))
+		return withHint(err, "pin what there is today with %s, or bring the file: 'tally inputs import', --mirror, --snapshot", a.lockCommand())
 	}
 	return err
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"os"
-	"path/filepath"
 	"time"
 
 	"tally/internal/atomicfile"
@@ -29,6 +28,8 @@ func lockCommand(e *env) *cli.Command {
 			"SPEC says valid-until: ignore for that suite; the lock states the policy and the date.\n\n" +
 			"A registry is asked with the credentials of the docker configuration (DOCKER_CONFIG or ~/.docker/config.json: auths,\n" +
 			"credHelpers, credsStore), over TLS, and over plain HTTP on this machine alone.\n\n" +
+			"A spec with variants is locked one variant at a time, and the lock names it: tally build then needs --lock FILE or\n" +
+			"--variant NAME alone.\n\n" +
 			"--update PACKAGE starts from the lock that is there: PACKAGE gets today's version, with it what that version needs,\n" +
 			"and everything else stays as it is. Local inputs must be what the lock pins.\n\n" +
 			"Where an archive that is not Debian's is, --mirror NAME=URL says, or archives (name, mirrors) in the user's settings,\n" +
@@ -38,6 +39,7 @@ func lockCommand(e *env) *cli.Command {
 			"   tally lock image.yaml --update openssl",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "o", Usage: "write the lock to `FILE` (default: image.lock beside SPEC)"},
+			&cli.StringFlag{Name: "variant", Usage: "pin the variant `NAME` of SPEC, in image.NAME.lock unless -o says where (default: the first, in image.lock)"},
 			&cli.StringSliceFlag{Name: "update", Usage: "take today's version of `PACKAGE` into the lock that is there, and change no more than that needs"},
 		}, fetchFlags()...),
 		Action:      func(c *cli.Context) error { return runLock(c, e) },
@@ -49,6 +51,10 @@ func runLock(c *cli.Context, e *env) error {
 	if err := wantArgs(c, "SPEC"); err != nil {
 		return err
 	}
+	a, err := specArgOf(c, "o")
+	if err != nil {
+		return err
+	}
 	f, err := newFetcher(c, e)
 	if err != nil {
 		return err
@@ -58,11 +64,7 @@ func runLock(c *cli.Context, e *env) error {
 		return err
 	}
 	x := &lock.Indexer{Fetcher: f, Keys: keys, Now: time.Now(), Arch: "amd64"}
-	out := c.String("o")
-	if out == "" {
-		out = lockBeside(c.Args().First())
-	}
-	k, err := makeLock(c.Context, x, c.Args().First(), out, c.StringSlice("update"))
+	k, err := makeLock(c.Context, x, a, c.StringSlice("update"))
 	if errors.Is(err, lock.ErrNoMirror) {
 		return withHint(err, "give --mirror URL (NAME=URL for an archive that is not Debian's), or name one in the user's settings or the machine's apt configuration")
 	} else if err != nil {
@@ -72,30 +74,36 @@ func runLock(c *cli.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	if err := atomicfile.WriteFile(out, data, 0o644); err != nil {
+	if err := atomicfile.WriteFile(a.lock, data, 0o644); err != nil {
 		return err
 	}
 	if e.json {
 		e.printf("%s", data)
 		return nil
 	}
-	printLock(e, k, out)
+	printLock(e, k, a.lock)
 	return nil
 }
 
 // makeLock reads the spec and pins what it names: local inputs first, because a mistake there is found
-// without the network. With names to update, it starts from the lock at file.
-func makeLock(ctx context.Context, x *lock.Indexer, spec, file string, update []string) (*lock.Lock, error) {
-	l, err := openSpec(spec, os.Environ())
+// without the network. With names to update, it starts from the lock that is there.
+func makeLock(ctx context.Context, x *lock.Indexer, a specArg, update []string) (k *lock.Lock, err error) {
+	var old *lock.Lock
+	if len(update) > 0 {
+		if old, _, err = a.read(); err != nil {
+			return nil, err
+		}
+	}
+	l, err := openSpec(a.file, a.variant, os.Environ())
 	if err != nil {
 		return nil, err
 	}
 	x.ReadFile = l.ReadFile
 	l.GoProxy, l.Offline = x.Fetcher.Store.GoProxy(), x.Fetcher.Places.Offline
-	if len(update) > 0 {
-		return updateLock(ctx, x, l, spec, file, update)
+	if old != nil {
+		return updateLock(ctx, x, l, a, old, update)
 	}
-	k := &lock.Lock{Arch: x.Arch}
+	k = &lock.Lock{Arch: x.Arch}
 	if err := l.Pin(ctx, k); err != nil {
 		return nil, err
 	}
@@ -114,13 +122,9 @@ func explainDenied(err error) error {
 	return err
 }
 
-func updateLock(ctx context.Context, x *lock.Indexer, l *source.Local, spec, file string, names []string) (*lock.Lock, error) {
-	old, _, err := readLock(file, spec)
-	if err != nil {
-		return nil, err
-	}
+func updateLock(ctx context.Context, x *lock.Indexer, l *source.Local, a specArg, old *lock.Lock, names []string) (*lock.Lock, error) {
 	if err := l.Check(ctx, old); err != nil {
-		return nil, withHint(err, "--update changes packages alone: pin everything as it is now with %s", lockCommandOf(spec))
+		return nil, withHint(err, "--update changes packages alone: pin everything as it is now with %s", a.lockCommand())
 	}
 	k := *old
 	return &k, x.Update(ctx, l.Spec, old, names, &k)
@@ -150,6 +154,3 @@ func validity(s lock.Suite) string {
 	}
 	return ""
 }
-
-// lockBeside is the lock that goes with a spec when none is named.
-func lockBeside(spec string) string { return filepath.Join(filepath.Dir(spec), lock.FileName) }

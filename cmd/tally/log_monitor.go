@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -173,10 +174,7 @@ func firstKey(c *cli.Context, src tlog.Source) (release.LogKey, error) {
 
 func (w *watcher) once(ctx context.Context) error {
 	rep, err := w.m.Round(ctx)
-	if err := w.print(rep); err != nil {
-		return err
-	}
-	if err != nil {
+	if err := cmp.Or(err, w.print(rep)); err != nil {
 		return err
 	}
 	return alertVerdict(rep)

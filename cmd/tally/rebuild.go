@@ -172,7 +172,7 @@ func (t *target) build(c *cli.Context, e *env, tmp, out string) error {
 	}
 	b := &build{env: e, fetcher: f, jobs: max(1, c.Int("jobs")), environ: os.Environ(), inputs: c.String("inputs"), steps: source.StepOptions{Fresh: true, Log: e.stepLog}}
 	e.logf("building again from spec %s, lock %s, sources %s", short(t.spec), short(t.lock), short(t.sources))
-	if _, err := b.run(c.Context, spec, lockFile, out); err != nil {
+	if _, err := b.run(c.Context, specArg{file: spec, lock: lockFile}, out); err != nil {
 		return err
 	}
 	if !t.has(release.ReferenceValues) {

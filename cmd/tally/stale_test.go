@@ -16,7 +16,7 @@ func TestStaleHint(t *testing.T) {
 		err  error
 		want bool
 	}{{&source.StaleError{What: "the spec"}, true}, {context.Canceled, false}, {os.ErrNotExist, false}} {
-		err := explainStale(fmt.Errorf("image.lock: %w", c.err), "image.yaml")
+		err := explainStale(fmt.Errorf("image.lock: %w", c.err), specArg{file: "image.yaml"})
 		var ee *exitError
 		if got := errors.As(err, &ee) && ee.hint != ""; got != c.want || !errors.Is(err, c.err) {
 			t.Errorf("%v: hint %v, want %v", err, got, c.want)

@@ -26,7 +26,7 @@ func TestCommittedLocksAreCurrent(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		l, err := source.Open(filepath.Join(filepath.Dir(file), "image.yaml"), os.Environ())
+		l, err := source.Open(filepath.Join(filepath.Dir(file), "image.yaml"), k.Variant, os.Environ())
 		if err != nil {
 			t.Error(err)
 			continue

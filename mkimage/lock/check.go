@@ -33,6 +33,11 @@ func (l *Lock) check() error {
 	if l.Arch != "amd64" {
 		return fmt.Errorf("arch %.40q: want amd64", l.Arch)
 	}
+	if l.Variant != "" {
+		if err := spec.CheckVariant(l.Variant); err != nil {
+			return err
+		}
+	}
 	for _, f := range []func() error{l.checkSuites, l.checkPackages, l.checkGo, l.checkOCI, l.checkModels} {
 		if err := f(); err != nil {
 			return err

@@ -60,7 +60,7 @@ func (l *Lock) inputs() map[identity][]properties {
 	object := func(o Object) (sum, size [2]string) {
 		return [2]string{"sha256", o.SHA256.String()}, [2]string{"size", strconv.FormatInt(o.Size, 10)}
 	}
-	add("lock", "spec", [2]string{"spec_sha256", l.Spec.String()}, [2]string{"arch", l.Arch})
+	add("lock", "spec", [2]string{"spec_sha256", l.Spec.String()}, [2]string{"variant", l.Variant}, [2]string{"arch", l.Arch})
 	for _, t := range l.Toolchains {
 		add("toolchain", t.Version+" "+t.Platform, [2]string{"sum", t.Sum})
 	}

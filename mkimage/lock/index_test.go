@@ -132,7 +132,7 @@ func newIndexer(t *testing.T, k *archiveKey, mirrors ...string) *Indexer {
 
 func parseSpec(t *testing.T, text string) *spec.Spec {
 	t.Helper()
-	s, err := spec.Parse([]byte(text), "image.yaml")
+	s, err := spec.Parse([]byte(text), "image.yaml", "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,8 @@
 // which a snapshot archive has it; which mirror that is, is the business of the machine that fetches.
 // `digest` is the SHA-256 of the whole object with 64 zeros in that field: it is no signature, but an edit
 // by hand, or a merge by a tool that does not know the format, is an error. `spec_sha256` ties the
-// lock to one image.yaml, so that the two cannot drift apart.
+// lock to one image.yaml, so that the two cannot drift apart, and `variant` to one of its images, where it has
+// several.
 //
 // [Indexer] is the only code that reads a package index; [Fetcher] gets what a lock names; [Store] keeps it.
 package lock
@@ -57,16 +58,17 @@ type Lock struct {
 	Schema     string      `json:"schema"`
 	Digest     Hash        `json:"digest"` // see the package comment
 	Spec       Hash        `json:"spec_sha256"`
-	Arch       string      `json:"arch"`             // Debian's name of the architecture: amd64
-	Toolchains []Toolchain `json:"toolchains"`       // by version and platform
-	Suites     []Suite     `json:"suites"`           // by name
-	Packages   []Package   `json:"packages"`         // by name, version and architecture
-	Files      []File      `json:"files"`            // by path
-	Dirs       []Dir       `json:"dirs"`             // by path
-	OCI        []OCI       `json:"oci,omitempty"`    // by source; absent: none
-	Models     []ModelFile `json:"models,omitempty"` // by source and name; absent: none
-	Go         []Go        `json:"go"`               // by module directory and package
-	Modules    []Module    `json:"modules"`          // by path and version
+	Variant    string      `json:"variant,omitempty"` // of the spec; absent: it has none
+	Arch       string      `json:"arch"`              // Debian's name of the architecture: amd64
+	Toolchains []Toolchain `json:"toolchains"`        // by version and platform
+	Suites     []Suite     `json:"suites"`            // by name
+	Packages   []Package   `json:"packages"`          // by name, version and architecture
+	Files      []File      `json:"files"`             // by path
+	Dirs       []Dir       `json:"dirs"`              // by path
+	OCI        []OCI       `json:"oci,omitempty"`     // by source; absent: none
+	Models     []ModelFile `json:"models,omitempty"`  // by source and name; absent: none
+	Go         []Go        `json:"go"`                // by module directory and package
+	Modules    []Module    `json:"modules"`           // by path and version
 }
 
 // A Toolchain is one release of the go command for the machine that made the lock.

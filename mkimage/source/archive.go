@@ -193,7 +193,7 @@ func (l *Local) unpackArchive(ctx context.Context, rawLock []byte, tmp string) (
 	if err != nil {
 		return nil, fmt.Errorf("the archive just made cannot be read: %w", err)
 	}
-	copied, err := Open(file, l.Environ)
+	copied, err := Open(file, l.Spec.Variant, l.Environ)
 	if err != nil {
 		return nil, err
 	}

@@ -47,6 +47,9 @@ func (l *Local) Check(ctx context.Context, k *lock.Lock) error {
 	if now := lock.Hash(sha256.Sum256(l.Raw)); now != k.Spec {
 		return &StaleError{"the spec", k.Spec.String(), now.String()}
 	}
+	if l.Spec.Variant != k.Variant {
+		return &StaleError{"the variant", k.Variant, l.Spec.Variant}
+	}
 	if err := l.checkToolchains(ctx, k); err != nil {
 		return err
 	}

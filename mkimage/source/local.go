@@ -3,8 +3,8 @@
 //
 // The order of calls, from a spec's path to an image:
 //
-//	l, err := source.Open("image.yaml", os.Environ())
-//	k, err := lock.Parse(raw, "image.lock")
+//	l, err := lock.Parse(raw, "image.lock")
+//	l, err := source.Open("image.yaml", k.Variant, os.Environ())
 //	err = l.Check(ctx, k)                     // local inputs are what the lock pinned
 //	err = fetcher.All(ctx, k)                 // everything else is in the store
 //	in, err := l.Assemble(ctx, k, raw, store, tmp, jobs)
@@ -52,9 +52,10 @@ type Local struct {
 // maxLocal is the largest local file read, in bytes.
 const maxLocal = 4 << 30
 
-// Open reads the spec at file. environ is the environment for the go command.
-func Open(file string, environ []string) (*Local, error) {
-	s, raw, err := spec.Load(file)
+// Open reads the spec at file and takes one variant of it, as spec.Load does. environ is the environment for the go
+// command.
+func Open(file, variant string, environ []string) (*Local, error) {
+	s, raw, err := spec.Load(file, variant)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +90,7 @@ func (l *Local) ReadFile(p string) ([]byte, error) {
 // toolchains.
 func (l *Local) Pin(ctx context.Context, k *lock.Lock) error {
 	l.forget()
-	k.Schema, k.Spec = lock.Schema, sha256.Sum256(l.Raw)
+	k.Schema, k.Spec, k.Variant = lock.Schema, sha256.Sum256(l.Raw), l.Spec.Variant
 	k.Files, k.Dirs, k.Go, k.Modules, k.Toolchains = []lock.File{}, []lock.Dir{}, []lock.Go{}, []lock.Module{}, []lock.Toolchain{}
 	for _, p := range l.Spec.Files() {
 		o, err := l.hash(ctx, p)

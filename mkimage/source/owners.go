@@ -30,11 +30,11 @@ type opaque struct{ target, name string }
 // NewOwners reads spec and lock as they lie in an output directory. Packages are looked up in the store, where
 // they lie unpacked; archive, when it is not nil, is the source archive, for the names in directories.
 func NewOwners(rawSpec, rawLock []byte, archive io.Reader, store *lock.Store) (*Owners, error) {
-	s, err := spec.Parse(rawSpec, spec.FileName)
+	k, err := lock.Parse(rawLock, lock.FileName)
 	if err != nil {
 		return nil, err
 	}
-	k, err := lock.Parse(rawLock, lock.FileName)
+	s, err := spec.Parse(rawSpec, spec.FileName, k.Variant)
 	if err != nil {
 		return nil, err
 	}

@@ -179,7 +179,7 @@ func makeDebWithScript(name, script string, items ...tarItem) []byte {
 
 func open(t *testing.T, spec string) *Local {
 	t.Helper()
-	l, err := Open(spec, os.Environ())
+	l, err := Open(spec, "", os.Environ())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,6 +53,7 @@ var beyond = []string{
 	"want a pattern as a shell has it",
 	"suite \"trixie\": want one of sid", "nothing in this spec names it", "\"trixie\": want a name like trixie, once",
 	"stands there with other experiments",
+	"variant \"a\": twice", "this spec has no variants", "root: 0 sources, want 1 to 256", "-123-b\": want lower-case",
 	"is not Debian's: want a keyring", "is Debian's, whose keys tally knows",
 }
 
@@ -60,7 +61,7 @@ var beyond = []string{
 // but for the list above, of which every line is needed.
 func TestSchemaAgrees(t *testing.T) {
 	valid := validator(t)
-	good := map[string][]byte{"minimal": []byte(minimal), "everything": []byte(everything)}
+	good := map[string][]byte{"minimal": []byte(minimal), "everything": []byte(everything), "several": []byte(several)}
 	examples, err := filepath.Glob("../../examples/*/image*.yaml")
 	if err != nil || len(examples) < 2 {
 		t.Fatalf("examples %q: %v", examples, err)
@@ -71,7 +72,7 @@ func TestSchemaAgrees(t *testing.T) {
 		}
 	}
 	for name, text := range good {
-		if _, err := Parse(text, name); err != nil {
+		if _, err := Parse(text, name, ""); err != nil {
 			t.Errorf("%s: the reader: %v", name, err)
 		}
 		if err := valid(text); err != nil {
@@ -81,7 +82,7 @@ func TestSchemaAgrees(t *testing.T) {
 	needed := map[string]bool{}
 	for _, c := range refusals {
 		text := []byte(strings.Replace(minimal, c.old, c.new, 1))
-		_, perr := Parse(text, FileName)
+		_, perr := Parse(text, FileName, "")
 		if perr == nil {
 			t.Errorf("%q: the reader takes it", c.new)
 			continue

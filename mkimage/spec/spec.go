@@ -38,10 +38,21 @@
 //	cmdline: console=ttyS0        # behind the words of the build
 //	platforms: [...]              # for tally measure; opaque here
 //	outputs: [disk.qcow2]         # beside what is always written: disk.qcow2, disk.tar.gz
+//	variants:                     # several images of this machine
+//	  - {name: plain}
+//	  - {name: other, config: {path: other.json}}           # in place of config
 //
 // Paths are slash-separated. A path of the maintainer's disk is relative to the spec's directory and may
 // leave it by leading "..": a module above the example. A target is relative to the image's root. A JSON
 // Schema of the same grammar, for editors, is [Schema].
+//
+// # Variants
+//
+// A spec may describe several images of one machine, such as one for each of two engines. `only: [other]` in a
+// source or step leaves it to the variants named; what has no such key is in all of them. A lock is of one
+// variant, which it names: the first, unless `tally lock --variant` says another. Any but the first has an image of
+// its own name, NAME-VARIANT. Everything else is shared and cannot differ. Every variant is checked, whichever
+// is wanted.
 //
 // # Suites
 //
@@ -100,9 +111,11 @@ type Spec struct {
 	Cmdline   string          `yaml:"cmdline"`
 	Platforms json.RawMessage `yaml:"platforms"` // as JSON; nil when absent
 	Outputs   []string        `yaml:"outputs"`   // further files: disk.qcow2, disk.tar.gz
+	Variants  []Variant       `yaml:"variants"`  // of the document; nil in what Parse returns
+	Variant   string          `yaml:"-"`         // which one this is; "" when the document has none
 }
 
-// A Source adds to the root file system, or beside it. Exactly one field is set.
+// A Source adds to the root file system, or beside it. Exactly one field is set, beside Only.
 type Source struct {
 	Debian *Debian `yaml:"debian"`
 	OCI    *OCI    `yaml:"oci"`
@@ -111,6 +124,8 @@ type Source struct {
 	Tar    *Tar    `yaml:"tar"`
 	Go     *Go     `yaml:"go"`
 	Model  *Model  `yaml:"model"`
+
+	Only []string `yaml:"only"` // of the document: the variants that it is for; nil: all, and in what Parse returns
 }
 
 // A Suite says what a name in a list of suites stands for.
@@ -241,8 +256,9 @@ type Firmware struct {
 	Vars   string   `yaml:"vars,required"` // "as-is", or "blank": a blank variable store is put over its own
 }
 
-// Load reads and checks the spec at file. It also returns the bytes read.
-func Load(file string) (*Spec, []byte, error) {
+// Load reads and checks the spec at file, and returns the variant asked for as [Parse] does. It also returns the bytes
+// read, which are the same for all.
+func Load(file, variant string) (*Spec, []byte, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, nil, err
@@ -252,12 +268,13 @@ func Load(file string) (*Spec, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	s, err := Parse(data, filepath.ToSlash(file))
+	s, err := Parse(data, filepath.ToSlash(file), variant)
 	return s, data, err
 }
 
-// Parse reads and checks a spec; name stands in error messages.
-func Parse(data []byte, name string) (*Spec, error) {
+// Parse reads and checks a spec, all its variants included, and returns the one asked for: "" is the first, and the
+// only way to ask a spec that has none. name stands in error messages.
+func Parse(data []byte, name, variant string) (*Spec, error) {
 	s := new(Spec)
 	if err := strictyaml.Unmarshal(data, name, s); err != nil {
 		return nil, err
@@ -266,11 +283,7 @@ func Parse(data []byte, name string) (*Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := checker{s: s, fail: func(path, format string, args ...any) error { return at.Error(name, path, format, args...) }}
-	if err := c.check(); err != nil {
-		return nil, err
-	}
-	return s, nil
+	return s.choose(variant, name, at)
 }
 
 // SuiteNamed returns what a name in a list of suites stands for, with every default but the priority's

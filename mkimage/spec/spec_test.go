@@ -66,7 +66,7 @@ platforms: [{name: x, vcpus: [1, 0x2]}]
 `
 
 func TestParse(t *testing.T) {
-	s, err := Parse([]byte(everything), "image.yaml")
+	s, err := Parse([]byte(everything), "image.yaml", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestParse(t *testing.T) {
 }
 
 func TestSuiteNamed(t *testing.T) {
-	s, err := Parse([]byte(everything), "image.yaml")
+	s, err := Parse([]byte(everything), "image.yaml", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func TestSuiteNamed(t *testing.T) {
 }
 
 func TestPrograms(t *testing.T) {
-	s, err := Parse([]byte(strings.Replace(minimal, "  - dir: {path: rootfs}", "  - go: {module: ., package: ./a, target: a}", 1)), "f")
+	s, err := Parse([]byte(strings.Replace(minimal, "  - dir: {path: rootfs}", "  - go: {module: ., package: ./a, target: a}", 1)), "f", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +153,7 @@ func TestRefusals(t *testing.T) {
 		if text == minimal {
 			t.Fatalf("nothing to replace: %q", c.old)
 		}
-		_, err := Parse([]byte(text), "image.yaml")
+		_, err := Parse([]byte(text), "image.yaml", "")
 		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "image.yaml:") {
 			t.Errorf("%q: error %v, want one with %q", c.new, err, c.want)
 		}
@@ -213,7 +213,7 @@ func TestStepRefusals(t *testing.T) {
 		if text == step {
 			t.Fatalf("nothing to replace: %q", c.old)
 		}
-		_, err := Parse([]byte(minimal+text), "image.yaml")
+		_, err := Parse([]byte(minimal+text), "image.yaml", "")
 		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "image.yaml:") || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: error %v, want one with %q", c.new, err, c.want)
 		}
@@ -221,21 +221,21 @@ func TestStepRefusals(t *testing.T) {
 }
 
 func TestLoad(t *testing.T) {
-	s, data, err := Load("../../examples/minimal/" + FileName)
+	s, data, err := Load("../../examples/minimal/"+FileName, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if s.Name != "minimal" || len(data) == 0 || len(s.Programs()) != 2 {
 		t.Errorf("got name %q, %d bytes, %d programs", s.Name, len(data), len(s.Programs()))
 	}
-	if _, _, err := Load(t.TempDir() + "/none.yaml"); !os.IsNotExist(err) {
+	if _, _, err := Load(t.TempDir()+"/none.yaml", ""); !os.IsNotExist(err) {
 		t.Errorf("absent file: %v", err)
 	}
 	big := t.TempDir() + "/big.yaml"
 	if err := os.WriteFile(big, make([]byte, 2<<20), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := Load(big); err == nil || !strings.Contains(err.Error(), "want at most 1048576") {
+	if _, _, err := Load(big, ""); err == nil || !strings.Contains(err.Error(), "want at most 1048576") {
 		t.Errorf("file over the cap: %v", err)
 	}
 }
@@ -279,6 +279,9 @@ func keys(ty reflect.Type, into map[string]bool) {
 	case reflect.Struct:
 		for i := range ty.NumField() {
 			name, _, _ := strings.Cut(ty.Field(i).Tag.Get("yaml"), ",")
+			if name == "-" {
+				continue
+			}
 			into[name] = true
 			keys(ty.Field(i).Type, into)
 		}
@@ -288,13 +291,17 @@ func keys(ty reflect.Type, into map[string]bool) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(minimal))
 	f.Add([]byte(everything))
+	f.Add([]byte(several))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s, err := Parse(b, "f")
+		s, err := Parse(b, "f", "")
 		if err != nil {
 			if strings.Contains(err.Error(), "\n") {
 				t.Errorf("error of several lines: %q", err)
 			}
 			return
+		}
+		if s.Variants != nil {
+			t.Errorf("variants %v: of one", s.Variants)
 		}
 		for _, p := range append(s.Files(), s.Dirs()...) {
 			if strings.HasPrefix(p, "/") || strings.ContainsRune(p, 0) {
@@ -420,4 +427,20 @@ var refusals = []struct{ old, new, want string }{
 	{"name: ovmf,", "name: ../x,", `name "../x": want lower-case`},
 	{"vars: as-is}", "vars: as-is}\n  - {name: ovmf, file: {path: x}, vars: as-is}", `name "ovmf": want lower-case letters, digits, dots and hyphens, once`},
 	{"vars: as-is}", "vars: as-is, file: {path: x}}", `firmware.0: want exactly one of debian, file; got 2`},
+	{"modules: [dm-verity]", "modules: []\nvariants: []", `variants: 0, want 1 to 16`},
+	{"modules: [dm-verity]", "modules: []\nvariants: [{name: A}]", `image.yaml:9:19: variant "A": want lower-case`},
+	{"modules: [dm-verity]", "modules: []\nvariants: [{name: a.b}]", `variant "a.b": want lower-case`},
+	{"modules: [dm-verity]", "modules: []\nvariants: [{name: a}, {name: b}, {name: a}]", `image.yaml:9:41: variant "a": twice`},
+	{"modules: [dm-verity]", "modules: []\nvariants: [{name: a}, {name: b, config: {path: /etc/x}}]", `image.yaml:9:48: path "/etc/x": want a clean path`},
+	{"modules: [dm-verity]", "modules: []\nvariants: [{name: a}, {name: b, modules: []}]", `unknown key "modules", want one of name, config`},
+	{"modules: [dm-verity]", "modules: []\nvariants: [{name: a}]\nsuites: [{name: tricksie}]", `image.yaml:10:17: suite tricksie: nothing in this spec names it`},
+	{"dir: {path: rootfs}", "dir: {path: rootfs}\n    only: [a]", `image.yaml:6:11: only: this spec has no variants`},
+	{"dir: {path: rootfs}", "dir: {path: rootfs}\n    only: []\nvariants: [{name: a}]", `image.yaml:6:11: only: names no variant`},
+	{"dir: {path: rootfs}", "dir: {path: rootfs}\n    only: [a, a]\nvariants: [{name: a}]", `image.yaml:6:15: only: variant "a": want some of a, each once`},
+	{"dir: {path: rootfs}", "dir: {path: rootfs}\n    only: [a]\nvariants: [{name: a}, {name: b}]", `image.yaml:5:3: root: 0 sources, want 1 to 256`},
+	// A mistake in a variant that was not asked for, where it stands in the document.
+	{"dir: {path: rootfs}", "dir: {path: rootfs}\n  - dir: {path: a}\n    only: [a]\n  - dir: {path: /b}\n    only: [b]\nvariants: [{name: a}, {name: b}]", `image.yaml:8:17: path "/b": want a clean path`},
+	{"modules: [dm-verity]", "modules: []\nsteps: [{name: x, only: [], root: {suites: [trixie], packages: [gcc]}, command: [x], outputs: [{path: build/x, target: x}]}]\nvariants: [{name: a}]", `image.yaml:9:25: only: names no variant`},
+	{"modules: [dm-verity]", "modules: []\nsteps: [{name: x, inputs: [{only: [a], dir: {path: a}}], root: {suites: [trixie], packages: [gcc]}, command: [x], outputs: [{path: build/x, target: x}]}]\nvariants: [{name: a}]", `image.yaml:9:35: only: not for an input`},
+	{"name: minimal", "name: a23456789-123456789-123456789-123456789-123456789-123456789-123\nvariants: [{name: a}, {name: b}]", `image.yaml:1:7: name "a23456789-123456789-123456789-123456789-123456789-123456789-123-b": want lower-case`},
 }

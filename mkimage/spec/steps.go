@@ -23,6 +23,7 @@ type Step struct {
 	Timeout int64    `yaml:"timeout"` // seconds; default: 600
 	Memory  int64    `yaml:"memory"`  // MiB of address space of each process; default: no limit
 	Disk    int64    `yaml:"disk"`    // MiB of the build root with everything in it, held in memory; default: 4096
+	Only    []string `yaml:"only"`    // of the document: the variants that it is for; nil: all, and in what Parse returns
 }
 
 // An Output is a file, symbolic link or directory that a step makes. Exactly one of Target and Module is set.
@@ -92,6 +93,9 @@ func (c checker) stepRoot(at string, s *Step) error {
 		}
 		if src.owned() {
 			return c.fail(at, "uid and gid: in a build root all files belong to 0:0")
+		}
+		if src.Only != nil {
+			return c.fail(at+".only", "only: not for an input: the step has it")
 		}
 	}
 	return nil
