@@ -193,7 +193,7 @@ func entry(h *tar.Header, source string) (tree.Entry, error) {
 	if h.Mode < 0 || h.Mode > maxMode || h.Uid < 0 || int64(h.Uid) > math.MaxUint32 || h.Gid < 0 || int64(h.Gid) > math.MaxUint32 {
 		return e, fmt.Errorf("path %q: mode %#o or owner %d:%d out of range", e.Path, h.Mode, h.Uid, h.Gid)
 	}
-	if e.Xattrs, err = records(h.PAXRecords); err != nil {
+	if e.Xattrs, err = tree.Xattrs(h.PAXRecords); err != nil {
 		return e, fmt.Errorf("path %q: %w", e.Path, err)
 	}
 	switch h.Typeflag {
@@ -218,32 +218,6 @@ func entry(h *tar.Header, source string) (tree.Entry, error) {
 
 // maxMode is the largest mode of a tar header: permission bits and, by some writers, the file type.
 const maxMode = 0o177777
-
-// paxKeys are the records of a POSIX extended header (POSIX.1-2024, pax) whose meaning archive/tar has
-// already put into the header, or that mean nothing here.
-var paxKeys = []string{"path", "linkpath", "size", "uid", "gid", "uname", "gname", "mtime", "atime", "ctime", "comment"}
-
-// records returns the extended attributes among the records of an extended header. What is not known is
-// refused: it could change what the file is, as the records of sparse files do.
-func records(pax map[string]string) (map[string][]byte, error) {
-	var xattrs map[string][]byte
-	for _, key := range slices.Sorted(maps.Keys(pax)) {
-		name, ok := strings.CutPrefix(key, "SCHILY.xattr.")
-		switch {
-		case !ok && !slices.Contains(paxKeys, key):
-			return nil, fmt.Errorf("extended header %.60q is not supported", key)
-		case !ok:
-			continue
-		case name != "security.capability" && !strings.HasPrefix(name, "user.") || !utf8.ValidString(name):
-			return nil, fmt.Errorf("extended attribute %.60q: want security.capability or user.*", name)
-		}
-		if xattrs == nil {
-			xattrs = map[string][]byte{}
-		}
-		xattrs[name] = []byte(pax[key])
-	}
-	return xattrs, nil
-}
 
 // cleanPath turns "./usr/bin/" into "usr/bin" and refuses whatever climbs or is absolute.
 func cleanPath(s string) (string, error) {

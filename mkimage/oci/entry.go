@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -107,7 +106,7 @@ func entry(h *tar.Header, source string) (tree.Entry, error) {
 	if h.Mode < 0 || h.Mode > maxMode || h.Uid < 0 || int64(h.Uid) > math.MaxUint32-1 || h.Gid < 0 || int64(h.Gid) > math.MaxUint32-1 {
 		return e, fmt.Errorf("path %q: mode %#o or owner %d:%d out of range", e.Path, h.Mode, h.Uid, h.Gid)
 	}
-	if e.Xattrs, err = Xattrs(h.PAXRecords); err != nil {
+	if e.Xattrs, err = tree.Xattrs(h.PAXRecords); err != nil {
 		return e, fmt.Errorf("path %q: %w", e.Path, err)
 	}
 	switch h.Typeflag {
@@ -137,33 +136,6 @@ func entry(h *tar.Header, source string) (tree.Entry, error) {
 		return e, fmt.Errorf("path %q: entry type %q is not supported", e.Path, h.Typeflag)
 	}
 	return e, nil
-}
-
-// paxKeys are the records of an extended header (POSIX.1-2024, pax) whose meaning archive/tar has already put
-// into the header, or that mean nothing here.
-var paxKeys = []string{"path", "linkpath", "size", "uid", "gid", "uname", "gname", "mtime", "atime", "ctime", "comment", "SCHILY.devmajor", "SCHILY.devminor", "SCHILY.dev", "SCHILY.ino", "SCHILY.nlink"}
-
-// Xattrs returns the extended attributes among the records of an extended header of a tar file: those that
-// tree.AllowedXattr takes. What is not known is refused: it could change what the file is, as the records of
-// sparse files do.
-func Xattrs(pax map[string]string) (map[string][]byte, error) {
-	var xattrs map[string][]byte
-	for _, key := range slices.Sorted(maps.Keys(pax)) {
-		name, ok := strings.CutPrefix(key, "SCHILY.xattr.")
-		switch {
-		case !ok && !slices.Contains(paxKeys, key):
-			return nil, fmt.Errorf("extended header %.60q is not supported", key)
-		case !ok:
-			continue
-		case !tree.AllowedXattr(name):
-			return nil, fmt.Errorf("extended attribute %.60q: want security.capability or user.*", name)
-		}
-		if xattrs == nil {
-			xattrs = map[string][]byte{}
-		}
-		xattrs[name] = []byte(pax[key])
-	}
-	return xattrs, nil
 }
 
 // cleanPath turns "./usr/bin/", "usr/bin" and "/usr/bin" into "usr/bin" and refuses whatever climbs.

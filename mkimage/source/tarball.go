@@ -9,7 +9,6 @@ import (
 	"os"
 	"strings"
 
-	"tally/mkimage/oci"
 	"tally/mkimage/spec"
 	"tally/mkimage/tree"
 )
@@ -37,7 +36,7 @@ func (a *assembler) tarball(ctx context.Context, t *spec.Tar) (*tree.Tree, error
 }
 
 // readTar reads an uncompressed tar file. Owners are taken by number, modes and times as they are, extended
-// attributes by oci.Xattrs; devices, sparse files and whatever leaves the archive's root are refused, and a path
+// attributes by tree.Xattrs; devices, sparse files and whatever leaves the archive's root are refused, and a path
 // may come once.
 func readTar(ctx context.Context, f io.ReadSeeker, name, source string) (*tree.Tree, error) {
 	tr := tar.NewReader(f)
@@ -88,7 +87,7 @@ func tarEntry(h *tar.Header, source string) (tree.Entry, error) {
 		return e, fmt.Errorf("path %q: owner %d:%d out of range", e.Path, h.Uid, h.Gid)
 	}
 	e.UID, e.GID = uint32(h.Uid), uint32(h.Gid)
-	if e.Xattrs, err = oci.Xattrs(h.PAXRecords); err != nil {
+	if e.Xattrs, err = tree.Xattrs(h.PAXRecords); err != nil {
 		return e, fmt.Errorf("path %q: %w", e.Path, err)
 	}
 	switch h.Typeflag {
