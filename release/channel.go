@@ -94,38 +94,13 @@ func (p *ChannelPredicate) subjects() []Subject {
 }
 
 // Marshal returns the one form of c: compact JSON, no trailing newline.
-func (c *Channel) Marshal() ([]byte, error) {
-	if err := c.check(); err != nil {
-		return nil, fmt.Errorf("channel statement: %w", err)
-	}
-	b, err := marshalCompact(c)
-	if err == nil && len(b) > MaxChannel {
-		err = fmt.Errorf("%d bytes, want at most %d", len(b), MaxChannel)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("channel statement: %w", err)
-	}
-	return b, nil
-}
+func (c *Channel) Marshal() ([]byte, error) { return channels.marshal(c) }
 
 // ParseChannel reads a channel statement, which must be in the form Marshal writes.
 func ParseChannel(data []byte) (*Channel, error) {
-	if len(data) > MaxChannel {
-		return nil, fmt.Errorf("channel statement: %d bytes, want at most %d", len(data), MaxChannel)
-	}
-	if err := checkType(data, ChannelType); err != nil {
-		return nil, fmt.Errorf("channel statement: %w", err)
-	}
 	c := new(Channel)
-	if err := unmarshalStrict(data, c); err != nil {
-		return nil, fmt.Errorf("channel statement: %w", err)
-	}
-	again, err := c.Marshal()
-	if err != nil {
+	if err := channels.parse(data, c); err != nil {
 		return nil, err
-	}
-	if !bytes.Equal(again, data) {
-		return nil, errors.New("channel statement: not in the one form that tally writes")
 	}
 	return c, nil
 }

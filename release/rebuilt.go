@@ -1,7 +1,6 @@
 package release
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -96,37 +95,14 @@ func (s *Rebuild) Marshal() ([]byte, error) {
 		p.Differences = append([]Difference{}, p.Differences...)
 		sort.Slice(p.Differences, func(i, j int) bool { return p.Differences[i].Name < p.Differences[j].Name })
 	}
-	if err := c.check(); err != nil {
-		return nil, fmt.Errorf("rebuild statement: %w", err)
-	}
-	b, err := marshalCompact(c)
-	if err == nil && len(b) > MaxRebuild {
-		err = fmt.Errorf("%d bytes, want at most %d", len(b), MaxRebuild)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("rebuild statement: %w", err)
-	}
-	return b, nil
+	return rebuilds.marshal(&c)
 }
 
 // ParseRebuild reads a rebuild statement, which must be in the form Marshal writes.
 func ParseRebuild(data []byte) (*Rebuild, error) {
-	if len(data) > MaxRebuild {
-		return nil, fmt.Errorf("rebuild statement: %d bytes, want at most %d", len(data), MaxRebuild)
-	}
-	if err := checkType(data, RebuildType); err != nil {
-		return nil, fmt.Errorf("rebuild statement: %w", err)
-	}
 	s := new(Rebuild)
-	if err := unmarshalStrict(data, s); err != nil {
-		return nil, fmt.Errorf("rebuild statement: %w", err)
-	}
-	again, err := s.Marshal()
-	if err != nil {
+	if err := rebuilds.parse(data, s); err != nil {
 		return nil, err
-	}
-	if !bytes.Equal(again, data) {
-		return nil, errors.New("rebuild statement: not in the one form that tally writes")
 	}
 	return s, nil
 }

@@ -129,58 +129,16 @@ func (s *Statement) Marshal() ([]byte, error) {
 	c.Predicate.Artifacts = append([]Artifact{}, s.Predicate.Artifacts...)
 	a := c.Predicate.Artifacts
 	sort.Slice(a, func(i, j int) bool { return a[i].Name < a[j].Name })
-	if err := c.check(); err != nil {
-		return nil, fmt.Errorf("statement: %w", err)
-	}
-	b, err := marshalCompact(c)
-	if err != nil {
-		return nil, fmt.Errorf("statement: %w", err)
-	}
-	if len(b) > MaxStatement {
-		return nil, fmt.Errorf("statement: %d bytes, want at most %d", len(b), MaxStatement)
-	}
-	return b, nil
+	return releases.marshal(&c)
 }
 
-// ParseStatement reads and checks a statement. It accepts only the bytes that Marshal writes, so that no
-// two readers can understand one signed payload differently.
+// ParseStatement reads and checks a statement, which must be in the form Marshal writes.
 func ParseStatement(data []byte) (*Statement, error) {
-	if len(data) > MaxStatement {
-		return nil, fmt.Errorf("statement: %d bytes, want at most %d", len(data), MaxStatement)
-	}
-	if err := checkType(data, PredicateType); err != nil {
-		return nil, fmt.Errorf("statement: %w", err)
-	}
 	s := new(Statement)
-	if err := unmarshalStrict(data, s); err != nil {
-		return nil, fmt.Errorf("statement: %w", err)
-	}
-	again, err := s.Marshal()
-	if err != nil {
+	if err := releases.parse(data, s); err != nil {
 		return nil, err
 	}
-	if !bytes.Equal(again, data) {
-		return nil, errors.New("statement: not in the form tally writes (keys, order or spacing differ)")
-	}
 	return s, nil
-}
-
-// checkType gives a foreign statement its own message before the strict decoder stumbles over its predicate.
-func checkType(data []byte, want string) error {
-	var head struct {
-		Type          string `json:"_type"`
-		PredicateType string `json:"predicateType"`
-	}
-	if err := json.Unmarshal(data, &head); err != nil {
-		return err
-	}
-	if head.Type != StatementType {
-		return fmt.Errorf("_type %.80q, want %q", head.Type, StatementType)
-	}
-	if head.PredicateType != want {
-		return fmt.Errorf("predicateType %.80q, want %q", head.PredicateType, want)
-	}
-	return nil
 }
 
 // SubjectDigest returns the digest of the subject called name.
