@@ -87,15 +87,7 @@ func publishChannel(c *cli.Context, e *env, dir string, statement *release.Chann
 	if err != nil {
 		return err
 	}
-	payload, err := statement.Marshal()
-	if err != nil {
-		return err
-	}
-	b, who, err := seal(payload)
-	if err != nil {
-		return err
-	}
-	data, err := b.Marshal()
+	b, data, who, err := seal.bundle(statement.Marshal())
 	if err != nil {
 		return err
 	}

@@ -48,6 +48,18 @@ var keylessFlagNames = []string{"identity-token", "fulcio-url", "tsa-url", "trus
 // A sealer signs payloads, by a key or by certificates, and says who did.
 type sealer func(payload []byte) (*release.Bundle, signer, error)
 
+// bundle signs what a call that makes a payload returned: seal.bundle(s.Marshal()). data is the bundle as it is stored.
+func (seal sealer) bundle(payload []byte, err error) (b *release.Bundle, data []byte, who signer, _ error) {
+	if err != nil {
+		return nil, nil, who, err
+	}
+	if b, who, err = seal(payload); err != nil {
+		return nil, nil, who, err
+	}
+	data, err = b.Marshal()
+	return b, data, who, err
+}
+
 // A signer is a key, or the key of a certificate with its identity.
 type signer struct {
 	key      release.PublicKey

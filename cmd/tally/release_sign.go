@@ -101,15 +101,7 @@ func releaseSign(c *cli.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	payload, err := s.Marshal()
-	if err != nil {
-		return err
-	}
-	b, who, err := seal(payload)
-	if err != nil {
-		return err
-	}
-	data, err := b.Marshal()
+	b, data, who, err := seal.bundle(s.Marshal())
 	if err != nil {
 		return err
 	}
@@ -162,15 +154,7 @@ func signProvenance(c *cli.Context, out *sign.Out, s *release.Statement, seal se
 	if !c.IsSet("provenance") {
 		return nil
 	}
-	payload, err := out.Provenance(s)
-	if err != nil {
-		return err
-	}
-	b, _, err := seal(payload)
-	if err != nil {
-		return err
-	}
-	data, err := b.Marshal()
+	_, data, _, err := seal.bundle(out.Provenance(s))
 	if err != nil {
 		return err
 	}
