@@ -10,6 +10,7 @@ import (
 
 	"tally/internal/atomicfile"
 	"tally/internal/cli"
+	"tally/internal/scratch"
 	"tally/internal/strictyaml"
 	"tally/measure"
 	"tally/mkimage"
@@ -134,12 +135,12 @@ func (b *build) run(ctx context.Context, a specArg, out string) (*mkimage.Manife
 	if err := b.fetcher.All(ctx, k); err != nil {
 		return nil, explainGone(err, a)
 	}
-	tmp, err := os.MkdirTemp("", "tally-build-")
+	dir, err := scratch.New("", "tally-build")
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(tmp)
-	in, err := l.Assemble(ctx, k, raw, b.fetcher.Store, tmp, b.jobs)
+	defer dir.Remove()
+	in, err := l.Assemble(ctx, k, raw, b.fetcher.Store, dir.Path, b.jobs)
 	if errors.Is(err, steps.ErrUnsupported) {
 		return nil, withHint(err, "'tally doctor' says what this machine can do")
 	} else if err != nil {

@@ -11,27 +11,28 @@ import (
 	"syscall"
 
 	"tally/compare"
+	"tally/internal/scratch"
 	"tally/mkimage"
 	"tally/release/rebuild"
 )
 
 // again builds a second time with everything changed that must not matter, and compares with m, which lies in first.
 func (b *build) again(ctx context.Context, e *env, a specArg, first string, m *mkimage.Manifest) error {
-	tmp, err := os.MkdirTemp("", "tally-twice-")
+	dir, err := scratch.New("", "tally-twice")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(tmp)
+	defer dir.Remove()
 	second := *b
 	second.jobs, second.steps.Vary = 1, true
-	second.environ = changedEnviron(b.environ, filepath.Join(tmp, "gocache"))
+	second.environ = changedEnviron(b.environ, filepath.Join(dir.Path, "gocache"))
 	procs, mask := runtime.GOMAXPROCS(1), syscall.Umask(0o077)
 	defer func() {
 		runtime.GOMAXPROCS(procs)
 		syscall.Umask(mask)
 	}()
 	e.logf("building again under another directory, umask, time zone, locale, build cache and GOMAXPROCS")
-	out := filepath.Join(tmp, "a directory with another name")
+	out := filepath.Join(dir.Path, "a directory with another name")
 	other, err := second.run(ctx, a, out)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 
 	"tally/internal/atomicfile"
 	"tally/internal/cli"
+	"tally/internal/scratch"
 	"tally/mkimage/deb"
 	"tally/mkimage/lock"
 	"tally/mkimage/source"
@@ -89,11 +90,11 @@ func inputsExport(c *cli.Context, e *env) error {
 }
 
 func exportTo(c *cli.Context, e *env, l *source.Local, k *lock.Lock, raw []byte, store *lock.Store) error {
-	tmp, err := os.MkdirTemp("", "tally-inputs-")
+	dir, err := scratch.New("", "tally-inputs")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(tmp)
+	defer dir.Remove()
 	out := c.Args().Get(1)
 	atomicfile.SweepAbandoned(filepath.Dir(out), filepath.Base(out)) // it may be some hundred MB
 	f, err := atomicfile.Create(out, 0o644)
@@ -102,7 +103,7 @@ func exportTo(c *cli.Context, e *env, l *source.Local, k *lock.Lock, raw []byte,
 	}
 	defer f.Abort()
 	w := &hashWriter{w: f}
-	if err := l.Export(c.Context, w, k, raw, source.ExportOptions{Store: store, Toolchain: !c.Bool("no-toolchain"), Tmp: tmp, Log: e.logf}); err != nil {
+	if err := l.Export(c.Context, w, k, raw, source.ExportOptions{Store: store, Toolchain: !c.Bool("no-toolchain"), Tmp: dir.Path, Log: e.logf}); err != nil {
 		return err
 	}
 	if err := f.Commit(); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"tally/internal/atomicfile"
 	"tally/internal/cli"
+	"tally/internal/scratch"
 	"tally/measure"
 	"tally/mkimage"
 	"tally/mkimage/lock"
@@ -85,12 +86,12 @@ func runRebuild(c *cli.Context, e *env) error {
 // rebuild builds the target again and compares; a, unless it is nil, then signs the result. What is to be kept appears
 // when all is done. With a verdict there is a report, too.
 func (t *target) rebuild(c *cli.Context, e *env, a *attester) (*rebuild.Report, error) {
-	tmp, err := os.MkdirTemp("", "tally-rebuild-")
+	dir, err := scratch.New("", "tally-rebuild")
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(tmp)
-	out, keep := filepath.Join(tmp, "out"), func() error { return nil }
+	defer dir.Remove()
+	out, keep := filepath.Join(dir.Path, "out"), func() error { return nil }
 	if kept := keptDir(c, a); kept != "" {
 		d, err := atomicfile.CreateDir(kept, "manifest.json")
 		if err != nil {
@@ -99,7 +100,7 @@ func (t *target) rebuild(c *cli.Context, e *env, a *attester) (*rebuild.Report, 
 		defer d.Abort()
 		out, keep = d.Path, d.Commit
 	}
-	if err := t.build(c, e, tmp, out); err != nil {
+	if err := t.build(c, e, dir.Path, out); err != nil {
 		return nil, err
 	}
 	r, err := t.compare(c, e, out)

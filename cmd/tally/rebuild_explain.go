@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"tally/compare"
+	"tally/internal/scratch"
 	"tally/mkimage"
 	"tally/mkimage/lock"
 	"tally/mkimage/source"
@@ -35,12 +36,12 @@ func (t *target) owners(ctx context.Context, store *lock.Store) (*source.Owners,
 			return nil, err
 		}
 	}
-	tmp, err := os.MkdirTemp("", "tally-owners-")
+	dir, err := scratch.New("", "tally-owners")
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(tmp)
-	archive, err := t.sourceArchive(ctx, tmp)
+	defer dir.Remove()
+	archive, err := t.sourceArchive(ctx, dir.Path)
 	if err != nil {
 		return nil, err
 	}

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"tally/internal/pattern"
+	"tally/internal/scratch"
 )
 
 // Options say which go command is used and where it finds modules.
@@ -194,9 +195,9 @@ func (c *Command) run(ctx context.Context, dir string, args ...string) ([]byte, 
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(tmp)
+	defer tmp.Remove()
 	cmd := exec.CommandContext(ctx, c.tool, args...)
-	cmd.Dir, cmd.Env = dir, append(c.environ(), "GOTMPDIR="+tmp)
+	cmd.Dir, cmd.Env = dir, append(c.environ(), "GOTMPDIR="+tmp.Path)
 	if dir == "" {
 		cmd.Dir = os.TempDir() // no go.mod of the caller's directory may speak
 	} else if abs, err := filepath.Abs(dir); err == nil {
@@ -206,16 +207,12 @@ func (c *Command) run(ctx context.Context, dir string, args ...string) ([]byte, 
 }
 
 // tempDir makes the directory in which the go command makes its own: when interrupted, it does not always remove them.
-func (c *Command) tempDir() (string, error) {
+func (c *Command) tempDir() (*scratch.Dir, error) {
 	parent := lookup(c.Environ, "GOTMPDIR")
 	if parent == "" {
 		parent = lookup(c.Environ, "TMPDIR")
 	}
-	tmp, err := os.MkdirTemp(parent, "tally-go-")
-	if err != nil {
-		return "", err
-	}
-	return filepath.Abs(tmp)
+	return scratch.New(parent, "tally-go")
 }
 
 // output runs cmd and returns what it printed, also when it failed; an interrupted one gets time to clean

@@ -1,0 +1,115 @@
+package scratch
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// TestMain is also the command that is killed: it makes a directory in the parent it is told, says which, and waits.
+func TestMain(m *testing.M) {
+	if parent := os.Getenv("SCRATCH_PARENT"); parent != "" {
+		d, err := New(parent, "tally-test")
+		if err == nil {
+			err = os.WriteFile(filepath.Join(d.Path, "sources"), []byte("x"), 0o600)
+		}
+		if err != nil {
+			panic(err)
+		}
+		fmt.Println(d.Path)
+		time.Sleep(time.Hour)
+	}
+	os.Exit(m.Run())
+}
+
+// age makes a directory look as if it had been made an hour ago.
+func age(t *testing.T, path string) {
+	t.Helper()
+	then := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(path, then, then); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func there(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// TestSweep: what a living command has stays, what a killed one had goes, and nothing else is touched.
+func TestSweep(t *testing.T) {
+	parent := t.TempDir()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "SCRATCH_PARENT="+parent)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	line := bufio.NewScanner(out)
+	if !line.Scan() {
+		t.Fatal("the other process made nothing")
+	}
+	other := line.Text()
+	age(t, other)
+
+	var kept []string
+	for _, name := range []string{"tally-test", "tally-test-", "tally-test-1x", "tally-testing-1", "xtally-test-1"} {
+		path := filepath.Join(parent, name)
+		if err := os.Mkdir(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		age(t, path)
+		kept = append(kept, path)
+	}
+	elsewhere := t.TempDir()
+	link := filepath.Join(parent, "tally-test-2")
+	if err := os.Symlink(elsewhere, link); err != nil {
+		t.Fatal(err)
+	}
+	age(t, elsewhere)
+	fresh := filepath.Join(parent, "tally-test-3")
+	if err := os.Mkdir(fresh, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	kept = append(kept, link, elsewhere, fresh)
+
+	mine, err := New(parent, "tally-test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	age(t, mine.Path)
+	for _, path := range append(kept, other) {
+		if !there(path) {
+			t.Errorf("%s is gone while the other process lives", path)
+		}
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Wait()
+	second, err := New(parent, "tally-test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if there(other) {
+		t.Errorf("%s is there still, whose maker was killed", other)
+	}
+	for _, path := range append(kept, mine.Path, second.Path) {
+		if !there(path) {
+			t.Errorf("%s is gone", path)
+		}
+	}
+	for _, d := range []*Dir{mine, second} {
+		if err := d.Remove(); err != nil || there(d.Path) {
+			t.Errorf("%s: %v", d.Path, err)
+		}
+	}
+}
