@@ -13,13 +13,16 @@ import (
 // young is how long a directory is nobody's: it has been made and is not locked yet.
 const young = time.Minute
 
+// mark tells our directories, which are locked, from others of like names, which need not be.
+const mark = ".scratch-"
+
 // A Dir is a directory that no other process takes away while this one lives.
 type Dir struct {
 	Path string   // absolute
 	lock *os.File // the directory itself, locked
 }
 
-// New makes a directory NAME-DIGITS in parent, or in the directory for temporary files when parent is "". First it removes
+// New makes a directory NAME.scratch-DIGITS in parent, or in the directory for temporary files when parent is "". First it removes
 // those of that name whose makers live no more, as far as it can: what stays is in nobody's way.
 func New(parent, name string) (*Dir, error) {
 	if parent == "" {
@@ -30,7 +33,7 @@ func New(parent, name string) (*Dir, error) {
 		return nil, err
 	}
 	sweep(parent, name)
-	path, err := os.MkdirTemp(parent, name+"-")
+	path, err := os.MkdirTemp(parent, name+mark)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +51,7 @@ func (d *Dir) Remove() error { return errors.Join(os.RemoveAll(d.Path), d.lock.C
 func sweep(parent, name string) {
 	entries, _ := os.ReadDir(parent)
 	for _, e := range entries {
-		digits, ok := strings.CutPrefix(e.Name(), name+"-")
+		digits, ok := strings.CutPrefix(e.Name(), name+mark)
 		if ok && e.IsDir() && digits != "" && strings.Trim(digits, "0123456789") == "" {
 			removeDead(filepath.Join(parent, e.Name()))
 		}

@@ -61,7 +61,7 @@ func TestSweep(t *testing.T) {
 	age(t, other)
 
 	var kept []string
-	for _, name := range []string{"tally-test", "tally-test-", "tally-test-1x", "tally-testing-1", "xtally-test-1"} {
+	for _, name := range []string{"tally-test", "tally-test-1", "tally-test.scratch-", "tally-test.scratch-1x", "tally-testing.scratch-1", "xtally-test.scratch-1"} {
 		path := filepath.Join(parent, name)
 		if err := os.Mkdir(path, 0o700); err != nil {
 			t.Fatal(err)
@@ -70,12 +70,12 @@ func TestSweep(t *testing.T) {
 		kept = append(kept, path)
 	}
 	elsewhere := t.TempDir()
-	link := filepath.Join(parent, "tally-test-2")
+	link := filepath.Join(parent, "tally-test.scratch-2")
 	if err := os.Symlink(elsewhere, link); err != nil {
 		t.Fatal(err)
 	}
 	age(t, elsewhere)
-	fresh := filepath.Join(parent, "tally-test-3")
+	fresh := filepath.Join(parent, "tally-test.scratch-3")
 	if err := os.Mkdir(fresh, 0o700); err != nil {
 		t.Fatal(err)
 	}
