@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"tally/release"
@@ -134,14 +135,16 @@ func TestRegistryRefuses(t *testing.T) {
 		"channel's bundle":   {channel, blob(bundle)},
 		"channel's manifest": {channel, "/manifests/_channel.stable"},
 	} {
-		refused := false
+		var refused atomic.Bool
 		srv := httptest.NewServer(refusing(inProcess(t, true), func(req *http.Request) bool {
 			hit := req.Method == http.MethodPut && strings.Contains(req.URL.String(), c.part)
-			refused = refused || hit
+			if hit {
+				refused.Store(true)
+			}
 			return hit
 		}))
-		if err := c.do(strings.TrimPrefix(srv.URL, "http://")); err == nil || !refused {
-			t.Errorf("%s: %v, refused %v", name, err, refused)
+		if err := c.do(strings.TrimPrefix(srv.URL, "http://")); err == nil || !refused.Load() {
+			t.Errorf("%s: %v, refused %v", name, err, refused.Load())
 		}
 		srv.Close()
 	}
