@@ -89,32 +89,6 @@ func TestCreate(t *testing.T) {
 	}
 }
 
-func TestCreateRefuses(t *testing.T) {
-	dir, key := create(t)
-	base := t.TempDir()
-	full := filepath.Join(base, "full")
-	if err := os.MkdirAll(filepath.Join(full, "x"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for name, c := range map[string]struct{ dir, key, want string }{
-		"existing log":      {dir, filepath.Join(base, "k"), "is not empty"},
-		"existing key":      {filepath.Join(base, "new"), key, "exists"},
-		"key in directory":  {filepath.Join(base, "new"), filepath.Join(base, "new", "k"), "is served"},
-		"key is directory":  {filepath.Join(base, "new"), filepath.Join(base, "new"), "is served"},
-		"foreign directory": {full, filepath.Join(base, "k"), "is not empty"},
-		"no key file":       {filepath.Join(base, "new"), "", "no file"},
-		"key unwritable":    {filepath.Join(base, "new"), filepath.Join(base, "absent", "k"), "no such file"},
-	} {
-		if _, err := log.Create(t.Context(), c.dir, options(c.key)); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v, want %q in it", name, err, c.want)
-		}
-	}
-	left, err := os.ReadDir(base)
-	if err != nil || len(left) != 1 {
-		t.Errorf("left behind: %v %v", left, err)
-	}
-}
-
 // Entries across a tile border, each with a proof; the second Append of a leaf finds the first. Then an
 // independent client reads the whole log through a plain static web server.
 func TestAppendAndServe(t *testing.T) {
@@ -274,6 +248,24 @@ func TestHandlerHidesAndRefuses(t *testing.T) {
 	for _, path := range []string{"/.state/treeState", "/.lock", "/.pending/x", "/", "/tile/", "/../pub.key", "/absent"} {
 		if w := get("GET", path); w.Code == 200 {
 			t.Errorf("%s is served: %q", path, w.Body)
+		}
+	}
+	// A browser takes nothing that is served for a page of this server's, whatever it contains.
+	for _, path := range []string{"by-digest/ab", "tile/0/000", "bundles/ab.sigstore.json"} {
+		file := filepath.Join(dir, path)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte("<html><script>"), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	immutable := "public, max-age=31536000, immutable"
+	for path, want := range map[string][2]string{ // type, caching
+		"by-digest/ab": {"application/octet-stream", ""}, "tile/0/000": {"application/octet-stream", immutable}, "bundles/ab.sigstore.json": {"application/json", ""},
+		log.CheckpointFile: {"text/plain; charset=utf-8", "no-cache"}, log.VKeyFile: {"text/plain; charset=utf-8", "no-cache"}, log.PolicyFile: {"text/plain; charset=utf-8", "no-cache"},
+	} {
+		w := get("HEAD", "/"+path)
+		got := w.Header()
+		if w.Code != http.StatusOK || got.Get("Content-Type") != want[0] || got.Get("Cache-Control") != want[1] || got.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s: %d %v", path, w.Code, got)
 		}
 	}
 	if w := get("POST", "/checkpoint"); w.Code != http.StatusMethodNotAllowed {

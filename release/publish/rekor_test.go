@@ -232,6 +232,9 @@ func TestRekorRefuses(t *testing.T) {
 	if _, err := publishRekor(t, w, r, bundle); err == nil {
 		t.Error("no rekor, but published")
 	}
+	if p, err := publishRekor(t, w, r, w.Bundle); err == nil { // which only our log has
+		t.Errorf("no rekor, but published there too: %+v", p)
+	}
 	for status, body := range map[int]string{500: "broken", 409: "no index", 201: "{", 200: strings.Repeat(" ", 2<<20)} {
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status); io.WriteString(w, body) }))
 		if _, err := publishRekor(t, w, openRekor(t, srv.URL, server.key), bundle); err == nil {

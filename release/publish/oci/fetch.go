@@ -162,16 +162,18 @@ func (r *Registry) channel(ctx context.Context, channel string) ([]byte, error) 
 	return carried(repo.Tag(channelTag(channel)), opts, release.MaxChannelBundle)
 }
 
+// channelAt reads the statement at a tag; what is no channel statement is errNoBundle.
 func channelAt(tag name.Tag, opts []remote.Option) (*release.Channel, error) {
 	data, err := carried(tag, opts, release.MaxChannelBundle)
 	if err != nil {
 		return nil, err
 	}
-	b, err := release.ParseBundle(data)
-	if err != nil {
-		return nil, err
+	if b, err := release.ParseBundle(data); err == nil {
+		if c, err := release.ParseChannel(b.Envelope.Payload); err == nil {
+			return c, nil
+		}
 	}
-	return release.ParseChannel(b.Envelope.Payload)
+	return nil, errNoBundle
 }
 
 // Resolve asks for the digest of the image HOST/PATH:TAG, whatever r's repository is; of HOST/PATH@sha256:… it is the one

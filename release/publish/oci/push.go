@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -142,7 +143,12 @@ func (r *Registry) Channel(ctx context.Context, bundle []byte, signer release.Pu
 		return "", err
 	}
 	tag := repo.Tag(channelTag(c.Predicate.Channel))
-	if old, err := channelAt(tag, opts); err == nil && old.Key() == c.Key() && old.Predicate.Sequence > c.Predicate.Sequence {
+	old, err := channelAt(tag, opts)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errNoBundle): // nothing there that a client would take
+	case err != nil:
+		return "", err
+	case old.Key() == c.Key() && old.Predicate.Sequence > c.Predicate.Sequence:
 		return "", fmt.Errorf("registry: %s has statement %d of channel %s, which is later than %d", tag, old.Predicate.Sequence, c.Key(), c.Predicate.Sequence)
 	}
 	if err := remote.WriteLayer(repo, static.NewLayer(sign.EmptyConfig, emptyType), opts...); err != nil {
