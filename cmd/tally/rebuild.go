@@ -150,7 +150,7 @@ func (t *target) build(c *cli.Context, e *env, tmp, out string) error {
 		return err
 	}
 	defer archive.Close()
-	raw, err := t.lockFile(c)
+	lockFile, err := t.lockFile(c, tmp)
 	if err != nil {
 		return err
 	}
@@ -162,17 +162,13 @@ func (t *target) build(c *cli.Context, e *env, tmp, out string) error {
 	if err != nil {
 		return err
 	}
-	lockFile := filepath.Join(tmp, "image.lock")
-	if err := os.WriteFile(lockFile, raw, 0o644); err != nil {
-		return err
-	}
 	f, err := newFetcher(c, e)
 	if err != nil {
 		return err
 	}
 	b := &build{env: e, fetcher: f, jobs: max(1, c.Int("jobs")), environ: os.Environ(), inputs: c.String("inputs"), steps: source.StepOptions{Fresh: true, Log: e.stepLog}}
 	e.logf("building again from spec %s, lock %s, sources %s", short(t.spec), short(t.lock), short(t.sources))
-	if _, err := b.run(c.Context, specArg{file: spec, lock: lockFile}, out); err != nil {
+	if _, err := b.run(c.Context, specArg{file: spec, lock: lockFile, released: true}, out); err != nil {
 		return err
 	}
 	if !t.has(release.ReferenceValues) {
@@ -188,12 +184,17 @@ func (t *target) has(subject string) bool {
 	return slices.ContainsFunc(t.subjects, func(s rebuild.Subject) bool { return s.Name == subject })
 }
 
-// lockFile returns the lock to build with.
-func (t *target) lockFile(c *cli.Context) ([]byte, error) {
+// lockFile is the lock to build with; the release's is written to tmp.
+func (t *target) lockFile(c *cli.Context, tmp string) (string, error) {
 	if name := c.String("lock"); name != "" {
-		return readSmall(name, lock.MaxLock)
+		return name, nil
 	}
-	return t.get(c.Context, "image.lock", t.lock, lock.MaxLock)
+	raw, err := t.get(c.Context, "image.lock", t.lock, lock.MaxLock)
+	if err != nil {
+		return "", err
+	}
+	name := filepath.Join(tmp, "image.lock")
+	return name, os.WriteFile(name, raw, 0o644)
 }
 
 func short(d release.Digest) string { return d.String()[:12] }
