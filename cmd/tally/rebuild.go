@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -162,6 +163,11 @@ func (t *target) build(c *cli.Context, e *env, tmp, out string) error {
 	if err != nil {
 		return err
 	}
+	if c.String("lock") != "" {
+		if err := sameVariant(lockFile, lockBeside(spec, "")); err != nil {
+			return err
+		}
+	}
 	f, err := newFetcher(c, e)
 	if err != nil {
 		return err
@@ -195,6 +201,26 @@ func (t *target) lockFile(c *cli.Context, tmp string) (string, error) {
 	}
 	name := filepath.Join(tmp, "image.lock")
 	return name, os.WriteFile(name, raw, 0o644)
+}
+
+// sameVariant refuses a lock of another image than the release's, whose own the sources have: what that needs they lack.
+func sameVariant(file, own string) error {
+	var variants [2]string
+	for i, name := range []string{file, own} {
+		raw, err := readSmall(name, lock.MaxLock)
+		if err != nil {
+			return err
+		}
+		k, err := lock.Parse(raw, name)
+		if err != nil {
+			return err
+		}
+		variants[i] = cmp.Or(k.Variant, "none")
+	}
+	if variants[0] != variants[1] {
+		return usagef("--lock %s: variant %s, the release is of %s", file, variants[0], variants[1])
+	}
+	return nil
 }
 
 func short(d release.Digest) string { return d.String()[:12] }

@@ -38,3 +38,29 @@ func TestReleasedHint(t *testing.T) {
 		}
 	}
 }
+
+// TestLockOfAnotherVariant: what a rebuild has of sources is one variant's.
+func TestLockOfAnotherVariant(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, variant string) string {
+		k := &lock.Lock{Schema: lock.Schema, Arch: "amd64", Variant: variant}
+		data, err := k.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return filepath.Join(dir, name)
+	}
+	own := write("own", "one")
+	for variant, want := range map[string]string{"one": "", "two": "variant two, the release is of one", "": "variant none, the release is of one"} {
+		err := sameVariant(write("other", variant), own)
+		if want == "" && err != nil || want != "" && (err == nil || exitCode(err) != exitUsage || !strings.HasSuffix(err.Error(), want)) {
+			t.Errorf("%q: %v, want %q", variant, err, want)
+		}
+	}
+	if err := sameVariant(filepath.Join(dir, "none"), own); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no such lock: %v", err)
+	}
+}
