@@ -135,6 +135,9 @@ func (c checker) checkVariants() error {
 		return c.fail("variants", "variants: %d, want 1 to %d, or leave the key out", n, maxVariants)
 	}
 	names := c.s.variantNames()
+	if err := c.together(); len(names) > 0 && err != nil {
+		return err
+	}
 	for i, name := range names {
 		at := fmt.Sprintf("variants.%d.name", i)
 		if err := CheckVariant(name); err != nil {
@@ -152,6 +155,20 @@ func (c checker) checkVariants() error {
 	for i, step := range c.s.Steps {
 		if err := c.only(fmt.Sprintf("steps.%d.only", i), step.Only, names); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// together holds what the document has to the limits, which each variant could keep for itself.
+func (c checker) together() error {
+	for _, l := range []struct {
+		list string
+		n    int
+		most int
+	}{{"root", len(c.s.Root), maxSources}, {"steps", len(c.s.Steps), maxSteps}, {"suites", len(c.s.Suites), maxList}} {
+		if l.n > l.most {
+			return c.fail(l.list, "%s: %d, want at most %d of all variants together", l.list, l.n, l.most)
 		}
 	}
 	return nil
