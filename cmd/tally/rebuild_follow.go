@@ -105,7 +105,7 @@ func (f *follower) once() error {
 		f.say(rep)
 	}
 	if err != nil {
-		return err
+		return roundVerdict(rep, err)
 	}
 	failed := f.work()
 	alert := alertVerdict(rep)
