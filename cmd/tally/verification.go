@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -72,8 +73,8 @@ func (v *verification) verify(e *env, files releaseFiles) (*release.Result, erro
 	if path != "" {
 		e.logf("both checkpoints are kept in %s", path)
 	}
-	if kerr != nil { // which changes nothing in the answer
-		e.logf("%v", kerr)
+	if kerr != nil { // which changes nothing in the answer, but --quiet is not for errors
+		fmt.Fprintf(e.stderr, "tally: %v\n", kerr)
 	}
 	return r, err
 }
