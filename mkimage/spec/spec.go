@@ -113,6 +113,7 @@ type Spec struct {
 	Outputs   []string        `yaml:"outputs"`   // further files: disk.qcow2, disk.tar.gz
 	Variants  []Variant       `yaml:"variants"`  // of the document; nil in what Parse returns
 	Variant   string          `yaml:"-"`         // which one this is; "" when the document has none
+	Places    []int           `yaml:"-"`         // of a variant: where the sources of Root stand in the document's list; nil: as here
 }
 
 // A Source adds to the root file system, or beside it. Exactly one field is set, beside Only.

@@ -105,6 +105,7 @@ func (s *Spec) variant(i int) (*Spec, places) {
 	in := func(only []string) bool { return only == nil || slices.Contains(only, v.Name) }
 	one.Root, p.lists["root"] = pick(s.Root, func(src Source) bool { return in(src.Only) })
 	one.Steps, p.lists["steps"] = pick(s.Steps, func(step Step) bool { return in(step.Only) })
+	one.Places = p.lists["root"]
 	for i := range one.Root {
 		one.Root[i].Only = nil
 	}
