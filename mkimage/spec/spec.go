@@ -52,7 +52,7 @@
 // source or step leaves it to the variants named; what has no such key is in all of them. A lock is of one
 // variant, which it names: the first, unless `tally lock --variant` says another. Any but the first has an image of
 // its own name, NAME-VARIANT. Everything else is shared and cannot differ. Every variant is checked, whichever
-// is wanted.
+// is wanted. A lock has a source as root.N, by its place in the document.
 //
 // # Suites
 //
