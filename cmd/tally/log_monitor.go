@@ -276,7 +276,7 @@ func (w *watcher) follow(c *cli.Context) error {
 		}
 		w.metrics.Add(rep, start, time.Now())
 		if err != nil {
-			w.e.logf("%v", err)
+			w.e.complain("%v", err)
 		}
 		select {
 		case <-c.Context.Done():

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -73,8 +72,8 @@ func (v *verification) verify(e *env, files releaseFiles) (*release.Result, erro
 	if path != "" {
 		e.logf("both checkpoints are kept in %s", path)
 	}
-	if kerr != nil { // which changes nothing in the answer, but --quiet is not for errors
-		fmt.Fprintf(e.stderr, "tally: %v\n", kerr)
+	if kerr != nil { // which changes nothing in the answer
+		e.complain("%v", kerr)
 	}
 	return r, err
 }
