@@ -47,6 +47,11 @@ func (e *env) logf(format string, args ...any) {
 	}
 }
 
+// complain says what went wrong while the command goes on: --quiet leaves errors.
+func (e *env) complain(format string, args ...any) {
+	fmt.Fprintf(e.stderr, "tally: "+format+"\n", args...)
+}
+
 // logger is what libraries get to talk with; it follows --quiet.
 func (e *env) logger() *slog.Logger {
 	level := slog.LevelInfo

@@ -65,9 +65,21 @@ func TestShellWord(t *testing.T) {
 			t.Errorf("%q: %s, want %s", in, got, want)
 		}
 	}
-	for in, want := range map[string]string{"a.yaml": "'tally lock a.yaml'", "a b.yaml": "tally lock 'a b.yaml'"} {
-		if got := (specArg{file: in}).lockCommand(); got != want {
-			t.Errorf("%q: %s, want %s", in, got, want)
+}
+
+// TestLockCommand: the command that a hint says makes the very lock that was missed, not one beside it.
+func TestLockCommand(t *testing.T) {
+	for a, want := range map[specArg]string{
+		{file: "a.yaml", lock: "image.lock"}:                             "'tally lock a.yaml'",
+		{file: "a b.yaml", lock: "image.lock"}:                           "tally lock 'a b.yaml'",
+		{file: "d/a.yaml", lock: "d/image.lock"}:                         "'tally lock d/a.yaml'",
+		{file: "d/a.yaml", lock: "image.lock"}:                           "'tally lock d/a.yaml -o image.lock'",
+		{file: "a.yaml", lock: "a b.lock"}:                               "tally lock a.yaml -o 'a b.lock'",
+		{file: "d/a.yaml", variant: "other", lock: "d/image.other.lock"}: "'tally lock d/a.yaml --variant other'",
+		{file: "d/a.yaml", variant: "first", lock: "d/image.lock"}:       "'tally lock d/a.yaml --variant first -o d/image.lock'",
+	} {
+		if got := a.lockCommand(); got != want {
+			t.Errorf("%+v: %s, want %s", a, got, want)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -117,9 +116,8 @@ func openSpec(path, variant string, environ []string) (*source.Local, error) {
 
 // run builds a into out.
 func (b *build) run(ctx context.Context, a specArg, out string) (*mkimage.Manifest, error) {
-	k, raw, noLock := a.read()
-	l, err := openSpec(a.file, a.variant, b.environ)
-	if err := cmp.Or(err, noLock); err != nil { // a mistake in the spec comes first: with one, no lock can be made
+	l, k, raw, err := a.open(b.environ)
+	if err != nil {
 		return nil, err
 	}
 	l.GoProxy, l.Offline, l.Steps = b.fetcher.Store.GoProxy(), b.fetcher.Places.Offline, b.steps
@@ -171,7 +169,7 @@ func printManifest(e *env, m *mkimage.Manifest, out string) error {
 // explainStale adds what to do when an input is not what the lock pinned: not to an interruption, nor to a file that
 // is not there.
 func explainStale(err error, a specArg) error {
-	if errors.As(err, new(*source.StaleError)) {
+	if errors.As(err, new(*source.StaleError)) && !a.released {
 		return withHint(err, "pin what there is now with %s", a.lockCommand())
 	}
 	return err

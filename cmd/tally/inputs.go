@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -59,9 +58,8 @@ func specAndLock(c *cli.Context) (specArg, *source.Local, *lock.Lock, []byte, er
 	if err != nil {
 		return a, nil, nil, nil, err
 	}
-	k, raw, noLock := a.read()
-	l, err := source.Open(a.file, a.variant, os.Environ())
-	return a, l, k, raw, cmp.Or(err, noLock)
+	l, k, raw, err := a.open(os.Environ())
+	return a, l, k, raw, err
 }
 
 func inputsExport(c *cli.Context, e *env) error {

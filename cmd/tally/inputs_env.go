@@ -127,7 +127,11 @@ func places(c *cli.Context, s settings, etcAPT fs.FS) lock.Places {
 // explainGone adds what the user can do about an input that is gone.
 func explainGone(err error, a specArg) error {
 	var gone *lock.GoneError
-	if errors.As(err, &gone) {
+	switch {
+	case !errors.As(err, &gone):
+	case a.released:
+		return withHint(err, "bring the file (--inputs, --mirror, --snapshot), or build with a lock of what there is today: --lock")
+	default:
 		return withHint(err, "pin what there is today with %s, or bring the file: 'tally inputs import', --mirror, --snapshot", a.lockCommand())
 	}
 	return err

@@ -88,13 +88,13 @@ func runLock(c *cli.Context, e *env) error {
 // makeLock reads the spec and pins what it names: local inputs first, because a mistake there is found
 // without the network. With names to update, it starts from the lock that is there.
 func makeLock(ctx context.Context, x *lock.Indexer, a specArg, update []string) (k *lock.Lock, err error) {
+	var l *source.Local
 	var old *lock.Lock
 	if len(update) > 0 {
-		if old, _, err = a.read(); err != nil {
-			return nil, err
-		}
+		l, old, _, err = a.open(os.Environ())
+	} else {
+		l, err = openSpec(a.file, a.variant, os.Environ())
 	}
-	l, err := openSpec(a.file, a.variant, os.Environ())
 	if err != nil {
 		return nil, err
 	}

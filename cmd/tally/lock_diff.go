@@ -14,7 +14,7 @@ func lockDiffCommand(e *env) *cli.Command {
 		Description: "One line for each input that was added, removed or changed, with the fields that differ. Exit 0: the locks are equal,\n" +
 			"byte for byte; 3: they are not.\n\n" +
 			"--json prints tally.lock-diff/v1: a, b (file and the lock's digest), equal, reason (bytes) when they are not, changes: a list of kind (lock,\n" +
-			"toolchain, suite, package, file, dir, go, module), name, change (added, removed, changed) and fields: field, a, b.\n\n" +
+			"toolchain, suite, package, file, dir, oci, model, go, module), name, change (added, removed, changed) and fields: field, a, b.\n\n" +
 			"   tally lock diff old/image.lock image.lock",
 		Action: func(c *cli.Context) error { return runLockDiff(c, e) },
 	}

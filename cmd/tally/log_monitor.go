@@ -45,7 +45,8 @@ func logMonitorCommand(e *env) *cli.Command {
 			"in each round about leaves without bundle, or about trees that the log hides, the rest is one.\n\n" +
 			"COMMAND gets TALLY_BUNDLE (a file with the release's bundle, gone afterwards), TALLY_LOG (LOG), TALLY_NAME, TALLY_VERSION, TALLY_SEQUENCE,\n" +
 			"TALLY_LOG_INDEX, TALLY_PAYLOAD_SHA256. Its output goes to stderr. It runs once for each release, again only after a kill.\n" +
-			"Exit with --once: 0 no alert; 5 only expired, not-yet, revoked, rollback, mismatch, unexpected or command; 4 any other alert; 1 the log could not be read.\n" +
+			"Exit with --once: 0 no alert; 5 only expired, not-yet, revoked, rollback, mismatch, unexpected or command; 4 any other alert; 1 the log could not be read, or what was found not be\n" +
+			"kept or worked off: 4 comes first, 5 last.\n" +
 			"Without --once every round is printed as it ends, a log that cannot be read is a line on stderr, and Ctrl-C ends with 0.\n" +
 			"--json prints one tally.log-audit/v1 a round: origin, size, audited, fresh (leaves of this round), again (leaves read again by a full round), bare (leaves without bundle), cosigned_at, releases (name, version, sequence,\n" +
 			"payload_sha256, key_id, leaf_hash, log_index), channels (name, sequence, payload_sha256, log_index), rebuilds (name, version, result, statement, key_id, log_index), alerts (reason, log_index, text, evidence),\n" +
@@ -174,15 +175,22 @@ func firstKey(c *cli.Context, src tlog.Source) (release.LogKey, error) {
 
 func (w *watcher) once(ctx context.Context) error {
 	rep, err := w.m.Round(ctx)
-	if err := cmp.Or(err, w.print(rep)); err != nil {
-		return err
-	}
-	return alertVerdict(rep)
+	return roundVerdict(rep, errors.Join(err, w.print(rep)))
 }
 
-// alertVerdict is the exit code of a round.
+// roundVerdict is the exit code of a round that failed, or did not. What failed after the round had found something hides
+// no alert that no later round says again, but for the mild ones.
+func roundVerdict(rep *monitor.Report, failed error) error {
+	alert := alertVerdict(rep)
+	if alert != nil && exitCode(alert) == exitUnverified {
+		return errors.Join(alert, failed)
+	}
+	return cmp.Or(failed, alert)
+}
+
+// alertVerdict is the exit code of what a round found.
 func alertVerdict(rep *monitor.Report) error {
-	if len(rep.Alerts) == 0 {
+	if rep == nil || len(rep.Alerts) == 0 {
 		return nil
 	}
 	code, worst := exitAppraisal, rep.Alerts[0]
@@ -268,7 +276,7 @@ func (w *watcher) follow(c *cli.Context) error {
 		}
 		w.metrics.Add(rep, start, time.Now())
 		if err != nil {
-			w.e.logf("%v", err)
+			w.e.complain("%v", err)
 		}
 		select {
 		case <-c.Context.Done():

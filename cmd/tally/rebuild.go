@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -151,7 +152,7 @@ func (t *target) build(c *cli.Context, e *env, tmp, out string) error {
 		return err
 	}
 	defer archive.Close()
-	raw, err := t.lockFile(c)
+	lockFile, err := t.lockFile(c, tmp)
 	if err != nil {
 		return err
 	}
@@ -163,9 +164,10 @@ func (t *target) build(c *cli.Context, e *env, tmp, out string) error {
 	if err != nil {
 		return err
 	}
-	lockFile := filepath.Join(tmp, "image.lock")
-	if err := os.WriteFile(lockFile, raw, 0o644); err != nil {
-		return err
+	if c.String("lock") != "" {
+		if err := sameVariant(lockFile, lockBeside(spec, "")); err != nil {
+			return err
+		}
 	}
 	f, err := newFetcher(c, e)
 	if err != nil {
@@ -173,7 +175,7 @@ func (t *target) build(c *cli.Context, e *env, tmp, out string) error {
 	}
 	b := &build{env: e, fetcher: f, jobs: max(1, c.Int("jobs")), environ: os.Environ(), inputs: c.String("inputs"), steps: source.StepOptions{Fresh: true, Log: e.stepLog}}
 	e.logf("building again from spec %s, lock %s, sources %s", short(t.spec), short(t.lock), short(t.sources))
-	if _, err := b.run(c.Context, specArg{file: spec, lock: lockFile}, out); err != nil {
+	if _, err := b.run(c.Context, specArg{file: spec, lock: lockFile, released: true}, out); err != nil {
 		return err
 	}
 	if !t.has(release.ReferenceValues) {
@@ -189,12 +191,37 @@ func (t *target) has(subject string) bool {
 	return slices.ContainsFunc(t.subjects, func(s rebuild.Subject) bool { return s.Name == subject })
 }
 
-// lockFile returns the lock to build with.
-func (t *target) lockFile(c *cli.Context) ([]byte, error) {
+// lockFile is the lock to build with; the release's is written to tmp.
+func (t *target) lockFile(c *cli.Context, tmp string) (string, error) {
 	if name := c.String("lock"); name != "" {
-		return readSmall(name, lock.MaxLock)
+		return name, nil
 	}
-	return t.get(c.Context, "image.lock", t.lock, lock.MaxLock)
+	raw, err := t.get(c.Context, "image.lock", t.lock, lock.MaxLock)
+	if err != nil {
+		return "", err
+	}
+	name := filepath.Join(tmp, "image.lock")
+	return name, os.WriteFile(name, raw, 0o644)
+}
+
+// sameVariant refuses a lock of another image than the release's, whose own the sources have: what that needs they lack.
+func sameVariant(file, own string) error {
+	var variants [2]string
+	for i, name := range []string{file, own} {
+		raw, err := readSmall(name, lock.MaxLock)
+		if err != nil {
+			return err
+		}
+		k, err := lock.Parse(raw, name)
+		if err != nil {
+			return err
+		}
+		variants[i] = cmp.Or(k.Variant, "none")
+	}
+	if variants[0] != variants[1] {
+		return usagef("--lock %s: variant %s, the release is of %s", file, variants[0], variants[1])
+	}
+	return nil
 }
 
 func short(d release.Digest) string { return d.String()[:12] }

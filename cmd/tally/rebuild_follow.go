@@ -105,7 +105,7 @@ func (f *follower) once() error {
 		f.say(rep)
 	}
 	if err != nil {
-		return err
+		return roundVerdict(rep, err)
 	}
 	failed := f.work()
 	alert := alertVerdict(rep)
@@ -132,7 +132,7 @@ func (f *follower) loop(every time.Duration) error {
 			return nil
 		}
 		if err != nil {
-			f.e.logf("%v", err)
+			f.e.complain("%v", err)
 		}
 		select {
 		case <-f.c.Context.Done():
@@ -144,7 +144,7 @@ func (f *follower) loop(every time.Duration) error {
 
 func (f *follower) say(rep *monitor.Report) {
 	for _, a := range rep.Alerts {
-		f.e.logf("ALERT %s: %s", a.Reason, a.Text)
+		f.e.complain("ALERT %s: %s", a.Reason, a.Text)
 	}
 }
 
@@ -161,7 +161,7 @@ func (f *follower) work() error {
 		}
 		path := filepath.Join(f.queue, file.Name())
 		if err := f.rebuild(path); err != nil {
-			f.e.logf("release %s is tried again later: %v", file.Name(), err)
+			f.e.complain("release %s is tried again later: %v", file.Name(), err)
 			failed = append(failed, err)
 			if f.c.Context.Err() != nil {
 				break
@@ -199,7 +199,7 @@ func (f *follower) rebuild(path string) error {
 	case r == nil:
 		return err
 	case err != nil:
-		f.e.logf("release %s: %v", payload, err) // an answer: the same again would come of another try
+		f.e.complain("release %s: %v", payload, err) // an answer: the same again would come of another try
 	}
 	f.differs = f.differs || !r.Reproduced
 	if !f.e.json {

@@ -1,19 +1,23 @@
 package main
 
 import (
+	"cmp"
+	"fmt"
 	"path/filepath"
 	"strings"
 
 	"tally/internal/cli"
 	"tally/mkimage/lock"
+	"tally/mkimage/source"
 	"tally/mkimage/spec"
 )
 
 // A specArg is a spec as a command line names it, with the lock that goes with it.
 type specArg struct {
-	file    string
-	variant string // "" when none is named
-	lock    string
+	file     string
+	variant  string // "" when none is named
+	lock     string
+	released bool // they are a release's, unpacked: nobody can make its lock anew
 }
 
 // specFlags say which lock of a spec is meant.
@@ -26,34 +30,57 @@ func specFlags() []cli.Flag {
 
 // specArgOf reads SPEC, --variant and the flag that names the lock.
 func specArgOf(c *cli.Context, lockFlag string) (specArg, error) {
-	a := specArg{c.Args().First(), c.String("variant"), c.String(lockFlag)}
-	name := lock.FileName
+	a := specArg{file: c.Args().First(), variant: c.String("variant"), lock: c.String(lockFlag)}
 	if c.IsSet("variant") {
 		if err := spec.CheckVariant(a.variant); err != nil {
 			return a, usagef("--variant: %v", err)
 		}
-		base, ext := strings.TrimSuffix(name, filepath.Ext(name)), filepath.Ext(name)
-		name = base + "." + a.variant + ext
 	}
-	if a.lock == "" {
-		a.lock = filepath.Join(filepath.Dir(a.file), name)
-	}
+	a.lock = cmp.Or(a.lock, lockBeside(a.file, a.variant))
 	return a, nil
 }
 
-// lockCommand is the command that a hint says to run.
-func (a specArg) lockCommand() string {
-	word, more := shellWord(a.file), ""
-	if a.variant != "" {
-		more = " --variant " + a.variant
+// lockBeside is the lock that goes with a spec when none is named.
+func lockBeside(spec, variant string) string {
+	name := lock.FileName
+	if variant != "" {
+		ext := filepath.Ext(name)
+		name = strings.TrimSuffix(name, ext) + "." + variant + ext
 	}
-	if word != a.file {
-		return "tally lock " + word + more // its quotes are enough
-	}
-	return "'tally lock " + a.file + more + "'"
+	return filepath.Join(filepath.Dir(spec), name)
 }
 
-// read reads the lock; the hints tell how to make one. What was not asked for by name is then what the lock is of.
+// lockCommand is the command that a hint says to run: it makes the lock that a names.
+func (a specArg) lockCommand() string {
+	plain, typed := "tally lock "+a.file, "tally lock "+shellWord(a.file)
+	if a.variant != "" {
+		plain, typed = plain+" --variant "+a.variant, typed+" --variant "+a.variant
+	}
+	if a.lock != lockBeside(a.file, a.variant) {
+		plain, typed = plain+" -o "+a.lock, typed+" -o "+shellWord(a.lock)
+	}
+	if plain != typed {
+		return typed // its quotes are enough
+	}
+	return "'" + plain + "'"
+}
+
+// open opens the spec and reads the lock. A variant that was not asked for by name is then what the lock is of.
+func (a *specArg) open(environ []string) (*source.Local, *lock.Lock, []byte, error) {
+	asked := a.variant
+	k, raw, noLock := a.read()
+	l, err := openSpec(a.file, a.variant, environ)
+	if err != nil && a.variant != asked {
+		without := *a
+		without.variant = ""
+		if _, other := openSpec(a.file, "", environ); other == nil { // nothing else is wrong with it
+			err = explainStale(fmt.Errorf("%s: %w", a.lock, &source.StaleError{What: "variant " + a.variant, Was: a.variant}), without)
+		}
+	}
+	return l, k, raw, cmp.Or(err, noLock) // a mistake in the spec comes first: with one, no lock can be made
+}
+
+// read reads the lock; the hints tell how to make one.
 func (a *specArg) read() (*lock.Lock, []byte, error) {
 	raw, err := readSmall(a.lock, lock.MaxLock)
 	var k *lock.Lock
@@ -61,6 +88,8 @@ func (a *specArg) read() (*lock.Lock, []byte, error) {
 		k, err = lock.Parse(raw, a.lock)
 	}
 	switch {
+	case err != nil && a.released:
+		return nil, nil, err
 	case err != nil:
 		return nil, nil, withHint(err, "make it with %s", a.lockCommand())
 	case a.variant != "" && k.Variant == "":

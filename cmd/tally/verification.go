@@ -73,7 +73,7 @@ func (v *verification) verify(e *env, files releaseFiles) (*release.Result, erro
 		e.logf("both checkpoints are kept in %s", path)
 	}
 	if kerr != nil { // which changes nothing in the answer
-		e.logf("%v", kerr)
+		e.complain("%v", kerr)
 	}
 	return r, err
 }

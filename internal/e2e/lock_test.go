@@ -12,7 +12,7 @@ import (
 // TestCommittedLocksAreCurrent holds every example's lock against its spec and sources: a change of the
 // guest's source without a new lock would leave the demo on a scratch lock.
 func TestCommittedLocksAreCurrent(t *testing.T) {
-	locks, err := filepath.Glob("../../examples/*/image.lock")
+	locks, err := filepath.Glob("../../examples/*/image*.lock")
 	if err != nil || len(locks) == 0 {
 		t.Fatalf("no committed lock (%v)", err)
 	}

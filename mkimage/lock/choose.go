@@ -102,7 +102,7 @@ func (c *chooser) want(s *spec.Spec) {
 	}
 	for i, src := range s.Root {
 		if d := src.Debian; d != nil {
-			c.wants = append(c.wants, want{user: fmt.Sprintf("root.%d", i), suites: d.Suites, components: d.Components, names: d.Packages, pins: pins(d), base: d.Base, closure: true})
+			c.wants = append(c.wants, want{user: s.SourceName(i), suites: d.Suites, components: d.Components, names: d.Packages, pins: pins(d), base: d.Base, closure: true})
 		}
 	}
 	for i := range s.Steps {

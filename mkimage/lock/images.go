@@ -16,7 +16,7 @@ import (
 
 // An OCI is one container image that a root source of the spec takes its files from.
 type OCI struct {
-	For       string     `json:"for"`                  // the source: root.N
+	For       string     `json:"for"`                  // the source, as spec.Spec.SourceName has it: root.N
 	Image     string     `json:"repository,omitempty"` // HOST[:PORT]/PATH of a registry; absent: a layout
 	Layout    string     `json:"layout,omitempty"`     // directory, relative to the spec's
 	Documents []Object   `json:"documents"`            // index (if the spec names one), manifest, configuration
@@ -136,7 +136,7 @@ func (x *Indexer) Images(ctx context.Context, s *spec.Spec, l *Lock) error {
 		if err != nil {
 			return fmt.Errorf("image %s: %w", src.OCI.Image, err)
 		}
-		l.OCI = append(l.OCI, NewOCI(fmt.Sprintf("root.%d", i), repository, "", im))
+		l.OCI = append(l.OCI, NewOCI(s.SourceName(i), repository, "", im))
 	}
 	SortImages(l.OCI)
 	return nil

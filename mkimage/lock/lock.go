@@ -115,7 +115,7 @@ type Package struct {
 	Suite   string `json:"suite"`
 	Path    string `json:"path"` // below the mirror's root: pool/…
 	Object
-	For []string `json:"for"` // who uses it: root.N, step.NAME, kernel, stub, firmware.NAME, vars; sorted
+	For []string `json:"for"` // who uses it: root.N (spec.Spec.SourceName), step.NAME, kernel, stub, firmware.NAME, vars; sorted
 }
 
 // A File is one local file.

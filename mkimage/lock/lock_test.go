@@ -109,6 +109,7 @@ func TestParseRefusals(t *testing.T) {
 	}{
 		{func(l *Lock) { l.Schema = "tally.lock/v2" }, `schema "tally.lock/v2", want "tally.lock/v1"`},
 		{func(l *Lock) { l.Arch = "arm64" }, `arch "arm64": want amd64`},
+		{func(l *Lock) { l.Variant = "../x" }, `variant "../x": want lower-case letters`},
 		{func(l *Lock) { l.Packages[0].Suite = "sid" }, `suite "sid" is not in the lock`},
 		{func(l *Lock) { l.Packages[0].Path = "../etc/passwd" }, `want a clean relative path`},
 		{func(l *Lock) { l.Packages[0].Path = "/pool/x" }, `want a clean relative path`},

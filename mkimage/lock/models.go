@@ -11,7 +11,7 @@ import (
 
 // A ModelFile is one file of a model that comes from an address.
 type ModelFile struct {
-	For  string `json:"for"`  // the source: root.N
+	For  string `json:"for"`  // the source, as spec.Spec.SourceName has it: root.N
 	Name string `json:"name"` // path in the model's volume
 	URL  string `json:"url"`
 	Object
@@ -21,12 +21,12 @@ type ModelFile struct {
 // the spec's.
 func (l *Lock) PinModels(s *spec.Spec) error {
 	l.Models = nil
-	for i, m := range s.Models() {
+	for name, m := range s.Models() {
 		for _, f := range m.Files {
 			if f.URL == "" {
 				continue
 			}
-			o := ModelFile{For: fmt.Sprintf("root.%d", i), Name: f.Name, URL: f.URL, Object: Object{Size: f.Size}}
+			o := ModelFile{For: name, Name: f.Name, URL: f.URL, Object: Object{Size: f.Size}}
 			if err := o.SHA256.UnmarshalText([]byte(f.SHA256)); err != nil {
 				return fmt.Errorf("model file %q: %w", f.Name, err)
 			}

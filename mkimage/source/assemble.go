@@ -94,8 +94,9 @@ var mountPoints = []tree.Entry{
 
 func (a *assembler) root(ctx context.Context) error {
 	for i, src := range a.Spec.Root {
-		if err := a.source(ctx, a.in.Root, fmt.Sprintf("root.%d", i), src); err != nil {
-			return fmt.Errorf("root source %d: %w", i, err)
+		name := a.Spec.SourceName(i)
+		if err := a.source(ctx, a.in.Root, name, src); err != nil {
+			return fmt.Errorf("root source %s: %w", strings.TrimPrefix(name, "root."), err)
 		}
 	}
 	for _, d := range a.Spec.Devices {

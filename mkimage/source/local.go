@@ -3,7 +3,7 @@
 //
 // The order of calls, from a spec's path to an image:
 //
-//	l, err := lock.Parse(raw, "image.lock")
+//	k, err := lock.Parse(raw, "image.lock")
 //	l, err := source.Open("image.yaml", k.Variant, os.Environ())
 //	err = l.Check(ctx, k)                     // local inputs are what the lock pinned
 //	err = fetcher.All(ctx, k)                 // everything else is in the store

@@ -24,7 +24,7 @@ func (l *Local) pinLayouts(ctx context.Context, k *lock.Lock) error {
 		if src.OCI == nil || src.OCI.Layout == "" {
 			continue
 		}
-		o, err := l.pinLayout(ctx, fmt.Sprintf("root.%d", i), src.OCI)
+		o, err := l.pinLayout(ctx, l.Spec.SourceName(i), src.OCI)
 		if err != nil {
 			return fmt.Errorf("layout %q: %w", src.OCI.Layout, err)
 		}
@@ -77,7 +77,7 @@ func (l *Local) checkImages(now, k *lock.Lock) error {
 		if src.OCI == nil {
 			continue
 		}
-		user := fmt.Sprintf("root.%d", i)
+		user := l.Spec.SourceName(i)
 		want[user] = true
 		was := k.ImageFor(user)
 		repository, digest := src.OCI.Reference()

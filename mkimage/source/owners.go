@@ -60,7 +60,7 @@ func NewOwners(rawSpec, rawLock []byte, archive io.Reader, store *lock.Store) (*
 		o.kernel = "package " + p.Name + " " + p.Version
 	}
 	for i, src := range s.Root {
-		o.source(src, k.PackagesFor(fmt.Sprintf("root.%d", i)), k, dirs, store)
+		o.source(src, k.PackagesFor(s.SourceName(i)), k, dirs, store)
 	}
 	if len(s.Steps) > 0 {
 		o.opaque = append(o.opaque, opaque{"", "steps of the spec"})

@@ -85,7 +85,21 @@ func TestVariants(t *testing.T) {
 			t.Errorf("%s: owner %q, %v", variant, o.Of("/etc/engine"), err)
 		}
 	}
-	l, err := Open(file, "two", os.Environ())
+	twice := p.write(t)
+	text := strings.Replace(variantsSpec, "  - file: {path: common, target: etc/common}", "  - {only: [two], file: {path: common, target: etc/engine}}", 1)
+	if err := os.WriteFile(twice, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	l, err := Open(twice, "two", os.Environ())
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := lock.NewStore(t.TempDir())
+	k, raw := pin(t, l, store)
+	if _, err := l.Assemble(context.Background(), k, raw, store, t.TempDir(), 1); err == nil || !strings.Contains(err.Error(), "root source 2: ") {
+		t.Errorf("two files in one place: %v, want one that calls the source as the document has it", err)
+	}
+	l, err = Open(file, "two", os.Environ())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,8 +1,21 @@
 package spec
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+)
 
 // What a spec reads from the maintainer's disk.
+
+// SourceName is what locks and messages call source i of the root: root.N, by its place N in the document, from 0.
+func (s *Spec) SourceName(i int) string { return fmt.Sprintf("root.%d", s.place(i)) }
+
+func (s *Spec) place(i int) int {
+	if s.Places == nil {
+		return i
+	}
+	return s.Places[i]
+}
 
 // Programs lists the Go programs of s: the init's first, then those of the root in order.
 func (s *Spec) Programs() []*Go {

@@ -35,12 +35,12 @@ const (
 
 var sha256Form = pattern.New(`^[0-9a-f]{64}$`)
 
-// Models lists the models of s, with their places in the list of sources.
-func (s *Spec) Models() map[int]*Model {
-	all := map[int]*Model{}
+// Models lists the models of s by the name of their source ([Spec.SourceName]).
+func (s *Spec) Models() map[string]*Model {
+	all := map[string]*Model{}
 	for i, src := range s.Root {
 		if src.Model != nil {
-			all[i] = src.Model
+			all[s.SourceName(i)] = src.Model
 		}
 	}
 	return all

@@ -52,7 +52,7 @@
 // source or step leaves it to the variants named; what has no such key is in all of them. A lock is of one
 // variant, which it names: the first, unless `tally lock --variant` says another. Any but the first has an image of
 // its own name, NAME-VARIANT. Everything else is shared and cannot differ. Every variant is checked, whichever
-// is wanted.
+// is wanted. A lock has a source as root.N, by its place in the document.
 //
 // # Suites
 //
@@ -113,6 +113,7 @@ type Spec struct {
 	Outputs   []string        `yaml:"outputs"`   // further files: disk.qcow2, disk.tar.gz
 	Variants  []Variant       `yaml:"variants"`  // of the document; nil in what Parse returns
 	Variant   string          `yaml:"-"`         // which one this is; "" when the document has none
+	Places    []int           `yaml:"-"`         // of a variant: where the sources of Root stand in the document's list; nil: as here
 }
 
 // A Source adds to the root file system, or beside it. Exactly one field is set, beside Only.

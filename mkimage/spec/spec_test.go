@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -311,6 +312,15 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+// numbered is text once for each number from one to before another, with the number in place of each #.
+func numbered(text string, from, to int) string {
+	var b strings.Builder
+	for i := from; i < to; i++ {
+		b.WriteString(strings.ReplaceAll(text, "#", strconv.Itoa(i)))
+	}
+	return b.String()
+}
+
 // refusals are changes to the minimal spec that make it wrong.
 var refusals = []struct{ old, new, want string }{
 	{"name: minimal", "name: Minimal", `image.yaml:1:7: name "Minimal": want lower-case`},
@@ -438,6 +448,9 @@ var refusals = []struct{ old, new, want string }{
 	{"dir: {path: rootfs}", "dir: {path: rootfs}\n    only: []\nvariants: [{name: a}]", `image.yaml:6:11: only: names no variant`},
 	{"dir: {path: rootfs}", "dir: {path: rootfs}\n    only: [a, a]\nvariants: [{name: a}]", `image.yaml:6:15: only: variant "a": want some of a, each once`},
 	{"dir: {path: rootfs}", "dir: {path: rootfs}\n    only: [a]\nvariants: [{name: a}, {name: b}]", `image.yaml:5:3: root: 0 sources, want 1 to 256`},
+	{"dir: {path: rootfs}", "dir: {path: rootfs}" + strings.Repeat("\n  - {only: [a], dir: {path: x}}\n  - {only: [b], dir: {path: x}}", 128) + "\nvariants: [{name: a}, {name: b}]", `image.yaml:5:3: root: 257, want at most 256 of all variants together`},
+	{"dir: {path: rootfs}", "debian: {suites: [trixie" + numbered(", s#", 0, 130) + "], packages: [x]}\n    only: [a]\n  - only: [b]\n    debian: {suites: [trixie" + numbered(", s#", 130, 260) + "], packages: [x]}\nvariants: [{name: a}, {name: b}]\nsuites:" + numbered("\n  - {name: s#}", 0, 260), `suites: 260, want at most 256 of all variants together`},
+	{"modules: [dm-verity]", "modules: []\nvariants: [{name: a}, {name: b}]\nsteps:" + numbered("\n  - {only: [a], name: s#, root: {suites: [trixie], packages: [gcc]}, command: [x], outputs: [{path: build/x, target: x#}]}\n  - {only: [b], name: s#, root: {suites: [trixie], packages: [gcc]}, command: [x], outputs: [{path: build/x, target: x#}]}", 0, 33), `image.yaml:11:3: steps: 66, want at most 64 of all variants together`},
 	// A mistake in a variant that was not asked for, where it stands in the document.
 	{"dir: {path: rootfs}", "dir: {path: rootfs}\n  - dir: {path: a}\n    only: [a]\n  - dir: {path: /b}\n    only: [b]\nvariants: [{name: a}, {name: b}]", `image.yaml:8:17: path "/b": want a clean path`},
 	{"modules: [dm-verity]", "modules: []\nsteps: [{name: x, only: [], root: {suites: [trixie], packages: [gcc]}, command: [x], outputs: [{path: build/x, target: x}]}]\nvariants: [{name: a}]", `image.yaml:9:25: only: names no variant`},

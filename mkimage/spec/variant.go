@@ -105,6 +105,7 @@ func (s *Spec) variant(i int) (*Spec, places) {
 	in := func(only []string) bool { return only == nil || slices.Contains(only, v.Name) }
 	one.Root, p.lists["root"] = pick(s.Root, func(src Source) bool { return in(src.Only) })
 	one.Steps, p.lists["steps"] = pick(s.Steps, func(step Step) bool { return in(step.Only) })
+	one.Places = p.lists["root"]
 	for i := range one.Root {
 		one.Root[i].Only = nil
 	}
@@ -135,6 +136,9 @@ func (c checker) checkVariants() error {
 		return c.fail("variants", "variants: %d, want 1 to %d, or leave the key out", n, maxVariants)
 	}
 	names := c.s.variantNames()
+	if err := c.together(); len(names) > 0 && err != nil {
+		return err
+	}
 	for i, name := range names {
 		at := fmt.Sprintf("variants.%d.name", i)
 		if err := CheckVariant(name); err != nil {
@@ -152,6 +156,20 @@ func (c checker) checkVariants() error {
 	for i, step := range c.s.Steps {
 		if err := c.only(fmt.Sprintf("steps.%d.only", i), step.Only, names); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// together holds what the document has to the limits, which each variant could keep for itself.
+func (c checker) together() error {
+	for _, l := range []struct {
+		list string
+		n    int
+		most int
+	}{{"root", len(c.s.Root), maxSources}, {"steps", len(c.s.Steps), maxSteps}, {"suites", len(c.s.Suites), maxList}} {
+		if l.n > l.most {
+			return c.fail(l.list, "%s: %d, want at most %d of all variants together", l.list, l.n, l.most)
 		}
 	}
 	return nil

@@ -47,7 +47,12 @@ func TestVariants(t *testing.T) {
 		if name := got.Variant; name != variant && (variant != "" || name != "plain") {
 			t.Errorf("%q: got %q", variant, name)
 		}
-		got.Variant = ""
+		// What locks and messages call a source is its place in the document, which its reader has before them.
+		names := map[string]string{"": "root.0 root.1", "plain": "root.0 root.1", "other": "root.1 root.2", "third": "root.1 root.2"}
+		if name := got.SourceName(0) + " " + got.SourceName(1); name != names[variant] || want.SourceName(1) != "root.1" {
+			t.Errorf("%q: sources %s, want %s", variant, name, names[variant])
+		}
+		got.Variant, got.Places = "", nil
 		if len(got.Suites) == 0 {
 			got.Suites = nil
 		}

@@ -157,7 +157,9 @@ func (m *Monitor) reopen() (err error) {
 	return err
 }
 
-// Round looks at the log once. An error means that it could not be looked at; what was found is in the report.
+// Round looks at the log once. An error without report means that it could not be looked at, or that nothing could be
+// remembered; with one, that ctx ended in a command, or that the queue could not be written: what was found is in the report
+// and remembered, and no later round says it again.
 func (m *Monitor) Round(ctx context.Context) (*Report, error) {
 	err := m.reopen()
 	if err != nil {
