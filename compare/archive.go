@@ -24,8 +24,8 @@ func (c *comparer) cpios(where string, a, b source) error {
 	if x.Count != y.Count {
 		c.add(d, "archives", fmt.Sprint(x.Count), fmt.Sprint(y.Count), "an archive appended")
 	}
-	if string(x.Rest) != string(y.Rest) {
-		c.add(d, "bytes behind the archive", restText(x.Rest), restText(y.Rest), "an appended part that is not read here, e.g. a compressed archive")
+	if err := c.behind(d, x.Rest, y.Rest); err != nil {
+		return err
 	}
 	before := len(c.all)
 	p, q := cpioTree(x), cpioTree(y)
@@ -45,6 +45,22 @@ func (c *comparer) cpios(where string, a, b source) error {
 		c.add(d, "bytes", fmt.Sprintf("0x%02x at byte %d of %d", diff.x, diff.first, a.Size()), fmt.Sprintf("0x%02x of %d", diff.y, b.Size()), "padding, or the form of the headers (another program)")
 	}
 	return nil
+}
+
+// behind compares what follows the archives: in a distribution's initrd, what was compressed, after the microcode.
+func (c *comparer) behind(d Difference, x, y []byte) error {
+	if string(x) == string(y) {
+		return nil
+	}
+	inner := d
+	inner.Layer, inner.Where = LayerArtifact, within(d.Where, "behind the archive")
+	done, err := c.compressed(inner, newSource(x), newSource(y), func(a, b source) error {
+		return c.container(within(inner.Where, "decompressed"), a, b)
+	})
+	if err == nil && !done {
+		c.add(d, "bytes behind the archive", restText(x), restText(y), "an appended part that is not read here, e.g. an archive compressed in another way")
+	}
+	return err
 }
 
 func samePaths(a, b *fileTree) bool {

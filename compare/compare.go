@@ -51,6 +51,7 @@ type comparer struct {
 	volume    bool                   // inside a model volume, which is measured through the root alone
 	layer     int                    // of compression
 	models    bool                   // a model volume differs
+	isUKI     bool                   // unified kernel images were taken apart
 	parts     map[string]string      // measured parts that differ, and why
 	changed   map[string]string      // causes of inputs that differ, by "KIND NAME"
 	buffers   [2][]byte              // for small files

@@ -37,10 +37,15 @@ var moves = map[string][]move{
 	"uki .osrel":   {{bootUKI, []string{"PCR 9", "PCR 11", "TDX RTMR2"}}},
 	"uki .uname":   {{bootUKI, []string{"PCR 11", "TDX RTMR2"}}},
 	"uki .sbat":    {{bootUKI, []string{"PCR 11", "TDX RTMR2"}}},
-	"uki .pcrpkey": {{bootUKI, []string{"PCR 11", "TDX RTMR2"}}},
+	"uki .pcrpkey": {{bootUKI, []string{"PCR 9", "PCR 11", "TDX RTMR2"}}}, // the stub hands it to the initrd, and
+	"uki .pcrsig":  {{bootUKI, []string{"PCR 9", "TDX RTMR2"}}},           // this, which it measures nowhere else
 	"uki .dtb":     {{bootUKI, []string{"PCR 11", "TDX RTMR2"}}},
 	"uki .ucode":   {{bootUKI, []string{"PCR 9", "PCR 11", "TDX RTMR2"}}},
 	"uki .splash":  {{bootUKI, []string{"PCR 11", "TDX RTMR2"}}},
+	"uki .profile": {{bootUKI, []string{"PCR 11", "TDX RTMR2"}}},
+	"uki .hwids":   {{bootUKI, []string{"PCR 11", "TDX RTMR2"}}},
+	"uki .dtbauto": {{bootUKI, []string{"PCR 11", "TDX RTMR2"}}},
+	"uki .efifw":   {{bootUKI, []string{"PCR 11", "TDX RTMR2"}}},
 }
 
 // part says that a measured part differs.
@@ -58,7 +63,7 @@ func (c *comparer) standalone() {
 		c.part("uki", "the UKI that holds this initrd")
 		c.part("uki .initrd", "the UKI that holds this initrd")
 	case kindUKI:
-		if _, isUKI := c.parts["uki"]; !isUKI {
+		if !c.isUKI {
 			c.part("kernel", "this kernel")
 			c.part("uki", "the UKI that holds this kernel")
 			c.part("uki .linux", "the UKI that holds this kernel")

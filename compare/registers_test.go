@@ -159,6 +159,47 @@ func TestRegistersOfLoneFiles(t *testing.T) {
 	}
 }
 
+// TestRegistersOfForeignUKIs: sections that ukify adds and mkimage does not, and a signature, which moves nothing.
+func TestRegistersOfForeignUKIs(t *testing.T) {
+	on, a := newMachine(t), copyDir(t, base(t))
+	uki := func(section, data string) []byte {
+		parts := []string{".sdmagic", "#### LoaderInfo: systemd-stub 257.13 ####", ".osrel", "ID=x\n", ".cmdline", "quiet", ".linux", string(kernel("6.12.1-test")), ".initrd", "archive"}
+		for _, s := range []string{".pcrsig", ".pcrpkey", ".splash", ".dtb", ".ucode", ".uname", ".sbat"} {
+			parts = append(parts, s, map[bool]string{true: data, false: "one"}[s == section])
+		}
+		return peFile(1536, parts...)
+	}
+	write := func(dir string, b []byte) string {
+		path := filepath.Join(dir, "uki.efi")
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	plain := write(a, uki("", ""))
+	key, cert, signed := filepath.Join(t.TempDir(), "key"), filepath.Join(t.TempDir(), "cert"), filepath.Join(t.TempDir(), "signed")
+	tool(t, "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x", "-keyout", key, "-out", cert)
+	tool(t, "sbsign", "--key", key, "--cert", cert, "--output", signed, plain)
+	twice := filepath.Join(t.TempDir(), "twice")
+	tool(t, "sbsign", "--key", key, "--cert", cert, "--output", twice, signed)
+	was := on.values(t, a)
+	others := map[string][]byte{"signed": read(t, signed), "signed twice": read(t, twice)}
+	for _, s := range []string{".pcrsig", ".pcrpkey", ".splash", ".dtb", ".ucode", ".uname", ".sbat"} {
+		others[s] = uki(s, "two")
+	}
+	for name, b := range others {
+		t.Run(name, func(t *testing.T) {
+			dir := copyDir(t, a)
+			path := write(dir, b)
+			r := paths(t, plain, path, compare.Options{})
+			wantRegisters(t, r, was, on.values(t, dir))
+			if note := "Secure Boot"; (len(r.Notes) == 1 && strings.Contains(r.Notes[0], note)) != strings.HasPrefix(name, "signed") || r.Equal {
+				t.Errorf("notes %q, equal %v", r.Notes, r.Equal)
+			}
+		})
+	}
+}
+
 // TestFirmware changes one byte of the code and one of the variables of a real firmware. Whether MRTD moves is held
 // against package measure; RTMR0 depends on the machine, too, and is not computed here.
 func TestFirmware(t *testing.T) {

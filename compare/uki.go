@@ -3,15 +3,18 @@ package compare
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 
 	"tally/compare/internal/pe"
 )
 
-// measured says which register parts a section of a UKI is. Others belong to the stub.
+// measured says which register parts a section of a UKI is. Others belong to the stub. Of .dtbauto and .efifw only
+// those made for the machine are measured.
 var measured = map[string]string{
 	".linux": "uki .linux", ".initrd": "uki .initrd", ".cmdline": "uki .cmdline", ".osrel": "uki .osrel", ".uname": "uki .uname", ".sbat": "uki .sbat",
-	".pcrpkey": "uki .pcrpkey", ".dtb": "uki .dtb", ".ucode": "uki .ucode", ".splash": "uki .splash",
+	".pcrpkey": "uki .pcrpkey", ".pcrsig": "uki .pcrsig", ".dtb": "uki .dtb", ".ucode": "uki .ucode", ".splash": "uki .splash",
+	".profile": "uki .profile", ".hwids": "uki .hwids", ".dtbauto": "uki .dtbauto", ".efifw": "uki .efifw",
 }
 
 // ukis compares two PE files whose bytes differ: sections first, headers last.
@@ -28,7 +31,10 @@ func (c *comparer) ukis(where string, a, b source) error {
 	if !isUKI {
 		return c.kernels(where, a, b, p, q)
 	}
-	c.part("uki", "bytes of the UKI")
+	c.isUKI = true
+	if !slices.EqualFunc(x.Covered, y.Covered, bytes.Equal) {
+		c.part("uki", "bytes of the UKI")
+	}
 	before := len(c.all)
 	base := Difference{Layer: LayerUKI, Where: where}
 	if err := c.sections(base, x, y); err != nil {
@@ -163,6 +169,7 @@ func (c *comparer) peHeaders(base Difference, x, y *pe.File, sectionsDiffer bool
 		}
 	}
 	if !bytes.Equal(x.Rest, y.Rest) {
+		c.note("%s: with Secure Boot on, the certificate that vouches for the UKI is measured, too (PCR 7, TDX RTMR0)", orThis(base.Where))
 		c.add(d, "bytes behind the sections", fmt.Sprintf("%d bytes", len(x.Rest)), fmt.Sprintf("%d bytes", len(y.Rest)), "signature, or something else appended")
 	}
 	if len(c.all) == before && !sectionsDiffer {

@@ -15,13 +15,15 @@ import (
 )
 
 // measured are the sections that the stub measures into PCR 11, in its order (UAPI group, UKI
-// specification), and the part of the image that each holds.
+// specification), the part of the image that each holds, and the first release that does (systemd
+// src/fundamental/tpm-pcr.h, later uki.h). Before 254 the .sbat that every stub brings along was left out.
 var measured = []struct {
-	name string
-	part eventlog.Part
+	name  string
+	part  eventlog.Part
+	since int
 }{
-	{".linux", eventlog.PartKernel}, {".osrel", ""}, {".cmdline", eventlog.PartCmdline}, {".initrd", eventlog.PartInitrd}, {".ucode", eventlog.PartInitrd},
-	{".splash", ""}, {".dtb", ""}, {".uname", ""}, {".sbat", ""}, {".pcrpkey", ""},
+	{".linux", eventlog.PartKernel, 252}, {".osrel", "", 252}, {".cmdline", eventlog.PartCmdline, 252}, {".initrd", eventlog.PartInitrd, 252},
+	{".ucode", eventlog.PartInitrd, 256}, {".splash", "", 252}, {".dtb", "", 252}, {".uname", "", 254}, {".sbat", "", 254}, {".pcrpkey", "", 252},
 }
 
 // unsupported are sections that change what is measured and that no rule here covers.
@@ -106,7 +108,7 @@ func (u *uki) readStub() (err error) {
 func (l *eventLog) sections(u *uki, phases []string) {
 	for _, m := range measured {
 		data := u.sections[m.name]
-		if data == nil {
+		if data == nil || u.stub < m.since {
 			continue
 		}
 		l.measure(11, m.name+" (name)", []byte(m.name), []byte{0})

@@ -123,8 +123,8 @@ func (b *boot) fileDigests(file File, forms []bool, load kernelLoad) error {
 		}
 		known, heads, hs = append(known, patched), append(heads, head), append(hs, sha512.New384())
 	}
-	if len(hs) == 0 {
-		return nil
+	if err := f.ForX64(); err != nil || len(hs) == 0 {
+		return err
 	}
 	if b.signed, err = f.Authenticode(heads, hs); err != nil {
 		return err
@@ -158,6 +158,9 @@ func imageDigest(image []byte, patched bool, l kernelLoad, hashes *once.Hashes) 
 		}
 	}
 	im, err := pe.Parse(image)
+	if err == nil {
+		err = im.ForX64()
+	}
 	if err != nil {
 		return nil, false, err
 	}

@@ -159,6 +159,8 @@ func FuzzPatchKernel(f *testing.F) {
 
 func TestComputeRefusals(t *testing.T) {
 	firmware, kernel, uki := ovmf(t), petest.Image(".text", "kernel"), petest.UKI("257", "quiet", string(petest.Image(".text", "kernel")), "initrd")
+	arm := bytes.Clone(kernel)
+	arm[0x85] = 0xaa // machine 0xaa64
 	disk, slot := bytes.NewReader(nil), &PCIAddress{Slot: 1}
 	for name, c := range map[string]struct {
 		in      Input
@@ -176,6 +178,8 @@ func TestComputeRefusals(t *testing.T) {
 		"short kernel":   {Input{Firmware: firmware, KernelFile: &File{bytes.NewReader(kernel), int64(len(kernel)) + 1}, Cmdline: "x"}, "", "kernel: PE image: byte"},
 		"file on gce":    {Input{Firmware: firmware, KernelFile: &File{disk, 1}, Cmdline: "x"}, "gce/c3-standard-4", "gce boots a UKI from a disk"},
 		"no header":      {Input{Firmware: firmware, KernelFile: &File{bytes.NewReader(kernel[:0x100]), 0x100}, Cmdline: "x"}, "qemu-8.2", "kernel: 256 bytes, want at least"},
+		"arm64":          {Input{Firmware: firmware, Kernel: arm, Cmdline: "x"}, "qemu-10.2", "kernel: PE image: made for machine 0xaa64, want 0x8664"},
+		"arm64 file":     {Input{Firmware: firmware, KernelFile: &File{bytes.NewReader(arm), int64(len(arm))}, Cmdline: "x"}, "qemu-10.2", "machine 0xaa64, want 0x8664"},
 		"no kernel":      {Input{Firmware: firmware, Cmdline: "x"}, "", "without a kernel"},
 		"no cmdline":     {Input{Firmware: firmware, Kernel: kernel}, "", "command line of 0 bytes"},
 		"cmdline":        {Input{Firmware: firmware, Kernel: kernel, Cmdline: "é"}, "", "printable ASCII"},

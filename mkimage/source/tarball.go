@@ -37,7 +37,7 @@ func (a *assembler) tarball(ctx context.Context, t *spec.Tar) (*tree.Tree, error
 
 // readTar reads an uncompressed tar file. Owners are taken by number, modes and times as they are, extended
 // attributes by tree.Xattrs; devices, sparse files and whatever leaves the archive's root are refused, and a path
-// may come once.
+// may come once. The global header in which git archive names its commit is passed over.
 func readTar(ctx context.Context, f io.ReadSeeker, name, source string) (*tree.Tree, error) {
 	tr := tar.NewReader(f)
 	t := tree.New()
@@ -54,6 +54,9 @@ func readTar(ctx context.Context, f io.ReadSeeker, name, source string) (*tree.T
 		}
 		if t.Len() > maxFiles {
 			return nil, fmt.Errorf("more than %d files", maxFiles)
+		}
+		if _, ok := h.PAXRecords["comment"]; ok && h.Typeflag == tar.TypeXGlobalHeader && len(h.PAXRecords) == 1 {
+			continue // any other record would change what follows
 		}
 		e, err := tarEntry(h, source)
 		if err != nil {

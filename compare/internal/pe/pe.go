@@ -23,7 +23,8 @@ var ErrNone = errors.New("pe: no MZ header with a PE signature")
 type File struct {
 	Headers  []byte // from the start to the end of the section table
 	Sections []Section
-	Rest     []byte // what lies behind the last section, e.g. a signature
+	Rest     []byte   // what lies behind the last section, e.g. a signature
+	Covered  [][]byte // all but CheckSum and signatures: files that agree in it have the same Authenticode digest
 
 	TimeDateStamp, CheckSum, Characteristics uint32
 	Machine                                  uint16
@@ -70,8 +71,24 @@ func Parse(b []byte) (*File, error) {
 		f.Sections = append(f.Sections, s)
 		last = max(last, int64(s.RawOffset)+int64(len(s.Data)+len(s.Padding)))
 	}
-	f.Rest = b[last:]
+	f.Rest, f.Covered = b[last:], covered(b, coff+coffSize, table)
 	return f, nil
+}
+
+// covered leaves out of a PE32+ file what a signature changes: CheckSum, the entry of the certificates, and those
+// at the end of the file. Where they are not there, or not as they should be, nothing is left out.
+func covered(b []byte, optional, table int64) [][]byte {
+	const magic, checkSum, directories, certificates = 0x20b, 64, 108, 112 + 4*8
+	le := binary.LittleEndian
+	if table-optional < certificates+8 || le.Uint16(b[optional:]) != magic || le.Uint32(b[optional+directories:]) < 5 {
+		return [][]byte{b}
+	}
+	entry := b[optional+certificates:]
+	at, size := int64(le.Uint32(entry)), int64(le.Uint32(entry[4:]))
+	if size != 0 && (at < table || at+size != int64(len(b))) {
+		return [][]byte{b}
+	}
+	return [][]byte{b[:optional+checkSum], b[optional+checkSum+4 : optional+certificates], b[optional+certificates+8 : int64(len(b))-size]}
 }
 
 func section(b, h []byte) (Section, error) {

@@ -53,6 +53,15 @@ func (f *File) read(b []byte, off int64) error {
 // Head returns a copy of the first bytes: of an image of 64 KiB or more, at least so many.
 func (f *File) Head() []byte { return slices.Clone(f.head) }
 
+// ForX64 is [Image.ForX64].
+func (f *File) ForX64() error {
+	im, err := parse(f.head, f.size)
+	if err != nil {
+		return err
+	}
+	return im.ForX64()
+}
+
 // Authenticode feeds each of hs with the digest of the image whose first bytes are the head of the same number,
 // and says whether any of them is signed. Heads that agree in what the digest covers share one pass over the file.
 func (f *File) Authenticode(heads [][]byte, hs []hash.Hash) (signed bool, err error) {

@@ -46,6 +46,7 @@ type Image struct {
 	certDir  int    // offset of the certificate directory entry
 	headers  int    // SizeOfHeaders
 	certSize int
+	Machine  uint16    // that the image is for
 	Sections []Section // in header order
 }
 
@@ -88,7 +89,7 @@ func parse(b []byte, size int64) (*Image, error) {
 	case le.Uint32(b[opt+108:]) < 5:
 		return nil, fmt.Errorf("PE image: %d data directories, want at least 5", le.Uint32(b[opt+108:]))
 	}
-	im := &Image{b: b, size: size, checksum: opt + 64, certDir: opt + 112 + 4*8, headers: int(le.Uint32(b[opt+60:])), certSize: int(le.Uint32(b[opt+112+4*8+4:]))}
+	im := &Image{Machine: le.Uint16(b[coff:]), b: b, size: size, checksum: opt + 64, certDir: opt + 112 + 4*8, headers: int(le.Uint32(b[opt+60:])), certSize: int(le.Uint32(b[opt+112+4*8+4:]))}
 	if im.headers < table || int64(im.headers) > size {
 		return nil, fmt.Errorf("PE image: SizeOfHeaders %d, want %d to %d", im.headers, table, size)
 	}
@@ -145,6 +146,15 @@ func (im *Image) Apart() error {
 			return fmt.Errorf("PE image: section %q at %#x in memory, where %s end at %#x", s.Name, s.Address, name, end)
 		}
 		name, end = fmt.Sprintf("the bytes of %q", s.Name), uint64(s.Address)+uint64(max(s.VirtualSize, 1))
+	}
+	return nil
+}
+
+// ForX64 wants an image that firmware of x86-64 starts.
+func (im *Image) ForX64() error {
+	const x64 = 0x8664
+	if im.Machine != x64 {
+		return fmt.Errorf("PE image: made for machine %#x, want %#x (x86-64)", im.Machine, x64)
 	}
 	return nil
 }
