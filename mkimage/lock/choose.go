@@ -3,7 +3,6 @@ package lock
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -143,25 +142,22 @@ func (c *chooser) choose(w want) error {
 		if p == nil {
 			return fmt.Errorf("package %s is in none of its suites for %s", w.names[0], c.arch)
 		}
-		var err error
+		ps, err := []*deb.Package{p}, error(nil)
 		if w.kernel {
-			p, err = c.kernel(all, p)
+			ps, err = kernel(all, p)
 		}
-		if err == nil {
-			err = c.add(p, w.user)
-		}
-		return err
+		return c.addAll(ps, w.user, err)
 	}
 	ps, err := c.closure(r, w)
-	if err != nil {
-		return err
+	return c.addAll(ps, w.user, err)
+}
+
+// addAll adds what was chosen, unless that ended in an error.
+func (c *chooser) addAll(ps []*deb.Package, user string, err error) error {
+	for i := 0; i < len(ps) && err == nil; i++ {
+		err = c.add(ps[i], user)
 	}
-	for _, p := range ps {
-		if err := c.add(p, w.user); err != nil {
-			return err
-		}
-	}
-	return nil
+	return err
 }
 
 // closure resolves what w names with all that it needs.
@@ -219,27 +215,4 @@ func (c *chooser) add(p *deb.Package, user string) error {
 	c.lock.Packages = append(c.lock.Packages, Package{Name: p.Name, Version: string(p.Version), Arch: p.Arch, Suite: p.Suite, Path: p.Filename,
 		Object: Object{p.SHA256, p.Size}, For: []string{user}})
 	return nil
-}
-
-// kernel follows a metapackage to the one linux-image-* of an exact version that it depends on.
-func (c *chooser) kernel(all []*deb.Package, p *deb.Package) (*deb.Package, error) {
-	var images []deb.Relation
-	for _, alts := range p.Depends {
-		if len(alts) == 1 && strings.HasPrefix(alts[0].Name, "linux-image-") {
-			images = append(images, alts[0])
-		}
-	}
-	switch len(images) {
-	case 0:
-		return p, nil
-	case 1:
-	default:
-		return nil, fmt.Errorf("package %s depends on %d kernels, want one", p.Name, len(images))
-	}
-	for _, q := range all {
-		if q.Name == images[0].Name && (images[0].Op == "" || images[0].Op == "=" && q.Version.Compare(images[0].Version) == 0) {
-			return q, nil
-		}
-	}
-	return nil, errors.New("package " + p.Name + " depends on " + images[0].String() + ", which is in none of its suites")
 }

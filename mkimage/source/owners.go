@@ -56,7 +56,7 @@ func NewOwners(rawSpec, rawLock []byte, archive io.Reader, store *lock.Store) (*
 	} else {
 		o.init = "file " + s.Init.File.Path
 	}
-	for _, p := range k.PackagesFor("kernel") {
+	for _, p := range k.PackagesFor("kernel") { // by name, so that linux-modules-* is the last
 		o.kernel = "package " + p.Name + " " + p.Version
 	}
 	for i, src := range s.Root {

@@ -97,14 +97,14 @@ func (a *assembler) unpack(ctx context.Context, ps []lock.Package) ([]*deb.Archi
 	return out, first
 }
 
-// kernel reads the kernel package: vmlinuz, and its modules as a tree.
+// kernel reads the packages of the kernel: vmlinuz, and its modules as a tree.
 func (a *assembler) kernel(ctx context.Context) error {
 	if err := a.debian(ctx, "kernel", true, nil, a.in.KernelTree); err != nil {
 		return fmt.Errorf("kernel: %w", err)
 	}
 	var found *tree.Entry
 	for _, e := range a.in.KernelTree.Entries() {
-		if e.Kind == tree.File && path.Dir(e.Path) == "boot" && strings.HasPrefix(path.Base(e.Path), "vmlinuz-") {
+		if e.Kind == tree.File && isKernel(e.Path) {
 			if found != nil {
 				return fmt.Errorf("kernel: two images, %q and %q", found.Path, e.Path)
 			}
@@ -112,11 +112,17 @@ func (a *assembler) kernel(ctx context.Context) error {
 		}
 	}
 	if found == nil {
-		return fmt.Errorf("kernel: package %s has no boot/vmlinuz-*", a.Spec.Kernel.Debian.Package)
+		return fmt.Errorf("kernel: package %s has no boot/vmlinuz-* and no usr/lib/modules/*/vmlinuz", a.Spec.Kernel.Debian.Package)
 	}
 	var err error
 	a.in.Kernel, err = contents(ctx, found)
 	return err
+}
+
+// isKernel says whether a kernel lies at p: where Debian up to 13 has it, or from 14 on.
+func isKernel(p string) bool {
+	dir, name := path.Split(p)
+	return dir == "boot/" && strings.HasPrefix(name, "vmlinuz-") || path.Dir(path.Clean(dir)) == "usr/lib/modules" && name == "vmlinuz"
 }
 
 // contents reads a file of a tree, checked.

@@ -93,7 +93,7 @@ func (c checker) pkg(at string, p *Package, wantPath bool) error {
 	}
 	if !wantPath {
 		if p.Path != "" {
-			return c.fail(at+".path", "path: the kernel is found by itself, as boot/vmlinuz-*")
+			return c.fail(at+".path", "path: the kernel is found by itself")
 		}
 		return nil
 	}

@@ -230,7 +230,8 @@ type Init struct {
 	File *File `yaml:"file"`
 }
 
-// A Kernel is a package with boot/vmlinuz-*, or a metapackage that depends on one linux-image-*.
+// A Kernel is a package with boot/vmlinuz-*, or one that depends on a linux-image-* (a metapackage), or on what
+// a linux-image-* of Debian 14 is split into: linux-base-*, linux-binary-* and linux-modules-*.
 type Kernel struct {
 	Debian Package `yaml:"debian,required"`
 }
