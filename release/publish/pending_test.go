@@ -63,6 +63,9 @@ func TestFileChanged(t *testing.T) {
 	if err := try(append(files[:len(files):len(files)], files[0])); err == nil {
 		t.Error("published with a file more")
 	}
+	if err := try(append([]sign.File{files[1]}, files[1:]...)); err == nil {
+		t.Error("published with one file twice, and another missing")
+	}
 	if i := nextIndex(t, w); i != 1 {
 		t.Errorf("next index %d, want 1", i)
 	}

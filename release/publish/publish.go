@@ -157,16 +157,21 @@ func end(dir, name string) error {
 	return nil
 }
 
-// Covers checks that the files at hand are the subjects, all of them.
+// Covers checks that the files at hand are the subjects, each once.
 func Covers(s *release.Statement, files []sign.File) error {
 	if len(files) != len(s.Subject) {
 		return fmt.Errorf("publish: %d files for %d subjects of the statement", len(files), len(s.Subject))
 	}
+	seen := map[string]bool{}
 	for _, f := range files {
 		want, ok := s.SubjectDigest(f.Name)
 		if !ok || want != f.Digest {
 			return fmt.Errorf("publish: file %q has SHA-256 %s, which is not its subject's: sign again", f.Name, f.Digest)
 		}
+		if seen[f.Name] {
+			return fmt.Errorf("publish: file %q: twice, so another subject's is missing", f.Name)
+		}
+		seen[f.Name] = true
 	}
 	return nil
 }
