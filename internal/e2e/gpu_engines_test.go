@@ -13,7 +13,7 @@ import (
 // TestVLLMIsTheSameMachine: examples/gpu has two engines, each a variant of one spec with a configuration of its own. What is not
 // about the engine must not drift apart.
 func TestVLLMIsTheSameMachine(t *testing.T) {
-	engines, configs := map[string][]string{}, map[string]*guest.Config{}
+	engines, configs, shared := map[string][]string{}, map[string]*guest.Config{}, map[string][]spec.Source{}
 	for _, variant := range []string{"llama", "vllm"} {
 		s, _, err := spec.Load("../../examples/gpu/image.yaml", variant)
 		if err != nil {
@@ -26,6 +26,13 @@ func TestVLLMIsTheSameMachine(t *testing.T) {
 			case r.OCI != nil:
 				_, digest := r.OCI.Reference()
 				engines[variant] = append(engines[variant], digest.String())
+			case r.Dir != nil:
+				r.Dir.Replace = false
+			case r.Go != nil:
+				r.Go.Replace = false
+			}
+			if r.Dir != nil || r.Go != nil || r.Model != nil { // the same, but that they lie over a container's files in one
+				shared[variant] = append(shared[variant], r)
 			}
 		}
 		if configs[variant], err = guest.LoadConfig("../../examples/gpu/" + s.Config.Path); err != nil {
@@ -35,6 +42,9 @@ func TestVLLMIsTheSameMachine(t *testing.T) {
 	want := map[string][]string{"llama": {"debian"}, "vllm": {"sha256:607442e407b0fea97f8a132a78b787c121a996dd4de181fa08e8da06e71ec2db"}}
 	if d := cmp.Diff(want, engines); d != "" {
 		t.Errorf("where the engines come from: %s", d)
+	}
+	if d := cmp.Diff(shared["llama"], shared["vllm"]); d != "" || len(shared["llama"]) != 3 {
+		t.Errorf("%d sources in common: %s", len(shared["llama"]), d)
 	}
 	// As JSON: a configuration has fields that are not compared otherwise.
 	var texts []string
