@@ -19,7 +19,7 @@ var (
 	rebuilds = kind{"rebuild statement", RebuildType, MaxRebuild}
 )
 
-// A statement knows its kind, whether it is in order, and how it is written.
+// A statement knows whether it is in order, and how it is written.
 type statement interface {
 	check() error
 	Marshal() ([]byte, error)

@@ -154,7 +154,10 @@ func TestRefusals(t *testing.T) {
 		if text == minimal {
 			t.Fatalf("nothing to replace: %q", c.old)
 		}
-		_, err := Parse([]byte(text), "image.yaml", "")
+		s, err := Parse([]byte(text), "image.yaml", "")
+		if s != nil {
+			t.Errorf("%q: a spec beside the error", c.new)
+		}
 		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "image.yaml:") {
 			t.Errorf("%q: error %v, want one with %q", c.new, err, c.want)
 		}

@@ -41,7 +41,10 @@ func (s *Spec) choose(variant, file string, at strictyaml.Positions) (*Spec, err
 		if variant != "" {
 			return nil, at.Error(file, "", "variant %.80q: this spec has none", variant)
 		}
-		return s, checker{s: s, fail: fail}.check()
+		if err := (checker{s: s, fail: fail}).check(); err != nil {
+			return nil, err
+		}
+		return s, nil
 	}
 	var chosen *Spec
 	for i, v := range s.Variants {
