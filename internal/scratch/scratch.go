@@ -4,14 +4,12 @@ package scratch
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
+	"tally/internal/flock"
 )
-
-// young is how long a directory is nobody's: it has been made and is not locked yet.
-const young = time.Minute
 
 // mark tells our directories, which are locked, from others of like names, which need not be.
 const mark = ".scratch-"
@@ -33,16 +31,41 @@ func New(parent, name string) (*Dir, error) {
 		return nil, err
 	}
 	sweep(parent, name)
+	for range tries {
+		d, err := attempt(parent, name)
+		if d != nil || err != nil {
+			return d, err
+		}
+	}
+	return nil, errors.New(parent + ": directories " + name + mark + "* are taken away as they are made")
+}
+
+// tries is how often another one may sweep what is not locked yet: each time it must be that fast.
+const tries = 100
+
+// attempt returns nil when another one swept the directory between its making and its locking.
+func attempt(parent, name string) (*Dir, error) {
 	path, err := os.MkdirTemp(parent, name+mark)
 	if err != nil {
 		return nil, err
 	}
 	f, err := os.Open(path)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
 		return nil, errors.Join(err, os.Remove(path))
 	}
-	lock(f) // where there are no locks, nobody else gets one either, and nothing is swept
-	return &Dir{path, f}, nil
+	// Where there are no locks, nobody else gets one either, and nothing is swept.
+	if !errors.Is(flock.Try(f), flock.ErrHeld) && isStill(path, f) {
+		return &Dir{path, f}, nil
+	}
+	return nil, f.Close()
+}
+
+func isStill(path string, f *os.File) bool {
+	now, err := os.Lstat(path)
+	was, ferr := f.Stat()
+	return err == nil && ferr == nil && os.SameFile(now, was)
 }
 
 // Remove removes the directory with all in it.
@@ -58,15 +81,14 @@ func sweep(parent, name string) {
 	}
 }
 
-// removeDead removes a directory that is old enough and that nobody holds.
+// removeDead removes a directory that nobody holds.
 func removeDead(path string) {
 	f, err := os.Open(path)
 	if err != nil {
 		return
 	}
 	defer f.Close()
-	if fi, err := f.Stat(); err != nil || time.Since(fi.ModTime()) < young || lock(f) != nil {
-		return
+	if flock.Try(f) == nil {
+		os.RemoveAll(path)
 	}
-	os.RemoveAll(path)
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 )
@@ -24,15 +25,6 @@ func TestMain(m *testing.M) {
 		time.Sleep(time.Hour)
 	}
 	os.Exit(m.Run())
-}
-
-// age makes a directory look as if it had been made an hour ago.
-func age(t *testing.T, path string) {
-	t.Helper()
-	then := time.Now().Add(-time.Hour)
-	if err := os.Chtimes(path, then, then); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func there(path string) bool {
@@ -58,7 +50,6 @@ func TestSweep(t *testing.T) {
 		t.Fatal("the other process made nothing")
 	}
 	other := line.Text()
-	age(t, other)
 
 	var kept []string
 	for _, name := range []string{"tally-test", "tally-test-1", "tally-test.scratch-", "tally-test.scratch-1x", "tally-testing.scratch-1", "xtally-test.scratch-1"} {
@@ -66,7 +57,6 @@ func TestSweep(t *testing.T) {
 		if err := os.Mkdir(path, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		age(t, path)
 		kept = append(kept, path)
 	}
 	elsewhere := t.TempDir()
@@ -74,18 +64,12 @@ func TestSweep(t *testing.T) {
 	if err := os.Symlink(elsewhere, link); err != nil {
 		t.Fatal(err)
 	}
-	age(t, elsewhere)
-	fresh := filepath.Join(parent, "tally-test.scratch-3")
-	if err := os.Mkdir(fresh, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	kept = append(kept, link, elsewhere, fresh)
+	kept = append(kept, link, elsewhere)
 
 	mine, err := New(parent, "tally-test")
 	if err != nil {
 		t.Fatal(err)
 	}
-	age(t, mine.Path)
 	for _, path := range append(kept, other) {
 		if !there(path) {
 			t.Errorf("%s is gone while the other process lives", path)
@@ -111,5 +95,32 @@ func TestSweep(t *testing.T) {
 		if err := d.Remove(); err != nil || there(d.Path) {
 			t.Errorf("%s: %v", d.Path, err)
 		}
+	}
+}
+
+// TestMany: makers that sweep at the same time take nothing from each other.
+func TestMany(t *testing.T) {
+	parent := t.TempDir()
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for range 100 {
+				d, err := New(parent, "tally-test")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := os.WriteFile(filepath.Join(d.Path, "sources"), nil, 0o600); err != nil {
+					t.Error(err)
+				}
+				if err := d.Remove(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if left, err := os.ReadDir(parent); err != nil || len(left) != 0 {
+		t.Errorf("left: %v, %v", left, err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"tally/internal/atomicfile"
+	"tally/internal/flock"
 )
 
 // A part is a download under way: HEX.part in the store, and beside it HEX.from with the address it
@@ -37,7 +38,7 @@ func (s *Store) openPart(h Hash) (*part, error) {
 	if err != nil {
 		return nil, err
 	}
-	if lockFile(f) == nil {
+	if flock.Try(f) == nil {
 		// The name may have gone to the store between opening and locking.
 		if a, err := f.Stat(); err == nil {
 			if b, err := os.Stat(name); err == nil && os.SameFile(a, b) {
