@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -70,12 +71,10 @@ func (a *specArg) open(environ []string) (*source.Local, *lock.Lock, []byte, err
 	asked := a.variant
 	k, raw, noLock := a.read()
 	l, err := openSpec(a.file, a.variant, environ)
-	if err != nil && a.variant != asked {
+	if errors.As(err, new(*spec.NoVariantError)) && a.variant != asked {
 		without := *a
 		without.variant = ""
-		if _, other := openSpec(a.file, "", environ); other == nil { // nothing else is wrong with it
-			err = explainStale(fmt.Errorf("%s: %w", a.lock, &source.StaleError{What: "variant " + a.variant, Was: a.variant}), without)
-		}
+		err = explainStale(fmt.Errorf("%s: %w", a.lock, &source.StaleError{What: "variant " + a.variant, Was: a.variant}), without)
 	}
 	return l, k, raw, cmp.Or(err, noLock) // a mistake in the spec comes first: with one, no lock can be made
 }

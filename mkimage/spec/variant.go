@@ -30,6 +30,12 @@ func CheckVariant(name string) error {
 	return nil
 }
 
+// A NoVariantError says that a spec lacks the variant asked for, and that nothing else is wrong with it.
+type NoVariantError struct{ error }
+
+// Unwrap returns the error with its place in the document.
+func (e *NoVariantError) Unwrap() error { return e.error }
+
 // choose returns the variant of s with the given name, after a check of every one: a mistake in one that is never
 // built would wait for whoever builds it. s is the document as it stands.
 func (s *Spec) choose(variant, file string, at strictyaml.Positions) (*Spec, error) {
@@ -38,11 +44,11 @@ func (s *Spec) choose(variant, file string, at strictyaml.Positions) (*Spec, err
 		return nil, err
 	}
 	if len(s.Variants) == 0 {
-		if variant != "" {
-			return nil, at.Error(file, "", "variant %.80q: this spec has none", variant)
-		}
 		if err := (checker{s: s, fail: fail}).check(); err != nil {
 			return nil, err
+		}
+		if variant != "" {
+			return nil, &NoVariantError{fail("", "variant %.80q: this spec has none", variant)}
 		}
 		return s, nil
 	}
@@ -58,7 +64,7 @@ func (s *Spec) choose(variant, file string, at strictyaml.Positions) (*Spec, err
 		}
 	}
 	if chosen == nil {
-		return nil, at.Error(file, "variants", "variant %.80q: want one of %s", variant, strings.Join(s.variantNames(), ", "))
+		return nil, &NoVariantError{fail("variants", "variant %.80q: want one of %s", variant, strings.Join(s.variantNames(), ", "))}
 	}
 	return chosen, nil
 }
