@@ -7,12 +7,15 @@ import (
 	"strings"
 )
 
+const usualRIM = 32 << 10 // bytes that hold a manifest: samples have 18 to 26 KiB
+
 // canonical returns the form of the element at top that is hashed: Canonical XML 1.1 without comments
 // (W3C, section 2.3). A part of a document brings along the namespaces that it inherits. skip, when not nil,
 // is left out with everything in it. Documents hold no attribute of the xml namespace (parseXML), the one thing in
 // which version 1.1 differs from 1.0.
 func canonical(top, skip *node) []byte {
 	var b bytes.Buffer
+	b.Grow(usualRIM)
 	inherited := map[string]string{}
 	for p := top.parent; p != nil; p = p.parent {
 		for _, s := range p.spaces {
@@ -39,18 +42,24 @@ func (n *node) write(b *bytes.Buffer, skip *node, inherited, declared map[string
 	if n.prefix != "" {
 		qname = n.prefix + ":" + n.name
 	}
-	b.WriteString("<" + qname)
+	b.WriteByte('<')
+	b.WriteString(qname)
 	declared = n.writeSpaces(b, inherited, declared)
 	n.writeAttrs(b)
 	b.WriteString(">")
 	for _, c := range n.children {
 		c.write(b, skip, nil, declared)
 	}
-	b.WriteString("</" + qname + ">")
+	b.WriteString("</")
+	b.WriteString(qname)
+	b.WriteByte('>')
 }
 
 // writeSpaces writes the namespaces that are new here, by prefix, and returns all that hold inside.
 func (n *node) writeSpaces(b *bytes.Buffer, inherited, declared map[string]string) map[string]string {
+	if len(inherited)+len(n.spaces) == 0 { // nearly every element
+		return declared
+	}
 	here := map[string]string{}
 	for p, uri := range inherited {
 		here[p] = uri
@@ -86,7 +95,7 @@ func (n *node) writeAttrs(b *bytes.Buffer) {
 		uri string
 		attr
 	}
-	var keys []key
+	keys := make([]key, 0, len(n.attrs))
 	for _, a := range n.attrs {
 		uri, _ := n.attrSpace(a)
 		keys = append(keys, key{uri, a})
@@ -102,7 +111,9 @@ func (n *node) writeAttrs(b *bytes.Buffer) {
 }
 
 func writeAttr(b *bytes.Buffer, name, value string) {
-	b.WriteString(" " + name + `="`)
+	b.WriteByte(' ')
+	b.WriteString(name)
+	b.WriteString(`="`)
 	attrEscapes.WriteString(b, value)
 	b.WriteString(`"`)
 }

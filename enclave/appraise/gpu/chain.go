@@ -2,6 +2,7 @@ package gpu
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/sha256"
@@ -77,35 +78,40 @@ func ParseChain(text []byte) (chain []*x509.Certificate, err error) {
 	return chain, nil
 }
 
-// verifyChain returns the chain from leaf to root, and the leaf's P-384 key. Each certificate given must
+// verifyChain returns the chain from leaf to root, of which the leaf has a P-384 key. Each certificate given must
 // have its place: one that belongs to another chain is refused, so that what is shown is what was checked.
-func (m *memo) verifyChain(chain []*x509.Certificate, root *x509.Certificate, now time.Time) ([]*x509.Certificate, *ecdsa.PublicKey, error) {
+func (m *memo) verifyChain(chain []*x509.Certificate, root *x509.Certificate, now time.Time) ([]*x509.Certificate, error) {
 	if root == nil {
-		return nil, nil, errors.New("no root to verify certificates with")
+		return nil, errors.New("no root to verify certificates with")
 	}
 	if !chain[len(chain)-1].Equal(root) {
 		chain = append(chain[:len(chain):len(chain)], root)
 	}
 	if len(chain) < 2 {
-		return nil, nil, errors.New("certificate chain: the root alone, want a leaf below it")
+		return nil, errors.New("certificate chain: the root alone, want a leaf below it")
 	}
 	if err := m.path(chain, now); err != nil {
-		return nil, nil, fmt.Errorf("certificate %q: %w", chain[0].Subject.CommonName, err)
+		return nil, fmt.Errorf("certificate %q: %w", chain[0].Subject.CommonName, err)
 	}
 	for i, c := range chain[1:] {
 		if err := authority(c, i); err != nil {
-			return nil, nil, fmt.Errorf("certificate %q: %w", c.Subject.CommonName, err)
+			return nil, fmt.Errorf("certificate %q: %w", c.Subject.CommonName, err)
 		}
 	}
-	key, ok := chain[0].PublicKey.(*ecdsa.PublicKey)
+	_, err := leafKey(chain[0])
+	return chain, err
+}
+
+func leafKey(c *x509.Certificate) (*ecdsa.PublicKey, error) {
+	key, ok := c.PublicKey.(*ecdsa.PublicKey)
 	if !ok || key.Curve != elliptic.P384() {
-		return nil, nil, fmt.Errorf("certificate %q: want a key on P-384", chain[0].Subject.CommonName)
+		return nil, fmt.Errorf("certificate %q: want a key on P-384", c.Subject.CommonName)
 	}
-	return chain, key, nil
+	return key, nil
 }
 
 // authority wants c to be one that may sign certificates, with as many authorities between it and the leaf. The
-// library holds only intermediate certificates to that, and those at which path splits a chain are none to it: it
+// library holds only intermediate certificates to that, and in a path of one link there are none: it
 // passes version 1 there, and everywhere a key of no stated usage.
 func authority(c *x509.Certificate, below int) error {
 	switch {
@@ -119,49 +125,52 @@ func authority(c *x509.Certificate, below int) error {
 	return nil
 }
 
-// A memo remembers which upper parts of chains are in order: devices have them in common. It holds for one
-// root, and the time is part of what it remembers.
+// A memo remembers which certificates are valid and signed by which: devices and manifests have them in common. The
+// time is part of what it remembers.
 type memo struct {
 	mu   sync.Mutex
-	done map[[32]byte]error
+	done map[link]func() error
 }
 
-// path wants chain to be one path of certificates valid at the time, each signed by the next. The lowest two
-// belong to one device and are verified under the third; what is above is verified once.
+type link struct {
+	cert, issuer [32]byte // SHA-256
+	at           time.Time
+}
+
+// path wants chain to be one path of certificates valid at the time, each signed by the next. The links are verified
+// beside each other, and each once; what a link does not show, [authority] and constrained see to.
 func (m *memo) path(chain []*x509.Certificate, now time.Time) error {
-	if len(chain) <= 3 || slices.ContainsFunc(chain, constrained) {
+	if slices.ContainsFunc(chain, constrained) {
 		return onePath(chain, now)
 	}
-	h := sha256.New()
-	fmt.Fprintf(h, "%d ", now.UnixNano())
-	for _, c := range chain[2:] {
-		sum := sha256.Sum256(c.Raw)
-		h.Write(sum[:])
+	errs, wg := make([]error, len(chain)-1), sync.WaitGroup{}
+	for i := range errs {
+		wg.Go(func() { errs[i] = m.signed(chain[i:i+2], now) })
 	}
-	key := [32]byte(h.Sum(nil))
+	wg.Wait()
+	return cmp.Or(errs...)
+}
+
+// signed verifies a certificate under the one that follows it.
+func (m *memo) signed(pair []*x509.Certificate, now time.Time) error {
+	key := link{sha256.Sum256(pair[0].Raw), sha256.Sum256(pair[1].Raw), now.Round(0).UTC()}
 	m.mu.Lock()
-	err, ok := m.done[key]
+	once, ok := m.done[key]
 	if !ok {
-		err = m.remember(key, onePath(chain[2:], now))
+		if m.done == nil {
+			m.done = map[link]func() error{}
+		}
+		once = sync.OnceValue(func() error { return onePath(pair, now) })
+		m.done[key] = once
 	}
 	m.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	return onePath(chain[:3], now)
+	return once()
 }
 
-func (m *memo) remember(key [32]byte, err error) error {
-	if m.done == nil {
-		m.done = map[[32]byte]error{}
-	}
-	m.done[key] = err
-	return err
-}
-
-// constrained reports whether a certificate limits names, which only a whole path shows.
+// constrained reports whether a certificate limits names, or wants policies, of what is below it, which only a whole path
+// shows.
 func constrained(c *x509.Certificate) bool {
-	return len(c.PermittedDNSDomains)+len(c.ExcludedDNSDomains)+len(c.PermittedIPRanges)+len(c.ExcludedIPRanges)+
+	return c.RequireExplicitPolicy > 0 || c.RequireExplicitPolicyZero || len(c.PermittedDNSDomains)+len(c.ExcludedDNSDomains)+len(c.PermittedIPRanges)+len(c.ExcludedIPRanges)+
 		len(c.PermittedEmailAddresses)+len(c.ExcludedEmailAddresses)+len(c.PermittedURIDomains)+len(c.ExcludedURIDomains) > 0
 }
 

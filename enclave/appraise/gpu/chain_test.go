@@ -81,7 +81,7 @@ func version1(t *testing.T, der []byte, signer *ecdsa.PrivateKey) []byte {
 	return der
 }
 
-// TestAuthorities: every certificate above the leaf is an authority, also the one at which path splits a chain.
+// TestAuthorities: every certificate above the leaf is an authority, though each link is verified for itself.
 func TestAuthorities(t *testing.T) {
 	now := time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC)
 	for name, c := range map[string]struct {
@@ -100,14 +100,14 @@ func TestAuthorities(t *testing.T) {
 		"ended":           {func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Second) }, 0, "expired"},
 		"not begun":       {func(c *x509.Certificate) { c.NotBefore = now.Add(time.Second) }, 0, "not yet valid"},
 	} {
-		for n := 3; n <= 5; n++ { // up to three at once, then in two parts
+		for n := 3; n <= 5; n++ {
 			for place := 1; place < n; place++ {
 				chain := forge(t, n, now, func(i int, x *x509.Certificate) {
 					if i == place {
 						c.change(x)
 					}
 				})
-				_, _, err := new(memo).verifyChain(chain, chain[n-1], now)
+				_, err := new(memo).verifyChain(chain, chain[n-1], now)
 				if pass := place <= c.from; pass != (err == nil) || err != nil && !strings.Contains(err.Error(), c.want) {
 					t.Errorf("%s, at %d of %d: %v", name, place, n, err)
 				}
@@ -139,15 +139,93 @@ func TestAuthority(t *testing.T) {
 	}
 }
 
-// TestNames: each certificate names the next as who signed it, also where path splits a chain.
+// TestNames: each certificate names the next as who signed it.
 func TestNames(t *testing.T) {
 	now := time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC)
 	for place := range 4 {
 		chain := forge(t, 5, now, func(i int, c *x509.Certificate) {})
 		other := forge(t, 5, now, func(i int, c *x509.Certificate) {})
 		chain[place] = other[place]
-		if _, _, err := new(memo).verifyChain(chain, chain[4], now); err == nil {
+		if _, err := new(memo).verifyChain(chain, chain[4], now); err == nil {
 			t.Errorf("certificate %d of another chain accepted", place)
+		}
+	}
+}
+
+// TestWholePaths: what an authority wants of all that is below it is not lost between links.
+func TestWholePaths(t *testing.T) {
+	now := time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC)
+	policies, err := x509.OIDFromInts([]uint64{1, 3, 6, 1, 4, 1, 5703, 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wanted := pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 36}, Critical: true, Value: []byte{0x30, 0x03, 0x80, 0x01, 0x00}} // requireExplicitPolicy 0
+	for name, c := range map[string]struct {
+		change func(i int, c *x509.Certificate)
+		want   string
+	}{
+		"policies wanted and had": {func(i int, c *x509.Certificate) {
+			c.Policies = []x509.OID{policies}
+			if i == 3 {
+				c.ExtraExtensions = []pkix.Extension{wanted}
+			}
+		}, ""},
+		"policies wanted": {func(i int, c *x509.Certificate) {
+			if i == 3 {
+				c.Policies, c.ExtraExtensions = []x509.OID{policies}, []pkix.Extension{wanted}
+			}
+		}, "invalid policies"},
+		"names permitted": {func(i int, c *x509.Certificate) {
+			if i == 3 {
+				c.PermittedDNSDomains = []string{"example.org"}
+			}
+			if i == 0 {
+				c.DNSNames = []string{"www.example.org"}
+			}
+		}, ""},
+		"other names": {func(i int, c *x509.Certificate) {
+			if i == 3 {
+				c.PermittedDNSDomains = []string{"example.org"}
+			}
+			if i == 0 {
+				c.DNSNames = []string{"www.example.net"}
+			}
+		}, "not permitted"},
+	} {
+		chain := forge(t, 5, now, c.change)
+		_, err := new(memo).verifyChain(chain, chain[4], now)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+// TestMemo: a link's outcome is remembered for its time and its two certificates, and for nothing else.
+func TestMemo(t *testing.T) {
+	now := time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC)
+	chain, m := forge(t, 3, now, func(int, *x509.Certificate) {}), new(memo)
+	other := forge(t, 3, now, func(int, *x509.Certificate) {})
+	for range 2 {
+		if _, err := m.verifyChain(chain, chain[2], now.In(time.FixedZone("", 3600))); err != nil {
+			t.Fatal(err)
+		}
+		if len(m.done) != 2 {
+			t.Fatalf("%d links, want 2", len(m.done))
+		}
+		if _, err := m.verifyChain(chain, chain[2], now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		chain []*x509.Certificate
+		at    time.Time
+	}{
+		"later":        {chain, now.Add(2 * time.Hour)},
+		"other leaf":   {[]*x509.Certificate{other[0], chain[1], chain[2]}, now},
+		"other issuer": {[]*x509.Certificate{chain[0], other[1], other[2]}, now},
+	} {
+		if _, err := m.verifyChain(c.chain, c.chain[2], c.at); err == nil {
+			t.Errorf("%s: accepted", name)
 		}
 	}
 }

@@ -1,12 +1,11 @@
 package gpu
 
 import (
-	"cmp"
-	"crypto/ecdsa"
 	"crypto/x509"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // A judged device is one that is being judged.
@@ -16,7 +15,7 @@ type judged struct {
 	dev    Device
 	report *Report
 	certs  []*x509.Certificate
-	pub    *ecdsa.PublicKey
+	signed func() error // the report by the leaf
 	golden map[int][]Digest
 }
 
@@ -31,13 +30,22 @@ func (d *judged) parse() (err error) {
 	if d.certs, err = ParseChain(d.dev.Chain); err != nil {
 		return &Error{BadChain, err}
 	}
+	report, leaf := d.report, d.certs[0]
+	d.signed = sync.OnceValue(func() error {
+		key, err := leafKey(leaf)
+		if err != nil {
+			return err
+		}
+		return report.VerifySignature(key)
+	})
 	d.ahead()
 	return nil
 }
 
-// ahead starts the checks of the manifests that the report says it needs, to have them at hand when the device's
-// own have passed.
+// ahead starts what stands for itself and takes long, to have it at hand when its turn comes: the report's signature and
+// the manifests that the report says it needs.
 func (d *judged) ahead() {
+	d.v.running.Go(func() { _ = d.signed() })
 	driver, _ := d.report.Driver()
 	vbios, _ := d.report.VBIOS()
 	for i := range d.v.rims {
@@ -50,7 +58,7 @@ func (d *judged) ahead() {
 
 func (d *judged) chain() (err error) {
 	root := d.v.in.Roots.Device
-	if d.certs, d.pub, err = d.v.deviceChains.verifyChain(d.certs, root, d.v.in.Now); err != nil {
+	if d.certs, err = d.v.deviceChains.verifyChain(d.certs, root, d.v.in.Now); err != nil {
 		return &Error{BadChain, err}
 	}
 	d.ID, d.key = d.certs[0].Subject.SerialNumber, string(d.certs[0].RawSubjectPublicKeyInfo)
@@ -59,7 +67,7 @@ func (d *judged) chain() (err error) {
 }
 
 func (d *judged) signature() error {
-	if err := d.report.VerifySignature(d.pub); err != nil {
+	if err := d.signed(); err != nil {
 		return &Error{BadSignature, err}
 	}
 	d.ok("signature", "", "ECDSA P-384 by the chain's leaf", "")
@@ -194,110 +202,5 @@ func (d *judged) revocation() error {
 		return err
 	}
 	d.ok("ocsp", "not older than "+d.v.in.Policy.OCSPMaxAge.String(), fmt.Sprintf("%d certificates good", len(certs)-1), "policy")
-	return nil
-}
-
-// manifests finds what the report says it runs, and joins the measurements.
-func (d *judged) manifests() error {
-	d.golden = map[int][]Digest{}
-	versions := map[string]string{"vbios": d.VBIOS}
-	if !d.Arch.Switch() {
-		versions["driver"] = d.Driver
-	}
-	for _, part := range []string{"driver", "vbios"} {
-		if want, ok := versions[part]; ok {
-			if err := d.manifest(part, want); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// manifest takes, of the manifests for this chip and version that are in order, the one whose measurements are
-// the report's. There can be several: boards differ, and their manifests do not name them.
-func (d *judged) manifest(part, version string) error {
-	var failed error
-	var first *rimState
-	for i := range d.v.rims {
-		s := &d.v.rims[i]
-		if s.rim.Product != d.Chip || !strings.EqualFold(s.rim.Version, version) {
-			continue
-		}
-		if err := d.v.manifest(s); err != nil {
-			failed = cmp.Or(failed, err)
-			continue
-		}
-		if len(d.differing(s.rim.Measurements)) == 0 {
-			return d.join(part, s)
-		}
-		first = cmp.Or(first, s)
-	}
-	switch {
-	case first != nil: // measurements will say what differs
-		return d.join(part, first)
-	case failed != nil:
-		return failed
-	}
-	return refuse(RIMMissing, "no manifest of the %s of %s, version %s", part, d.Chip, version)
-}
-
-func (d *judged) join(part string, s *rimState) error {
-	for index, alternatives := range s.rim.Measurements {
-		if _, ok := d.golden[index]; ok {
-			return refuse(RIMConflict, "index %d is active in the manifests of both driver and VBIOS", index)
-		}
-		d.golden[index] = alternatives
-	}
-	from := "vendor"
-	if slices.Contains(d.v.in.Policy.RIMs, s.rim.SHA256) {
-		from = "release"
-	}
-	note := ""
-	if s.ended {
-		note = fmt.Sprintf(", signer's certificate ended %s: accepted because it is pinned", day(s.rim.SignerNotAfter()))
-	}
-	d.ok("rim-"+part, fmt.Sprintf("%x", s.rim.SHA256), s.rim.Version+note, from)
-	return nil
-}
-
-// nvdecIndex is the one measurement that does not count when NVDEC0 is disabled.
-const nvdecIndex, nvdecDisabled = 35, 0x55
-
-// counts says whether a measurement has to be as a manifest says.
-func (d *judged) counts(index int) bool {
-	v := d.report.Opaque[FieldNVDEC0]
-	return index != nvdecIndex || len(v) != 1 || v[0] != nvdecDisabled
-}
-
-// differing returns the indices at which the report has none of the alternatives.
-func (d *judged) differing(golden map[int][]Digest) (wrong []int) {
-	for index, alternatives := range golden {
-		got, ok := d.report.Blocks[index]
-		if d.counts(index) && (!ok || !slices.Contains(alternatives, got)) {
-			wrong = append(wrong, index)
-		}
-	}
-	slices.Sort(wrong)
-	return wrong
-}
-
-func (d *judged) measurements() error {
-	if wrong := d.differing(d.golden); len(wrong) > 0 {
-		return refuse(BadMeasurement, "measurements %v are none of their manifests' alternatives", wrong)
-	}
-	for index := range d.golden {
-		if d.counts(index) {
-			d.Measured++
-		} else {
-			d.Passed++
-		}
-	}
-	for index := range d.report.Blocks {
-		if _, ok := d.golden[index]; !ok {
-			d.Uncovered++
-		}
-	}
-	d.ok("measurement", fmt.Sprintf("%d measurements", len(d.golden)), fmt.Sprintf("%d equal, %d passed over, %d that no manifest covers", d.Measured, d.Passed, d.Uncovered), "RIM")
 	return nil
 }

@@ -145,7 +145,7 @@ func TestLeafKey(t *testing.T) {
 	ed, _, _ := ed25519.GenerateKey(rand.Reader)
 	for name, public := range map[string]crypto.PublicKey{"": p384.Public(), "P-256": p256.Public(), "P-521": p521.Public(), "Ed25519": ed} {
 		leaf := make1(&x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "leaf"}, NotBefore: now, NotAfter: now}, public)
-		if _, key, err := new(memo).verifyChain([]*x509.Certificate{leaf}, root, now); (err == nil) != (name == "") || (key == nil) == (name == "") || err != nil && !strings.Contains(err.Error(), "P-384") {
+		if _, err := new(memo).verifyChain([]*x509.Certificate{leaf}, root, now); (err == nil) != (name == "") || err != nil && !strings.Contains(err.Error(), "P-384") {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
@@ -168,7 +168,7 @@ func TestOrder(t *testing.T) {
 			"a stranger":       slices.Concat(good[:1], []*x509.Certificate{stranger}, good[1:]),
 			"a stranger above": slices.Concat(good[:n-1], []*x509.Certificate{stranger}),
 		} {
-			_, _, err := new(memo).verifyChain(c, root, now)
+			_, err := new(memo).verifyChain(c, root, now)
 			if (err == nil) != (strings.TrimPrefix(name, " root left out") == "") {
 				t.Errorf("%d certificates, %s: %v", n, name, err)
 			}
@@ -176,12 +176,12 @@ func TestOrder(t *testing.T) {
 		if n > 3 {
 			turned := slices.Clone(good)
 			turned[n-3], turned[n-2] = turned[n-2], turned[n-3]
-			if _, _, err := new(memo).verifyChain(turned, root, now); err == nil {
+			if _, err := new(memo).verifyChain(turned, root, now); err == nil {
 				t.Errorf("%d certificates, last two below the root turned: accepted", n)
 			}
 		}
 	}
-	if _, _, err := new(memo).verifyChain(forge(t, 2, now, func(int, *x509.Certificate) {}), nil, now); err == nil || !strings.Contains(err.Error(), "no root") {
+	if _, err := new(memo).verifyChain(forge(t, 2, now, func(int, *x509.Certificate) {}), nil, now); err == nil || !strings.Contains(err.Error(), "no root") {
 		t.Errorf("no root: %v", err)
 	}
 }

@@ -117,7 +117,7 @@ func (n *node) add(t xml.Token, first bool, depth int) (*node, int, error) {
 }
 
 func newElement(t xml.StartElement, parent *node) (*node, error) {
-	n := &node{prefix: t.Name.Space, name: t.Name.Local, parent: parent}
+	n := &node{prefix: t.Name.Space, name: t.Name.Local, parent: parent, attrs: make([]attr, 0, len(t.Attr))}
 	for _, a := range t.Attr {
 		at := attr{a.Name.Space, a.Name.Local, a.Value}
 		switch {
@@ -143,7 +143,7 @@ func (n *node) checkNames() error {
 	if strings.Contains(n.name, ":") || n.prefix == "xmlns" {
 		return fmt.Errorf("element %.40q: no valid name", n.name)
 	}
-	seen := map[attr]bool{}
+	seen := make(map[attr]bool, len(n.spaces)+len(n.attrs))
 	once := func(a attr) error {
 		if seen[a] {
 			return fmt.Errorf("attribute %.40q twice", a.name)

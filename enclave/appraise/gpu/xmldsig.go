@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -112,19 +113,28 @@ func (s *signature) readChain(data *node) error {
 }
 
 // verify checks the digest of the document, and the signature over the digest by the first certificate,
-// which must lead to root at the given time.
+// which must lead to root at the given time. The signature is computed beside the chain: most of both is P-384.
 func (s *signature) verify(m *memo, root *node, ca *x509.Certificate, at time.Time) ([]*x509.Certificate, error) {
 	if sum := sha512.Sum384(canonical(root, s.element)); !bytes.Equal(sum[:], s.digest) {
 		return nil, refuse(RIMSignature, "digest of the document is %x, the signature says %x", sum, s.digest)
 	}
-	chain, key, err := m.verifyChain(s.chain, ca, at)
+	signed := sync.OnceValue(s.signed)
+	go signed()
+	chain, err := m.verifyChain(s.chain, ca, at)
 	if err != nil {
 		return nil, refuse(RIMChain, "%w", err)
 	}
-	if sum := sha512.Sum384(canonical(s.info, nil)); !verifyRaw(key, sum[:], s.value) {
+	if !signed() {
 		return nil, refuse(RIMSignature, "signature is not of certificate %q over this document", s.chain[0].Subject.CommonName)
 	}
 	return chain, nil
+}
+
+// signed reports whether the first certificate's key signed.
+func (s *signature) signed() bool {
+	key, err := leafKey(s.chain[0])
+	sum := sha512.Sum384(canonical(s.info, nil))
+	return err == nil && verifyRaw(key, sum[:], s.value)
 }
 
 // exactly returns the child elements of n, which must be the named ones in this order.
