@@ -138,7 +138,7 @@ func fakeHelper(t *testing.T, pidFile string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "helper")
 	const schema = `{"schema": "` + gpu.HelperSchema + `", `
-	script := "#!/bin/sh\ncase $1 in\ncollect) echo '" + schema + `"state": {"confidential_compute": false, "developer_tools": true, "gpus": 1}, "devices": []}` + "' ;;\nusage) echo '" + schema +
+	script := "#!/bin/sh\ncase $1 in\ncollect) echo '" + schema + `"state": {"confidential_compute": false, "developer_tools": true, "gpus": 1, "switches": 0, "switches_unlocked": 0}, "devices": []}` + "' ;;\nusage) echo '" + schema +
 		`"processes": [{"gpu": 0, "pid": '$(cat ` + pidFile + `)', "memory": 6291456}], "used": [7340032]}` + "' ;;\n*) exit 1 ;;\nesac\n"
 	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
 		t.Fatal(err)

@@ -2,6 +2,7 @@ package gpu
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -25,7 +26,7 @@ import (
 //	                       and the bytes allocated on each, what the driver keeps for itself aside; process IDs as the
 //	                       helper's own PID namespace has them
 //
-// It exits 0, or otherwise with one line on stderr that says why.
+// Answers have all these fields once, in this order; only a process's memory may be left out. It exits 0, or otherwise with one line on stderr that says why.
 const HelperSchema = "tally.gpu-helper/v1"
 
 // A Helper is a [Source] that is a process: a crash in the vendor's library ends one call and not the enclave.
@@ -98,13 +99,21 @@ func (h *Helper) Usage(ctx context.Context) (*Usage, error) {
 
 // decode reads one answer, whose schema is then in *schema.
 func decode(out []byte, to any, schema *string) error {
-	d := json.NewDecoder(bytes.NewReader(out))
-	d.DisallowUnknownFields()
-	if err := d.Decode(to); err != nil {
+	if err := json.Unmarshal(out, to); err != nil {
 		return fmt.Errorf("GPU helper: %w", err)
 	}
-	if *schema != HelperSchema || d.More() {
-		return fmt.Errorf("GPU helper: schema %.40q, want one %s", *schema, HelperSchema)
+	if *schema != HelperSchema {
+		return fmt.Errorf("GPU helper: schema %.40q, want %s", *schema, HelperSchema)
+	}
+	// Written again it must be the same: a field that is missing, twice or unknown would say something without saying it.
+	var said, again bytes.Buffer
+	e := json.NewEncoder(&again)
+	e.SetEscapeHTML(false)
+	if err := cmp.Or(json.Compact(&said, out), e.Encode(to)); err != nil {
+		return fmt.Errorf("GPU helper: %w", err)
+	}
+	if !bytes.Equal(bytes.TrimSpace(again.Bytes()), said.Bytes()) {
+		return fmt.Errorf("GPU helper: answer %.200s: want each of its fields once, in order", said.Bytes())
 	}
 	return nil
 }

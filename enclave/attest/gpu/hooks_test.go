@@ -168,3 +168,42 @@ func TestHelperArguments(t *testing.T) {
 		t.Errorf("no devices: %+v", c)
 	}
 }
+
+// TestHelperFields: developer tools of which nothing is said are not off, and switches of which nothing is said are not locked.
+func TestHelperFields(t *testing.T) {
+	const collect = `{"schema": "tally.gpu-helper/v1", "state": {"confidential_compute": true, "developer_tools": false, "gpus": 0, "switches": 0, "switches_unlocked": 0}, "devices": []}`
+	const usage = `{"schema": "tally.gpu-helper/v1", "processes": [{"gpu": 0, "pid": 41, "memory": 123}, {"gpu": 0, "pid": 42}], "used": [456]}`
+	answer := ""
+	h := &gpu.Helper{Path: "/h", Timeout: time.Minute, Run: func(_ context.Context, _ string, _ []string, out, _ io.Writer) error {
+		_, err := io.WriteString(out, answer)
+		return err
+	}}
+	ask := map[string]func() error{
+		collect: func() error { _, err := h.Collect(t.Context(), [32]byte{}); return err },
+		usage:   func() error { _, err := h.Usage(t.Context()); return err },
+	}
+	for good, err := range ask {
+		if answer = good; err() != nil {
+			t.Errorf("%s: %v", good, err())
+		}
+	}
+	for _, c := range []struct{ good, old, new string }{
+		{collect, `, "developer_tools": false`, ``},
+		{collect, `, "switches_unlocked": 0`, ``},
+		{collect, `"confidential_compute": true, "developer_tools": false`, `"developer_tools": false, "confidential_compute": true`},
+		{collect, `"developer_tools": false`, `"developer_tools": true, "developer_tools": false`},
+		{collect, `"developer_tools"`, `"Developer_Tools"`},
+		{collect, `, "switches": 0`, `, "switches": null`},
+		{collect, `"devices": []`, `"devices": [], "devices": []`},
+		{usage, `, "used": [456]`, ``},
+		{usage, `"gpu": 0, "pid": 41`, `"pid": 41`},
+		{usage, `{"gpu": 0, "pid": 42}`, `{"gpu": 0}`},
+		{usage, `"memory": 123`, `"memory": null`},
+		{usage, `[456]`, `null, "used": [456]`},
+	} {
+		answer = strings.Replace(c.good, c.old, c.new, 1)
+		if err := ask[c.good](); answer == c.good || err == nil || !strings.Contains(err.Error(), "each of its fields once") {
+			t.Errorf("%s: %v", answer, err)
+		}
+	}
+}
