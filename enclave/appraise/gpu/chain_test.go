@@ -159,7 +159,9 @@ func TestWholePaths(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wanted := pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 36}, Critical: true, Value: []byte{0x30, 0x03, 0x80, 0x01, 0x00}} // requireExplicitPolicy 0
+	wanted := func(below byte) []pkix.Extension { // requireExplicitPolicy (RFC 5280, 4.2.1.11)
+		return []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 36}, Critical: true, Value: []byte{0x30, 0x03, 0x80, 0x01, below}}}
+	}
 	for name, c := range map[string]struct {
 		change func(i int, c *x509.Certificate)
 		want   string
@@ -167,12 +169,17 @@ func TestWholePaths(t *testing.T) {
 		"policies wanted and had": {func(i int, c *x509.Certificate) {
 			c.Policies = []x509.OID{policies}
 			if i == 3 {
-				c.ExtraExtensions = []pkix.Extension{wanted}
+				c.ExtraExtensions = wanted(0)
 			}
 		}, ""},
 		"policies wanted": {func(i int, c *x509.Certificate) {
 			if i == 3 {
-				c.Policies, c.ExtraExtensions = []x509.OID{policies}, []pkix.Extension{wanted}
+				c.Policies, c.ExtraExtensions = []x509.OID{policies}, wanted(0)
+			}
+		}, "invalid policies"},
+		"policies wanted further down": {func(i int, c *x509.Certificate) {
+			if i == 3 {
+				c.ExtraExtensions = wanted(1)
 			}
 		}, "invalid policies"},
 		"names permitted": {func(i int, c *x509.Certificate) {
