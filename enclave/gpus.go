@@ -22,8 +22,9 @@ type GPUs interface {
 	// work. After an error they take none. A later look at GPUs that serve is about a random key.
 	Attest(ctx context.Context, c evidence.Claims) (*GPUSet, error)
 
-	// Serving returns an error unless the engine computes on the GPUs. It may wait for one that is being started, and
-	// returns ErrEngineWaits for one that is not, because it waits for what comes in a session.
+	// Serving returns an error unless the engine computes on the GPUs; after one they take no work until Attest. It may
+	// wait for an engine that is being started, and returns ErrEngineWaits for one that is not, because it waits for what
+	// comes in a session.
 	Serving(ctx context.Context) error
 
 	// Changed delivers when there is reason to look at once: the engine was started again, say. nil: never.
@@ -60,6 +61,8 @@ type gpuState struct {
 	gpus GPUs
 	opt  Options
 
+	lost chan struct{} // whoever finds a loss tells watchGPUs, which is not always who looked
+
 	mu     sync.Mutex
 	losses uint64          // so far; keys of before a loss are not used after it
 	ctx    context.Context // ends with cause errGPULost when a GPU is lost; nil while that is so
@@ -70,7 +73,7 @@ func newGPUState(opt Options) *gpuState {
 	if opt.GPUs == nil {
 		return nil
 	}
-	return &gpuState{gpus: opt.GPUs, opt: opt}
+	return &gpuState{gpus: opt.GPUs, opt: opt, lost: make(chan struct{}, 1)}
 }
 
 // era counts losses. What was attested in another one is void.
@@ -155,6 +158,10 @@ func (g *gpuState) lose(ctx context.Context, err error) {
 	g.opt.observe(GPUsLost, "")
 	g.cancel(errGPULost)
 	g.ctx, g.cancel = nil, nil
+	select {
+	case g.lost <- struct{}{}:
+	default:
+	}
 }
 
 // regain opens the enclave, unless GPUs were lost since era.
@@ -223,6 +230,10 @@ func (s *server) watchGPUs(ctx context.Context) {
 		case <-ctx.Done():
 			t.Stop()
 			return
+		case <-s.gpus.lost:
+			t.Stop()
+			wait = min(s.opt.GPUInterval, gpuRetry)
+			continue
 		case <-s.gpus.gpus.Changed():
 		case <-t.C:
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"tally/enclave"
@@ -347,5 +348,68 @@ func TestGPUsOnASchedule(t *testing.T) {
 			t.Fatalf("GPUs that are back: %v", err)
 		}
 		time.Sleep(time.Millisecond)
+	}
+}
+
+// nobody is a listener that nobody connects to.
+type nobody chan struct{}
+
+func (n nobody) Accept() (net.Conn, error) { <-n; return nil, net.ErrClosed }
+func (n nobody) Close() error              { close(n); return nil }
+func (nobody) Addr() net.Addr              { return nil }
+
+// TestGPULossWithoutALook: a loss that is found when the next key is made is looked at again as soon as any other.
+func TestGPULossWithoutALook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newFakeGPUs()
+		g.changed = nil
+		began, at := time.Now(), map[enclave.What][]time.Duration{}
+		opt := options(t)
+		opt.Now, opt.GPUs, opt.KeyLifetime, opt.GPUInterval = time.Now, g, 2*time.Hour, 24*time.Hour
+		opt.Observe = func(e enclave.Event) {
+			if e.What == enclave.GPUsLost || e.What == enclave.GPUsServe {
+				at[e.What] = append(at[e.What], time.Since(began))
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- enclave.Serve(ctx, make(nobody), insecure.Attester{}, enclave.Echo{}, opt) }()
+		time.Sleep(59 * time.Minute)
+		g.set(func() { g.lost = errors.New("GPU 1 fell off the bus") })
+		time.Sleep(time.Minute + time.Second) // at half the key's time the next one is made
+		g.set(func() { g.lost = nil })
+		time.Sleep(5 * time.Minute)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		lost, served := at[enclave.GPUsLost], at[enclave.GPUsServe]
+		if len(lost) != 1 || lost[0] != time.Hour || len(served) != 2 || served[1] != time.Hour+30*time.Second {
+			t.Errorf("lost after %v, want 1 h; served from %v, want at once and after 1 h 0 m 30 s", lost, served)
+		}
+	})
+}
+
+// TestGPULossTold: who waits for the next key when the GPUs are lost is told so.
+func TestGPULossTold(t *testing.T) {
+	g := newFakeGPUs()
+	opt := options(t)
+	opt.GPUs, opt.KeySessions = g, 2
+	addr, _ := start(t, insecure.Attester{}, enclave.Echo{}, opt)
+	mustRaw(t, addr)
+	release := make(chan struct{})
+	g.set(func() { g.wait = release })
+	mustRaw(t, addr) // and has the next key made
+	told := make(chan error, 1)
+	go func() {
+		_, _, err := raw(t, addr)
+		told <- err
+	}()
+	time.Sleep(50 * time.Millisecond) // it waits for the key, or comes later: the word is the same
+	g.set(func() { g.lost = errors.New("GPU 1 fell off the bus") })
+	close(release)
+	var refused *channel.RefusedError
+	if err := <-told; !errors.As(err, &refused) || refused.Code != channel.RefusedGPU {
+		t.Errorf("%v, want that the enclave lost a GPU", err)
 	}
 }

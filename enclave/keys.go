@@ -106,7 +106,12 @@ func (r *keyring) forget() {
 func (r *keyring) renew(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.rotate(ctx)
+	ahead := r.next != nil
+	err := r.rotate(ctx)
+	if err != nil && ahead && ctx.Err() == nil {
+		err = r.rotate(ctx) // what was made ahead failed then
+	}
+	return err
 }
 
 // claims are the current key's, without GPU.

@@ -175,18 +175,29 @@ func (s *server) handshake(ctx context.Context, conn net.Conn) (*channel.Conn, s
 	case s.handshakes <- struct{}{}:
 		defer func() { <-s.handshakes }()
 	case <-hctx.Done():
-		conn.Close()
-		return nil, shown{}, hctx.Err()
+		dismiss(ctx, conn, context.Cause(hctx))
+		return nil, shown{}, context.Cause(hctx)
 	}
 	k, err := s.keys.acquire(hctx)
 	if err != nil {
-		conn.Close()
+		dismiss(ctx, conn, err)
 		return nil, shown{}, err
 	}
 	s.attester.Expect()
 	cfg := channel.Config{Authority: s.opt.Authority, Kinds: s.opt.Kinds, Rand: s.opt.Rand, Now: s.opt.Now, Timeout: s.opt.HandshakeTimeout, Observe: s.opt.record}
 	c, err := channel.Accept(hctx, conn, cfg, k.identity)
 	return c, k.shown, err
+}
+
+// dismiss closes a connection that there is no key for, and says so where that is because a GPU was lost.
+func dismiss(ctx context.Context, conn net.Conn, why error) {
+	if !errors.Is(why, errGPULost) {
+		conn.Close()
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell) // the loss ended ctx, too
+	defer cancel()
+	_ = channel.Refuse(ctx, conn, channel.RefusedGPU)
 }
 
 // fatal reports whether the channel broke. A CLOSE would then vouch for exchanges that did not end; the

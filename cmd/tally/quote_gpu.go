@@ -19,7 +19,8 @@ import (
 
 const gpuFiles = "NVIDIA evidence is a JSON array of devices, as the vendor's tools write it (arch, certificate, evidence, nonce), also inside what its\n" +
 	"'nvattest collect-evidence' prints; what 'tally connect --gpus FILE' saves; or the report of one device, binary or in hex, whose certificate chain is\n" +
-	"chain.pem in the collateral. The collateral of GPUs is a directory: manifests (*.swidtag, *.xml), OCSP responses (*.der) and chain.pem.\n"
+	"chain.pem in the collateral. The collateral of GPUs is a directory: manifests (*.swidtag, *.xml), OCSP responses (*.der) and chain.pem. A manifest\n" +
+	"can be FILE, too.\n"
 
 // withGPU teaches the quote command about GPUs: show and verify hand NVIDIA evidence to gpuShow and gpuVerify, and
 // anything else to who was there before.
@@ -88,7 +89,7 @@ func gpuEvidence(c *cli.Context, e *env) ([]byte, bool, error) {
 		return nil, false, err
 	case err != nil && len(data) <= gpu.MaxEvidence:
 		return nil, false, err
-	case gpu.IsEvidence(data):
+	case gpu.IsEvidence(data) || gpu.IsRIM(data):
 		return data, true, nil
 	}
 	e.argument = data
@@ -135,7 +136,9 @@ func gpuVerifyFlags() []cli.Flag {
 }
 
 const gpuShowText = "\n" + gpuFiles + "For GPUs --json prints tally.quote/v1 with kind nvidia and devices: a list of arch, driver, vbios, mode, nonce, fwid, manifests (their names at\n" +
-	"the vendor's service), blocks (a list of index and digest), opaque (a list of field and value in hex). Nothing is verified.\n"
+	"the vendor's service), blocks (a list of index and digest), opaque (a list of field and value in hex). For a\n" +
+	"manifest kind is nvidia-rim, and manifest holds product, edition, version, tag, sha256, measurements (a list of index and digests, of which one must be\n" +
+	"the device's). Nothing is verified.\n"
 
 const gpuVerifyText = "\n" + gpuFiles +
 	"Without --policy: the chain to NVIDIA's device root, the report's signature, its firmware's digest and, with --nonce, what it answers. With it\n" +
@@ -146,7 +149,8 @@ const gpuVerifyText = "\n" + gpuFiles +
 	"policy wants, reason policy, nonce, architecture, rim-missing, rim-unpinned, rim-conflict, measurement, rollback, mode, topology,\n" +
 	"revoked, ocsp-stale or no-devices.\n" +
 	"For GPUs --json prints tally.quote/v1 with kind nvidia, verified, accepted (with --policy), reason, note (under whose roots, when they are not NVIDIA's), checks of all devices together, and devices: a list of arch, chip, id, driver, vbios, mode,\n" +
-	"measured, passed, uncovered, reason, checks (name, status ok|failed|not-checked, want, got, from).\n\n" +
+	"measured, passed, uncovered, reason, checks (name, status ok|failed|not-checked, want, got, from). For a manifest kind is nvidia-rim, and manifest is as\n" +
+	"'tally quote show' prints it: it is verified up to NVIDIA's RIM root, and with --policy as those that devices need.\n\n" +
 	"   tally quote verify gpus.json --collateral nvidia/ --policy policy.yaml\n"
 
 // gpuCollateral is what a directory holds about devices.
@@ -259,6 +263,9 @@ func gpuOpen(c *cli.Context, data []byte) ([]gpu.Device, gpuCollateral, error) {
 		return set.Devices, col, nil
 	}
 	chain := col.chain
+	if chain == nil && !bytes.HasPrefix(bytes.TrimSpace(data), []byte("[")) && !c.IsSet("collateral") {
+		return nil, col, fmt.Errorf("%s: a device's bare report: want --collateral DIR with its certificates, leaf first, as chain.pem", c.Args().First())
+	}
 	devices, err := gpu.ParseEvidence(data, chain)
 	if err != nil {
 		err = fmt.Errorf("%s: %w", c.Args().First(), err)

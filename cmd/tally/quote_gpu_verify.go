@@ -26,6 +26,9 @@ type gpuAnswer struct {
 }
 
 func gpuVerify(c *cli.Context, e *env, data []byte) error {
+	if gpu.IsRIM(data) {
+		return rimVerify(c, e, data)
+	}
 	in, judged, err := gpuInput(c, e, data)
 	if refused := (*gpuRelease)(nil); errors.As(err, &refused) {
 		return printVerification(e, refused.result, refused.err)
@@ -87,32 +90,38 @@ func gpuInput(c *cli.Context, e *env, data []byte) (in gpu.Input, judge bool, er
 	if in.Nonce, err = gpuNonce(c); err != nil {
 		return in, false, err
 	}
-	if in.Now, err = timeFlag(c, "at"); err != nil {
+	if judge, err = gpuWanted(c, e, &in); err != nil {
 		return in, false, err
-	}
-	if judge = c.IsSet("policy"); judge {
-		p, err := loadPolicy(c)
-		if err != nil {
-			return in, false, err
-		}
-		if in.Policy, err = gpuPolicy(c, e, p, in.Now); err != nil {
-			return in, false, err
-		}
-		if in.Roots, err = p.GPU.Roots(); err != nil {
-			return in, false, err
-		}
-	} else if c.IsSet("bundle") {
-		return in, false, usagef("--bundle goes with --policy: it says whose release that may be")
 	}
 	devices, col, err := gpuOpen(c, data)
 	if err != nil {
 		return in, false, err
 	}
 	in.Devices, in.Driver, in.RIMs, in.OCSP = devices, col.driver, col.rims, col.ocsp
-	if !judge {
-		in.Roots, err = gpu.NVIDIA()
+	return in, judge, nil
+}
+
+// gpuWanted is what does not come with the evidence: time, policy and roots. It says whether there is a policy.
+func gpuWanted(c *cli.Context, e *env, in *gpu.Input) (judge bool, err error) {
+	if in.Now, err = timeFlag(c, "at"); err != nil {
+		return false, err
 	}
-	return in, judge, err
+	if !c.IsSet("policy") {
+		if c.IsSet("bundle") {
+			return false, usagef("--bundle goes with --policy: it says whose release that may be")
+		}
+		in.Roots, err = gpu.NVIDIA()
+		return false, err
+	}
+	p, err := loadPolicy(c)
+	if err != nil {
+		return false, err
+	}
+	if in.Policy, err = gpuPolicy(c, e, p, in.Now); err != nil {
+		return false, err
+	}
+	in.Roots, err = p.GPU.Roots()
+	return true, err
 }
 
 // gpuPolicy is the policy with the manifests that the release names, which is verified, offline, for that.
@@ -218,6 +227,9 @@ type gpuItem struct {
 }
 
 func gpuShow(c *cli.Context, e *env, data []byte) error {
+	if gpu.IsRIM(data) {
+		return rimShow(c, e, data)
+	}
 	devices, _, err := gpuOpen(c, data)
 	if err != nil {
 		return err

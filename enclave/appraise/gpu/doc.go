@@ -34,7 +34,7 @@
 // # The machine
 //
 // Devices name each other on NVLink (topology.go). Where there are switches, GPUs and switches must see each other and
-// nobody else; GPUs in mode PPCIE, whose links are in the clear for the chips on them, must have their switches in evidence.
+// nobody else; GPUs in mode PPCIE, whose links are in the clear for the chips on them, must have their switches in evidence, at least one.
 //
 // # What this does not prove
 //

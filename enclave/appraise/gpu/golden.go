@@ -59,15 +59,7 @@ func (d *judged) join(part string, s *rimState) error {
 		}
 		d.golden[index] = alternatives
 	}
-	from := "vendor"
-	if slices.Contains(d.v.in.Policy.RIMs, s.rim.SHA256) {
-		from = "release"
-	}
-	note := ""
-	if s.ended {
-		note = fmt.Sprintf(", signer's certificate ended %s: accepted because it is pinned", day(s.rim.SignerNotAfter()))
-	}
-	d.ok("rim-"+part, fmt.Sprintf("%x", s.rim.SHA256), s.rim.Version+note, from)
+	d.Checks = append(d.Checks, d.v.passed("rim-"+part, s))
 	return nil
 }
 

@@ -273,6 +273,21 @@ func TestProtected(t *testing.T) {
 	}
 }
 
+// TestProtectedUnknown: what the field does not say in one of its two words is not off.
+func TestProtectedUnknown(t *testing.T) {
+	for _, v := range [][]byte{{}, {0}, {1}, {0xab}, {0xaa, 0xaa}, {0x55, 0}} {
+		for _, flags := range [][]byte{nil, {0, 0}, {2, 0}} {
+			r := &Report{Opaque: map[Field][]byte{FieldProtected: v}}
+			if flags != nil {
+				r.Opaque[FieldFeatureFlags] = flags
+			}
+			if got, err := r.Mode(); err == nil || !strings.Contains(err.Error(), "want 0xaa or 0x55") {
+				t.Errorf("%x, flags %x: %q (%v)", v, flags, got, err)
+			}
+		}
+	}
+}
+
 // TestModeContradicted: a report that says PPCIE in one field and something else in the other says neither.
 func TestModeContradicted(t *testing.T) {
 	for _, c := range []struct {

@@ -64,6 +64,8 @@ func topology(all []DeviceResult) error {
 			want, what = gpus, "GPUs"
 		} else if len(switches) == 0 && d.Mode != ModePPCIE {
 			continue
+		} else if len(switches) == 0 { // nor may its report name none
+			return refuse(BadTopology, "device %d (%s) is in mode %s, and there is no evidence of a switch", i, d.Arch, d.Mode)
 		}
 		if !maps.Equal(d.sees, want) {
 			return refuse(BadTopology, "device %d (%s) is linked to %s %s, and there is evidence of %s", i, d.Arch, what, names(d.sees), names(want))

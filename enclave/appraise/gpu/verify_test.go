@@ -182,6 +182,18 @@ func TestRefused(t *testing.T) {
 			f.collect(t)
 			f.in.Devices = f.in.Devices[:1]
 		}, BadTopology},
+		"trusted links and nobody on them": {func(t *testing.T, f *fixture) {
+			f.gpu.Fields[FieldFeatureFlags], f.in.Policy.Modes = []byte{2}, []Mode{ModePPCIE}
+			delete(f.gpu.Fields, FieldSwitchPDIs)
+			f.collect(t)
+			f.in.Devices = f.in.Devices[:1]
+		}, BadTopology},
+		"trusted links that lead nowhere": {func(t *testing.T, f *fixture) {
+			f.gpu.Fields[FieldFeatureFlags], f.in.Policy.Modes = []byte{2}, []Mode{ModePPCIE}
+			f.gpu.Fields[FieldSwitchPDIs] = make([]byte, 32)
+			f.collect(t)
+			f.in.Devices = f.in.Devices[:1]
+		}, BadTopology},
 		"no manifests":     {func(_ *testing.T, f *fixture) { f.in.RIMs = nil }, RIMMissing},
 		"no responses":     {func(_ *testing.T, f *fixture) { f.in.OCSP = nil }, BadOCSP},
 		"one missing":      {func(_ *testing.T, f *fixture) { f.in.OCSP = f.in.OCSP[1:] }, BadOCSP},

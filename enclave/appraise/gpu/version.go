@@ -60,11 +60,15 @@ const protectedOn, protectedOff = 0xaa, 0x55
 // reports: an H100 alone, whose family has no MPT, says 0, eight B200 in one guest say 1. The vendor's SDK of June 2026 has the
 // two names the other way about, in a claim that it does not hand out; Google's verifier has them as here.
 func (r *Report) Mode() (Mode, error) {
-	v, ok := r.Opaque[FieldFeatureFlags]
-	if p := r.Opaque[FieldProtected]; !ok && len(p) == 1 && p[0] == protectedOn {
-		return ModePPCIE, nil
+	p, stated := r.Opaque[FieldProtected]
+	if stated && (len(p) != 1 || p[0] != protectedOn && p[0] != protectedOff) {
+		return "", fmt.Errorf("report: protected PCIe %.16x, want %#02x or %#02x", p, protectedOn, protectedOff)
 	}
-	if !ok {
+	v, ok := r.Opaque[FieldFeatureFlags]
+	switch {
+	case !ok && stated && p[0] == protectedOn:
+		return ModePPCIE, nil
+	case !ok:
 		return ModeUnstated, nil
 	}
 	flags := uint64(0)
@@ -78,7 +82,7 @@ func (r *Report) Mode() (Mode, error) {
 		return "", fmt.Errorf("report: feature flags %d, want 0 (SPT), 1 (MPT) or 2 (PPCIE)", flags)
 	}
 	mode := []Mode{ModeSPT, ModeMPT, ModePPCIE}[flags]
-	if p := r.Opaque[FieldProtected]; len(p) == 1 && (p[0] == protectedOn && mode != ModePPCIE || p[0] == protectedOff && mode == ModePPCIE) {
+	if stated && (p[0] == protectedOn) != (mode == ModePPCIE) {
 		return "", fmt.Errorf("report: feature flags %d (%s), and protected PCIe %#02x", flags, mode, p[0])
 	}
 	return mode, nil

@@ -63,13 +63,17 @@ func (g *Gate) Attest(ctx context.Context, c evidence.Claims) (*Set, error) {
 		}
 		err = fmt.Errorf("GPU ready state: %w", err)
 	}
-	// The caller's context may be what ended: the GPUs are closed all the same.
+	return nil, errors.Join(err, g.Close(ctx))
+}
+
+// Close sets the GPUs not ready, also when ctx has ended.
+func (g *Gate) Close(ctx context.Context) error {
 	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
-	if cerr := g.Source.SetReady(late, false); cerr != nil {
-		err = errors.Join(err, fmt.Errorf("GPU ready state: %w", cerr))
+	if err := g.Source.SetReady(late, false); err != nil {
+		return fmt.Errorf("GPU ready state: %w", err)
 	}
-	return nil, err
+	return nil
 }
 
 const closeTimeout = 30 * time.Second

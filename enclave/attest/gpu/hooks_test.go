@@ -42,21 +42,36 @@ func TestEngineReplaced(t *testing.T) {
 	s, m, _, opt := newService(t)
 	h := &hooked{machine: m}
 	opt.Gate.Source = h
-	_, err := s.Attest(t.Context(), claims)
-	fatal(t, err)
-	s.Started(41, func() {})
+	begin := func() {
+		t.Helper()
+		m.fail = nil
+		_, err := s.Attest(t.Context(), claims)
+		fatal(t, err)
+		s.Started(41, func() {})
+	}
 	for name, change := range map[string]func(){
 		"ended":    func() { s.Ended() },
 		"replaced": func() { s.Ended(); s.Started(77, func() {}) },
+		"GPUs lost": func() { // it is killed, and was not reaped yet
+			m.fail = errors.New("GPU 0 fell off the bus")
+			_, _ = s.Attest(t.Context(), claims)
+		},
+		"GPUs lost and back": func() {
+			m.fail = errors.New("GPU 0 fell off the bus")
+			_, _ = s.Attest(t.Context(), claims)
+			m.fail = nil
+			_, err := s.Attest(t.Context(), claims)
+			fatal(t, err)
+		},
 	} {
-		s.Started(41, func() {})
+		begin()
 		h.onUsage = change
 		if err := s.Serving(t.Context()); err == nil || !strings.Contains(err.Error(), "has ended") || s.Admit() == nil {
 			t.Errorf("%s: %v, admitted %v", name, err, s.Admit() == nil)
 		}
 	}
 	h.onUsage = nil
-	s.Started(41, func() {})
+	begin()
 	fatal(t, s.Serving(t.Context()))
 	fatal(t, s.Admit())
 }

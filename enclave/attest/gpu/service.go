@@ -34,14 +34,14 @@ type Options struct {
 }
 
 // A Service makes a Gate and an engine the GPUs of an enclave. The engine starts once the GPUs are verified, gets
-// requests only while it was seen to compute on them, and is killed when they are lost.
+// requests only while it was seen to compute on them, and is killed when they are lost or it is not seen on them any more.
 type Service struct {
 	opt     Options
 	changed chan struct{}
 	turn    chan struct{} // one at a time asks the GPUs
 
 	mu       sync.Mutex
-	ready    chan struct{} // closed while the GPUs take work
+	ready    chan struct{} // closed while the GPUs take work; another one after each time that they do not
 	engine   int           // its first process; 0: it does not run
 	stop     func()        // kills it
 	admitted bool          // it was seen to compute on the GPUs, and runs since
@@ -99,10 +99,18 @@ func (s *Service) refreshOCSP(ctx context.Context) {
 func (s *Service) open() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.takeWork() {
+		close(s.ready)
+	}
+}
+
+// takeWork reports whether the GPUs do. The caller holds mu.
+func (s *Service) takeWork() bool {
 	select {
 	case <-s.ready:
+		return true
 	default:
-		close(s.ready)
+		return false
 	}
 }
 
@@ -110,10 +118,8 @@ func (s *Service) open() {
 func (s *Service) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	select {
-	case <-s.ready:
+	if s.takeWork() {
 		s.ready = make(chan struct{})
-	default:
 	}
 	s.admitted = false
 	if s.stop != nil {
@@ -146,9 +152,7 @@ func (s *Service) Started(pid int, stop func()) {
 		s.waited = false
 		s.change()
 	}
-	select {
-	case <-s.ready:
-	default:
+	if !s.takeWork() {
 		stop() // lost between Before and now
 	}
 }
@@ -198,8 +202,24 @@ const pollEngine = 200 * time.Millisecond
 const probeTime = time.Minute
 
 // Serving is enclave.GPUs': it waits until the engine has loaded its model, has it compute a token, and wants it to be
-// among those that compute on the GPUs.
+// among those that compute on the GPUs. Otherwise the engine is killed and the GPUs take no work: the next one starts when
+// they have been attested again.
 func (s *Service) Serving(ctx context.Context) error {
+	err := s.seen(ctx)
+	if err == nil || errors.Is(err, enclave.ErrEngineWaits) || ctx.Err() != nil {
+		return err
+	}
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return err
+	}
+	s.close()
+	return errors.Join(err, s.opt.Gate.Close(ctx))
+}
+
+func (s *Service) seen(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.opt.LoadTime, fmt.Errorf("the engine is not ready after %s", s.opt.LoadTime))
 	defer cancel()
 	for s.opt.Engine.Ready(ctx) != nil {
@@ -213,10 +233,13 @@ func (s *Service) Serving(ctx context.Context) error {
 		}
 	}
 	s.mu.Lock()
-	engine, seen := s.engine, s.admitted
+	engine, seen, ready, work := s.engine, s.admitted, s.ready, s.takeWork()
 	s.mu.Unlock()
-	if engine == 0 {
+	switch {
+	case engine == 0:
 		return errors.New("the engine has ended")
+	case !work: // and it is being killed
+		return errors.New("the GPUs take no work")
 	}
 	if !seen { // one that serves may have a queue, and is on the GPUs or not at any time
 		probe, stop := context.WithTimeout(ctx, probeTime)
@@ -234,8 +257,8 @@ func (s *Service) Serving(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.engine != engine {
-		return errors.New("the engine has ended")
+	if s.engine != engine || s.ready != ready {
+		return errors.New("the engine has ended, or the GPUs were lost")
 	}
 	s.admitted = true
 	return nil

@@ -73,10 +73,10 @@ func TestService(t *testing.T) {
 	if err := s.Serving(t.Context()); err == nil || !strings.Contains(err.Error(), "has ended") {
 		t.Errorf("no engine: %v", err)
 	}
+	m.ready = nil
+	_, err = s.Attest(t.Context(), claims)
+	fatal(t, err)
 	s.Started(50, func() { stopped.Add(1) })
-	if err := s.Serving(t.Context()); err == nil || !strings.Contains(err.Error(), "answers from the CPU") || s.Admit() == nil {
-		t.Errorf("an engine that is not on the GPUs: %v", err)
-	}
 	m.fail = errors.New("GPU 0 fell off the bus")
 	if _, err := s.Attest(t.Context(), claims); err == nil || stopped.Load() != 1 || s.Admit() == nil {
 		t.Errorf("loss: %v, the engine was stopped %d times", err, stopped.Load())
@@ -116,6 +116,54 @@ func TestServiceWaits(t *testing.T) {
 	waits, e.ready = true, errors.New("it loads another model") // it runs: that it once waited is no excuse
 	if err := s.Serving(t.Context()); err == nil || errors.Is(err, enclave.ErrEngineWaits) {
 		t.Errorf("an engine that runs: %v", err)
+	}
+}
+
+// TestServiceLosesItsEngine: an engine that served, and is not seen on the GPUs any more, is killed and gets no requests,
+// the GPUs take no work, and the next one starts after they were attested again and has to compute a token.
+func TestServiceLosesItsEngine(t *testing.T) {
+	for name, fail := range map[string]func(m *machine, e *engine){
+		"on the CPU": func(m *machine, _ *engine) { m.usage.Processes = nil },
+		"hangs":      func(_ *machine, e *engine) { e.ready = errors.New("no answer") },
+	} {
+		s, m, e, _ := newService(t)
+		attest := func() {
+			t.Helper()
+			_, err := s.Attest(t.Context(), claims)
+			fatal(t, err)
+		}
+		attest()
+		stopped := 0
+		s.Started(41, func() { stopped++ })
+		fatal(t, s.Serving(t.Context()))
+		usage := m.usage
+		fail(m, e)
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := s.Serving(ended); err == nil && name == "hangs" || stopped != 0 {
+			t.Errorf("%s: the end of a look is taken for a loss: %v", name, err)
+		}
+		if err := s.Serving(t.Context()); err == nil || stopped != 1 || s.Admit() == nil || !slices.Equal(m.ready, []bool{true, false}) {
+			t.Errorf("%s: %v; stopped %d times, admitted %v, ready %v", name, err, stopped, s.Admit() == nil, m.ready)
+		}
+		m.usage, e.ready = usage, nil
+		if err := s.Serving(t.Context()); err == nil || s.Admit() == nil {
+			t.Errorf("%s: one that is being killed is admitted: %v", name, err)
+		}
+		s.Ended()
+		short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		if err := s.Before(short); err == nil {
+			t.Errorf("%s: the next one starts before the GPUs are attested", name)
+		}
+		attest()
+		fatal(t, s.Before(t.Context()))
+		s.Started(41, func() {})
+		fatal(t, s.Serving(t.Context()))
+		fatal(t, s.Admit())
+		if e.probed != 2 {
+			t.Errorf("%s: %d probes, want one for each start", name, e.probed)
+		}
 	}
 }
 
