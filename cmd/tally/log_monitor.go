@@ -42,7 +42,9 @@ func logMonitorCommand(e *env) *cli.Command {
 			"nobody can read: said in every round until it has its bundle), bundle, identity, signature, not-logged, inclusion, statement (of a leaf's bundle),\n" +
 			"unexpected (a version released twice, or a sequence that does not grow), revoked (new revocations, and releases by a key that was revoked\n" +
 			"before), rollback (a channel statement that goes back), mismatch (a rebuilder's statement that a release did not come out again), command (COMMAND failed). What is about one leaf is said once. Of more than 100 alerts\n" +
-			"in each round about leaves without bundle, or about trees that the log hides, the rest is one.\n\n" +
+			"of a reason in a round about leaves without bundle, or with one that does not hold, or about trees that the log hides, the rest is one: how many, the\n" +
+			"first leaf and the last. DIR/ORIGIN-ID.monitor.json lists all that have no bundle (bare, lost) and all that never had one that holds (unheld); a full\n" +
+			"round says again which do not hold.\n\n" +
 			"COMMAND gets TALLY_BUNDLE (a file with the release's bundle, gone afterwards), TALLY_LOG (LOG), TALLY_NAME, TALLY_VERSION, TALLY_SEQUENCE,\n" +
 			"TALLY_LOG_INDEX, TALLY_PAYLOAD_SHA256. Its output goes to stderr. It runs once for each release, again only after a kill.\n" +
 			"Exit with --once: 0 no alert; 5 only expired, not-yet, revoked, rollback, mismatch, unexpected or command; 4 any other alert; 1 the log could not be read, or what was found not be\n" +

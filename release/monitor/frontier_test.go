@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -111,9 +110,9 @@ func TestNamedLeaves(t *testing.T) {
 		size  int64 // leaves judged before
 		want  string
 	}{
-		"never had one":  {0, 0, "7 more leaves have no bundle: nobody can tell what was logged"},
-		"lost it":        {0, 107, "7 more leaves have no bundle: it had one when it was judged"},
-		"hides its tree": {200, 0, "7 more bundles show trees that the log's latest does not reach, as in an earlier round"},
+		"never had one":  {0, 0, "7 more leaves have no bundle: nobody can tell what was logged; the first is leaf 100, the last leaf 106"},
+		"lost it":        {0, 107, "7 more leaves have no bundle: it had one when it was judged; the first is leaf 100, the last leaf 106"},
+		"hides its tree": {200, 0, "7 more bundles show trees that the log's latest does not reach, as in an earlier round; the first is leaf 100, the last leaf 106"},
 	} {
 		m := &Monitor{mem: &memory{file: memoryFile{Size: tt.size, Ahead: map[int64]int64{}}}}
 		w := &walk{m: m, rep: new(Report), bare: map[int64]*bare{}}
@@ -200,12 +199,6 @@ func TestBareLeavesInMemory(t *testing.T) {
 	src, err := log.OpenSource(w.LogDir, nil)
 	if err != nil {
 		t.Fatal(err)
-	}
-	heap := func() int64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc)
 	}
 	bodies = nil
 	entries, reads, before, held := 0, 0, heap(), int64(0)

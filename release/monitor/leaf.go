@@ -34,6 +34,9 @@ type leaf struct {
 	alerts  []Alert
 }
 
+// holds reports whether the bundle is the leaf's own and signed; what was signed may still be nothing that anybody can read.
+func (l *leaf) holds() bool { return l.tree.Tree.N > 0 }
+
 // silent reports whether the bundle does not tell what the leaf says.
 func (l *leaf) silent() bool {
 	return l.release == nil && l.channel == nil && l.rebuild == nil

@@ -23,6 +23,9 @@ var maxMemory = 256 << 20 // bytes; a variable for the test
 // minBare is the least that the file takes for a leaf without bundle: a line of its index and hash.
 const minBare = 4 + len(`"0": "",`) + 64 + 1
 
+// minUnheld is that for a leaf whose bundle does not hold.
+const minUnheld = 4 + len(`"0": {},`) + 1
+
 // A memory is what a monitor remembers of one log between rounds.
 type memory struct {
 	path string

@@ -135,7 +135,7 @@ func TestGrows(t *testing.T) {
 			t.Fatal(err)
 		}
 		if r, err := m.Round(t.Context()); err != nil || r.Fresh != int64(n) || r.Bare != int(r.Size)-1 || len(r.Alerts) != 101 || *r.Alerts[99].Index != 100 ||
-			r.Alerts[100].Text != fmt.Sprintf("%d more leaves have no bundle: nobody can tell what was logged", r.Bare-100) {
+			r.Alerts[100].Text != fmt.Sprintf("%d more leaves have no bundle: nobody can tell what was logged; the first is leaf 101, the last leaf %d", r.Bare-100, r.Bare) {
 			t.Fatalf("%d alerts, %d bare, size %d, %v", len(r.Alerts), r.Bare, r.Size, err)
 		}
 	}

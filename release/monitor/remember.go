@@ -41,6 +41,7 @@ func (w *walk) remember() error {
 			}
 		}
 	}
+	w.rememberGarbage()
 	w.rememberBare()
 	mem.Size, mem.Root = w.head.Tree.N, w.head.Tree.Hash.String()
 	if err := w.m.state.RememberAudit(w.head, said); err != nil { // first: twice does no harm
@@ -68,20 +69,15 @@ func (l *leaf) channelKey() string {
 	return l.channel.Key()
 }
 
-// maxNamed is how many leaves of a kind have an alert each in a round; one speaks for the others. A log can have as many as it likes, and a monitor
-// says them in every round.
-const maxNamed = 100
-
-// A kind of leaves without bundle, or with one that does not count yet.
-type kind struct {
-	reason release.Reason
-	what   string
-	n      int
-}
-
-func (k *kind) alert(rep *Report, index int64, format string, args ...any) {
-	if k.n++; k.n <= maxNamed {
-		rep.Alerts = append(rep.Alerts, Alert{Reason: k.reason, Index: &index, Text: fmt.Sprintf(format, args...)})
+// rememberGarbage takes in the leaves that are not kept whole.
+func (w *walk) rememberGarbage() {
+	for _, index := range w.unheld {
+		w.m.mem.file.Unheld[index] = struct{}{}
+	}
+	for _, reason := range Reasons() {
+		if k := w.litter[reason]; k != nil {
+			k.rest(w.rep)
+		}
 	}
 }
 
@@ -110,10 +106,8 @@ func (w *walk) rememberBare() {
 		}
 		ahead[index] = b.ahead
 	}
-	for _, k := range []kind{gone, never, hidden} {
-		if k.n > maxNamed {
-			w.rep.alert(k.reason, "%d more %s", k.n-maxNamed, k.what)
-		}
+	for _, k := range []*kind{&gone, &never, &hidden} {
+		k.rest(w.rep)
 	}
 	mem.Bare, mem.Lost, mem.Ahead, w.rep.Bare = bare, lost, ahead, len(bare)+len(lost)
 }

@@ -24,8 +24,10 @@ type walk struct {
 	view *release.LogView
 	full bool // from the first leaf
 
-	leaves []*leaf           // of which something is to be told: new ones, and what is wrong with others
-	wants  map[int64][]*leaf // by the size of the tree in their bundles
+	leaves []*leaf                  // of which something is to be told: new ones, and what is wrong with others
+	litter map[release.Reason]*kind // leaves whose bundles do not hold, by what is wrong
+	unheld []int64                  // of them, those that are in no leaves and were not judged
+	wants  map[int64][]*leaf        // by the size of the tree in their bundles
 	bare   map[int64]*bare
 }
 
@@ -39,7 +41,7 @@ type bare struct {
 
 // run reads and judges. Nothing that it reads is believed before the tree's root is that of the checkpoint.
 func (w *walk) run(ctx context.Context) error {
-	w.wants, w.bare = map[int64][]*leaf{}, map[int64]*bare{}
+	w.wants, w.bare, w.litter = map[int64][]*leaf{}, map[int64]*bare{}, map[release.Reason]*kind{}
 	f, err := w.start(ctx)
 	if err != nil {
 		return err
@@ -98,13 +100,13 @@ func (w *walk) tile(ctx context.Context, f *frontier) error {
 			continue
 		}
 		if !l.judged || len(l.alerts) > 0 { // a log that is read again costs no memory for what is well
-			w.leaves = append(w.leaves, l)
+			w.keep(l)
 		}
 		if l.tree.Note != "" {
 			w.wants[l.tree.Tree.N] = append(w.wants[l.tree.Tree.N], l)
 		}
 	}
-	if n := len(w.bare) * minBare; n >= maxMemory { // they could not be remembered, and all in memory at once are no better
+	if n := len(w.bare)*minBare + len(w.unheld)*minUnheld; n >= maxMemory { // they could not be remembered, and all in memory at once are no better
 		return w.m.mem.tooLarge(n)
 	}
 	for _, l := range leaves {
@@ -119,6 +121,24 @@ func (w *walk) tile(ctx context.Context, f *frontier) error {
 		}
 	}
 	return nil
+}
+
+// keep keeps a leaf until it is told of. A log gives garbage for as many bundles as it likes: of most of them the index
+// is enough.
+func (w *walk) keep(l *leaf) {
+	if !l.holds() {
+		reason := l.alerts[0].Reason
+		if w.litter[reason] == nil {
+			w.litter[reason] = &kind{reason: reason, what: "leaves have a bundle that does not hold"}
+		}
+		if !w.litter[reason].names(l.index) {
+			if !l.judged {
+				w.unheld = append(w.unheld, l.index)
+			}
+			return
+		}
+	}
+	w.leaves = append(w.leaves, l)
 }
 
 // compare holds the trees in bundles against the one that the leaves make.
@@ -215,7 +235,7 @@ func (w *walk) look(ctx context.Context) error {
 			}
 		}
 		if !l.judged || len(l.alerts) > 0 && !slices.Contains(w.leaves, l) {
-			w.leaves = append(w.leaves, l)
+			w.keep(l)
 		}
 	}
 	return nil
