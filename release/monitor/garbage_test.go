@@ -1,10 +1,13 @@
 package monitor
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -24,13 +27,18 @@ import (
 type littered struct {
 	log.Source
 	whole map[string]bool
+	pad   int // bytes of white space after those
 }
 
 func (s *littered) Read(ctx context.Context, name string, limit int64) ([]byte, error) {
 	if strings.HasPrefix(name, "bundles/") && !s.whole[name] {
 		return []byte("{"), nil
 	}
-	return s.Source.Read(ctx, name, limit)
+	data, err := s.Source.Read(ctx, name, limit)
+	if strings.HasPrefix(name, "bundles/") {
+		data = append(data, bytes.Repeat([]byte(" "), s.pad)...)
+	}
+	return data, err
 }
 
 // litter puts n leaves into the log that are nobody's.
@@ -209,5 +217,63 @@ func TestKeep(t *testing.T) {
 	}
 	if !slices.Equal(w.rep.Alerts, want) || len(w.leaves) != 2*maxNamed+1 || !slices.Equal(w.unheld, []int64{700, 500, 900}) || len(w.m.mem.file.Unheld) != 3 {
 		t.Errorf("%+v, %d leaves, %v", w.rep.Alerts, len(w.leaves), w.unheld)
+	}
+}
+
+// Bundles that the command wants are in nobody's memory until it runs, and are the ones that were checked.
+func TestSpooledBundles(t *testing.T) {
+	w := rt.New(t)
+	const n, pad = 20, 512 << 10
+	all := [][]byte{w.Bundle}
+	for i := 2; i <= n; i++ {
+		all = append(all, publishVersion(t, w, i))
+	}
+	o, src := watchLitter(t, w, all...)
+	src.pad = pad
+	left := func(want int) {
+		t.Helper()
+		if dirs, err := filepath.Glob(filepath.Join(o.Dir, "round.scratch-*")); err != nil || len(dirs) != want {
+			t.Errorf("%v, %v, want %d", dirs, err, want)
+		}
+	}
+	ran := 0
+	o.Run = func(_ context.Context, r Release, bundle string) error {
+		left(0)
+		data, err := os.ReadFile(bundle)
+		if want := all[r.Index]; err != nil || len(data) != len(want)+pad || !bytes.HasPrefix(data, want) {
+			t.Errorf("%s: %d bytes, %v", r.Version, len(data), err)
+		}
+		ran++
+		return nil
+	}
+	before, held := int64(0), int64(0)
+	ctx, cancel := context.WithCancel(t.Context())
+	o.Source = counting{src, func(name string) {
+		if name == fmt.Sprintf("tile/0/000.p/%d", n) { // when all bundles have been read
+			left(1)
+			held = heap() - before
+			cancel()
+		}
+	}}
+	m, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A round that ends early leaves nothing behind, and nothing of it is run.
+	m.o.Wait = time.Hour
+	last := filepath.Join(w.LogDir, filepath.FromSlash(placeOf(t, all[n-1])))
+	if err := os.Remove(last); err != nil {
+		t.Fatal(err)
+	}
+	if rep, err := m.Round(ctx); !errors.Is(err, context.Canceled) || ran != 0 {
+		t.Errorf("%+v, %v, ran %d", rep, err, ran)
+	}
+	left(0)
+	if err := os.WriteFile(last, all[n-1], 0o644); err != nil {
+		t.Fatal(err)
+	}
+	before = heap()
+	if rep, err := m.Round(t.Context()); err != nil || len(rep.Releases) != n || ran != n || held > n*pad/2 {
+		t.Errorf("%v, ran %d, %d bytes held", err, ran, held)
 	}
 }

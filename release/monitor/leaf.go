@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -23,7 +24,6 @@ type leaf struct {
 	hash    release.Digest
 	judged  bool             // by an earlier round
 	bare    bool             // it has no bundle
-	bundle  []byte           // the release's, if a command wants it
 	tree    release.SeenTree // that the bundle's proof is for
 	payload release.Digest
 	release *Release         // one of these three, or an alert
@@ -89,9 +89,9 @@ func (m *Monitor) leaf(ctx context.Context, index int64, hash release.Digest) (*
 	}
 	m.check(l, b, signers, ids)
 	if m.o.Run != nil && l.release != nil && !l.judged {
-		l.bundle = data
+		err = os.WriteFile(m.spooled(index), data, 0o600)
 	}
-	return l, nil
+	return l, err
 }
 
 // signers are the keys and identities that may sign what b holds: the policy's, or, when it names nobody for that, the

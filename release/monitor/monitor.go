@@ -7,6 +7,7 @@
 //
 //	DIR/ORIGIN-ID.monitor.json   tally.monitor-state/v1: the tree audited so far, leaves without a bundle that holds, versions
 //	DIR/queue/LEAF.sigstore.json bundles of new releases for which the command has not been run yet
+//	DIR/round.scratch-*          those that a round has read; it ends without them
 //
 // with ORIGIN-ID as in package state. A round that cannot read everything, or write that, remembers nothing.
 //
@@ -27,8 +28,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
+	"tally/internal/scratch"
 	"tally/release"
 	"tally/release/log"
 	"tally/release/state"
@@ -127,7 +130,8 @@ type Monitor struct {
 	o     Options
 	state *state.State
 	mem   *memory
-	first int64 // leaves that were there when the monitor came
+	first int64  // leaves that were there when the monitor came
+	spool string // directory of the round's new bundles that the command wants
 }
 
 // Open reads what o.Dir remembers.
@@ -186,23 +190,40 @@ func (m *Monitor) Round(ctx context.Context) (*Report, error) {
 		m.first = head.Tree.N
 	}
 	w := &walk{m: m, rep: rep, head: head, view: p.Log.View, full: m.full()}
-	if err := w.run(ctx); err != nil {
-		if errors.Is(err, log.ErrDamaged) {
-			rep.alert(Damaged, "%v", err)
-			return rep, nil
-		}
-		return nil, err
-	}
-	rep.Audited, rep.Fresh = head.Tree.N, head.Tree.N-m.mem.file.Size
-	if w.full {
-		rep.Again, m.mem.file.Full = m.mem.file.Size, m.o.Now().UTC().Truncate(time.Second)
-	}
-	if err := w.remember(); err != nil {
-		m.mem = nil // nobody was told of what it has now
+	if err := m.audit(ctx, w); errors.Is(err, log.ErrDamaged) {
+		rep.alert(Damaged, "%v", err)
+		return rep, nil
+	} else if err != nil {
 		return nil, err
 	}
 	m.o.Full = false
 	return rep, m.runCommands(ctx, rep)
+}
+
+// audit reads the log and remembers what it finds. What the command wants of it waits on disk: a log has as many releases
+// as it likes.
+func (m *Monitor) audit(ctx context.Context, w *walk) error {
+	if m.o.Run != nil {
+		d, err := scratch.New(m.o.Dir, "round")
+		if err != nil {
+			return err
+		}
+		defer d.Remove() // what stays, the next round removes
+		m.spool = d.Path
+	}
+	if err := w.run(ctx); err != nil {
+		return err
+	}
+	mem, size := &m.mem.file, w.head.Tree.N
+	w.rep.Audited, w.rep.Fresh = size, size-mem.Size
+	if w.full {
+		w.rep.Again, mem.Full = mem.Size, m.o.Now().UTC().Truncate(time.Second)
+	}
+	err := w.remember()
+	if err != nil {
+		m.mem = nil // nobody was told of what it has now
+	}
+	return err
 }
 
 // full reports whether this round reads everything. The first one ever does in any case.
@@ -248,6 +269,10 @@ func (m *Monitor) runCommands(ctx context.Context, rep *Report) error {
 		}
 	}
 	return nil
+}
+
+func (m *Monitor) spooled(index int64) string {
+	return filepath.Join(m.spool, strconv.FormatInt(index, 10))
 }
 
 func (m *Monitor) queuePath(r Release) string {

@@ -3,6 +3,7 @@ package monitor
 import (
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 
@@ -135,7 +136,11 @@ func (w *walk) released(l *leaf) error {
 		return nil
 	}
 	mem.Queue = append(mem.Queue, *r)
-	return atomicfile.WriteFile(w.m.queuePath(*r), l.bundle, 0o600)
+	bundle, err := os.ReadFile(w.m.spooled(l.index))
+	if err != nil {
+		return err
+	}
+	return atomicfile.WriteFile(w.m.queuePath(*r), bundle, 0o600)
 }
 
 func (l *leaf) unexpected(rep *Report, format string, args ...any) {
