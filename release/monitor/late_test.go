@@ -108,6 +108,35 @@ func TestUnreadableBundle(t *testing.T) {
 	}
 }
 
+// Nor is the channel statement that names a signer: a log that is away for a moment makes nobody a stranger.
+func TestUnreadableChannel(t *testing.T) {
+	t.Parallel()
+	w, fresh := rt.New(t), rt.Key(t)
+	w.Policy.Channel = release.ChannelPolicy{Name: "stable", MaxAge: time.Hour}
+	v := newWatch(t, w)
+	v.o.Run = nil
+	p := w.Predicate(t, 1, w.Bundle)
+	p.Signers = []release.NamedSigner{release.NameSigner(release.Signer{Key: fresh.Public()})}
+	w.Channel(t, w.Key, p)
+	if _, err := w.TryPublish(t.Context(), t, w.Sign(t, fresh, sign.Options{Sequence: 2}), fresh.Public()); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(w.LogDir, publish.ChannelPath("minimal@stable"))
+	whole := must(os.ReadFile(path))
+	if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := must(monitor.Open(v.o)).Round(t.Context()); err == nil {
+		t.Errorf("%+v", r)
+	}
+	if err := errors.Join(os.Remove(path), os.WriteFile(path, whole, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if r := v.round(t, monitor.Unexpected); len(r.Releases) != 2 {
+		t.Errorf("%+v", r)
+	}
+}
+
 // A full tile is compared with the leaves under it, as the one that still grows is.
 func TestDamagedFullTile(t *testing.T) {
 	t.Parallel()

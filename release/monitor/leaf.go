@@ -83,9 +83,13 @@ func (m *Monitor) leaf(ctx context.Context, index int64, hash release.Digest) (*
 		return l, nil
 	}
 	signers, ids, err := m.signers(ctx, b)
-	if err != nil {
-		l.alert(release.BadIdentity, "%v", err)
+	var refusal *release.Error
+	if errors.As(err, &refusal) {
+		l.alert(refusal.Reason, "%v", refusal.Err)
 		return l, nil
+	}
+	if err != nil {
+		return nil, err
 	}
 	m.check(l, b, signers, ids)
 	if m.o.Run != nil && l.release != nil && !l.judged {
@@ -101,6 +105,9 @@ func (m *Monitor) signers(ctx context.Context, b *release.Bundle) ([]release.Sig
 	switch payload := b.Envelope.Payload; {
 	case !m.named() || release.IsRebuild(payload) && len(p.Rebuilders.Keys)+len(p.Rebuilders.Identities.List) == 0:
 		k, err := m.leafKey(b)
+		if err != nil {
+			err = &release.Error{Reason: release.BadIdentity, Err: err}
+		}
 		return k, nil, err
 	case release.IsRebuild(payload):
 		return p.Rebuilders.Keys, &p.Rebuilders.Identities, nil
@@ -115,7 +122,8 @@ func (m *Monitor) signers(ctx context.Context, b *release.Bundle) ([]release.Sig
 		}
 		return slices.Concat(p.Signers, p.Revokers), &ids, nil
 	}
-	return append(m.namedSigners(ctx, b), p.Signers...), &p.Identities, nil
+	named, err := m.namedSigners(ctx, b)
+	return append(named, p.Signers...), &p.Identities, err
 }
 
 // named reports whether the policy names signers; otherwise anybody may sign.
@@ -154,26 +162,29 @@ func (m *Monitor) leafKey(b *release.Bundle) ([]release.Signer, error) {
 }
 
 // namedSigners are the signers of b's release that the latest statement of the policy's channel names, if b is by none of
-// the policy's. A statement that cannot be had or does not hold names nobody.
-func (m *Monitor) namedSigners(ctx context.Context, b *release.Bundle) []release.Signer {
+// the policy's. A statement that is not there or does not hold names nobody; an error is that it could not be looked at.
+func (m *Monitor) namedSigners(ctx context.Context, b *release.Bundle) ([]release.Signer, error) {
 	p := m.o.Policy
 	for _, s := range p.Signers {
 		if s.Key.Hint() == b.Hint {
-			return nil
+			return nil, nil
 		}
 	}
 	s, err := release.ParseStatement(b.Envelope.Payload)
 	if err != nil || p.Channel.Name == "" || !release.ValidLabel(s.Predicate.Release.Name) {
-		return nil
+		return nil, nil
 	}
 	key := s.Predicate.Release.Name + "@" + p.Channel.Name
 	data, err := m.o.Source.Read(ctx, publish.ChannelPath(key), release.MaxChannelBundle)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	channel, err := release.ParseBundle(data)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
 	by, ids := p.Channel.Signers, (*release.IdentityPolicy)(nil)
 	if len(by) == 0 {
@@ -183,17 +194,17 @@ func (m *Monitor) namedSigners(ctx context.Context, b *release.Bundle) []release
 	logged.Seen, logged.View = nil, nil
 	r, err := release.VerifyLogged(channel, by, ids, &logged)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
 	if _, revoked := m.mem.file.Revoked[r.Signer.ID()]; revoked {
-		return nil // whoever writes the directory can put an old statement there
+		return nil, nil // whoever writes the directory can put an old statement there
 	}
 	c, err := release.ParseChannel(channel.Envelope.Payload)
 	if err != nil || c.Key() != key {
-		return nil
+		return nil, nil
 	}
 	list, _ := c.Predicate.NamedSigners() // held since ParseChannel
-	return list
+	return list, nil
 }
 
 func (m *Monitor) check(l *leaf, b *release.Bundle, signers []release.Signer, ids *release.IdentityPolicy) {
