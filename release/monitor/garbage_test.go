@@ -230,15 +230,17 @@ func TestSpooledBundles(t *testing.T) {
 	}
 	o, src := watchLitter(t, w, all...)
 	src.pad = pad
-	left := func(want int) {
+	channel := w.Channel(t, w.Key, w.Predicate(t, 1, w.Bundle))
+	src.whole[placeOf(t, channel)] = true
+	left := func(pattern string, want int) {
 		t.Helper()
-		if dirs, err := filepath.Glob(filepath.Join(o.Dir, "round.scratch-*")); err != nil || len(dirs) != want {
-			t.Errorf("%v, %v, want %d", dirs, err, want)
+		if files, err := filepath.Glob(filepath.Join(o.Dir, "round.scratch-*", pattern)); err != nil || len(files) != want {
+			t.Errorf("%v, %v, want %d", files, err, want)
 		}
 	}
 	ran := 0
 	o.Run = func(_ context.Context, r Release, bundle string) error {
-		left(0)
+		left("", 0)
 		data, err := os.ReadFile(bundle)
 		if want := all[r.Index]; err != nil || len(data) != len(want)+pad || !bytes.HasPrefix(data, want) {
 			t.Errorf("%s: %d bytes, %v", r.Version, len(data), err)
@@ -246,11 +248,11 @@ func TestSpooledBundles(t *testing.T) {
 		ran++
 		return nil
 	}
-	before, held := int64(0), int64(0)
+	before, held, found := int64(0), int64(0), n-1
 	ctx, cancel := context.WithCancel(t.Context())
 	o.Source = counting{src, func(name string) {
-		if name == fmt.Sprintf("tile/0/000.p/%d", n) { // when all bundles have been read
-			left(1)
+		if name == fmt.Sprintf("tile/0/000.p/%d", n+1) { // when all bundles have been read
+			left("*", found)
 			held = heap() - before
 			cancel()
 		}
@@ -268,12 +270,17 @@ func TestSpooledBundles(t *testing.T) {
 	if rep, err := m.Round(ctx); !errors.Is(err, context.Canceled) || ran != 0 {
 		t.Errorf("%+v, %v, ran %d", rep, err, ran)
 	}
-	left(0)
+	left("", 0)
 	if err := os.WriteFile(last, all[n-1], 0o644); err != nil {
 		t.Fatal(err)
 	}
-	before = heap()
+	before, found = heap(), n
 	if rep, err := m.Round(t.Context()); err != nil || len(rep.Releases) != n || ran != n || held > n*pad/2 {
 		t.Errorf("%v, ran %d, %d bytes held", err, ran, held)
+	}
+	// A round that reads all again keeps nothing of what is known.
+	m.o.Full, found = true, 0
+	if rep, err := m.Round(t.Context()); err != nil || rep.Again != n+1 || ran != n {
+		t.Errorf("%+v, %v, ran %d", rep, err, ran)
 	}
 }

@@ -1,6 +1,7 @@
 package monitor_test
 
 import (
+	"strings"
 	"testing"
 
 	"tally/release"
@@ -21,24 +22,20 @@ func TestKeyless(t *testing.T) {
 	}
 	defer k.Close()
 	w := rt.New(t)
-	publish := func(ref string, sequence uint64) {
+	seal := func(ref string, statement []byte) (bundle []byte, signer release.PublicKey) {
 		token, err := k.Token(kt.Workflow(ref))
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := w.Statement(t, sign.Options{Sequence: sequence}).Marshal()
+		b, certified, err := oidc.Seal(t.Context(), statement, oidc.Options{Token: token, FulcioURL: k.URL, TSAURL: k.URL + "/tsa", TrustedRoot: k.RootWithoutLogs})
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, certified, err := oidc.Seal(t.Context(), s, oidc.Options{Token: token, FulcioURL: k.URL, TSAURL: k.URL + "/tsa", TrustedRoot: k.RootWithoutLogs})
-		if err != nil {
-			t.Fatal(err)
-		}
-		signer, err := release.CertifiedKey(b.Certificate, certified)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := w.TryPublish(t.Context(), t, rt.Marshal(t, b), signer); err != nil {
+		return rt.Marshal(t, b), must(release.CertifiedKey(b.Certificate, certified))
+	}
+	publish := func(ref string, sequence uint64) {
+		bundle, signer := seal(ref, must(w.Statement(t, sign.Options{Sequence: sequence}).Marshal()))
+		if _, err := w.TryPublish(t.Context(), t, bundle, signer); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -54,9 +51,19 @@ func TestKeyless(t *testing.T) {
 	if r := v.round(t, monitor.Unexpected); len(r.Releases) != 1 || r.Releases[0].Sequence != 2 {
 		t.Errorf("%+v", r)
 	}
+	// Whoever signs releases signs channels where the policy names nobody for those, and nobody who revokes.
+	bundle, signer := seal("refs/tags/v2", must(release.NewChannel(w.Predicate(t, 1, w.Bundle)).Marshal()))
+	w.PublishChannel(t, bundle, signer)
+	if r := v.round(t); len(r.Channels) != 1 {
+		t.Errorf("%+v", r)
+	}
 	publish("refs/heads/main", 3)
 	v.round(t, release.BadIdentity)
 	v.o.Dir = t.TempDir()
 	v.o.Policy = &release.Policy{Log: w.Policy.Log}
-	v.round(t, release.BadIdentity, release.BadIdentity)
+	for _, a := range v.round(t, release.BadIdentity, release.BadIdentity, release.BadIdentity).Alerts {
+		if !strings.Contains(a.Text, "names no key; a certificate is checked") {
+			t.Errorf("%+v", a)
+		}
+	}
 }

@@ -133,6 +133,12 @@ func TestForeignPayload(t *testing.T) {
 	}
 	w.Publish(t, w.Sign(t, w.Key, sign.Options{Sequence: 2}))
 	v.round(t, monitor.Unexpected)
+	// Of a payload that is no statement no channel names the signer.
+	p := *w.Policy
+	p.Signers = []release.Signer{{Key: rt.Key(t).Public()}}
+	p.Channel = release.ChannelPolicy{Name: "stable", MaxAge: time.Hour}
+	v.again(t, p)
+	v.round(t, release.BadIdentity, release.BadIdentity, release.BadIdentity)
 }
 
 // Witnesses say when a leaf was in the log at the latest: a signer's time is weighed by their word, whenever the monitor came.
