@@ -123,6 +123,15 @@ func TestFullEvery(t *testing.T) {
 	if r := v.round(t); r.Again != 0 {
 		t.Errorf("not wanted: %d leaves again", r.Again)
 	}
+	// The first round ever counts, whatever was wanted then.
+	v.o.Dir = filepath.Join(t.TempDir(), "state")
+	for _, c := range []struct{ every, after time.Duration }{{0, 0}, {24 * time.Hour, time.Hour}} {
+		v.o.FullEvery, at = c.every, at.Add(c.after)
+		if r := v.round(t); r.Again != 0 {
+			t.Errorf("after %s: %d leaves again", c.after, r.Again)
+		}
+	}
+	v.o.FullEvery = 0
 	// One monitor that runs on: Full is for its first round.
 	v.o.Full = true
 	m, err := monitor.Open(v.o)

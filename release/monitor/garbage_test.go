@@ -220,6 +220,26 @@ func TestKeep(t *testing.T) {
 	}
 }
 
+// A fork is told beside what else is wrong with a leaf, in one place.
+func TestForkedOnce(t *testing.T) {
+	o, _ := watchLitter(t, rt.New(t))
+	m, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, alerts := range []int{0, 1} {
+		w := &walk{m: m, rep: new(Report), view: new(release.LogView)}
+		l := &leaf{judged: true, tree: release.SeenTree{Tree: tlog.Tree{N: 1}}}
+		if alerts > 0 {
+			l.alert(release.Expired, "late")
+			w.keep(l)
+		}
+		if w.forked(l); len(w.leaves) != 1 || len(l.alerts) != alerts+1 || l.alerts[alerts].Reason != release.LogFork {
+			t.Errorf("%d alerts before: %d leaves, %+v", alerts, len(w.leaves), l.alerts)
+		}
+	}
+}
+
 // Bundles that the command wants are in nobody's memory until it runs, and are the ones that were checked.
 func TestSpooledBundles(t *testing.T) {
 	w := rt.New(t)

@@ -137,6 +137,43 @@ func TestUnreadableChannel(t *testing.T) {
 	}
 }
 
+// A round that reads everything reads a leaf once, also one that had no bundle.
+func TestFullReadsOnce(t *testing.T) {
+	t.Parallel()
+	w := rt.New(t)
+	path := filepath.Join(w.LogDir, filepath.FromSlash(publish.BundlePath(release.LeafHash(must(release.ParseBundle(w.Bundle)).Entry.Body))))
+	v := newWatch(t, w)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	v.round(t, monitor.NoBundle)
+	if err := os.WriteFile(path, []byte("{"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	v.o.Full = true
+	v.round(t, release.BadBundle)
+}
+
+// A bundle that comes late shows a tree that must be the log's; when the log no longer has what would prove it, that is said.
+func TestLateWithoutProof(t *testing.T) {
+	t.Parallel()
+	w := rt.New(t)
+	appendAll(t, w, 300) // past the tile of the bundle's tree
+	path := filepath.Join(w.LogDir, filepath.FromSlash(publish.BundlePath(release.LeafHash(must(release.ParseBundle(w.Bundle)).Entry.Body))))
+	v := newWatch(t, w)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	must(must(monitor.Open(v.o)).Round(t.Context()))
+	if err := errors.Join(os.Remove(filepath.Join(w.LogDir, "tile", "0", "000")), os.WriteFile(path, w.Bundle, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	r, err := must(monitor.Open(v.o)).Round(t.Context())
+	if err != nil || r.Alerts[0].Reason != release.NoProof || *r.Alerts[0].Index != 0 || !strings.Contains(r.Alerts[0].Text, "tile/0/000") || r.Alerts[1].Reason != monitor.NoBundle {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
 // A full tile is compared with the leaves under it, as the one that still grows is.
 func TestDamagedFullTile(t *testing.T) {
 	t.Parallel()

@@ -380,6 +380,8 @@ func TestCommand(t *testing.T) {
 	if _, err := m.Round(ctx); !errors.Is(err, context.Canceled) {
 		t.Fatalf("interrupted command: %v", err)
 	}
+	v.o.Run = nil // it waits for a monitor that has a command
+	v.round(t)
 	v.o.Run = good
 	v.round(t)
 	if len(v.ran) != 1 {

@@ -1,6 +1,7 @@
 package monitor_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -11,6 +12,57 @@ import (
 	rt "tally/release/releasetest"
 	"tally/release/sign"
 )
+
+// A directory that cannot remember is said, by who opens it or by the round.
+func TestNoDirectory(t *testing.T) {
+	t.Parallel()
+	w := rt.New(t)
+	for _, gone := range []string{"queue", "state"} {
+		v := newWatch(t, w)
+		v.round(t)
+		path := filepath.Join(v.o.Dir, "queue")
+		if gone == "state" {
+			path = must(filepath.Glob(filepath.Join(v.o.Dir, "*[0-9a-f].json")))[0]
+		}
+		if err := errors.Join(os.RemoveAll(path), os.WriteFile(path, []byte("{"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := monitor.Open(v.o); err == nil || !strings.Contains(err.Error(), filepath.Base(path)) {
+			t.Errorf("%s: %v", gone, err)
+		}
+	}
+	v := newWatch(t, w)
+	m := must(monitor.Open(v.o))
+	if err := os.RemoveAll(v.o.Dir); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := m.Round(t.Context()); err == nil || len(v.ran) != 0 {
+		t.Errorf("%+v, ran %v", r, v.ran)
+	}
+}
+
+// A command may take its bundle away. When the queue cannot be written after it, the round says so beside what it found.
+func TestQueueAfterCommand(t *testing.T) {
+	t.Parallel()
+	w := rt.New(t)
+	v := newWatch(t, w)
+	for _, gone := range []string{"bundle", "bundle's place", "all"} {
+		v.o.Dir = filepath.Join(t.TempDir(), "state")
+		v.o.Run = func(_ context.Context, _ monitor.Release, bundle string) error {
+			switch gone {
+			case "bundle":
+				return os.Remove(bundle)
+			case "bundle's place":
+				return errors.Join(os.Remove(bundle), os.MkdirAll(filepath.Join(bundle, "full"), 0o700))
+			}
+			return os.RemoveAll(v.o.Dir)
+		}
+		r, err := must(monitor.Open(v.o)).Round(t.Context())
+		if (err == nil) != (gone == "bundle") || r == nil || len(r.Releases) != 1 || len(r.Alerts) != 0 {
+			t.Errorf("%s: %+v, %v", gone, r, err)
+		}
+	}
+}
 
 // What a round found and could not write is told by the next one that can.
 func TestUnwrittenRound(t *testing.T) {
