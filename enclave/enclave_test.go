@@ -10,6 +10,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -496,17 +497,16 @@ func (a telling) Attest(ctx context.Context, rd [64]byte) ([]byte, []byte, error
 	return a.Attester.Attest(ctx, rd)
 }
 
-// An attester that fails after the first key.
+// An attester that fails while it is ill.
 type fading struct {
-	mu sync.Mutex
-	n  int
+	ill   atomic.Bool
+	asked atomic.Int32
 }
 
 func (*fading) Platform() string { return "insecure" }
 func (f *fading) Attest(_ context.Context, rd [64]byte) ([]byte, []byte, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.n++; f.n == 2 {
+	defer f.asked.Add(1)
+	if f.ill.Load() {
 		return nil, nil, errors.New("the platform is busy")
 	}
 	return rd[:], nil, nil
@@ -518,10 +518,38 @@ func TestFailedRotation(t *testing.T) {
 	opt.KeySessions = 1
 	a := new(fading)
 	addr, _ := start(t, a, enclave.Echo{}, opt)
-	dial(t, addr, config())
+	next := a.asked.Load() // the first key's
+	for ; next == 0; next = a.asked.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	a.ill.Store(true)
+	dial(t, addr, config()) // and the next key is begun
+	for a.asked.Load() == next {
+		time.Sleep(time.Millisecond)
+	}
 	if _, err := client.Dial(t.Context(), new(net.Dialer), addr, config()); err == nil {
 		t.Fatal("a session under a used-up key")
 	}
+	a.ill.Store(false)
+	dial(t, addr, config())
+}
+
+// TestFailedAhead: nobody pays for a key that could not be made ahead some time ago, when it can be made now.
+func TestFailedAhead(t *testing.T) {
+	opt := options(t)
+	opt.KeySessions = 1
+	a := new(fading)
+	addr, _ := start(t, a, enclave.Echo{}, opt)
+	for a.asked.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	a.ill.Store(true)
+	dial(t, addr, config())
+	for a.asked.Load() == 1 {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(50 * time.Millisecond) // it is known that there is no key
+	a.ill.Store(false)
 	dial(t, addr, config())
 }
 

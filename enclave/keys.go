@@ -3,7 +3,7 @@ package enclave
 import (
 	"context"
 	"fmt"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"tally/enclave/channel"
@@ -30,12 +30,29 @@ type keyring struct {
 	opt      Options
 	gpus     *gpuState
 
-	// mu is held while a rotation is waited for: all who come then need the same new key.
-	mu    sync.Mutex
-	epoch uint64 // of the key made last, whether or not it could be attested
-	cur   *key
-	next  chan made // not nil while the next key is being made
+	// turn holds a token while a rotation is waited for: all who come then need the same new key.
+	turn  chan struct{}
+	epoch uint64              // of the key made last, whether or not it could be attested
+	cur   atomic.Pointer[key] // changed in turn
+	next  chan made           // nil: the next key is not made yet
+	tried time.Time           // when it was begun
 }
+
+func newKeyring(a Attester, opt Options, gpus *gpuState) *keyring {
+	return &keyring{attester: a, opt: opt, gpus: gpus, turn: make(chan struct{}, 1)}
+}
+
+// take waits for the turn as long as ctx lasts.
+func (r *keyring) take(ctx context.Context) error {
+	select {
+	case r.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (r *keyring) give() { <-r.turn }
 
 type made struct {
 	key *key
@@ -45,18 +62,21 @@ type made struct {
 // acquire returns the key for one more session. A retired key is dropped here; sessions that run under
 // it have their own copies of what they need.
 func (r *keyring) acquire(ctx context.Context) (*key, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	if err := r.take(ctx); err != nil {
+		return nil, err
+	}
+	defer r.give()
 	if r.worn(1, 1) {
 		if err := r.rotate(ctx); err != nil {
 			return nil, err
 		}
 	}
-	if ahead := r.ahead(); r.next == nil && r.worn(ahead, 10) {
+	if ahead := r.ahead(); r.worn(ahead, 10) && r.missing() {
 		r.prepare(ctx)
 	}
-	r.cur.sessions++
-	return r.cur, nil
+	k := r.cur.Load()
+	k.sessions++
+	return k, nil
 }
 
 // ahead is at how many tenths of a key the next one is made. GPUs take seconds to attest.
@@ -73,57 +93,73 @@ const keyRetry = time.Minute
 // tend makes the next key when it is due and retires the current one when its time is over, though nobody comes: a key that is
 // not needed is not kept, whether or not the platform makes a report for another. It says after how long to look again.
 func (r *keyring) tend(ctx context.Context) (time.Duration, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.old(r.cur, 1, 1) {
+	if err := r.take(ctx); err != nil {
+		return keyRetry, err
+	}
+	defer r.give()
+	if r.old(r.cur.Load(), 1, 1) {
 		r.forget()
 		if err := r.rotate(ctx); err != nil {
 			return keyRetry, err
 		}
 	}
-	due := r.opt.KeyLifetime
-	if r.next == nil && !r.old(r.cur, r.ahead(), 10) {
-		due = due * time.Duration(r.ahead()) / 10
-	} else if r.next == nil {
+	cur, wait := r.cur.Load(), keyRetry // as long as it is not known whether the next one can be had
+	switch m, there := r.peek(); {
+	case there && m.err == nil:
+		wait = r.opt.KeyLifetime
+	case r.next == nil && !r.old(cur, r.ahead(), 10):
+		wait = r.opt.KeyLifetime*time.Duration(r.ahead())/10 - r.opt.Now().Sub(cur.made)
+	case r.missing():
 		r.prepare(ctx)
 	}
-	return max(due-r.opt.Now().Sub(r.cur.made), time.Millisecond), nil
+	return max(min(wait, r.opt.KeyLifetime-r.opt.Now().Sub(cur.made)), time.Millisecond), nil
+}
+
+// missing reports whether the next key is to be made: it was not begun, or failed a while ago.
+func (r *keyring) missing() bool {
+	m, there := r.peek()
+	return r.next == nil || there && m.err != nil && r.opt.Now().Sub(r.tried) >= keyRetry
+}
+
+// peek is what came of the next key, if that is known.
+func (r *keyring) peek() (made, bool) {
+	select {
+	case m := <-r.next: // never, where there is none
+		r.next <- m
+		return m, true
+	default:
+		return made{}, false
+	}
 }
 
 // forget drops the private half of the current key. What is left is worn, and says when it was made and with what claims.
 func (r *keyring) forget() {
-	if r.cur.identity == nil {
+	cur := r.cur.Load()
+	if cur.identity == nil {
 		return
 	}
-	worn := *r.cur
+	worn := *cur
 	worn.identity = nil
-	r.cur = &worn
+	r.cur.Store(&worn)
 	erase.Soon()
 	r.opt.observe(KeyForgotten, "")
 }
 
 // renew makes a key even where the current one is good.
 func (r *keyring) renew(ctx context.Context) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	ahead := r.next != nil
-	err := r.rotate(ctx)
-	if err != nil && ahead && ctx.Err() == nil {
-		err = r.rotate(ctx) // what was made ahead failed then
+	if err := r.take(ctx); err != nil {
+		return err
 	}
-	return err
+	defer r.give()
+	return r.rotate(ctx)
 }
 
 // claims are the current key's, without GPU.
-func (r *keyring) claims() evidence.Claims {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.cur.claims
-}
+func (r *keyring) claims() evidence.Claims { return r.cur.Load().claims }
 
 // worn reports whether num/den of the current key's time or sessions is used up.
 func (r *keyring) worn(num, den int) bool {
-	k := r.cur
+	k := r.cur.Load()
 	return k == nil || k.identity == nil || k.era != r.gpus.era() || k.sessions >= r.opt.KeySessions*num/den || r.old(k, num, den)
 }
 
@@ -132,7 +168,11 @@ func (r *keyring) old(k *key, num, den int) bool {
 	return r.opt.Now().Sub(k.made) >= r.opt.KeyLifetime*time.Duration(num)/time.Duration(den)
 }
 
+// rotate has the next key serve. One that could not be made some time ago is made now.
 func (r *keyring) rotate(ctx context.Context) error {
+	if m, there := r.peek(); there && m.err != nil {
+		r.next = nil
+	}
 	for {
 		if r.next == nil {
 			r.prepare(ctx)
@@ -148,7 +188,7 @@ func (r *keyring) rotate(ctx context.Context) error {
 			case r.old(m.key, 1, 1):
 				continue // it was made ahead, and then nobody came for a long time
 			}
-			r.cur = m.key
+			r.cur.Store(m.key)
 			erase.Soon() // the retired one, once the handshakes with it have ended
 			r.opt.Logger.Info("new key", "epoch", m.key.claims.Epoch)
 			r.opt.tell(Event{What: NewKey, Took: m.key.took})
@@ -161,7 +201,7 @@ func (r *keyring) rotate(ctx context.Context) error {
 
 func (r *keyring) prepare(ctx context.Context) {
 	r.epoch++
-	r.next = make(chan made, 1)
+	r.next, r.tried = make(chan made, 1), r.opt.Now()
 	go func(epoch uint64, out chan<- made) {
 		k, err := r.generate(context.WithoutCancel(ctx), epoch)
 		if err == nil {

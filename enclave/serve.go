@@ -32,7 +32,7 @@ func Serve(ctx context.Context, ln net.Listener, a Attester, e Engine, opt Optio
 		return func(err error) { opt.reported("session", at, err) }
 	}
 	gpus := newGPUState(opt)
-	s := &server{engine: e, opt: opt, attester: sessions, gpus: gpus, keys: &keyring{attester: a, opt: opt, gpus: gpus},
+	s := &server{engine: e, opt: opt, attester: sessions, gpus: gpus, keys: newKeyring(a, opt, gpus),
 		sessions: make(chan struct{}, opt.MaxSessions), handshakes: make(chan struct{}, opt.MaxHandshakes)}
 	if err := s.keys.rotate(ctx); err != nil {
 		return err
@@ -169,6 +169,7 @@ func (s *server) serve(ctx context.Context, conn net.Conn) {
 
 // handshake waits for its turn within the same time that the handshake itself has.
 func (s *server) handshake(ctx context.Context, conn net.Conn) (*channel.Conn, shown, error) {
+	defer erase.Soon() // the key may have been retired meanwhile
 	hctx, cancel := context.WithTimeout(ctx, s.opt.HandshakeTimeout)
 	defer cancel()
 	select {
