@@ -55,6 +55,9 @@ func (s *server) exchange(ctx context.Context, engine Engine, st *channel.Stream
 	switch {
 	case errors.Is(req.err, errTooLong):
 		status = channel.StatusTooLong
+	case errors.Is(req.err, channel.ErrStalled):
+		_ = st.Abort(channel.StatusStalled)
+		return
 	case !errors.Is(req.err, io.EOF):
 		return // no answer to a request that did not end: Close resets the stream
 	}

@@ -56,7 +56,7 @@ func (m *Mux) startCovering() {
 func (m *Mux) toCover() (open bool, size int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.streams) == 0 || m.err != nil {
+	if !m.busy() || m.err != nil {
 		m.covering = false
 		return false, 0
 	}

@@ -62,7 +62,7 @@ type MuxOptions struct {
 	// Server makes this the side that accepts streams. A client opens them.
 	Server bool
 
-	// Idle ends a session that has had no stream for so long; 0 means never.
+	// Idle ends a session in which this side has had nothing to say on a stream, and nothing came, for so long; 0 means never.
 	Idle time.Duration
 
 	// ReadStall ends a wait for a stream's next bytes; 0 means never.
@@ -132,8 +132,13 @@ func NewMux(conn *Conn, opt MuxOptions) *Mux {
 		m.mu.Unlock()
 	}
 	conn.limitWrites(opt.Stall)
-	// One for the session, where Receive with m.ctx would take one for each record.
-	context.AfterFunc(m.ctx, func() { conn.conn.SetReadDeadline(aLongTimeAgo) })
+	// One for the session, where Receive with m.ctx would take one for each record. CLOSE is still to be said in an idle
+	// one, which some carriers, such as WebSocket, cannot do after a read that was broken off: there Close ends the reading.
+	context.AfterFunc(m.ctx, func() {
+		if !errors.Is(context.Cause(m.ctx), ErrIdle) {
+			conn.conn.SetReadDeadline(aLongTimeAgo)
+		}
+	})
 	go m.run()
 	return m
 }
@@ -172,7 +177,7 @@ func (m *Mux) fail(err error) {
 // idled runs when nothing came for a while.
 func (m *Mux) idled() {
 	m.mu.Lock()
-	quiet := len(m.streams) == 0 && !m.answering
+	quiet := !m.busy() && !m.answering
 	m.mu.Unlock()
 	if quiet {
 		m.fail(ErrIdle)

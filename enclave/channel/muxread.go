@@ -169,9 +169,20 @@ func (m *Mux) retire(s *Stream) {
 	}
 }
 
+// busy reports whether this side may still send on a stream; m.mu is held. One that it has given up, and the peer has not
+// ended, takes nothing: the session is as good as without it.
+func (m *Mux) busy() bool {
+	for _, s := range m.streams {
+		if !s.ended {
+			return true
+		}
+	}
+	return false
+}
+
 // restIdle begins to count a time without anything going on; m.mu is held.
 func (m *Mux) restIdle() {
-	if m.idle != nil && len(m.streams) == 0 && m.err == nil {
+	if m.idle != nil && !m.busy() && m.err == nil {
 		m.idle.Reset(m.opt.Idle)
 	}
 }

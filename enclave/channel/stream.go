@@ -222,6 +222,7 @@ func (s *Stream) finish(r Record) error {
 		return ErrClosed
 	}
 	s.ended = true
+	s.m.restIdle()
 	// The peer may open another stream as soon as it has seen this one end: a server counts no longer by
 	// then, and a client no sooner than the server.
 	if s.m.opt.Server {
