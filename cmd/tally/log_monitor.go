@@ -41,7 +41,7 @@ func logMonitorCommand(e *env) *cli.Command {
 			"(cosignatures, or a signer whose time is over), not-yet, damaged (tiles or entries are not what the checkpoint promises), no-bundle (a leaf that\n" +
 			"nobody can read: said in every round until it has its bundle), bundle, identity, signature, not-logged, inclusion, statement (of a leaf's bundle),\n" +
 			"unexpected (a version released twice, or a sequence that does not grow), revoked (new revocations, and releases by a key that was revoked\n" +
-			"before), rollback (a channel statement that goes back), mismatch (a rebuilder's statement that a release did not come out again), command (COMMAND failed). What is about one leaf is said once. Of more than 100 alerts\n" +
+			"before), rollback (a channel statement that goes back), mismatch (a rebuilder's statement that a release did not come out again), command (COMMAND failed). What is about one leaf is said once; after a kill, in the next round. Of more than 100 alerts\n" +
 			"of a reason in a round about leaves without bundle, or with one that does not hold, or about trees that the log hides, the rest is one: how many, the\n" +
 			"first leaf and the last. DIR/ORIGIN-ID.monitor.json lists all that have no bundle (bare, lost) and all that never had one that holds (unheld); a full\n" +
 			"round says again which do not hold.\n\n" +
@@ -177,7 +177,11 @@ func firstKey(c *cli.Context, src tlog.Source) (release.LogKey, error) {
 
 func (w *watcher) once(ctx context.Context) error {
 	rep, err := w.m.Round(ctx)
-	return roundVerdict(rep, errors.Join(err, w.print(rep)))
+	perr := w.print(rep)
+	if perr == nil {
+		perr = w.m.Told(rep)
+	}
+	return roundVerdict(rep, errors.Join(err, perr))
 }
 
 // roundVerdict is the exit code of a round that failed, or did not. What failed after the round had found something hides
@@ -273,8 +277,11 @@ func (w *watcher) follow(c *cli.Context) error {
 	for {
 		start := time.Now()
 		rep, err := w.m.Round(c.Context)
-		if perr := w.print(rep); perr != nil || c.Context.Err() != nil {
+		if perr := w.print(rep); perr != nil {
 			return perr
+		}
+		if err = errors.Join(err, w.m.Told(rep)); c.Context.Err() != nil {
+			return nil
 		}
 		w.metrics.Add(rep, start, time.Now())
 		if err != nil {

@@ -100,10 +100,7 @@ func (f *follower) enqueue(_ context.Context, r monitor.Release, bundle string) 
 }
 
 func (f *follower) once() error {
-	rep, err := f.m.Round(f.c.Context)
-	if rep != nil {
-		f.say(rep)
-	}
+	rep, err := f.round()
 	if err != nil {
 		return roundVerdict(rep, err)
 	}
@@ -124,10 +121,7 @@ func (f *follower) loop(every time.Duration) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
-		rep, err := f.m.Round(f.c.Context)
-		if rep != nil {
-			f.say(rep)
-		}
+		_, err := f.round()
 		if err = errors.Join(err, f.work()); f.c.Context.Err() != nil {
 			return nil
 		}
@@ -142,10 +136,15 @@ func (f *follower) loop(every time.Duration) error {
 	}
 }
 
-func (f *follower) say(rep *monitor.Report) {
-	for _, a := range rep.Alerts {
-		f.e.complain("ALERT %s: %s", a.Reason, a.Text)
+// round looks at the log once and says what is wrong.
+func (f *follower) round() (*monitor.Report, error) {
+	rep, err := f.m.Round(f.c.Context)
+	if rep != nil {
+		for _, a := range rep.Alerts {
+			f.e.complain("ALERT %s: %s", a.Reason, a.Text)
+		}
 	}
+	return rep, errors.Join(err, f.m.Told(rep))
 }
 
 // work rebuilds what waits; what fails waits on.

@@ -99,7 +99,7 @@ func round(t *testing.T, o Options) (*Report, *memoryFile) {
 		t.Fatal(err)
 	}
 	rep, err := m.Round(t.Context())
-	if err != nil {
+	if err := errors.Join(err, m.Told(rep)); err != nil {
 		t.Fatal(err)
 	}
 	return rep, &m.mem.file
@@ -217,6 +217,23 @@ func TestKeep(t *testing.T) {
 	}
 	if !slices.Equal(w.rep.Alerts, want) || len(w.leaves) != 2*maxNamed+1 || !slices.Equal(w.unheld, []int64{700, 500, 900}) || len(w.m.mem.file.Unheld) != 3 {
 		t.Errorf("%+v, %d leaves, %v", w.rep.Alerts, len(w.leaves), w.unheld)
+	}
+}
+
+// Of alerts that nobody was told of the file remembers the first of each reason, however often a monitor is killed.
+func TestBounded(t *testing.T) {
+	var all []Alert
+	for round := range 3 {
+		for i := range int64(maxNamed + 2) {
+			all = append(all, Alert{Reason: release.Revoked, Index: &i}, Alert{Reason: release.LogFork, Index: &i})
+		}
+		all = bounded(append(all, Alert{Reason: Unexpected}))
+		if n := 2*(maxNamed+1) + round + 1; len(all) != n || *all[1].Index != 0 || *all[2*maxNamed-1].Index != maxNamed-1 {
+			t.Fatalf("round %d: %d alerts, want %d", round, len(all), n)
+		}
+	}
+	if last := all[len(all)-1]; last.Text != "at least 103 more, of rounds that ended before anybody was told" {
+		t.Errorf("%+v", last)
 	}
 }
 

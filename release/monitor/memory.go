@@ -43,6 +43,7 @@ type memoryFile struct {
 	Unheld   map[int64]struct{}          `json:"unheld,omitempty"`   // leaves with a bundle that does not hold: nobody was told what they say
 	Ahead    map[int64]int64             `json:"ahead,omitempty"`    // of both: leaves of the tree in its bundle, which the log did not have
 	Queue    []Release                   `json:"queue,omitempty"`    // releases for which the command has not been run
+	Unsaid   []Alert                     `json:"unsaid,omitempty"`   // alerts that no later round finds, until they are told
 	Versions map[string]release.Digest   `json:"versions,omitempty"` // NAME@VERSION: payload
 	Highest  map[string]uint64           `json:"highest,omitempty"`  // NAME: highest sequence
 	Channels map[string]channelMark      `json:"channels,omitempty"` // NAME@CHANNEL: newest statement

@@ -5,7 +5,7 @@
 // share), reads the leaves that are new, computes the tree from them and holds it against the signed root and
 // against every hash tile on the way, and reads the bundle of each leaf. What it remembers itself stands in
 //
-//	DIR/ORIGIN-ID.monitor.json   tally.monitor-state/v1: the tree audited so far, leaves without a bundle that holds, versions
+//	DIR/ORIGIN-ID.monitor.json   tally.monitor-state/v1: the tree audited so far, leaves without a bundle that holds, versions, alerts to be told
 //	DIR/queue/LEAF.sigstore.json bundles of new releases for which the command has not been run yet
 //	DIR/round.scratch-*          those that a round has read; it ends without them
 //
@@ -24,7 +24,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -163,13 +162,13 @@ func (m *Monitor) reopen() (err error) {
 
 // Round looks at the log once. An error without report means that it could not be looked at, or that nothing could be
 // remembered; with one, that ctx ended in a command, or that the queue could not be written: what was found is in the report
-// and remembered, and no later round says it again.
+// and remembered. Alerts that no later round would find are in every report until Told.
 func (m *Monitor) Round(ctx context.Context) (*Report, error) {
 	err := m.reopen()
 	if err != nil {
 		return nil, err
 	}
-	rep := &Report{Audited: m.mem.file.Size}
+	rep := &Report{Audited: m.mem.file.Size, Alerts: slices.Clone(m.mem.file.Unsaid)}
 	p := *m.o.Policy
 	m.state.Fill(&p)
 	if p.Log.View, err = log.ReadView(ctx, m.o.Source, p.Log.Key); err != nil {
@@ -247,34 +246,6 @@ func (m *Monitor) keep(notes []string) (path, why string) {
 	return path, ""
 }
 
-// runCommands runs the command for every release in the queue, each once, and forgets it whatever came of it.
-func (m *Monitor) runCommands(ctx context.Context, rep *Report) error {
-	for len(m.mem.file.Queue) > 0 && m.o.Run != nil {
-		r := m.mem.file.Queue[0]
-		path := m.queuePath(r)
-		err := m.o.Run(ctx, r, path)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err != nil {
-			rep.Alerts = append(rep.Alerts, Alert{Reason: Command, Index: &r.Index, Text: fmt.Sprintf("%s %s: %v", r.Name, r.Version, err)})
-		}
-		m.mem.file.Queue = slices.Clone(m.mem.file.Queue[1:])
-		err = os.Remove(path)
-		if errors.Is(err, fs.ErrNotExist) { // the command has taken it
-			err = nil
-		}
-		if err := errors.Join(m.mem.save(), err); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func (m *Monitor) spooled(index int64) string {
 	return filepath.Join(m.spool, strconv.FormatInt(index, 10))
-}
-
-func (m *Monitor) queuePath(r Release) string {
-	return filepath.Join(m.o.Dir, "queue", r.Leaf.String()+".sigstore.json")
 }

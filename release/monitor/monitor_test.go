@@ -56,7 +56,7 @@ func (v *watch) at(t testing.TB, place string) {
 	}
 }
 
-// round opens the monitor anew and looks once; reasons are those of the alerts that are wanted.
+// round opens the monitor anew, looks once and tells of it; reasons are those of the alerts that are wanted.
 func (v *watch) round(t *testing.T, reasons ...release.Reason) *monitor.Report {
 	t.Helper()
 	m, err := monitor.Open(v.o)
@@ -64,7 +64,7 @@ func (v *watch) round(t *testing.T, reasons ...release.Reason) *monitor.Report {
 		t.Fatal(err)
 	}
 	r, err := m.Round(t.Context())
-	if err != nil {
+	if err := errors.Join(err, m.Told(r)); err != nil {
 		t.Fatal(err)
 	}
 	var got []release.Reason

@@ -15,6 +15,7 @@ import (
 // remember takes in what was found and writes it.
 func (w *walk) remember() error {
 	mem, said := &w.m.mem.file, state.Said{Channels: map[release.Digest]*release.Channel{}}
+	before := len(w.rep.Alerts)
 	for _, l := range w.leaves {
 		w.rep.Alerts = append(w.rep.Alerts, l.alerts...)
 		if !l.judged {
@@ -43,7 +44,8 @@ func (w *walk) remember() error {
 		}
 	}
 	w.rememberGarbage()
-	w.rememberBare()
+	mem.Unsaid = bounded(append(mem.Unsaid, w.rep.Alerts[before:]...))
+	w.rememberBare() // the rest is said in every round
 	mem.Size, mem.Root = w.head.Tree.N, w.head.Tree.Hash.String()
 	if err := w.m.state.RememberAudit(w.head, said); err != nil { // first: twice does no harm
 		return err
