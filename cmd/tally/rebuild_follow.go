@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -90,13 +91,16 @@ func rebuildFollow(c *cli.Context, e *env) error {
 	return f.loop(c.Duration("every"))
 }
 
-// enqueue keeps a new release's bundle until it was rebuilt.
+// enqueue keeps a new release's bundle until it was rebuilt. Until it could, the monitor does.
 func (f *follower) enqueue(_ context.Context, r monitor.Release, bundle string) error {
 	data, err := readSmall(bundle, release.MaxBundle)
-	if err != nil {
-		return err
+	if err == nil {
+		err = atomicfile.WriteFile(filepath.Join(f.queue, r.Payload.String()), data, 0o644)
 	}
-	return atomicfile.WriteFile(filepath.Join(f.queue, r.Payload.String()), data, 0o644)
+	if err != nil {
+		return fmt.Errorf("%w; %w", err, monitor.ErrKeep)
+	}
+	return nil
 }
 
 func (f *follower) once() error {

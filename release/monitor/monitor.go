@@ -65,7 +65,7 @@ type Options struct {
 	FullEvery time.Duration // and so does one after that time, also after a restart; 0: none
 
 	// Run is called once for each new release with its bundle in a file; nil: nothing is run. It is called
-	// again after a monitor that was killed meanwhile.
+	// again after a monitor that was killed meanwhile, and after an error that is ErrKeep.
 	Run func(ctx context.Context, r Release, bundle string) error
 }
 

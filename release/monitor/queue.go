@@ -10,21 +10,32 @@ import (
 	"slices"
 )
 
-// runCommands runs the command for every release in the queue, each once, and forgets it whatever came of it.
+// ErrKeep in an error of Options.Run keeps the release in the queue: the next round runs it again.
+var ErrKeep = errors.New("tried again in the next round")
+
+// runCommands runs the command for every release in the queue, each once, and forgets it whatever came of it but ErrKeep.
 func (m *Monitor) runCommands(ctx context.Context, rep *Report) error {
-	for len(m.mem.file.Queue) > 0 && m.o.Run != nil {
-		r := m.mem.file.Queue[0]
+	if m.o.Run == nil {
+		return nil
+	}
+	mem, queue, kept := &m.mem.file, m.mem.file.Queue, []Release(nil)
+	for i, r := range queue {
 		path := m.queuePath(r)
 		err := m.o.Run(ctx, r, path)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if err != nil {
-			a := Alert{Reason: Command, Index: &r.Index, Text: fmt.Sprintf("%s %s: %v", r.Name, r.Version, err)}
-			rep.Alerts = append(rep.Alerts, a)
-			m.mem.file.Unsaid = bounded(append(m.mem.file.Unsaid, a))
+			rep.Alerts = append(rep.Alerts, Alert{Reason: Command, Index: &r.Index, Text: fmt.Sprintf("%s %s: %v", r.Name, r.Version, err)})
 		}
-		m.mem.file.Queue = slices.Clone(m.mem.file.Queue[1:])
+		if errors.Is(err, ErrKeep) {
+			kept = append(kept, r)
+			continue
+		}
+		if err != nil {
+			mem.Unsaid = bounded(append(mem.Unsaid, rep.Alerts[len(rep.Alerts)-1]))
+		}
+		mem.Queue = slices.Concat(kept, queue[i+1:])
 		err = os.Remove(path)
 		if errors.Is(err, fs.ErrNotExist) { // the command has taken it
 			err = nil

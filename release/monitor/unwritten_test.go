@@ -3,8 +3,10 @@ package monitor_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -61,6 +63,42 @@ func TestQueueAfterCommand(t *testing.T) {
 		if (err == nil) != (gone == "bundle") || r == nil || len(r.Releases) != 1 || len(r.Alerts) != 0 {
 			t.Errorf("%s: %+v, %v", gone, r, err)
 		}
+	}
+}
+
+// A command can say that its release must not be forgotten: it waits beside those that come, with its bundle, until it is done.
+func TestKeptInQueue(t *testing.T) {
+	t.Parallel()
+	w := rt.New(t)
+	v := newWatch(t, w)
+	good, bad := v.o.Run, true
+	v.o.Run = func(ctx context.Context, r monitor.Release, bundle string) error {
+		if bad && r.Sequence == 1 {
+			return fmt.Errorf("full; %w", monitor.ErrKeep)
+		}
+		return good(ctx, r, bundle)
+	}
+	publish := func(sequence uint64) {
+		t.Helper()
+		s := w.Statement(t, sign.Options{Sequence: sequence})
+		s.Predicate.Release.Version = fmt.Sprint(sequence)
+		w.Publish(t, rt.Marshal(t, must(sign.Sign(s, w.Key))))
+	}
+	for sequence := range uint64(2) {
+		publish(sequence + 2)
+		if r := v.round(t, monitor.Command); len(v.ran) != int(sequence)+1 || !strings.HasSuffix(r.Alerts[0].Text, "full; tried again in the next round") {
+			t.Errorf("%+v, ran %v", r.Alerts, v.ran)
+		}
+	}
+	bad = false
+	publish(4)
+	v.round(t)
+	v.round(t)
+	if want := []string{"minimal22", "minimal33", "minimal0.1.01", "minimal44"}; !slices.Equal(v.ran, want) {
+		t.Errorf("ran %v, want %v", v.ran, want)
+	}
+	if left := must(os.ReadDir(filepath.Join(v.o.Dir, "queue"))); len(left) != 0 {
+		t.Errorf("left in the queue: %v", left)
 	}
 }
 
