@@ -21,6 +21,9 @@ import (
 	"tally/release/monitor"
 )
 
+// fullEvery is after what time a log is read whole again, if nobody says otherwise.
+const fullEvery = 7 * 24 * time.Hour
+
 func logMonitorCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name: "monitor", Usage: "watch a log: that it only grows, and what is in it", ArgsUsage: "LOG",
@@ -29,14 +32,15 @@ func logMonitorCommand(e *env) *cli.Command {
 			&cli.BoolFlag{Name: "once", Usage: "look once and end"},
 			&cli.DurationFlag{Name: "every", Usage: "look every `DURATION`, until interrupted", Value: 5 * time.Minute},
 			&cli.BoolFlag{Name: "full", Usage: "read every leaf again in the first round, those that were audited before too"},
-			&cli.DurationFlag{Name: "full-every", Usage: "read every leaf again in a round each `DURATION`, also of rounds with --once; 0: only with --full", Value: 7 * 24 * time.Hour},
+			&cli.DurationFlag{Name: "full-every", Usage: "read every leaf again in a round each `DURATION`, also of rounds with --once; 0: only with --full", Value: fullEvery},
 			&cli.DurationFlag{Name: "wait", Usage: "how long a bundle may come after its leaf", Value: 5 * time.Second},
 			&cli.StringFlag{Name: "exec", Usage: "run `COMMAND` (by sh -c) for each new release"},
 			&cli.StringFlag{Name: "metrics", Usage: "serve Prometheus metrics at `ADDRESS`, under /metrics"}),
 		Description: "LOG is a published directory or its URL. Each round holds the log's checkpoint against everything remembered in DIR (the state of\n" +
 			"'tally release verify' may be the same directory), reads the new leaves and every hash tile over them, computes the root, and checks the bundle of\n" +
 			"each leaf. An audited leaf cannot change without the root, but what it is of can be taken away later: a full round reads all of it again and says\n" +
-			"what is wrong with any leaf then (damaged, no-bundle, bundle, …), and what a leaf tells whose bundle did not hold when it was new. With --policy the log's key, its witnesses and the signers are the policy's; without it anybody may sign, which is said.\n\n" +
+			"what is wrong with any leaf then (damaged, no-bundle, bundle, …). What a leaf tells whose bundle did not hold is said when it does: every round reads\n" +
+			"a hundred of them again, a full one all. With --policy the log's key, its witnesses and the signers are the policy's; without it anybody may sign, which is said.\n\n" +
 			"Alerts, by reason: log-fork (both checkpoints are kept in DIR/evidence, those of the first 100 forks of a log), log-stale (fewer leaves than were seen, or than bundles show), no-proof, log, witness, expired\n" +
 			"(cosignatures, or a signer whose time is over), not-yet, damaged (tiles or entries are not what the checkpoint promises), no-bundle (a leaf that\n" +
 			"nobody can read: said in every round until it has its bundle), bundle, identity, signature, not-logged, inclusion, statement (of a leaf's bundle),\n" +

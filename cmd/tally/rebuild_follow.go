@@ -81,7 +81,7 @@ func rebuildFollow(c *cli.Context, e *env) error {
 			return err
 		}
 	}
-	f.m, err = monitor.Open(monitor.Options{Source: f.src, Dir: c.String("state"), Policy: &p.Release, Now: time.Now, Wait: 5 * time.Second, Run: f.enqueue})
+	f.m, err = monitor.Open(monitor.Options{Source: f.src, Dir: c.String("state"), Policy: &p.Release, Now: time.Now, Wait: 5 * time.Second, FullEvery: fullEvery, Run: f.enqueue})
 	if err != nil {
 		return err
 	}

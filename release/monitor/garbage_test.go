@@ -188,6 +188,28 @@ func TestReleaseAmongGarbage(t *testing.T) {
 	}
 }
 
+// A round reads some of the leaves again whose bundle did not hold, all of them by turns, whoever starts the monitor.
+func TestGarbageByTurns(t *testing.T) {
+	w := rt.New(t)
+	litter(t, w, 2*maxAgain+50)
+	late := publishVersion(t, w, 2)
+	o, src := watchLitter(t, w, w.Bundle)
+	round(t, o)
+	src.whole[placeOf(t, late)] = true
+	read := map[string]bool{}
+	o.Source = counting{src, func(name string) {
+		if strings.HasPrefix(name, "bundles/") {
+			read[name] = true
+		}
+	}}
+	for i, releases := range []int{0, 0, 1} { // the last of them is the release
+		rep, mem := round(t, o)
+		if want := min((i+1)*maxAgain, 2*maxAgain+51); len(read) != want || len(rep.Releases) != releases || len(rep.Alerts) != 0 || len(mem.Unheld) != 2*maxAgain+51-releases {
+			t.Errorf("round %d: read %d, want %d; %+v, %d remembered", i, len(read), want, rep, len(mem.Unheld))
+		}
+	}
+}
+
 // What was judged before is not what nobody was told of. Leaves come in any order, and each reason is counted by itself.
 func TestKeep(t *testing.T) {
 	w := &walk{m: &Monitor{mem: new(memory)}, rep: new(Report), litter: map[release.Reason]*kind{}}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +63,13 @@ func TestForkComesLate(t *testing.T) {
 	v.o.Full = false
 	put(forged)
 	forked(v.round(t, release.LogFork))
+	v.round(t)
+	// One in the place of a bundle that did not hold.
+	v.o.Dir = filepath.Join(t.TempDir(), "state")
+	put([]byte("{"))
+	v.round(t, monitor.Unexpected, release.BadBundle)
+	put(forged)
+	forked(v.round(t, release.LogFork, monitor.Unexpected))
 	v.round(t)
 	// Nor is what comes back in the place of a bundle that was lost taken as it is.
 	put(nil)
@@ -152,6 +160,49 @@ func TestFullReadsOnce(t *testing.T) {
 	}
 	v.o.Full = true
 	v.round(t, release.BadBundle)
+}
+
+// A round that is not full takes up what holds by now. What is wrong with the others it says no more, nor what it cannot prove.
+func TestUnheldComesLate(t *testing.T) {
+	t.Parallel()
+	w := rt.New(t)
+	appendAll(t, w, 300) // past the tile of the bundle's tree
+	path := filepath.Join(w.LogDir, filepath.FromSlash(publish.BundlePath(release.LeafHash(must(release.ParseBundle(w.Bundle)).Entry.Body))))
+	tile := filepath.Join(w.LogDir, "tile", "0", "000")
+	whole := must(os.ReadFile(tile))
+	v := newWatch(t, w)
+	bad := []release.Reason{release.BadBundle}
+	bare := slices.Repeat([]release.Reason{monitor.NoBundle}, 101)
+	for i, c := range []struct {
+		bundle []byte // nil: none
+		proof  bool
+		want   []release.Reason
+		told   int
+	}{
+		{[]byte("<html>"), true, bad, 0},
+		{[]byte("<html>"), true, nil, 0},
+		{nil, true, nil, 0},
+		{w.Bundle, false, nil, 0},
+		{w.Bundle, true, nil, 1},
+		{w.Bundle, true, nil, 0},
+	} {
+		err := errors.Join(os.RemoveAll(path), os.RemoveAll(tile))
+		if c.bundle != nil {
+			err = errors.Join(err, os.WriteFile(path, c.bundle, 0o644))
+		}
+		if c.proof {
+			err = errors.Join(err, os.WriteFile(tile, whole, 0o644))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := v.round(t, append(slices.Clone(c.want), bare...)...); len(r.Releases) != c.told || r.Again != 0 {
+			t.Errorf("round %d: %d releases, %d again", i, len(r.Releases), r.Again)
+		}
+	}
+	if !slices.Equal(v.ran, []string{"minimal0.1.01"}) {
+		t.Errorf("ran %v", v.ran)
+	}
 }
 
 // A bundle that comes late shows a tree that must be the log's; when the log no longer has what would prove it, that is said.

@@ -41,7 +41,8 @@ type memoryFile struct {
 	Bare     map[int64]release.Digest    `json:"bare,omitempty"`     // leaves that had no bundle, by index
 	Lost     map[int64]release.Digest    `json:"lost,omitempty"`     // leaves that had one when they were told of
 	Unheld   map[int64]struct{}          `json:"unheld,omitempty"`   // leaves with a bundle that does not hold: nobody was told what they say
-	Ahead    map[int64]int64             `json:"ahead,omitempty"`    // of both: leaves of the tree in its bundle, which the log did not have
+	Again    int64                       `json:"again,omitempty"`    // of them, those from here on are read again first
+	Ahead    map[int64]int64             `json:"ahead,omitempty"`    // of bare and lost: leaves of the tree in its bundle, which the log did not have
 	Queue    []Release                   `json:"queue,omitempty"`    // releases for which the command has not been run
 	Unsaid   []Alert                     `json:"unsaid,omitempty"`   // alerts that no later round finds, until they are told
 	Versions map[string]release.Digest   `json:"versions,omitempty"` // NAME@VERSION: payload

@@ -15,7 +15,8 @@
 // entry or a hash tile can be taken away or changed afterwards: whoever has the root does not have what it is of. So a
 // full round reads everything again from the first leaf, once in Options.FullEvery. What it finds about a leaf that was
 // judged before is what is wrong with it now; it is no news of releases, unless its bundle did not hold when it was judged:
-// whoever serves a log can put anything in a bundle's place until then, and the bundle itself there later.
+// whoever serves a log can put anything in a bundle's place until then, and the bundle itself there later. Of such
+// leaves every round reads some again.
 //
 // A bundle may be of a later tree than the checkpoint that a round began with; one round is given for that.
 package monitor

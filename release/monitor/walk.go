@@ -2,7 +2,6 @@ package monitor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -47,6 +46,9 @@ func (w *walk) run(ctx context.Context) error {
 		return err
 	}
 	if err := w.bareBefore(ctx); err != nil {
+		return err
+	}
+	if err := w.unheldBefore(ctx); err != nil {
 		return err
 	}
 	for f.size < w.head.Tree.N {
@@ -161,32 +163,6 @@ func (w *walk) forked(l *leaf) {
 	l.alerts = append(l.alerts, Alert{Reason: release.LogFork, Index: &l.index, Text: text + why, Evidence: path})
 }
 
-// bareBefore reads the leaves again that had no bundle in an earlier round; a full round does anyway.
-func (w *walk) bareBefore(ctx context.Context) error {
-	if w.full {
-		return nil
-	}
-	known := maps.Clone(w.m.mem.file.Bare)
-	maps.Copy(known, w.m.mem.file.Lost)
-	var bodies [][]byte
-	at := int64(-1) // the tile that they are of: one is read once, however many of its leaves are bare
-	for _, index := range slices.Sorted(maps.Keys(known)) {
-		first := index &^ (width - 1)
-		if first != at {
-			var err error
-			if bodies, err = log.ReadEntries(ctx, w.m.o.Source, first>>height, int(min(w.head.Tree.N-first, width))); err != nil {
-				return err
-			}
-			at = first
-		}
-		if h := release.LeafHash(bodies[index-first]); h != known[index] {
-			return fmt.Errorf("%w: leaf %d is %s, and was %s", log.ErrDamaged, index, h, known[index])
-		}
-		w.bare[index] = &bare{hash: known[index]}
-	}
-	return nil
-}
-
 // await gives bundles their time: a publisher writes one after its leaf is in the log.
 func (w *walk) await(ctx context.Context) error {
 	for end := time.Now().Add(w.m.o.Wait); len(w.bare) > 0; {
@@ -224,15 +200,8 @@ func (w *walk) look(ctx context.Context) error {
 			continue
 		}
 		delete(w.bare, index)
-		if l.tree.Note != "" {
-			var refusal *release.Error
-			if err := w.view.Contains(l.tree, w.m.o.Policy.Log.Key); errors.As(err, &refusal) {
-				if refusal.Reason == release.LogFork {
-					w.forked(l)
-				} else {
-					l.alert(refusal.Reason, "%v", refusal.Err)
-				}
-			}
+		if refusal := w.late(l); refusal != nil {
+			l.alert(refusal.Reason, "%v", refusal.Err)
 		}
 		if !l.judged || len(l.alerts) > 0 && !slices.Contains(w.leaves, l) {
 			w.keep(l)
