@@ -5,16 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 
-	"tally/internal/atomicfile"
 	"tally/internal/cli"
 	"tally/release"
 	tlog "tally/release/log"
@@ -28,7 +25,7 @@ func logMonitorCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name: "monitor", Usage: "watch a log: that it only grows, and what is in it", ArgsUsage: "LOG",
 		Flags: append(policyFlags(),
-			&cli.StringFlag{Name: "log-key", Usage: "without --policy: the log's verifier key, or a `FILE` that holds it (default: the one seen first)"},
+			&cli.StringFlag{Name: "log-key", Usage: "without --policy: the log's verifier key, or a `FILE` that holds it (default: the one seen first at LOG)"},
 			&cli.BoolFlag{Name: "once", Usage: "look once and end"},
 			&cli.DurationFlag{Name: "every", Usage: "look every `DURATION`, until interrupted", Value: 5 * time.Minute},
 			&cli.BoolFlag{Name: "full", Usage: "read every leaf again in the first round, those that were audited before too"},
@@ -153,30 +150,6 @@ func (w *watcher) policy(c *cli.Context, src tlog.Source) (*release.Policy, erro
 	}
 	p.Log.Key, err = firstKey(c, src)
 	return p, err
-}
-
-// firstKey is the key that LOG itself gives, when it is asked for the first time, and that one from then on.
-func firstKey(c *cli.Context, src tlog.Source) (release.LogKey, error) {
-	data, err := src.Read(c.Context, tlog.VKeyFile, 4096)
-	if err != nil {
-		return release.LogKey{}, err
-	}
-	k, err := release.ParseLogKey(strings.TrimSuffix(string(data), "\n"))
-	if err != nil {
-		return k, fmt.Errorf("%s: %s: %w", src, tlog.VKeyFile, err)
-	}
-	pin := filepath.Join(c.String("state"), k.Origin()+".vkey")
-	old, err := readSmall(pin, 4096)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(c.String("state"), 0o700); err != nil {
-			return k, err
-		}
-		return k, atomicfile.WriteFile(pin, []byte(k.String()+"\n"), 0o600)
-	}
-	if err == nil && strings.TrimSuffix(string(old), "\n") != k.String() {
-		err = verdict(exitUnverified, string(release.BadLog), "%s: gives the key %s, and %s remembers %s", src, k, pin, strings.TrimSuffix(string(old), "\n"))
-	}
-	return k, err
 }
 
 func (w *watcher) once(ctx context.Context) error {
