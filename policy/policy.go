@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"os"
@@ -27,6 +28,9 @@ type Policy struct {
 
 	Evidence Evidence
 	GPU      *GPU // nil: no GPU is accepted
+
+	// Digest is of the file and of all that it names, as Load has read them: another one may be another policy.
+	Digest [sha256.Size]byte
 }
 
 // Load reads the policy file at path.
@@ -35,12 +39,22 @@ func Load(path string) (*Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Parse(data, path, func(name string) ([]byte, error) {
+	first := sha256.Sum256(data)
+	all := first[:]
+	p, err := Parse(data, path, func(name string) ([]byte, error) {
 		if !filepath.IsAbs(name) {
 			name = filepath.Join(filepath.Dir(path), name)
 		}
-		return readFile(name)
+		data, err := readFile(name)
+		one := sha256.Sum256(data)
+		all = append(all, one[:]...)
+		return data, err
 	})
+	if err != nil {
+		return nil, err
+	}
+	p.Digest = sha256.Sum256(all)
+	return p, nil
 }
 
 func readFile(path string) ([]byte, error) {

@@ -45,6 +45,38 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// TestDigest: whatever changes in the file or in one that it names makes another digest, and nothing else does.
+func TestDigest(t *testing.T) {
+	dir := t.TempDir()
+	put := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	load := func() [32]byte {
+		t.Helper()
+		p, err := policy.Load(filepath.Join(dir, "policy.yaml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.Digest
+	}
+	const text = "schema: tally.policy/v1\nrelease:\n  log: {file: log.vkey, witnesses: none}\n"
+	put("log.vkey", vkey)
+	put("policy.yaml", text)
+	first := load()
+	if load() != first {
+		t.Error("two digests of the same files")
+	}
+	put("policy.yaml", text+"evidence: {platforms: [insecure]}\n")
+	second := load()
+	put("log.vkey", vkey+"\n")
+	if third := load(); first == second || second == third || first == third {
+		t.Errorf("%x, %x, %x: want three digests of three policies", first, second, third)
+	}
+}
+
 func TestInlineKeys(t *testing.T) {
 	key := rt.Key(t).Public()
 	text := "schema: tally.policy/v1\nrelease:\n  signers:\n    - pem: |\n" + indent(string(key.PEM())) + "  log:\n    vkey: " + vkey + "\n    witnesses: none\n"

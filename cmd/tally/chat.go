@@ -10,9 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"time"
 
-	"tally/enclave/client"
 	"tally/internal/cli"
 )
 
@@ -163,11 +161,4 @@ func terminal(r io.Reader) bool {
 	}
 	fi, err := f.Stat()
 	return err == nil && fi.Mode()&os.ModeCharDevice != 0
-}
-
-// hangUp closes a session that will not be used.
-func hangUp(s *client.Session) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	_ = s.Close(ctx) // there is nothing to lose
 }

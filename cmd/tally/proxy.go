@@ -54,7 +54,6 @@ func proxy(c *cli.Context, e *env) error {
 	defer t.CloseIdleConnections()
 	ln, err := net.Listen("tcp", at.String())
 	if err != nil {
-		hangUp(s)
 		return err
 	}
 	answer.Listening = "http://" + ln.Addr().String() + "/v1"

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -164,12 +165,14 @@ func TestProxyIsLocal(t *testing.T) {
 }
 
 // TestProxyChecksAgain: trust that ends while the proxy runs ends the proxy's service, also on sessions that
-// are open.
+// are open; be it trust in the release or in the evidence.
 func TestProxyChecksAgain(t *testing.T) {
 	old := recheck
 	recheck = 0
 	defer func() { recheck = old }()
 	w, _ := newInferWorld(t)
+	var sessions atomic.Int64
+	w.addr = counted(t, w.addr, &sessions)
 	base, stop := startProxy(t, w)
 	get := func() (int, string) {
 		t.Helper()
@@ -187,20 +190,74 @@ func TestProxyChecksAgain(t *testing.T) {
 	if code, text := get(); code != 200 {
 		t.Fatalf("%d %s", code, text)
 	}
-	nobody, err := os.ReadFile(w.path("nobody.yaml"))
-	if err != nil {
-		t.Fatal(err)
+	opened := sessions.Load()
+	policies := func(name string) []byte {
+		t.Helper()
+		b, err := os.ReadFile(w.path(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
 	}
-	if err := os.WriteFile(w.path("policy.yaml"), nobody, 0o644); err != nil {
-		t.Fatal(err)
+	good := policies("policy.yaml")
+	for _, c := range []struct {
+		name   string
+		policy []byte
+		code   int
+		opened int64
+	}{
+		{"unchanged", good, 200, 0},
+		{"another text", append([]byte("# new\n"), good...), 200, 1},
+		{"no evidence is accepted", policies("nothing.yaml"), 502, 1},
+		{"good again", good, 200, 1},
+		{"nobody is trusted", policies("nobody.yaml"), 502, 0},
+	} {
+		if err := os.WriteFile(w.path("policy.yaml"), c.policy, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		before := sessions.Load()
+		code, text := get()
+		if refused := strings.Contains(text, `"code":"enclave_not_accepted"`); code != c.code || refused != (code != 200) {
+			t.Errorf("%s: %d %s", c.name, code, text)
+		}
+		if got := sessions.Load() - before; got != c.opened {
+			t.Errorf("%s: %d sessions were opened, want %d", c.name, got, c.opened)
+		}
 	}
-	if code, text := get(); code != 502 || !strings.Contains(text, `"code":"enclave_not_accepted"`) {
-		t.Errorf("%d %s", code, text)
+	if opened != 1 {
+		t.Errorf("%d sessions for the first request", opened)
 	}
 	_, _, talk := stop()
 	if !strings.Contains(talk, "found no enclave") {
 		t.Errorf("nothing was said: %s", talk)
 	}
+}
+
+// counted forwards connections to addr and counts them in n.
+func counted(t *testing.T, addr string, n *atomic.Int64) (front string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		for {
+			in, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			n.Add(1)
+			out, err := net.Dial("tcp", addr)
+			if err != nil {
+				in.Close()
+				continue
+			}
+			go func() { io.Copy(out, in); out.Close() }()
+			go func() { io.Copy(in, out); in.Close() }()
+		}
+	}()
+	return ln.Addr().String()
 }
 
 // TestChatAndProxyRefuse: the same refusals as connect's, before anything is sent.

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"net/http"
+	"reflect"
 	"sync"
 	"time"
 
@@ -44,8 +46,17 @@ type attested struct {
 	verified time.Time
 	result   *release.Result
 	cfg      client.Config
+	rules    rules
+	changes  int         // how often rules became others
 	pins     client.Pins // of the enclaves accepted so far
 	memo     appraise.Memo
+}
+
+// rules are what may change between two verifications of one release and does not end trust: sessions that were accepted
+// by others are not used any more.
+type rules struct {
+	policy [sha256.Size]byte
+	gpus   [2][][]byte // manifests and OCSP responses of --gpu-collateral
 }
 
 // newAttested verifies the release. A refusal of it is printed.
@@ -106,6 +117,9 @@ func (a *attested) verify(now time.Time) (*release.Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if is := (rules{p.Digest, [2][][]byte{col.files, col.ocsp}}); !reflect.DeepEqual(is, a.rules) {
+		a.rules, a.changes = is, a.changes+1
+	}
 	a.verified, a.result = now, r
 	a.cfg = client.Config{Authority: a.c.String("authority"), Policy: p.Appraisal(r.Statement.Predicate.GPURIMs), Reference: rv,
 		Rand: rand.Reader, Now: time.Now, Timeout: a.c.Duration("timeout"), Pins: &a.pins, Memo: &a.memo, GPURIMs: col.files, GPUOCSP: col.ocsp}
@@ -116,7 +130,7 @@ func (a *attested) verify(now time.Time) (*release.Result, error) {
 func (a *attested) open(ctx context.Context) (*client.Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.c.Duration("timeout"))
 	defer cancel()
-	cfg, err := a.config(time.Now())
+	cfg, _, err := a.config(time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -139,15 +153,16 @@ func verdictOf(err error) error {
 	return err
 }
 
-func (a *attested) config(now time.Time) (client.Config, error) {
+// config also returns how often the rules have changed.
+func (a *attested) config(now time.Time) (client.Config, int, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if age := now.Sub(a.verified); age < 0 || age > recheck {
 		if _, err := a.verify(now); err != nil {
-			return client.Config{}, verdictOf(err)
+			return client.Config{}, 0, verdictOf(err)
 		}
 	}
-	return a.cfg, nil
+	return a.cfg, a.changes, nil
 }
 
 // first opens a session and says what was checked. An enclave that is not accepted is printed.
@@ -169,30 +184,39 @@ func (a *attested) first(ctx context.Context) (*client.Session, *connectAnswer, 
 	return s, answer, nil
 }
 
-// A checked transport verifies the release again before a request, also on a session that is open.
+// A checked transport verifies the release again before a request, also on a session that is open. Where the rules have
+// changed, the session is a new one.
 type checked struct {
 	*client.Transport
-	check func(now time.Time) (client.Config, error)
+	check func(now time.Time) (client.Config, int, error)
+
+	mu      sync.Mutex
+	changes int // of the rules, by which the sessions were accepted that are open
 }
 
-func (t checked) RoundTrip(r *http.Request) (*http.Response, error) {
-	if _, err := t.check(time.Now()); err != nil {
+func (t *checked) RoundTrip(r *http.Request) (*http.Response, error) {
+	_, changes, err := t.check(time.Now())
+	if err != nil {
 		t.CloseIdleConnections()
 		return nil, err
 	}
+	t.follow(changes)
 	return t.Transport.RoundTrip(r)
 }
 
-// transport gives s, which is open, to the first request, and opens more as they are needed.
-func (a *attested) transport(s *client.Session) checked {
-	first := make(chan *client.Session, 1)
-	first <- s
-	return checked{check: a.config, Transport: &client.Transport{Now: time.Now, Open: func(ctx context.Context) (*client.Session, error) {
-		select {
-		case s := <-first:
-			return s, nil
-		default:
-			return a.open(ctx)
-		}
-	}}}
+// follow returns when no session is left for the next request that was accepted by older rules.
+func (t *checked) follow(changes int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if changes > t.changes {
+		t.Retire()
+		t.changes = changes
+	}
+}
+
+// transport begins with s, which a.first has opened, and opens more sessions as they are needed.
+func (a *attested) transport(s *client.Session) *checked {
+	t := &client.Transport{Now: time.Now, Open: a.open}
+	t.Add(s)
+	return &checked{check: a.config, changes: a.changes, Transport: t}
 }

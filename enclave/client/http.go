@@ -40,14 +40,16 @@ type Transport struct {
 	// MaxIdle is how many sessions wait for their next request at most; 0: 64.
 	MaxIdle int
 
-	mu   sync.Mutex
-	idle []pooled
+	mu      sync.Mutex
+	idle    []pooled
+	retired int // how often Retire was called
 }
 
 // A pooled session is one that serves request after request.
 type pooled struct {
 	*Session
 	opened, since time.Time // since when it is idle
+	age           int       // Transport.retired when it was opened
 }
 
 // RoundTrip sends req and returns when the head of the answer is there. A body over infer.MaxBody is
@@ -96,7 +98,7 @@ func readBody(r io.Reader) (string, error) {
 func (t *Transport) session(ctx context.Context) (s pooled, used bool, err error) {
 	t.mu.Lock()
 	var old []pooled
-	now := t.Now()
+	now, age := t.Now(), t.retired // before Open: what Retire is called for may change meanwhile
 	for n := len(t.idle); n > 0 && s.Session == nil; n-- {
 		last := t.idle[n-1]
 		t.idle = t.idle[:n-1]
@@ -113,7 +115,7 @@ func (t *Transport) session(ctx context.Context) (s pooled, used bool, err error
 	if s.Session != nil {
 		return s, true, nil
 	}
-	s.opened = now
+	s.opened, s.age = now, age
 	s.Session, err = t.Open(ctx)
 	return s, false, err
 }
@@ -160,7 +162,7 @@ func (t *Transport) keep(s pooled) {
 	}
 	t.mu.Lock()
 	s.since = t.Now()
-	room := len(t.idle) < most && s.since.Sub(s.opened) < maxAge
+	room := len(t.idle) < most && s.since.Sub(s.opened) < maxAge && s.age == t.retired
 	if room {
 		t.idle = append(t.idle, s)
 	}
@@ -168,6 +170,23 @@ func (t *Transport) keep(s pooled) {
 	if !room {
 		hangUp(s.Session)
 	}
+}
+
+// Add gives t a session that is open and that nobody else uses.
+func (t *Transport) Add(s *Session) {
+	t.mu.Lock()
+	p := pooled{Session: s, opened: t.Now(), age: t.retired}
+	t.mu.Unlock()
+	t.keep(p)
+}
+
+// Retire has no session that is open serve another request: it closes those that no request uses, and each of the
+// others when its request has ended. It is to be called when Open accepts by other rules than before.
+func (t *Transport) Retire() {
+	t.mu.Lock()
+	t.retired++
+	t.mu.Unlock()
+	t.CloseIdleConnections()
 }
 
 // CloseIdleConnections closes the sessions that no request uses.

@@ -378,6 +378,44 @@ func TestSessionAge(t *testing.T) {
 	}
 }
 
+// TestRetire: sessions that were open when the rules changed serve no other request, be they idle or in use.
+func TestRetire(t *testing.T) {
+	w := newWorld(t, nil)
+	opened := 0
+	tr := &client.Transport{Now: time.Now, Open: func(ctx context.Context) (*client.Session, error) {
+		opened++
+		return dial(ctx, w.addr)
+	}}
+	defer tr.CloseIdleConnections()
+	w.http = &http.Client{Transport: tr}
+	s, err := dial(t.Context(), w.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr.Add(s)
+	ask := func(want int) {
+		t.Helper()
+		if code, _, err := w.post(t, infer.PathChat, chat("hello")); err != nil || code != 200 || opened != want {
+			t.Errorf("%d, %v; %d sessions opened, want %d", code, err, opened, want)
+		}
+	}
+	ask(0)
+	tr.Retire()
+	ask(1)
+	ask(1)
+	resp, err := w.http.Post("http://x"+infer.PathChat, "application/json", strings.NewReader(chat("in use", `"stream":true`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr.Retire() // in the middle of the answer, which goes on
+	if _, err := io.ReadAll(resp.Body); err != nil {
+		t.Error(err)
+	}
+	resp.Body.Close()
+	ask(2)
+	ask(2)
+}
+
 // TestSessionLost: a session that the enclave ended while it was idle costs no request.
 func TestSessionLost(t *testing.T) {
 	w := newWorld(t, func(_ *infer.Options, o *enclave.Options) { o.IdleTimeout = 400 * time.Millisecond })
