@@ -102,16 +102,16 @@ func (t *conversation) ask(ctx context.Context, text string, w io.Writer) (finis
 	return finish, nil
 }
 
-// chatError says what an incomplete answer is.
+// chatError says what an incomplete answer is, and that an enclave which is not accepted again is a verdict.
 func chatError(err error) error {
 	if errors.Is(err, client.ErrIncomplete) {
 		return fmt.Errorf("the answer is incomplete: the engine ended before it did: %w", err)
 	}
 	var ue *url.Error
 	if errors.As(err, &ue) { // its URL is made up: the session is the address
-		return fmt.Errorf("no answer of a model: %w", ue.Err)
+		err = fmt.Errorf("no answer of a model: %w", ue.Err)
 	}
-	return err
+	return verdictOf(err)
 }
 
 // refusedAnswer is the enclave's own refusal, its text made fit for a terminal.

@@ -168,16 +168,8 @@ func converse(ctx context.Context, c *cli.Context, e *env, a *connectAnswer, cfg
 		return err
 	}
 	s, err := client.Dial(ctx, dialer, address, cfg)
-	var refused *appraise.Error
-	if errors.As(err, &refused) {
-		a.Result = refused.Result
-		if perr := printConnection(e, a); perr != nil {
-			return perr
-		}
-		return verdict(exitAppraisal, string(refused.Result.Reason), "%w", refused)
-	}
 	if err != nil {
-		return err
+		return notAccepted(e, a, err)
 	}
 	a.describe(s)
 	if err := saveEvidence(c, s.Evidence()); err != nil {
@@ -188,7 +180,7 @@ func converse(ctx context.Context, c *cli.Context, e *env, a *connectAnswer, cfg
 		reply, err := s.Do(ctx, []byte(c.String("message")))
 		if err != nil {
 			_ = s.Close(ctx) // err says why there is no answer
-			return err
+			return notAccepted(e, a, err)
 		}
 		text := string(reply)
 		a.Reply = &text
@@ -197,6 +189,19 @@ func converse(ctx context.Context, c *cli.Context, e *env, a *connectAnswer, cfg
 		e.logf("the enclave may not have seen the session end: %v", err)
 	}
 	return printConnection(e, a)
+}
+
+// notAccepted gives err, for which there is no answer, its exit code. When it is that the enclave is not accepted, or not
+// again, a is printed with what was found.
+func notAccepted(e *env, a *connectAnswer, err error) error {
+	var refused *appraise.Error
+	if errors.As(err, &refused) {
+		a.Result = refused.Result
+		if perr := printConnection(e, a); perr != nil {
+			return perr
+		}
+	}
+	return verdictOf(err)
 }
 
 // saveEvidence keeps what an accepted enclave showed.

@@ -142,7 +142,29 @@ func thief(t *testing.T, m *attesttest.AMD, answer func(ctx context.Context, non
 // TestConnectFreshKey: with freshness: key the log and the witnesses that vouch for the release also say how old
 // the enclave's key may be. The enclave has the checkpoint from its host.
 func TestConnectFreshKey(t *testing.T) {
-	w := newConnectWorld(t, insecure.Attester{}, enclave.Echo{})
+	w, plain, cosigned := newFreshKeyWorld(t)
+	for name, c := range map[string]struct {
+		beacon string
+		code   int
+		want   string
+	}{
+		"fresh":      {cosigned(time.Hour), 0, "the key is no older than that"},
+		"old":        {cosigned(37 * time.Hour), 5, "37h0m"},
+		"uncosigned": {plain, 5, "cosigned by 0 of the policy's witnesses"},
+		"no beacon":  {"", 5, "no beacon in the key evidence"},
+	} {
+		w.addr = serveBeacon(t, c.beacon, enclave.Echo{})
+		code, out, talk := w.run("--policy", "{}/key.yaml", "--bundle", "{}/c.json", "--message", "hello")
+		if code != c.code || !strings.Contains(out, c.want) || (code == 0) != strings.Contains(out, "reply") || code != 0 && !strings.Contains(out, "reason: freshness") {
+			t.Errorf("%s: exit %d, want %d with %q\n%s%s", name, code, c.code, c.want, out, talk)
+		}
+	}
+}
+
+// newFreshKeyWorld has policies with freshness: key. A beacon is plain without a cosignature, or cosigned some time ago.
+func newFreshKeyWorld(t *testing.T) (w connectWorld, plain string, cosigned func(ago time.Duration) string) {
+	t.Helper()
+	w = newConnectWorld(t, insecure.Attester{}, enclave.Echo{})
 	pub, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -159,8 +181,8 @@ func TestConnectFreshKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain := bundle.Entry.Checkpoint
-	cosigned := func(ago time.Duration) string {
+	plain = bundle.Entry.Checkpoint
+	cosigned = func(ago time.Duration) string {
 		line, err := witness.Cosign([]byte(plain[:strings.Index(plain, "\n\n")+1]), private, time.Now().Add(-ago))
 		if err != nil {
 			t.Fatal(err)
@@ -181,26 +203,12 @@ func TestConnectFreshKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	put("key.yaml", strings.Replace(string(who), "witnesses: none", "witness-policy: witnesses.txt", 1)+"evidence: {platforms: [insecure], freshness: key, freshness-max-age: 36h}\n")
-	for name, c := range map[string]struct {
-		beacon string
-		code   int
-		want   string
-	}{
-		"fresh":      {cosigned(time.Hour), 0, "the key is no older than that"},
-		"old":        {cosigned(37 * time.Hour), 5, "37h0m"},
-		"uncosigned": {plain, 5, "cosigned by 0 of the policy's witnesses"},
-		"no beacon":  {"", 5, "no beacon in the key evidence"},
-	} {
-		w.addr = serveBeacon(t, c.beacon)
-		code, out, talk := w.run("--policy", "{}/key.yaml", "--bundle", "{}/c.json", "--message", "hello")
-		if code != c.code || !strings.Contains(out, c.want) || (code == 0) != strings.Contains(out, "reply") || code != 0 && !strings.Contains(out, "reason: freshness") {
-			t.Errorf("%s: exit %d, want %d with %q\n%s%s", name, code, c.code, c.want, out, talk)
-		}
-	}
+	put("again.yaml", strings.Replace(string(who), "witnesses: none", "witness-policy: witnesses.txt", 1)+"evidence: {platforms: [insecure], freshness: key, freshness-max-age: 36h, reappraise: 1s}\n")
+	return w, plain, cosigned
 }
 
 // serveBeacon runs an enclave whose host hands over a beacon.
-func serveBeacon(t *testing.T, beacon string) (addr string) {
+func serveBeacon(t *testing.T, beacon string, engine enclave.Engine) (addr string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -209,7 +217,7 @@ func serveBeacon(t *testing.T, beacon string) (addr string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- enclave.Serve(ctx, ln, insecure.Attester{}, enclave.Echo{}, enclave.Options{Authority: "default", Rand: rand.Reader, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
+		done <- enclave.Serve(ctx, ln, insecure.Attester{}, engine, enclave.Options{Authority: "default", Rand: rand.Reader, Now: time.Now, Logger: slog.New(slog.DiscardHandler),
 			Beacon: func(context.Context) ([]byte, error) { return []byte(beacon), nil }})
 	}()
 	t.Cleanup(func() {

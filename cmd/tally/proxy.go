@@ -104,8 +104,7 @@ func proxyHandler(t http.RoundTripper, logf func(string, ...any)) http.Handler {
 			}
 			logf("a request found no enclave: %v", err)
 			code := "enclave_unavailable"
-			var ee *exitError
-			if errors.As(err, &ee) && ee.code >= exitUnverified {
+			if exitCode(verdictOf(err)) >= exitUnverified {
 				code = "enclave_not_accepted"
 			}
 			proxyError(w, http.StatusBadGateway, code, err.Error())

@@ -75,7 +75,7 @@ func secretSend(c *cli.Context, e *env) error {
 	defer cancel()
 	if err := s.SendSecrets(ctx, list, key.SignPAE); err != nil {
 		_ = s.Close(ctx) // err says why there is no answer
-		return secretsRefused(err, key.Public().ID().String())
+		return secretsRefused(notAccepted(e, answer, err), key.Public().ID().String())
 	}
 	if err := s.Close(ctx); err != nil { // the answer came whole, with its own authenticated end
 		e.logf("the enclave may not have seen the session end: %v", err)

@@ -169,16 +169,8 @@ func (a *attested) config(now time.Time) (client.Config, int, error) {
 func (a *attested) first(ctx context.Context) (*client.Session, *connectAnswer, error) {
 	answer := newConnectAnswer(a.result)
 	s, err := a.open(ctx)
-	var refused *appraise.Error
-	if errors.As(err, &refused) {
-		answer.Result = refused.Result
-		if perr := printConnection(a.e, answer); perr != nil {
-			return nil, nil, perr
-		}
-		return nil, nil, verdict(exitAppraisal, string(refused.Result.Reason), "%w", refused)
-	}
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, notAccepted(a.e, answer, err)
 	}
 	answer.describe(s)
 	return s, answer, nil
