@@ -42,7 +42,7 @@
 //	  freshness-max-age: 36h         # with freshness key: how long ago the quorum of release.log's witness-policy had
 //	                                 # cosigned the checkpoint in the key evidence; a key is used for 24 hours
 //	  reappraise: 10m                # optional, 1h by default, up to 24h: how old an appraisal may be when something is sent in an
-//	                                 # open session; evidence is taken anew then, and a session that is not accepted again ends
+//	                                 # open session; all evidence but the key's is taken anew then, and a session that is not accepted again ends
 //	  snp:                           # with platform snp; debugging and migration are never accepted
 //	    tcb: [{product: Milan, boot-loader: 4, tee: 0, snp: 24, microcode: 219}]   # floors; Milan, Genoa (all of Zen 4), and Turin with fmc, too
 //	    firmware: "1.55"             # lowest version of the AMD-SP's firmware

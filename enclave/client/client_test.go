@@ -267,6 +267,11 @@ func serve(t *testing.T, a enclave.Attester, opt enclave.Options) (addr string) 
 	if a == nil {
 		a = insecure.Attester{}
 	}
+	return serveOn(t, a, enclave.Echo{}, opt)
+}
+
+func serveOn(t *testing.T, a enclave.Attester, e enclave.Engine, opt enclave.Options) (addr string) {
+	t.Helper()
 	opt.Authority, opt.Rand, opt.Now, opt.Logger, opt.Tick = "default", rand.Reader, time.Now, slog.New(slog.DiscardHandler), -1
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -274,7 +279,7 @@ func serve(t *testing.T, a enclave.Attester, opt enclave.Options) (addr string) 
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- enclave.Serve(ctx, ln, a, enclave.Echo{}, opt) }()
+	go func() { done <- enclave.Serve(ctx, ln, a, e, opt) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {

@@ -72,9 +72,10 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		resp, err := t.exchange(req, s, head, body)
-		// An enclave may end an idle session at any time. Nothing of an answer has come, so the request
-		// is asked again, once for each session that was idle.
-		if err != nil && used && req.Context().Err() == nil && errors.Is(err, channel.ErrTruncated) {
+		// An enclave may end an idle session at any time, and what it was accepted by there may have become too old:
+		// a new session has new key evidence. Nothing of an answer has come, so the request is asked again, once for
+		// each session that was idle.
+		if err != nil && used && req.Context().Err() == nil && (errors.Is(err, channel.ErrTruncated) || errors.Is(err, ErrNotRenewed)) {
 			continue
 		}
 		return resp, err
