@@ -10,7 +10,6 @@ import (
 
 	"tally/enclave/appraise"
 	"tally/enclave/client"
-	"tally/internal/atomicfile"
 	"tally/internal/cli"
 	"tally/measure"
 	"tally/policy"
@@ -172,10 +171,12 @@ func converse(ctx context.Context, c *cli.Context, e *env, a *connectAnswer, cfg
 		return notAccepted(e, a, err)
 	}
 	a.describe(s)
-	if err := saveEvidence(c, s.Evidence()); err != nil {
+	files, err := writeEvidence(c, s.Evidence()) // before the message: what cannot be written is said before it is sent
+	if err != nil {
 		_ = s.Close(ctx) // err says why there is no answer
 		return err
 	}
+	defer files.abort()
 	if c.IsSet("message") {
 		reply, err := s.Do(ctx, []byte(c.String("message")))
 		if err != nil {
@@ -187,6 +188,9 @@ func converse(ctx context.Context, c *cli.Context, e *env, a *connectAnswer, cfg
 	}
 	if err := s.Close(ctx); err != nil { // the answer came whole, with its own authenticated end
 		e.logf("the enclave may not have seen the session end: %v", err)
+	}
+	if err := files.commit(); err != nil {
+		return err
 	}
 	return printConnection(e, a)
 }
@@ -202,24 +206,6 @@ func notAccepted(e *env, a *connectAnswer, err error) error {
 		}
 	}
 	return verdictOf(err)
-}
-
-// saveEvidence keeps what an accepted enclave showed.
-func saveEvidence(c *cli.Context, shown appraise.Input) error {
-	if c.IsSet("evidence") {
-		if err := atomicfile.WriteFile(c.String("evidence"), shown.Document, 0o644); err != nil {
-			return err
-		}
-	}
-	if c.IsSet("gpus") && shown.GPU != nil {
-		if err := atomicfile.WriteFile(c.String("gpus"), shown.GPU.Document, 0o644); err != nil {
-			return err
-		}
-	}
-	if c.IsSet("session") && shown.Session != nil {
-		return atomicfile.WriteFile(c.String("session"), shown.Session.Document, 0o644)
-	}
-	return nil
 }
 
 // printConnection prints the answer. On insecure evidence every line carries the note, the reply's too.

@@ -273,9 +273,26 @@ func (half) Exchange(_ context.Context, _ io.Reader, w io.Writer) error {
 // TestConnectIncomplete: half an answer is no answer, and no result either.
 func TestConnectIncomplete(t *testing.T) {
 	w := newConnectWorld(t, insecure.Attester{}, half{})
-	code, out, talk := w.run("--policy", "{}/policy.yaml", "--bundle", "{}/b.json", "--message", "x")
-	if code != 1 || out != "" || !strings.Contains(talk, "could not finish the answer") {
-		t.Errorf("exit %d\n%s%s", code, out, talk)
+	out := t.TempDir()
+	if err := os.WriteFile(out+"/e.bin", []byte("of an earlier run"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, text, talk := w.run("--policy", "{}/policy.yaml", "--bundle", "{}/b.json", "--message", "x", "--evidence", out+"/e.bin")
+	if code != 1 || text != "" || !strings.Contains(talk, "could not finish the answer") {
+		t.Errorf("exit %d\n%s%s", code, text, talk)
+	}
+	b, err := os.ReadFile(out + "/e.bin")
+	if err != nil || string(b) != "of an earlier run" {
+		t.Errorf("--evidence of a command that failed: %.40q, %v", b, err)
+	}
+	code, _, talk = w.run("--policy", "{}/policy.yaml", "--bundle", "{}/b.json", "--message", "x", "--evidence", out+"/new.bin")
+	if entries, err := os.ReadDir(out); err != nil || code != 1 || len(entries) != 1 {
+		t.Errorf("exit %d leaves %v, %v\n%s", code, entries, err, talk)
+	}
+	// Where it cannot be written nothing is sent.
+	code, _, talk = w.run("--policy", "{}/policy.yaml", "--bundle", "{}/b.json", "--message", "x", "--evidence", out+"/none/e.bin")
+	if code != 1 || !strings.Contains(talk, "none") || strings.Contains(talk, "answer") {
+		t.Errorf("exit %d\n%s", code, talk)
 	}
 }
 
