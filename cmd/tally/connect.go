@@ -97,18 +97,25 @@ func connect(c *cli.Context, e *env) error {
 		}
 		return err
 	}
-	rv, err := referenceValues(r.Statement)
-	if err != nil {
-		return verdict(exitUnverified, string(release.BadStatement), "%w", err)
-	}
-	col, err := readGPUCollateral(c.String("gpu-collateral"))
+	cfg, err := clientConfig(c, p, r.Statement)
 	if err != nil {
 		return err
 	}
-	return converse(ctx, c, e, newConnectAnswer(r), client.Config{
-		GPURIMs: col.files, GPUOCSP: col.ocsp,
-		Authority: c.String("authority"), Policy: p.Appraisal(r.Statement.Predicate.GPURIMs), Reference: rv, Rand: rand.Reader, Now: time.Now,
-	})
+	return converse(ctx, c, e, newConnectAnswer(r), cfg)
+}
+
+// clientConfig is what the command line, the policy and a verified release say of an enclave.
+func clientConfig(c *cli.Context, p *policy.Policy, s *release.Statement) (cfg client.Config, err error) {
+	rv, err := referenceValues(s)
+	if err != nil {
+		return cfg, verdict(exitUnverified, string(release.BadStatement), "%w", err)
+	}
+	col, err := readGPUCollateral(c.String("gpu-collateral"))
+	if err != nil {
+		return cfg, err
+	}
+	return client.Config{Authority: c.String("authority"), Policy: p.Appraisal(s.Predicate.GPURIMs), Reference: rv, Rand: rand.Reader, Now: time.Now,
+		Timeout: c.Duration("timeout"), GPURIMs: col.files, GPUOCSP: col.ocsp}, nil
 }
 
 // verifyForConnect verifies the bundle and remembers the log's tree. A refusal comes with its Result.

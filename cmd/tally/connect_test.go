@@ -23,6 +23,7 @@ import (
 	"tally/enclave"
 	"tally/enclave/appraise"
 	"tally/enclave/attest/insecure"
+	"tally/enclave/channel"
 	"tally/measure"
 	"tally/release"
 	"tally/release/releasetest"
@@ -293,6 +294,26 @@ func TestConnectIncomplete(t *testing.T) {
 	code, _, talk = w.run("--policy", "{}/policy.yaml", "--bundle", "{}/b.json", "--message", "x", "--evidence", out+"/none/e.bin")
 	if code != 1 || !strings.Contains(talk, "none") || strings.Contains(talk, "answer") {
 		t.Errorf("exit %d\n%s", code, talk)
+	}
+}
+
+// TestConnectTimeout: --timeout is how long the handshake may take, be it longer than the channel's own patience.
+func TestConnectTimeout(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it waits for more than 10 s")
+	}
+	w := newConnectWorld(t, insecure.Attester{}, silent{t})
+	ln, err := net.Listen("tcp", "127.0.0.1:0") // nobody accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	w.addr = ln.Addr().String()
+	const patience = channel.HandshakeTimeout + time.Second
+	began := time.Now()
+	code, out, talk := w.run("--policy", "{}/policy.yaml", "--bundle", "{}/b.json", "--timeout", patience.String())
+	if took := time.Since(began); code != 1 || out != "" || took < patience {
+		t.Errorf("exit %d after %v, want 1 after %v\n%s%s", code, took, patience, out, talk)
 	}
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"net/http"
@@ -109,20 +108,15 @@ func (a *attested) verify(now time.Time) (*release.Result, error) {
 	if err := v.state.Remember(r); err != nil {
 		return nil, err
 	}
-	rv, err := referenceValues(r.Statement)
-	if err != nil {
-		return nil, verdict(exitUnverified, string(release.BadStatement), "%w", err)
-	}
-	col, err := readGPUCollateral(a.c.String("gpu-collateral"))
+	cfg, err := clientConfig(a.c, p, r.Statement)
 	if err != nil {
 		return nil, err
 	}
-	if is := (rules{p.Digest, [2][][]byte{col.files, col.ocsp}}); !reflect.DeepEqual(is, a.rules) {
+	if is := (rules{p.Digest, [2][][]byte{cfg.GPURIMs, cfg.GPUOCSP}}); !reflect.DeepEqual(is, a.rules) {
 		a.rules, a.changes = is, a.changes+1
 	}
 	a.verified, a.result = now, r
-	a.cfg = client.Config{Authority: a.c.String("authority"), Policy: p.Appraisal(r.Statement.Predicate.GPURIMs), Reference: rv,
-		Rand: rand.Reader, Now: time.Now, Timeout: a.c.Duration("timeout"), Pins: &a.pins, Memo: &a.memo, GPURIMs: col.files, GPUOCSP: col.ocsp}
+	a.cfg, a.cfg.Pins, a.cfg.Memo = cfg, &a.pins, &a.memo
 	return r, nil
 }
 
