@@ -196,12 +196,12 @@ func (t *target) lockFile(c *cli.Context, tmp string) (string, error) {
 	if name := c.String("lock"); name != "" {
 		return name, nil
 	}
-	raw, err := t.get(c.Context, "image.lock", t.lock, lock.MaxLock)
-	if err != nil {
+	var err error
+	if t.lockRaw, err = t.get(c.Context, "image.lock", t.lock, lock.MaxLock); err != nil {
 		return "", err
 	}
 	name := filepath.Join(tmp, "image.lock")
-	return name, os.WriteFile(name, raw, 0o644)
+	return name, os.WriteFile(name, t.lockRaw, 0o644)
 }
 
 // sameVariant refuses a lock of another image than the release's, whose own the sources have: what that needs they lack.

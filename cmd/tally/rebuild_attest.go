@@ -169,11 +169,7 @@ func (a *attester) store(ctx context.Context, e *env, b *release.Bundle, who sig
 // chain checks which of the lock's packages a signed index vouches for. An index that cannot be had any more leaves
 // its packages to their hashes; one that contradicts the lock is an error.
 func (t *target) chain(c *cli.Context, e *env) (map[string]bool, error) {
-	raw, err := t.get(c.Context, "image.lock", t.lock, lock.MaxLock)
-	if err != nil {
-		return nil, err
-	}
-	k, err := lock.Parse(raw, "image.lock")
+	k, err := lock.Parse(t.lockRaw, "image.lock")
 	if err != nil {
 		return nil, err
 	}

@@ -29,6 +29,7 @@ type target struct {
 	verified            bool
 	statement           *release.Statement // nil for an output directory
 	payload             release.Digest     // of the statement
+	lockRaw             []byte             // the release's lock, once it was built from: a server may not give it twice
 }
 
 // rebuildTarget reads the statement of a bundle, or the manifest of an output directory.

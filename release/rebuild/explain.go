@@ -25,6 +25,8 @@ type Stated struct {
 // Explain compares the released files that are at hand with the rebuilt ones in the directory out, and puts the
 // answer into r.Explanation. A file that is at hand but is not the released one (its SHA-256 differs) explains
 // nothing: it is left out, and a note says so. Without a single released file that differs there is no explanation.
+// The error is ctx's alone: whoever serves the released files must not be able to take the verdict away, so everything
+// else that goes wrong here is a note.
 func Explain(ctx context.Context, r *Report, out string, find Find, opt compare.Options) error {
 	a, b := compare.Output{Name: "released", Files: map[string]string{}}, compare.Output{Name: "rebuilt", Files: map[string]string{}}
 	var notes []string
@@ -44,11 +46,11 @@ func Explain(ctx context.Context, r *Report, out string, find Find, opt compare.
 		case errors.Is(err, fs.ErrNotExist):
 			notes = append(notes, fmt.Sprintf("the released %s is not at hand (--from DIR): what differs in it cannot be said", row.Name))
 			continue
-		case errors.Is(err, errOther):
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
 			notes = append(notes, fmt.Sprintf("%s: %v: what differs in it cannot be said", row.Name, err))
 			continue
-		case err != nil:
-			return err
 		}
 		differ = true
 		if a.Files[row.Name] = path; row.Status == Differ {
@@ -59,15 +61,18 @@ func Explain(ctx context.Context, r *Report, out string, find Find, opt compare.
 		r.Notes = notes
 		return nil
 	}
-	var err error
-	if r.Explanation, err = compare.Outputs(ctx, a, b, opt); err != nil {
-		return fmt.Errorf("explaining the difference: %w", err)
+	explanation, err := compare.Outputs(ctx, a, b, opt)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		r.Notes = append(notes, fmt.Sprintf("explaining the difference: %v", err))
+		return nil
 	}
-	r.Explanation.Notes = append(r.Explanation.Notes, notes...)
+	explanation.Notes = append(explanation.Notes, notes...)
+	r.Explanation = explanation
 	return nil
 }
-
-var errOther = errors.New("the file at hand is not the released one")
 
 // released finds the released file of a row and checks that it is that file.
 func released(ctx context.Context, row Row, find Find) (string, error) {
@@ -84,7 +89,7 @@ func released(ctx context.Context, row Row, find Find) (string, error) {
 		return "", err
 	}
 	if got != row.Want {
-		return "", errOther
+		return "", errors.New("the file at hand is not the released one")
 	}
 	return path, nil
 }

@@ -1,11 +1,13 @@
 package rebuild
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -79,12 +81,33 @@ func TestExplainWithoutTheFiles(t *testing.T) {
 			t.Error("a file that is not the released one was compared")
 		}
 	}
-	broken := func(string, string) (string, error) { return "", errors.New("broken") }
-	r, err := Compare(t.Context(), []Subject{{"gone", sum("gone")}}, os.DirFS(t.TempDir()))
+}
+
+// Whoever serves the released files cannot take the verdict away: what fails is a note. Only the caller's own end is an error.
+func TestExplainFails(t *testing.T) {
+	r, err := Compare(t.Context(), []Subject{{"gone", sum("gone")}, {"cmdline", sum("a=2 quiet")}}, os.DirFS(t.TempDir()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Explain(t.Context(), r, t.TempDir(), broken, compare.Options{}); err == nil || err.Error() != "broken" {
-		t.Errorf("an error of finding: %v", err)
+	broken := func(string, string) (string, error) { return "", errors.New("HTTP status 500") }
+	if err := Explain(t.Context(), r, t.TempDir(), broken, compare.Options{}); err != nil || r.Explanation != nil || r.Reproduced {
+		t.Errorf("%v, %+v", err, r)
+	}
+	if want := []string{"cmdline: HTTP status 500: what differs in it cannot be said", "gone: HTTP status 500: what differs in it cannot be said"}; !slices.Equal(r.Notes, want) {
+		t.Errorf("notes %q", r.Notes)
+	}
+	dir := t.TempDir() // where the file is when it is hashed, and not any more when it is compared
+	gone := func(name, _ string) (string, error) {
+		path := filepath.Join(dir, name)
+		text := map[string]string{"gone": "gone", "cmdline": "a=2 quiet"}[name]
+		return path, errors.Join(os.RemoveAll(filepath.Join(dir, "cmdline")), os.WriteFile(path, []byte(text), 0o644))
+	}
+	if err := Explain(t.Context(), r, t.TempDir(), gone, compare.Options{}); err != nil || r.Explanation != nil || len(r.Notes) != 1 || !strings.HasPrefix(r.Notes[0], "explaining the difference: ") {
+		t.Errorf("comparing fails: %v, %+v", err, r)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := Explain(ctx, r, t.TempDir(), broken, compare.Options{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("interrupted: %v", err)
 	}
 }
