@@ -8,10 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"tally/internal/atomicfile"
 	"tally/internal/cli"
 	"tally/release"
-	tlog "tally/release/log"
 	"tally/release/publish"
 )
 
@@ -33,7 +31,8 @@ func releaseChannelCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "also write the statement's bundle to `FILE`"}),
 		Description: "The statement follows the last one in DIR: its sequence is one higher, and what no flag changes is taken over. Without --current and --revoke it\n" +
 			"says the same again with a new date, which a channel needs before it expires. A revocation is never taken back. Keys change by --signer: a client\n" +
-			"whose policy names this channel takes a release by a key that the statement names, as long as the statement is the one in force.\n" + passwordHelp +
+			"whose policy names this channel takes a release by a key that the statement names, as long as the statement is the one in force.\n" +
+			"A statement that an earlier run began and did not come to the end of is finished first; its own signer must do that.\n" + passwordHelp +
 			"\n" + keyRefHelp + "\n" + keylessHelp +
 			"\n--json prints tally.channel/v1: name, channel, sequence, minimum_sequence, issued_at, valid_until, current (list of statement, version,\n" +
 			"sequence), revoked (list of statement, kind, reason, since), signers (list of key, notBefore, notAfter), payload_sha256, key_id, log_index, path (in DIR), registry (HOST/PATH:TAG).\n\n" +
@@ -73,84 +72,33 @@ func releaseChannel(c *cli.Context, e *env) error {
 	if err := checkSigner(c, "log"); err != nil {
 		return err
 	}
-	dir := strings.TrimRight(c.String("log"), "/")
-	statement, err := nextChannel(c, e, dir)
-	if err != nil {
-		return err
-	}
-	return publishChannel(c, e, dir, statement)
-}
-
-// publishChannel signs the statement, logs it and prints what it says.
-func publishChannel(c *cli.Context, e *env, dir string, statement *release.Channel) error {
-	seal, err := newSealer(c, e)
-	if err != nil {
-		return err
-	}
-	b, data, who, err := seal.bundle(statement.Marshal())
-	if err != nil {
-		return err
-	}
-	l, err := tlog.Open(c.Context, dir, firstOf(c.String("log-key"), dir+".key"), e.logger())
-	if err != nil {
-		return err
-	}
-	p, err := publish.Channel(c.Context, l, data, who.key)
-	if cerr := l.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return err
-	}
-	pushed := ""
-	if repository := c.String("registry"); repository != "" {
-		if pushed, err = registryAt(repository).Channel(c.Context, p.Bundle, who.key); err != nil {
-			return fmt.Errorf("%w (logged at index %d; no file was written: the next statement of the channel can be pushed)", err, p.Index)
-		}
-	}
-	if c.IsSet("output") {
-		if err := atomicfile.WriteFile(c.String("output"), p.Bundle, 0o644); err != nil {
-			return err
-		}
-	}
-	return printChannel(e, dir, statement, b, who.key, p, pushed)
-}
-
-// nextChannel makes the statement that follows the last one.
-func nextChannel(c *cli.Context, e *env, dir string) (*release.Channel, error) {
 	name, channel, ok := strings.Cut(c.Args().First(), "@")
 	if !ok || !release.ValidLabel(name) || !release.ValidLabel(channel) {
-		return nil, usagef("%q: want NAME@CHANNEL, such as minimal@stable", c.Args().First())
+		return usagef("%q: want NAME@CHANNEL, such as minimal@stable", c.Args().First())
 	}
 	now, err := timeFlag(c, "at")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	old, err := publish.LatestChannel(dir, name+"@"+channel)
-	if err != nil {
-		return nil, err
-	}
-	p := release.ChannelPredicate{Name: name, Channel: channel}
-	if old != nil {
-		p = old.Predicate
-	}
-	p.Sequence++
-	p.IssuedAt = now.UTC().Truncate(time.Second)
-	p.ValidUntil = p.IssuedAt.Add(c.Duration("valid-for").Truncate(time.Second))
+	return publishChannel(c, e, name, channel, now, func(p *release.ChannelPredicate) error { return nextChannel(c, e, p) })
+}
+
+// nextChannel changes what the flags say.
+func nextChannel(c *cli.Context, e *env, p *release.ChannelPredicate) error {
 	if c.IsSet("minimum-sequence") {
 		p.MinimumSequence = c.Uint64("minimum-sequence")
 	}
-	if err := setCurrent(c, e, dir, &p); err != nil {
-		return nil, err
+	if err := setCurrent(c, e, strings.TrimRight(c.String("log"), "/"), p); err != nil {
+		return err
 	}
-	if err := setSigners(c, &p); err != nil {
-		return nil, err
+	if err := setSigners(c, p); err != nil {
+		return err
 	}
-	if err := setRevoked(c, e, &p); err != nil {
-		return nil, err
+	if err := setRevoked(c, e, p); err != nil {
+		return err
 	}
 	p.Current = slices.DeleteFunc(p.Current, func(r release.CurrentRelease) bool { return r.Sequence < p.MinimumSequence })
-	return release.NewChannel(p), nil
+	return nil
 }
 
 // setCurrent replaces the current releases by those of --current, which must be published and of this name.
@@ -240,16 +188,16 @@ func parseStatement(data []byte, path string) (*release.Statement, release.Diges
 	return s, release.PayloadDigest(b), nil
 }
 
-func printChannel(e *env, dir string, c *release.Channel, b *release.Bundle, k release.PublicKey, p *publish.Published, pushed string) error {
-	q := &c.Predicate
+func printChannel(e *env, dir string, done *loggedChannel, pushed string) error {
+	q := &done.statement.Predicate
 	a := channelAnswer{
 		"tally.channel/v1", q.Name, q.Channel, q.Sequence, q.MinimumSequence, q.IssuedAt, q.ValidUntil, q.Current, q.Revoked, q.Signers,
-		release.PayloadDigest(b), k.ID(), p.Index, filepath.Join(dir, publish.ChannelPath(c.Key())), pushed,
+		release.PayloadDigest(done.bundle), done.who.key.ID(), done.p.Index, filepath.Join(dir, publish.ChannelPath(done.statement.Key())), pushed,
 	}
 	if e.json {
 		return e.printJSON(a)
 	}
-	e.printf("channel %s, statement %d, valid until %s\n", c.Key(), a.Sequence, a.Until.Format(time.RFC3339))
+	e.printf("channel %s, statement %d, valid until %s\n", done.statement.Key(), a.Sequence, a.Until.Format(time.RFC3339))
 	for _, r := range a.Current {
 		e.printf("current  %s %s (sequence %d)\n", r.Statement, r.Version, r.Sequence)
 	}

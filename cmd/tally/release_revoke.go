@@ -51,27 +51,17 @@ func releaseRevoke(c *cli.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	dir := strings.TrimRight(c.String("log"), "/")
-	old, err := publish.LatestChannel(dir, name+"@"+channel)
-	if err != nil {
-		return err
-	}
-	p := release.ChannelPredicate{Name: name, Channel: channel}
-	if old != nil {
-		p = old.Predicate
-	}
-	p.Sequence++
-	p.IssuedAt = now.UTC().Truncate(time.Second)
-	p.ValidUntil = p.IssuedAt.Add(c.Duration("valid-for").Truncate(time.Second))
-	for _, arg := range c.Args().Tail() {
-		what, err := revocation(arg)
-		if err != nil {
-			return err
+	return publishChannel(c, e, name, channel, now, func(p *release.ChannelPredicate) error {
+		for _, arg := range c.Args().Tail() {
+			what, err := revocation(arg)
+			if err != nil {
+				return err
+			}
+			what.Reason, what.Since = c.String("reason"), p.IssuedAt
+			revoke(p, what)
 		}
-		what.Reason, what.Since = c.String("reason"), p.IssuedAt
-		revoke(&p, what)
-	}
-	return publishChannel(c, e, dir, release.NewChannel(p))
+		return nil
+	})
 }
 
 // revoke adds a revocation, unless it is there, and takes what is revoked from the current releases.

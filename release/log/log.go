@@ -260,6 +260,15 @@ func (l *Log) entry(ctx context.Context, index uint64, body []byte) (*release.En
 	return e, nil
 }
 
+// Has reports whether the log has the leaf with that hash, once what an earlier run left is published.
+func (l *Log) Has(ctx context.Context, leaf release.Digest) (bool, error) {
+	if err := l.settle(ctx); err != nil {
+		return false, err
+	}
+	_, found, err := l.find(ctx, leaf)
+	return found, err
+}
+
 // find looks a leaf up by its hash in the level-0 tiles: 32 bytes a leaf, no index to keep in step.
 func (l *Log) find(ctx context.Context, leaf release.Digest) (uint64, bool, error) {
 	tree, _, err := l.tree(ctx)

@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"tally/internal/atomicfile"
 	"tally/release"
@@ -50,6 +53,11 @@ func Channel(ctx context.Context, l *log.Log, bundle []byte, signer release.Publ
 // makeLatest logs the statement, unless that was done before, and puts it into the place of old.
 func makeLatest(ctx context.Context, l *log.Log, b *release.Bundle, signer release.PublicKey, c, old *release.Channel, p *Published) (*Published, error) {
 	err := follows(c, old)
+	if err != nil && p == nil {
+		if late, lerr := finishLogged(ctx, l, b, signer); late != nil || lerr != nil {
+			return late, lerr
+		}
+	}
 	if err == nil && p == nil {
 		p, err = logBundle(ctx, l, b, signer, nil)
 	}
@@ -57,6 +65,63 @@ func makeLatest(ctx context.Context, l *log.Log, b *release.Bundle, signer relea
 		return nil, err
 	}
 	return p, atomicfile.WriteFile(filepath.Join(l.Dir(), ChannelPath(c.Key())), p.Bundle, 0o644)
+}
+
+// finishLogged stores the bundle of a statement that an earlier run logged without coming to an end: its leaf is there for
+// ever, though by now it follows nothing. It returns nil when the log does not have it.
+func finishLogged(ctx context.Context, l *log.Log, b *release.Bundle, signer release.PublicKey) (*Published, error) {
+	data, err := os.ReadFile(filepath.Join(l.Dir(), pendingDir, release.PayloadDigest(b).String()+"-"+signer.ID().String()))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	was, k := resume(data, b, signer)
+	if ok, err := l.Has(ctx, release.LeafHash(release.LeafBody(&was.Envelope, k))); err != nil || !ok {
+		return nil, err
+	}
+	return logBundle(ctx, l, b, signer, nil)
+}
+
+// A Begun is a channel statement that an earlier run began to publish, and did not come to the end of.
+type Begun struct {
+	Payload  []byte         // to be signed again and given to Channel
+	Signer   release.Digest // ID of who must sign it
+	Path     string         // of the file that says so, below the directory
+	sequence uint64
+}
+
+// BegunChannel finds the statements of the channel "NAME@CHANNEL" that were begun, in their order. They must be finished before
+// the next one is made: it would have the sequence that one of them has in the log already. The caller holds the log open.
+func BegunChannel(dir, key string) ([]Begun, error) {
+	files, err := os.ReadDir(filepath.Join(dir, pendingDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var all []Begun
+	for _, f := range files {
+		payload, by, _ := strings.Cut(f.Name(), "-")
+		digest, derr := release.ParseDigest(payload)
+		signer, serr := release.ParseDigest(by)
+		if derr != nil || serr != nil {
+			continue
+		}
+		file := path.Join(pendingDir, f.Name())
+		data, err := os.ReadFile(filepath.Join(dir, file))
+		if err != nil {
+			return nil, err
+		}
+		b, err := release.ParseBundle(data)
+		if err != nil || release.PayloadDigest(b) != digest {
+			continue // as resume has it
+		}
+		if c, err := release.ParseChannel(b.Envelope.Payload); err == nil && c.Key() == key {
+			all = append(all, Begun{b.Envelope.Payload, signer, file, c.Predicate.Sequence})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Begun) int { return cmp.Compare(a.sequence, b.sequence) })
+	return all, nil
 }
 
 // ChannelPath is where the latest statement of the channel "NAME@CHANNEL" lies, below the directory.

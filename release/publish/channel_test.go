@@ -84,6 +84,63 @@ func TestChannelFollows(t *testing.T) {
 	}
 }
 
+// A statement that was begun is found by its channel, and one that is in the log gets its bundle though others have come since.
+// One that was never logged does not enter it any more.
+func TestChannelBegun(t *testing.T) {
+	w := rt.New(t)
+	first, second := w.Predicate(t, 1, w.Bundle), w.Predicate(t, 2, w.Bundle)
+	other := first
+	other.ValidUntil = first.ValidUntil.Add(time.Hour)
+	file := func(p release.ChannelPredicate) (string, []byte, *release.Bundle) {
+		b, err := sign.Channel(release.NewChannel(p), w.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ".pending/" + release.PayloadDigest(b).String() + "-" + w.Key.Public().ID().String(), rt.Marshal(t, b), b
+	}
+	name1, data1, b1 := file(first)
+	name2, data2, b2 := file(second)
+	name3, data3, _ := file(other)
+	for name, data := range map[string][]byte{name1: data1, name2: data2, name1[:len(name1)-1]: data1, ".pending/busy": nil, name3[:74] + name1[74:]: data1} {
+		if err := os.WriteFile(filepath.Join(w.LogDir, name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begun, err := publish.BegunChannel(w.LogDir, "minimal@stable")
+	if err != nil || len(begun) != 2 || begun[0].Path != name1 || begun[1].Path != name2 || begun[0].Signer != w.Key.Public().ID() || !bytes.Equal(begun[1].Payload, b2.Envelope.Payload) {
+		t.Fatalf("%+v, %v", begun, err)
+	}
+	if begun, err := publish.BegunChannel(w.LogDir, "minimal@other"); err != nil || len(begun) != 0 {
+		t.Errorf("of another channel: %+v, %v", begun, err)
+	}
+	l := w.Open(t) // the first's leaf alone
+	if _, err := l.Append(t.Context(), release.LeafBody(&b1.Envelope, w.Key.Public())); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := tryChannel(t, w, w.Key, second); err != nil || p.Index != 2 {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	p, err := tryChannel(t, w, w.Key, first)
+	if err != nil || p.Index != 1 {
+		t.Fatalf("late: %+v, %v", p, err)
+	}
+	if stored, err := os.ReadFile(filepath.Join(w.LogDir, p.Path)); err != nil || !bytes.Equal(stored, p.Bundle) {
+		t.Errorf("its bundle: %v", err)
+	}
+	if c, err := publish.LatestChannel(w.LogDir, "minimal@stable"); err != nil || c.Predicate.Sequence != 2 {
+		t.Errorf("latest %+v, %v", c, err)
+	}
+	if err := os.WriteFile(filepath.Join(w.LogDir, name3), data3, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tryChannel(t, w, w.Key, other); err == nil || !strings.Contains(err.Error(), "does not follow 2") || nextIndex(t, w) != 3 {
+		t.Errorf("never logged: %v", err)
+	}
+}
+
 func TestIndexes(t *testing.T) {
 	w := rt.New(t)
 	d, _ := rt.Payload(t, w.Bundle)
