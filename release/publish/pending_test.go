@@ -135,14 +135,25 @@ func TestPublishUnwritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	payload, signer := release.PayloadDigest(b).String(), w.Key.Public()
-	if err := os.Remove(filepath.Join(w.LogDir, "names", "minimal@0.1.0")); err != nil {
+	index := filepath.Join(w.LogDir, "names", "minimal@0.1.0")
+	before, err := os.ReadFile(index)
+	if err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{
-		"names/minimal@0.1.0", ".pending/" + payload + "-" + signer.ID().String(), "by-digest/" + payload,
+		".pending/" + payload + "-" + signer.ID().String(), "by-digest/" + payload,
 		publish.BundlePath(release.LeafHash(release.LeafBody(&b.Envelope, signer))), "releases/" + payload + "-" + signer.ID().String(),
+		"names/minimal@0.1.0",
 	} {
 		place := filepath.Join(w.LogDir, name)
+		if now, err := os.ReadFile(index); string(now) != string(before) { // until the release is there its name leads to the one before
+			t.Errorf("%s: the name leads to %s, %v", name, now, err)
+		}
+		if place == index {
+			if err := os.Remove(index); err != nil {
+				t.Fatal(err)
+			}
+		}
 		if err := os.Mkdir(place, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -153,10 +164,14 @@ func TestPublishUnwritten(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if p := w.Publish(t, bundle); p.Already || p.Index != 1 {
-		t.Errorf("finished: %+v", p)
+	for _, again := range []bool{false, true} { // finished; and found
+		p := w.Publish(t, bundle)
+		if now, err := os.ReadFile(index); p.Index != 1 || err != nil || string(now) != payload+"\n" {
+			t.Errorf("again %v: %+v, the name leads to %s, %v", again, p, now, err)
+		}
 	}
-	if p := w.Publish(t, bundle); !p.Already {
-		t.Error("published twice")
+	w.Publish(t, w.Bundle)
+	if now, err := os.ReadFile(index); err != nil || string(now) != payload+"\n" {
+		t.Errorf("the earlier release took the name back: %s, %v", now, err)
 	}
 }

@@ -85,9 +85,12 @@ func Publish(ctx context.Context, l *log.Log, r Request) (*Published, error) {
 	switch {
 	case err != nil:
 	case p == nil:
-		p, err = publishNew(ctx, l, r, b, s)
+		p, err = publishNew(ctx, l, r, b)
 	case r.Rekor != nil:
 		err = addRekor(ctx, l.Dir(), r, p)
+	}
+	if err == nil {
+		err = nameRelease(l.Dir(), name, s, release.PayloadDigest(b))
 	}
 	if err != nil {
 		return nil, err
@@ -95,19 +98,28 @@ func Publish(ctx context.Context, l *log.Log, r Request) (*Published, error) {
 	return p, end(l.Dir(), name)
 }
 
-func publishNew(ctx context.Context, l *log.Log, r Request, b *release.Bundle, s *release.Statement) (*Published, error) {
+func publishNew(ctx context.Context, l *log.Log, r Request, b *release.Bundle) (*Published, error) {
 	for _, f := range r.Files {
 		if err := store(ctx, l.Dir(), filepath.Join(r.OutDir, filepath.FromSlash(f.Name)), f); err != nil {
 			return nil, err
 		}
 	}
-	if rel := s.Predicate.Release; release.ValidLabel(rel.Name) && release.ValidLabel(rel.Version) {
-		path := filepath.Join(l.Dir(), nameDir, rel.Name+"@"+rel.Version)
-		if err := atomicfile.WriteFile(path, []byte(release.PayloadDigest(b).String()+"\n"), 0o644); err != nil {
-			return nil, err
-		}
-	}
 	return logBundle(ctx, l, b, r.Signer, r.Rekor)
+}
+
+// nameRelease writes the index by name, last: until there is what it leads to, whoever fetches by name finds the release before.
+// A release that was published to the end does not take its name back from a later one.
+func nameRelease(dir, name string, s *release.Statement, payload release.Digest) error {
+	rel := s.Predicate.Release
+	if !release.ValidLabel(rel.Name) || !release.ValidLabel(rel.Version) {
+		return nil
+	}
+	if _, err := os.Lstat(filepath.Join(dir, pendingDir, name)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return atomicfile.WriteFile(filepath.Join(dir, nameDir, rel.Name+"@"+rel.Version), []byte(payload.String()+"\n"), 0o644)
 }
 
 // addRekor logs a release that was published before in Rekor too.
