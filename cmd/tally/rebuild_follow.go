@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -19,7 +20,8 @@ import (
 
 const followHelp = "With --follow LOG (a published directory or its URL) every release in the log is rebuilt and attested, those that are there and each\n" +
 	"new one, until interrupted. The log is watched as 'tally log monitor' does; its alerts stand on stderr. What is still to be rebuilt is in\n" +
-	"the directory of --state, so that a rebuild that failed is tried again in the next round and one that was killed is not forgotten. With -o\n" +
+	"the directory of --state, so that a rebuild that failed is tried again in the next round and one that was killed is not forgotten. The directory may be that of\n" +
+	"'tally log monitor' and of clients: what the log has shown is shared with them, what was rebuilt stands in DIR/follow and DIR/rebuild. With -o\n" +
 	"OUT is a directory of bundles, PAYLOAD.sigstore.json each. Every rebuild is printed as it ends (--json: one tally.rebuild/v1 each). With\n" +
 	"--once: exit 4 the log's worst alert, else 3 a rebuild differs, else 1 one could not be done, else 5 an alert of the policy's, else 0.\n\n"
 
@@ -73,6 +75,9 @@ func rebuildFollow(c *cli.Context, e *env) error {
 	if f.files, err = newFinder(append(c.StringSlice("from"), c.String("follow"))); err != nil {
 		return err
 	}
+	own := filepath.Join(c.String("state"), "follow")
+	_, queued := os.Lstat(f.queue)
+	_, apart := os.Lstat(own)
 	for _, dir := range []string{f.queue, f.out} {
 		if dir == "" {
 			continue
@@ -81,14 +86,24 @@ func rebuildFollow(c *cli.Context, e *env) error {
 			return err
 		}
 	}
-	f.m, err = monitor.Open(monitor.Options{Source: f.src, Dir: c.String("state"), Policy: &p.Release, Now: time.Now, Wait: 5 * time.Second, FullEvery: fullEvery, Run: f.enqueue})
-	if err != nil {
+	if err := f.openMonitor(&p.Release, own, queued == nil && errors.Is(apart, fs.ErrNotExist)); err != nil {
 		return err
 	}
 	if c.Bool("once") {
 		return f.once()
 	}
 	return f.loop(c.Duration("every"))
+}
+
+// openMonitor opens what is remembered. It is not what 'tally log monitor' remembers in the same directory: what that has seen is
+// still to be rebuilt. Followers of earlier versions shared it, and go on from there.
+func (f *follower) openMonitor(p *release.Policy, own string, earlier bool) (err error) {
+	var from string
+	f.m, from, err = monitor.OpenApart(monitor.Options{Source: f.src, Dir: f.c.String("state"), Policy: p, Now: time.Now, Wait: 5 * time.Second, FullEvery: fullEvery, Run: f.enqueue}, own, earlier)
+	if err == nil && from != "" {
+		f.e.complain("goes on from %s: what 'tally log monitor' saw there first was not rebuilt; to rebuild all of the log, remove %s and %s", from, own, f.queue)
+	}
+	return err
 }
 
 // enqueue keeps a new release's bundle until it was rebuilt. Until it could, the monitor does.
@@ -115,8 +130,8 @@ func (f *follower) once() error {
 		return errors.Join(alert, failed)
 	case f.differs:
 		return verdict(exitDiffers, "bytes", "a rebuild differs from its release")
-	case failed != nil:
-		return failed
+	case failed != nil: // whatever a rebuild by itself would end with: 4 is the log's
+		return &exitError{code: exitFailed, err: failed}
 	}
 	return alert
 }
