@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"tally/internal/atomicfile"
 	"tally/internal/cli"
 	"tally/policy"
 	"tally/release"
@@ -25,6 +24,7 @@ func releaseFetchCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "at", Usage: "verify as of `TIME` (RFC 3339; default: now)"}),
 		Description: "NAME alone means the channel that the policy names. Of a channel the current release with the highest sequence is taken; NAME@WORD is a channel\n" +
 			"if there is one of that name. What the policy's rebuilders and revocation keys said about the release comes along. What comes is verified as by 'tally release verify', against the log as it stands there; only then is FILE written.\n" +
+			"Revocations are looked for in the channel that is fetched and in NAME@" + publish.RevokedChannel + ", in no other.\n" +
 			"Printed are the checks and then reference-values.json as it was released.\n" +
 			"From a registry come the releases, channels, rebuilds and revocations that were pushed there; it is not the log, which is asked for consistency, and\n" +
 			"for more rebuilds and revocations, where the policy says (release.log.from).\n" +
@@ -184,12 +184,11 @@ func verifyFetched(c *cli.Context, e *env, v *verification, from string, w publi
 		return err
 	}
 	file := c.String("output")
-	if file != "" {
-		if err := atomicfile.WriteFile(file, data, 0o644); err != nil {
-			return err
-		}
+	proof, err := tlogProof(c, data)
+	if err != nil {
+		return err
 	}
-	if err := writeTLogProof(c, data); err != nil {
+	if err := writeAll(proof, output{file, data}); err != nil {
 		return err
 	}
 	values := r.Statement.Predicate.ReferenceValues

@@ -1,14 +1,11 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 
-	"tally/internal/atomicfile"
 	"tally/internal/cli"
 	"tally/release"
 	tlog "tally/release/log"
@@ -143,22 +140,17 @@ func (a *published) toRegistry(c *cli.Context, repository string) (err error) {
 	return err
 }
 
-// write writes the files that the command was asked for, the complete bundle last.
+// write writes the files that the command was asked for.
 func (a *published) write(c *cli.Context, path string) error {
-	if err := writeTLogProof(c, a.req.Bundle); err != nil {
+	proof, err := tlogProof(c, a.req.Bundle)
+	if err != nil {
 		return err
 	}
 	a.path = firstOf(c.String("output"), path)
 	if a.p == nil || a.path == "-" {
-		return nil
+		return writeAll(proof)
 	}
-	if err := atomicfile.WriteFile(a.path, a.p.Bundle, 0o644); err != nil {
-		if proof := c.String("tlog-proof"); proof != "" {
-			err = errors.Join(err, os.Remove(proof))
-		}
-		return err
-	}
-	return nil
+	return writeAll(proof, output{a.path, a.p.Bundle})
 }
 
 func publishRequest(c *cli.Context, e *env, path string) (publish.Request, error) {
@@ -251,19 +243,19 @@ func tlogProofFlag() cli.Flag {
 	return &cli.StringFlag{Name: "tlog-proof", Usage: "also write the log entry as a C2SP tlog-proof to `FILE`"}
 }
 
-// writeTLogProof writes what --tlog-proof asks for, of the first bundle in data.
-func writeTLogProof(c *cli.Context, data []byte) error {
+// tlogProof makes the file of --tlog-proof, of the first bundle in data.
+func tlogProof(c *cli.Context, data []byte) (output, error) {
 	path := c.String("tlog-proof")
 	if path == "" {
-		return nil
+		return output{}, nil
 	}
 	parts, err := release.Split(data)
 	if err != nil {
-		return err
+		return output{}, err
 	}
 	b, err := release.ParseBundle(parts[0])
 	if err != nil {
-		return err
+		return output{}, err
 	}
-	return atomicfile.WriteFile(path, b.Entry.TLogProof(), 0o644)
+	return output{path, b.Entry.TLogProof()}, nil
 }

@@ -25,7 +25,9 @@ func releaseRevokeCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "also write the statement's bundle to `FILE`"}),
 		Description: "WHAT is a BUNDLE of a release or of a rebuild, the SHA-256 of its payload, or a public key's FILE: whatever that key signed is revoked\n" +
 			"with it. The statement is a channel statement, of the channel \"" + publish.RevokedChannel + "\" unless NAME@CHANNEL says otherwise, that repeats what was revoked before\n" +
-			"and lists nothing as current there; in a channel of the maintainer's, what is current stays so, and its signers sign. Nothing takes a revocation back.\n" + passwordHelp +
+			"and lists nothing as current there; in a channel of the maintainer's, what is current stays so, and its signers sign. Nothing takes a revocation back.\n" +
+			"'tally release fetch' looks in the channel \"" + publish.RevokedChannel + "\" and in the one that the client's policy or the user names, in no other: who follows none of\n" +
+			"those is not told.\n" + passwordHelp +
 			"\n" + keyRefHelp + "\n" + keylessHelp +
 			"\n--json prints tally.channel/v1 as 'release channel' does.\n\n" +
 			"   tally release revoke minimal old.sigstore.json stolen.pub --log pub --key revoke.key --reason 'the key was stolen'",
@@ -50,6 +52,9 @@ func releaseRevoke(c *cli.Context, e *env) error {
 	now, err := timeFlag(c, "at")
 	if err != nil {
 		return err
+	}
+	if channel != publish.RevokedChannel {
+		e.logf("'release fetch' finds this only where channel %q is fetched: everybody else looks in %s@%s alone", channel, name, publish.RevokedChannel)
 	}
 	return publishChannel(c, e, name, channel, now, func(p *release.ChannelPredicate) error {
 		for _, arg := range c.Args().Tail() {

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"tally/internal/atomicfile"
 	"tally/internal/cli"
 	"tally/release"
 	"tally/release/publish/oci"
@@ -108,10 +107,11 @@ func releaseSign(c *cli.Context, e *env) error {
 	if s, err = release.ParseStatement(b.Envelope.Payload); err != nil { // what was signed, in its one form
 		return err
 	}
-	if err := signProvenance(c, out, s, seal); err != nil {
+	provenance, err := signProvenance(c, out, s, seal)
+	if err != nil {
 		return err
 	}
-	if err := atomicfile.WriteFile(c.String("output"), data, 0o644); err != nil {
+	if err := writeAll(provenance, output{c.String("output"), data}); err != nil {
 		return err
 	}
 	a := newReleaseAnswer(c.String("output"), b, who.key, s)
@@ -149,16 +149,13 @@ func printSigned(e *env, a releaseAnswer) error {
 	return nil
 }
 
-// signProvenance writes the bundle of --provenance.
-func signProvenance(c *cli.Context, out *sign.Out, s *release.Statement, seal sealer) error {
+// signProvenance makes the file of --provenance.
+func signProvenance(c *cli.Context, out *sign.Out, s *release.Statement, seal sealer) (output, error) {
 	if !c.IsSet("provenance") {
-		return nil
+		return output{}, nil
 	}
 	_, data, _, err := seal.bundle(out.Provenance(s))
-	if err != nil {
-		return err
-	}
-	return atomicfile.WriteFile(c.String("provenance"), data, 0o644)
+	return output{c.String("provenance"), data}, err
 }
 
 // claimsFile reads --claims; files that it names lie beside it.
