@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -101,6 +103,13 @@ func finishChannel(c *cli.Context, e *env, l *tlog.Log, seal sealer, key string)
 				"without the file it is given up; monitors then miss its bundle if the log has it")
 		}
 		p, err := publish.Channel(c.Context, l, data, who.key)
+		if errors.Is(err, publish.ErrOvertaken) { // an earlier version began the next one without it
+			e.logf("%s is given up: %v", file, err)
+			if err := os.Remove(file); err != nil {
+				return err
+			}
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("finishing %s of an earlier run: %w", file, err)
 		}

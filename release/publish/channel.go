@@ -50,6 +50,9 @@ func Channel(ctx context.Context, l *log.Log, bundle []byte, signer release.Publ
 	return p, end(l.Dir(), name)
 }
 
+// ErrOvertaken is that a statement does not follow the latest one, and the log does not have it: it can be no part of the channel.
+var ErrOvertaken = errors.New("the channel has gone on without it")
+
 // makeLatest logs the statement, unless that was done before, and puts it into the place of old.
 func makeLatest(ctx context.Context, l *log.Log, b *release.Bundle, signer release.PublicKey, c, old *release.Channel, p *Published) (*Published, error) {
 	err := follows(c, old)
@@ -57,6 +60,7 @@ func makeLatest(ctx context.Context, l *log.Log, b *release.Bundle, signer relea
 		if late, lerr := finishLogged(ctx, l, b, signer); late != nil || lerr != nil {
 			return late, lerr
 		}
+		err = fmt.Errorf("%w: %w", ErrOvertaken, err)
 	}
 	if err == nil && p == nil {
 		p, err = logBundle(ctx, l, b, signer, nil)

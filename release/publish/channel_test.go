@@ -136,7 +136,7 @@ func TestChannelBegun(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(w.LogDir, name3), data3, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tryChannel(t, w, w.Key, other); err == nil || !strings.Contains(err.Error(), "does not follow 2") || nextIndex(t, w) != 3 {
+	if _, err := tryChannel(t, w, w.Key, other); !errors.Is(err, publish.ErrOvertaken) || !strings.Contains(err.Error(), "does not follow 2") || nextIndex(t, w) != 3 {
 		t.Errorf("never logged: %v", err)
 	}
 }
