@@ -264,7 +264,7 @@ func gpuOpen(c *cli.Context, data []byte) ([]gpu.Device, gpuCollateral, error) {
 	}
 	chain := col.chain
 	if chain == nil && !bytes.HasPrefix(bytes.TrimSpace(data), []byte("[")) && !c.IsSet("collateral") {
-		return nil, col, fmt.Errorf("%s: a device's bare report: want --collateral DIR with its certificates, leaf first, as chain.pem", c.Args().First())
+		return nil, col, fmt.Errorf("%s: evidence: a bare report needs its certificate chain: want --collateral DIR with chain.pem, leaf first", c.Args().First())
 	}
 	devices, err := gpu.ParseEvidence(data, chain)
 	if err != nil {

@@ -95,7 +95,7 @@ func TestQuoteManifestFiles(t *testing.T) {
 		"show, collateral": {[]string{"show", gpuVectors + name, "--collateral", dir}, "--collateral goes with a device", 2},
 		"no collateral":    {[]string{"verify", gpuVectors + name, "--collateral", dir + "/none"}, "no such file", 1},
 		"a bundle alone":   {[]string{"verify", gpuVectors + name, "--bundle", "b.json"}, "--bundle goes with --policy", 2},
-		"a bare report":    {[]string{"show", gpuVectors + "nvtrust/hopperAttestationReport.txt"}, "want --collateral DIR with its certificates", 1},
+		"a bare report":    {[]string{"show", gpuVectors + "nvtrust/hopperAttestationReport.txt"}, "want --collateral DIR with chain.pem", 1},
 	} {
 		code, _, talk := quoteGPU(c.args...)
 		if code != c.code || !strings.Contains(talk, c.want) || strings.Count(talk, "\n") != 1 {
