@@ -19,7 +19,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"tally/internal/atomicfile"
 	"tally/internal/pattern"
 	"tally/mkimage/disk"
 	"tally/mkimage/erofs"
@@ -88,7 +87,7 @@ func Build(ctx context.Context, in Inputs, out string, log *slog.Logger) (*Manif
 	if err := in.check(); err != nil {
 		return nil, err
 	}
-	d, err := atomicfile.CreateDir(out, "manifest.json")
+	d, err := CreateResult(out)
 	if err != nil {
 		return nil, err
 	}

@@ -70,7 +70,7 @@ func runBuild(c *cli.Context, e *env) error {
 
 // into builds a into out, which appears when all is done: with --twice, when the second build is compared.
 func (b *build) into(c *cli.Context, a specArg, out string) (*mkimage.Manifest, error) {
-	d, err := atomicfile.CreateDir(out, "manifest.json")
+	d, err := createResult(out)
 	if err != nil {
 		return nil, err
 	}
@@ -86,6 +86,15 @@ func (b *build) into(c *cli.Context, a specArg, out string) (*mkimage.Manifest, 
 		return nil, err
 	}
 	return m, err
+}
+
+// createResult is mkimage's; a directory of somebody else's is a mistake in the command line.
+func createResult(out string) (*atomicfile.Dir, error) {
+	d, err := mkimage.CreateResult(out)
+	if errors.Is(err, mkimage.ErrForeign) {
+		err = usagef("%w", err)
+	}
+	return d, err
 }
 
 // A build is one run of the builder with all it needs from outside.

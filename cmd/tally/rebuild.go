@@ -94,7 +94,7 @@ func (t *target) rebuild(c *cli.Context, e *env, a *attester) (*rebuild.Report, 
 	defer dir.Remove()
 	out, keep := filepath.Join(dir.Path, "out"), func() error { return nil }
 	if kept := keptDir(c, a); kept != "" {
-		d, err := atomicfile.CreateDir(kept, "manifest.json")
+		d, err := createResult(kept)
 		if err != nil {
 			return nil, err
 		}
