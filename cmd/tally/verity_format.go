@@ -69,6 +69,9 @@ func formatTo(c *cli.Context, e *env, data *os.File, name string, p verity.Param
 			return nil, err
 		}
 	}
+	if err := placeRootHashFile(c.String("root-hash-file"), data.Name(), name, fec); err != nil {
+		return nil, err
+	}
 	hash, err := openVerityOutput(name, inPlace)
 	if err != nil {
 		return nil, err
@@ -96,6 +99,23 @@ func formatTo(c *cli.Context, e *env, data *os.File, name string, p verity.Param
 		return nil, err
 	}
 	return a, hash.finish()
+}
+
+// placeRootHashFile refuses the name of what the root hash would replace.
+func placeRootHashFile(file, data, hash string, fec *fecOption) error {
+	if file == "" {
+		return nil
+	}
+	others := []struct{ what, name string }{{"DATA", data}, {"HASH", hash}}
+	if fec != nil {
+		others = append(others, struct{ what, name string }{"--fec-device", fec.name})
+	}
+	for _, o := range others {
+		if sameFile(file, o.name) {
+			return usagef("--root-hash-file %s: the file is %s, want another", file, o.what)
+		}
+	}
+	return nil
 }
 
 // hashData writes the hash tree and shows how far it is.
