@@ -68,31 +68,34 @@ func (o *fecOption) measureHash(hash *os.File) error {
 	return err
 }
 
-// write computes the error correction data and adds it to the answer.
-func (o *fecOption) write(ctx context.Context, e *env, data *os.File, hash *verityOutput, p verity.Params, a *verityAnswer) error {
-	if err := o.measureHash(hash.File); err != nil {
-		return err
+// write computes the error correction data and adds it to the answer. The caller finishes the file; there is none when it
+// is HASH or not wanted.
+func (o *fecOption) write(ctx context.Context, e *env, data *os.File, hash *verityOutput, p verity.Params, a *verityAnswer) (*verityOutput, error) {
+	if o == nil {
+		return nil, nil
 	}
-	out := hash
-	if o.inHashFile {
-		if err := growTo(hash.File, o.fec.Offset); err != nil {
-			return err
-		}
-	} else {
-		var err error
-		if out, err = openVerityOutput(o.name, o.inPlace); err != nil {
-			return err
-		}
-		defer out.abort()
+	if err := o.measureHash(hash.File); err != nil {
+		return nil, err
+	}
+	if err := a.setFEC(p, o.fec); err != nil {
+		return nil, err
 	}
 	e.logf("computing error correction data")
+	if o.inHashFile {
+		if err := growTo(hash.File, o.fec.Offset); err != nil {
+			return nil, err
+		}
+		return nil, verity.WriteFEC(ctx, data, hash.File, hash.File, p, o.fec)
+	}
+	out, err := openVerityOutput(o.name, o.inPlace)
+	if err != nil {
+		return nil, err
+	}
 	if err := verity.WriteFEC(ctx, data, hash.File, out.File, p, o.fec); err != nil {
-		return err
+		out.abort()
+		return nil, err
 	}
-	if err := a.setFEC(p, o.fec); err != nil || o.inHashFile {
-		return err
-	}
-	return out.finish()
+	return out, nil
 }
 
 // growTo makes a regular file that long, so that the gap in front of the error correction data, which it

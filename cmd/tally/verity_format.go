@@ -55,7 +55,7 @@ func verityFormat(c *cli.Context, e *env) error {
 }
 
 // formatTo writes the hash area, and the error correction data if fec is not nil. A new file appears only
-// when all is written.
+// when all is written: names are given last, HASH's after those of what belongs to it.
 func formatTo(c *cli.Context, e *env, data *os.File, name string, p verity.Params, fec *fecOption) (*verityAnswer, error) {
 	inPlace, err := writeInPlace(name, p.HashOffset)
 	if err != nil {
@@ -90,15 +90,27 @@ func formatTo(c *cli.Context, e *env, data *os.File, name string, p verity.Param
 	}
 	a := newVerityAnswer(p)
 	a.RootHash = &root
-	if fec != nil {
-		if err := fec.write(c.Context, e, data, hash, p, a); err != nil {
-			return nil, err
-		}
-	}
-	if err := finishRootHashFile(rootFile, root); err != nil {
+	parity, err := fec.write(c.Context, e, data, hash, p, a)
+	if err != nil {
 		return nil, err
 	}
-	return a, hash.finish()
+	if parity != nil {
+		defer parity.abort()
+	}
+	return a, finishFormat(rootFile, root, parity, hash)
+}
+
+// finishFormat gives the files their names; those of the root hash and of the error correction data may be nil.
+func finishFormat(rootFile *atomicfile.File, root verity.RootHash, parity, hash *verityOutput) error {
+	if err := finishRootHashFile(rootFile, root); err != nil {
+		return err
+	}
+	if parity != nil {
+		if err := parity.finish(); err != nil {
+			return err
+		}
+	}
+	return hash.finish()
 }
 
 // placeRootHashFile refuses the name of what the root hash would replace.

@@ -45,3 +45,31 @@ func TestVerityInterrupted(t *testing.T) {
 		t.Errorf("hash file %q (%v), want the old one", b, err)
 	}
 }
+
+// TestVerityNamesLast: when the root-hash file cannot get its name, HASH and the error correction data have none either.
+func TestVerityNamesLast(t *testing.T) {
+	dir := t.TempDir()
+	data, root := filepath.Join(dir, "data"), filepath.Join(dir, "root")
+	if err := os.WriteFile(data, make([]byte, 4096), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	taken := onWrite(func() { os.Mkdir(root, 0o755) }) // after the file was begun: then its rename fails
+	var stdout bytes.Buffer
+	code := Main(t.Context(), []string{"tally", "verity", "format", data, filepath.Join(dir, "hash"),
+		"--fec-device", filepath.Join(dir, "fec"), "--root-hash-file", root}, bytes.NewReader(nil), &stdout, taken)
+	if code != exitFailed || stdout.Len() > 0 {
+		t.Errorf("exit code %d, stdout %q", code, &stdout)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 2 {
+		t.Errorf("left behind: %v (%v), want data and root", entries, err)
+	}
+}
+
+// onWrite is a stderr that does something when it is written to.
+type onWrite func()
+
+func (f onWrite) Write(b []byte) (int, error) {
+	f()
+	return len(b), nil
+}
