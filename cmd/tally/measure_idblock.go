@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"strconv"
 
-	"tally/internal/atomicfile"
 	"tally/internal/cli"
 	"tally/measure/snp"
 )
@@ -79,12 +78,8 @@ func measureIDBlock(c *cli.Context, e *env) error {
 	if err != nil {
 		return fmt.Errorf("what was just signed: %w", err)
 	}
-	for flag, data := range map[string][]byte{"id-block-file": b.Marshal(), "id-auth-file": auth} {
-		if name := c.String(flag); name != "" {
-			if err := atomicfile.WriteFile(name, data, 0o644); err != nil {
-				return err
-			}
-		}
+	if err := writeAll(output{c.String("id-block-file"), b.Marshal()}, output{c.String("id-auth-file"), auth}); err != nil {
+		return err
 	}
 	if e.json {
 		return e.printJSON(idBlockAnswer{"tally.snp-id-block/v1", b.Digest, b.Policy, b.GuestSVN, b.Marshal(), auth, keys})
@@ -106,6 +101,9 @@ func idBlockOptions(c *cli.Context) (*snp.IDBlock, error) {
 		if !c.IsSet(f) {
 			return nil, usagef("--%s is missing", f)
 		}
+	}
+	if file := c.String("id-auth-file"); file != "" && c.IsSet("id-block-file") && sameFile(file, c.String("id-block-file")) {
+		return nil, usagef("--id-auth-file %s: the file is --id-block-file, want another", file)
 	}
 	b := new(snp.IDBlock)
 	text := c.String("measurement")
