@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"tally/internal/atomicfile"
 	"tally/internal/cli"
 	"tally/internal/qemu"
 	"tally/internal/qtest"
@@ -152,10 +151,7 @@ func (r *acpiRecord) write(c *cli.Context, e *env, tables []byte) error {
 		return err
 	}
 	out := c.String("o")
-	if err := atomicfile.WriteFile(out+".json", append(record, '\n'), 0o644); err != nil {
-		return err
-	}
-	if err := atomicfile.WriteFile(out, tables, 0o644); err != nil {
+	if err := writeAll(output{out + ".json", append(record, '\n')}, output{out, tables}); err != nil {
 		return err
 	}
 	if !r.Window {
