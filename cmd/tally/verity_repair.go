@@ -78,7 +78,7 @@ func (v *verityCheck) repairTo(ctx context.Context, e *env, a *verityAnswer) err
 		return err
 	}
 	defer out.Abort()
-	if _, err := io.Copy(out, v.data); err != nil {
+	if err := copyFile(ctx, out.File, v.data); err != nil {
 		return err
 	}
 	ok, err := v.tryRepair(ctx, e, a, func(block uint64, b []byte) error {
@@ -105,6 +105,24 @@ func (v *verityCheck) repairTo(ctx context.Context, e *env, a *verityAnswer) err
 	a.FEC.Repaired = v.repair
 	*a = a.asVerified()
 	return nil
+}
+
+// copyPart is how many bytes are copied between two looks at the context.
+const copyPart = 64 << 20
+
+// copyFile copies until the end or until ctx ends. It copies in parts, not through a reader that looks at ctx, so that the
+// kernel can do it.
+func copyFile(ctx context.Context, dst, src *os.File) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if _, err := io.CopyN(dst, src, copyPart); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
 }
 
 // asVerified is the answer for data that was repaired: what was found wrong is in its fec part.

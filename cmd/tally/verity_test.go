@@ -73,3 +73,45 @@ func (f onWrite) Write(b []byte) (int, error) {
 	f()
 	return len(b), nil
 }
+
+// TestCopyFile: parts make the whole, and a context that has ended stops the copy before the next part.
+func TestCopyFile(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "src")
+	if err := os.WriteFile(name, []byte("head"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	src, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	const size = copyPart + 5
+	if _, err := src.WriteAt([]byte("tail"), size-4); err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, c := range []struct {
+		ctx  context.Context
+		want int64
+		err  error
+	}{{ended, 0, context.Canceled}, {t.Context(), size, nil}} {
+		dst, err := os.CreateTemp(dir, "dst")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dst.Close()
+		if err := copyFile(c.ctx, dst, src); err != c.err {
+			t.Errorf("%v, want %v", err, c.err)
+		}
+		if got, err := fileSize(dst); err != nil || got != c.want {
+			t.Errorf("%d bytes (%v), want %d", got, err, c.want)
+		}
+		if b := make([]byte, 4); c.err == nil {
+			if _, err := dst.ReadAt(b, size-4); err != nil || string(b) != "tail" {
+				t.Errorf("the end is %q (%v)", b, err)
+			}
+		}
+	}
+}
