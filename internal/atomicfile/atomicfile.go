@@ -135,6 +135,9 @@ func CreateDir(dst, marker string) (*Dir, error) {
 	if fi != nil && !fi.IsDir() {
 		return nil, fmt.Errorf("%s: is no directory", dst)
 	}
+	if base := filepath.Base(filepath.Clean(dst)); base == "." || base == ".." || base == string(filepath.Separator) {
+		return nil, fmt.Errorf("%s: another directory cannot take its place, want one with a name", dst)
+	}
 	entries, err := os.ReadDir(dst)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), err == nil && len(entries) == 0:

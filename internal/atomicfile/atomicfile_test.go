@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -259,5 +260,25 @@ func TestExchange(t *testing.T) {
 	}
 	if err := exchange(filepath.Join(dir, "a"), filepath.Join(dir, "none")); err == nil {
 		t.Error("exchanged with nothing")
+	}
+}
+
+// TestDirWithoutName: a rename cannot put anything in place of ".", and that shows before the work, not after it.
+func TestDirWithoutName(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "empty")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	for _, dst := range []string{".", "./", "..", "../empty/..", "/"} {
+		if d, err := CreateDir(dst, "marker"); err == nil {
+			d.Abort()
+			t.Errorf("%s: would be replaced", dst)
+		} else if !strings.Contains(err.Error(), "want one with a name") {
+			t.Errorf("%s: %v", dst, err)
+		}
+	}
+	if n := names(t, dir); len(n) != 0 {
+		t.Errorf("left behind: %q", n)
 	}
 }
