@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -168,6 +169,7 @@ func TestParseRefusesEditedValues(t *testing.T) {
 	for name, c := range map[string]struct{ old, new, want string }{
 		"digest":     {digest, flipped, "its own inputs give"},
 		"cmdline":    {root, strings.Repeat("2", 64), "its own inputs give"},
+		"roothash":   {"roothash=" + root, "quiet", ErrCmdline.Error()},
 		"covers":     {"\"root\"\n", "\"kernel\"\n", "its own inputs give"},
 		"vcpus":      {"        2\n", "        4\n", "its own inputs give"},
 		"register":   {"launch_digest", "mrtd", "its own inputs give"},
@@ -183,6 +185,8 @@ func TestParseRefusesEditedValues(t *testing.T) {
 		}
 		if _, err := Parse([]byte(bad)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want one with %q", name, err, c.want)
+		} else if follows := c.want != "its own inputs give" && name != "roothash"; errors.Is(err, ErrUnfounded) == follows {
+			t.Errorf("%s: %v: says that the value does not follow: %v", name, err, follows)
 		}
 	}
 }

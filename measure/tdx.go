@@ -169,7 +169,7 @@ func (s *Static) checkTDXEvents(v Value, f *tdx.Measured, rules tdx.Profile) err
 		}
 		// The last but one, whatever it is called: a section of the UKI could hold the text that is claimed.
 		if d, i := tdx.LoadOptions(release, s.Cmdline), len(v.Events)-2; i < 0 || !bytes.Equal(v.Events[i].Digest, d[:]) {
-			return fmt.Errorf("rtmr2: no event \"load options\" before the initrd has the digest that follows from the command line, %s", d)
+			return unfounded("rtmr2: no event \"load options\" before the initrd has the digest that follows from the command line, %s", d)
 		}
 	case "rtmr3":
 		return v.checkApplications()
@@ -178,7 +178,7 @@ func (s *Static) checkTDXEvents(v Value, f *tdx.Measured, rules tdx.Profile) err
 		named := func(e eventlog.Event) bool { return e.What == w.What }
 		other := func(e eventlog.Event) bool { return named(e) && !bytes.Equal(e.Digest, w.Digest) }
 		if !slices.ContainsFunc(v.Events, named) || slices.ContainsFunc(v.Events, other) {
-			return fmt.Errorf("%s: no event %q has the digest that follows from the inputs, %s", v.Register, w.What, w.Digest)
+			return unfounded("%s: no event %q has the digest that follows from the inputs, %s", v.Register, w.What, w.Digest)
 		}
 	}
 	return nil
@@ -207,11 +207,11 @@ func tdxMachine(p Platform, f *tdx.Measured, rules tdx.Profile) ([]eventlog.Even
 // checkApplications holds the events of RTMR3, one by one, to what the platform declares.
 func (v *Value) checkApplications() error {
 	if len(v.Events) != len(v.Platform.Events) {
-		return fmt.Errorf("rtmr3: %d events, the platform declares %d", len(v.Events), len(v.Platform.Events))
+		return unfounded("rtmr3: %d events, the platform declares %d", len(v.Events), len(v.Platform.Events))
 	}
 	for i, d := range v.Platform.Events {
 		if e := v.Events[i]; !bytes.Equal(e.Digest, d[:]) {
-			return fmt.Errorf("rtmr3: event %d (%.80q) has not the digest that the platform declares, %s", i+1, e.What, d)
+			return unfounded("rtmr3: event %d (%.80q) has not the digest that the platform declares, %s", i+1, e.What, d)
 		}
 	}
 	return nil

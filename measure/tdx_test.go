@@ -3,6 +3,7 @@ package measure
 import (
 	"bytes"
 	"crypto/sha512"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -147,7 +148,7 @@ func TestTDXEditsAreRefused(t *testing.T) {
 			t.Errorf("%s: nothing to replace", name)
 			continue
 		}
-		if _, err := Parse(edited); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := Parse(edited); !errors.Is(err, ErrUnfounded) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want one with %q", name, err, c.want)
 		}
 	}
@@ -184,7 +185,7 @@ func TestTDXEventsOfOneName(t *testing.T) {
 		edited := *rv
 		edited.Values = slices.Clone(rv.Values)
 		edited.Values[at] = v
-		if err := edited.Recompute(); err == nil || !strings.Contains(err.Error(), c.want) {
+		if err := edited.Recompute(); !errors.Is(err, ErrUnfounded) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want an error with %q", c.register, err, c.want)
 		}
 	}
@@ -265,7 +266,7 @@ func TestTDXCmdline(t *testing.T) {
 			if err := rv.Values[i].replay(); err != nil {
 				t.Fatal(err)
 			}
-			if err := rv.Recompute(); err == nil || !strings.Contains(err.Error(), `rtmr2: no event "load options"`) {
+			if err := rv.Recompute(); !errors.Is(err, ErrUnfounded) || !strings.Contains(err.Error(), `rtmr2: no event "load options"`) {
 				t.Errorf("%s, %s: error %v", boot, name, err)
 			}
 		}

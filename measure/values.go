@@ -103,6 +103,20 @@ func (e *MismatchError) Error() string {
 	return fmt.Sprintf("says %s %s (profile %s), its own inputs give %s %s (profile %s)", e.Says.Register, e.Says, e.Says.Profile, e.Gives.Register, e.Gives, e.Gives.Profile)
 }
 
+// Is makes it an ErrUnfounded.
+func (e *MismatchError) Is(target error) bool { return target == ErrUnfounded }
+
+// ErrUnfounded is what every error of Recompute and Parse is (errors.Is) that says that a value does not follow from its
+// own inputs: a *MismatchError, or one of an event behind the value.
+var ErrUnfounded = errors.New("a value does not follow from its inputs")
+
+type unfoundedError struct{ error }
+
+func (e unfoundedError) Is(target error) bool { return target == ErrUnfounded }
+func (e unfoundedError) Unwrap() error        { return e.error }
+
+func unfounded(format string, args ...any) error { return unfoundedError{fmt.Errorf(format, args...)} }
+
 func (s *Static) firmware(name string) *Firmware {
 	for i := range s.Firmware {
 		if s.Firmware[i].Name == name {
@@ -184,6 +198,9 @@ func (s *Static) recompute(p Platform, values []Value) error {
 		return s.recomputeVTPM(profile, values)
 	}
 	again, err := s.snp(profile)
+	if errors.Is(err, ErrCmdline) {
+		return unfoundedError{err} // coverage of the root file system, without its hash
+	}
 	if err != nil {
 		return err
 	}

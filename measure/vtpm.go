@@ -112,7 +112,7 @@ func (s *Static) recomputeVTPM(p Profile, values []Value) error {
 				return err
 			}
 			if !reflect.DeepEqual(v.Events, own) {
-				return fmt.Errorf("%s: events are not those of firmware %.40q", v.Register, v.Platform.Firmware)
+				return unfounded("%s: events are not those of firmware %.40q", v.Register, v.Platform.Firmware)
 			}
 		}
 		again.Register, again.Profile, again.Mark = p.Registers[i], p.ID(), p.Mark
@@ -170,7 +170,7 @@ func (s *Static) checkCmdlineEvents(v Value) error {
 		return nil
 	}
 	if !slices.Equal(found, []string{want}) {
-		return fmt.Errorf("%s: the command line's event has not the digest of the command line, %s", v.Register, want)
+		return unfounded("%s: the command line's event has not the digest of the command line, %s", v.Register, want)
 	}
 	return nil
 }

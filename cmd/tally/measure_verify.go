@@ -47,12 +47,16 @@ func measureVerify(c *cli.Context, e *env) error {
 		return err
 	}
 	rv, err := measure.Parse(data)
-	if mismatch := new(measure.MismatchError); errors.As(err, &mismatch) {
+	if errors.Is(err, measure.ErrUnfounded) {
 		bad := verdict(exitUnverified, "measurement", "%s: %w", path, err)
 		if e.json {
 			return errors.Join(bad, e.printJSON(measureVerifyAnswer{Schema: "tally.measure-verify/v1", Reason: "measurement", Error: err.Error()}))
 		}
-		e.printf("%s %s\n  says   %s\n  gives  %s\n", mismatch.Says.Platform.Name, mismatch.Says.Register, mismatch.Says.Digest, mismatch.Gives.Digest)
+		if mismatch := new(measure.MismatchError); errors.As(err, &mismatch) {
+			e.printf("%s %s\n  says   %s\n  gives  %s\n", mismatch.Says.Platform.Name, mismatch.Says.Register, mismatch.Says.Digest, mismatch.Gives.Digest)
+		} else {
+			e.printf("%s\n", err)
+		}
 		return bad
 	}
 	if err != nil {
