@@ -22,7 +22,8 @@ func matchCommand(e *env) *cli.Command {
 			"checked. For SNP the search goes over 1 to 512 vCPUs, every known CPU type and the report's own CPU, the feature masks in use and every\n" +
 			"monitor, with the files as given and with each left out. An option given several times names several candidates, such as the\n" +
 			"firmware of two releases; every combination is tried, 64 at most. Exit 0: found, one line each. Exit 3, reason measurement: none\n" +
-			"of these inputs gives the digest, so the firmware, kernel, initrd or command line are others.\n\n" +
+			"of these inputs gives the digest, so the firmware, kernel, initrd or command line are others. Launches of an SVSM or an IGVM file are\n" +
+			"not searched: `tally measure verify FILE` prints their digests.\n\n" +
 			"The registers of a TDX quote are explained one by one, under every rule set that tally measure tdx knows: which hosts and\n" +
 			"firmwares give this MRTD, RTMR0 (with --memory and --acpi-tables), RTMR1 and RTMR2, or that none does; with --values, which shape of\n" +
 			"which TDX platform it is.\n\n" +
@@ -212,8 +213,7 @@ func matchInputs(c *cli.Context) ([]measure.Firmware, []matchGiven, error) {
 	case !c.IsSet("kernel") && (c.IsSet("initrd") || c.IsSet("append")):
 		return nil, nil, errNoKernel
 	case !files:
-		firmware, given, err := matchValues(c.String("values"))
-		return firmware, []matchGiven{given}, err
+		return matchValues(c.String("values"))
 	}
 	return matchFiles(c)
 }
@@ -275,21 +275,23 @@ func matchSets(c *cli.Context) (sets []matchGiven, err error) {
 }
 
 // matchValues takes the inputs from reference values.
-func matchValues(path string) ([]measure.Firmware, matchGiven, error) {
-	var given matchGiven
+func matchValues(path string) ([]measure.Firmware, []matchGiven, error) {
 	data, err := readSmall(path, maxReferenceValues)
 	if err != nil {
-		return nil, given, err
+		return nil, nil, err
 	}
 	rv, err := measure.Parse(data)
 	if err != nil {
-		return nil, given, fmt.Errorf("%s: %w", path, err)
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
 	s := rv.Static
-	given = matchGiven{hashes: &snp.KernelHashes{Kernel: s.Kernel, Initrd: s.Initrd, Cmdline: snp.HashCmdline(s.Cmdline)}, cmdline: s.Cmdline}
+	given := []matchGiven{{hashes: &snp.KernelHashes{Kernel: s.Kernel, Initrd: s.Initrd, Cmdline: snp.HashCmdline(s.Cmdline)}, cmdline: s.Cmdline}}
+	if s.UKI != nil { // handed over alone, as measure.Static.Launches has it
+		given = append(given, matchGiven{hashes: &snp.KernelHashes{Kernel: *s.UKI, Initrd: snp.NoInitrd(), Cmdline: snp.HashCmdline("")}, label: "the UKI as kernel"})
+	}
 	firmware := slices.DeleteFunc(slices.Clone(s.Firmware), func(f measure.Firmware) bool { return f.SNP == nil }) // such as one of TDX
 	if len(firmware) == 0 {
-		return nil, given, fmt.Errorf("%s: static.firmware: none is for SNP", path)
+		return nil, nil, fmt.Errorf("%s: static.firmware: none is for SNP", path)
 	}
 	return firmware, given, nil
 }
