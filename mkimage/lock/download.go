@@ -108,7 +108,7 @@ func (f *Fetcher) try(ctx context.Context, url string, p *part, want Object, bar
 		return err
 	}
 	defer resp.Body.Close()
-	if have > 0 && resp.StatusCode != http.StatusPartialContent {
+	if resp.StatusCode != http.StatusPartialContent {
 		if have, err = 0, p.reset(); err != nil {
 			return localError{err}
 		}

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -223,6 +224,43 @@ func TestResumeAcrossRuns(t *testing.T) {
 	}
 }
 
+// TestResumeFromSecondPlace: what came from one place outlives the answer of a place before it that has no such file.
+func TestResumeFromSecondPlace(t *testing.T) {
+	data, l := payload(100_000)
+	empty, m := newMirror(t, nil), newMirror(t, map[string][]byte{"/debian/pool/a.deb": data})
+	ctx, cancel := context.WithCancel(context.Background())
+	m.faults = append(m.faults, dropAfter(40_000))
+	r := newRig(t, empty.URL+"/debian", m.URL+"/debian")
+	r.Sleep = func(ctx context.Context, d time.Duration) error { cancel(); return ctx.Err() } // Ctrl-C while waiting
+	if err := r.Packages(ctx, l); !errors.Is(err, context.Canceled) {
+		t.Fatalf("cancelled: %v", err)
+	}
+	second := &rig{Fetcher: &Fetcher{Store: r.Store, Places: r.Places, Client: Client(), Log: r.Log, Sleep: Sleep}}
+	if err := second.Packages(context.Background(), l); err != nil {
+		t.Fatal(err)
+	}
+	checkStored(t, second, data)
+	if want := "/debian/pool/a.deb bytes=40000- if " + etag(data); len(empty.log) != 2 || m.log[1] != want {
+		t.Errorf("second run asked %q, want %q; the place without the file was asked %q", m.log[1], want, empty.log)
+	}
+}
+
+// TestOtherPlaceStartsAgain: a longer part of another place leaves no bytes behind an answer.
+func TestOtherPlaceStartsAgain(t *testing.T) {
+	data, l := payload(100_000)
+	m, other := newMirror(t, map[string][]byte{"/debian/pool/a.deb": data}), newMirror(t, map[string][]byte{"/debian/pool/a.deb": data})
+	r := newRig(t, m.URL+"/debian")
+	path := r.Store.Path(l.Packages[0].SHA256)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path+".part", bytes.Repeat([]byte("x"), 150_000), 0o644),
+		os.WriteFile(path+".from", []byte(other.URL+"/debian/pool/a.deb\n"+etag(data)+"\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Packages(context.Background(), l); err != nil {
+		t.Fatal(err)
+	}
+	checkStored(t, r, data)
+}
+
 // TestResumeWithoutValidator: what cannot be told apart is not continued.
 func TestResumeWithoutValidator(t *testing.T) {
 	data, l := payload(100_000)
@@ -419,6 +457,19 @@ func TestTwoProcesses(t *testing.T) {
 	}
 	if err := r.Packages(context.Background(), l); err != nil {
 		t.Fatal(err)
+	}
+	private, err := r.Store.openPart(l.Packages[0].SHA256) // of a process that is killed: sweep removes it a day later
+	if err != nil {
+		t.Fatal(err)
+	}
+	private.File.Close()
+	old := time.Now().Add(-25 * time.Hour)
+	if err := os.Chtimes(private.Name(), old, old); err != nil {
+		t.Fatal(err)
+	}
+	r.Store.sweep()
+	if _, err := os.Stat(private.Name()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("an abandoned private part: %v, want it gone", err)
 	}
 	if got, err := r.Store.Read(l.Packages[0].Object); err != nil || string(got) != string(data) {
 		t.Errorf("stored file: %d bytes, %v", len(got), err)

@@ -47,12 +47,13 @@ func (s *Store) openPart(h Hash) (*part, error) {
 		}
 	}
 	f.Close()
-	f, err = os.CreateTemp(filepath.Dir(name), h.String()+".part-")
+	// Under a name of atomicfile's temporary files, so that sweep removes what a killed process leaves.
+	f, err = os.CreateTemp(filepath.Dir(name), "."+h.String()+".part.tmp-")
 	return &part{File: f, private: true}, err
 }
 
 // start hashes what is there into h and returns its length: 0 unless it came from url and can be
-// continued.
+// continued. What came from elsewhere stays until url has an answer of its own: it may have none.
 func (p *part) start(h hash.Hash, url string, size int64) (int64, error) {
 	if p.url == "" {
 		if text, err := os.ReadFile(p.from()); err == nil {
@@ -64,7 +65,7 @@ func (p *part) start(h hash.Hash, url string, size int64) (int64, error) {
 		return 0, err
 	}
 	if p.url != url || p.validator == "" || fi.Size() >= size {
-		return 0, p.reset()
+		return 0, nil
 	}
 	if _, err := p.Seek(0, io.SeekStart); err != nil {
 		return 0, err
