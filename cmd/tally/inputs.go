@@ -34,6 +34,7 @@ func inputsCommand(e *env) *cli.Command {
 			{
 				Name: "import", Usage: "take the inputs of SPEC from FILE into the cache", ArgsUsage: "SPEC FILE",
 				Description: "Every byte is checked against the lock, and the chain from the signed index to each package again, before it is used.\n" +
+					"An input of the lock that neither FILE nor the cache has is an error (the Go toolchain and signed indexes may be absent).\n" +
 					"`tally build --offline` then needs nothing else.\n\n--json prints tally.inputs/v1: file, taken, unchecked (suites whose index is not there).",
 				Flags:  append(specFlags(), cacheFlag()),
 				Action: func(c *cli.Context) error { return inputsImport(c, e) },
@@ -48,7 +49,7 @@ type inputsAnswer struct {
 	File      string   `json:"file"`
 	SHA256    string   `json:"sha256,omitempty"`
 	Size      int64    `json:"size,omitempty"`
-	Taken     int      `json:"taken,omitempty"`
+	Taken     *int     `json:"taken,omitempty"` // of an import, 0 too
 	Unchecked []string `json:"unchecked,omitempty"`
 }
 
@@ -132,7 +133,7 @@ func inputsImport(c *cli.Context, e *env) error {
 		return err
 	}
 	if e.json {
-		return e.printJSON(inputsAnswer{Schema: "tally.inputs/v1", File: file, Taken: n, Unchecked: unchecked})
+		return e.printJSON(inputsAnswer{Schema: "tally.inputs/v1", File: file, Taken: &n, Unchecked: unchecked})
 	}
 	e.printf("%d files of %s are in the cache\n", n, file)
 	return nil

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -208,6 +209,19 @@ func TestInputsFile(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	// Cut before an entry, where a tar file may end; what is in the store already need not come again.
+	cut := data[:bytes.LastIndex(data, []byte(inputsStore))]
+	if n, err := Import(ctx, bytes.NewReader(cut), k, fresh); err != nil || n != 2 {
+		t.Errorf("cut, with a full cache: %d files, %v", n, err)
+	}
+	for i := range 2 {
+		if i > 0 {
+			cut = makeTar(tarFile(inputsHead, inputsPrefix+"x\n", tar.TypeReg))
+		}
+		if _, err := Import(ctx, bytes.NewReader(cut), k, lock.NewStore(t.TempDir())); err == nil || !strings.Contains(err.Error(), "inputs file: ends without sha256/") {
+			t.Errorf("cut %d: %v", i, err)
+		}
+	}
 	for i := 0; i < bytes.Index(data, []byte(inputsTar)); i += 61 {
 		changed := bytes.Clone(data)
 		changed[i] ^= 0x10
@@ -252,6 +266,23 @@ func TestImportRefusals(t *testing.T) {
 				t.Errorf("written outside the store: %v", entries)
 			}
 		})
+	}
+}
+
+// TestImportWantsModules: so with a module of the lock; the Go toolchain may be absent.
+func TestImportWantsModules(t *testing.T) {
+	k := &lock.Lock{Modules: []lock.Module{{Path: "a.example/X", Version: "v1.0.0", Sum: "h1:x"}}, Toolchains: []lock.Toolchain{{Version: "go1.26.8", Platform: "linux-amd64", Sum: "h1:x"}}}
+	data := makeTar(tarFile(inputsHead, inputsPrefix+"x\n", tar.TypeReg))
+	store := lock.NewStore(t.TempDir())
+	if _, err := Import(t.Context(), bytes.NewReader(data), k, store); err == nil || !strings.Contains(err.Error(), "ends without goproxy/a.example/!x/@v/v1.0.0.zip") {
+		t.Errorf("without a module: %v", err)
+	}
+	file := filepath.Join(store.GoProxy(), "a.example", "!x", "@v", "v1.0.0.zip")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Import(t.Context(), bytes.NewReader(data), k, store); err != nil {
+		t.Errorf("with the module in the cache: %v", err)
 	}
 }
 

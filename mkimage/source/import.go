@@ -36,12 +36,14 @@ type importer struct {
 	tr      *tar.Reader
 	objects map[string]lock.Object // by name in the file
 	sums    map[string]string      // of modules and toolchains, by name of the zip in the file
+	zips    []string               // of modules, by name in the file
 	last    string
 	n       int // of files
 }
 
 // Import takes from an inputs file what k pins, into the store. Every byte is checked against the lock
-// before it is kept; what the lock does not name is an error. It returns how many files were taken.
+// before it is kept; what the lock does not name is an error, and so is an input of the lock that is neither in the file nor
+// in the store: a file that was cut ends as a whole one does. It returns how many files were taken.
 func Import(ctx context.Context, r io.Reader, k *lock.Lock, store *lock.Store) (int, error) {
 	x := &importer{ctx: ctx, lock: k, store: store, tr: tar.NewReader(io.LimitReader(ctxReader{ctx, r}, maxInputs)),
 		objects: map[string]lock.Object{}, sums: map[string]string{}}
@@ -49,12 +51,14 @@ func Import(ctx context.Context, r io.Reader, k *lock.Lock, store *lock.Store) (
 		x.objects[inputsStore+o.SHA256.String()] = o
 	}
 	for _, m := range k.Modules {
-		if err := x.expect(m.Path, m.Version, m.Sum); err != nil {
+		name, err := x.expect(m.Path, m.Version, m.Sum)
+		if err != nil {
 			return 0, err
 		}
+		x.zips = append(x.zips, name)
 	}
 	for _, t := range k.Toolchains {
-		if err := x.expect(gosrc.ToolchainModule, gosrc.ToolchainVersion(t.Version, t.Platform), t.Sum); err != nil {
+		if _, err := x.expect(gosrc.ToolchainModule, gosrc.ToolchainVersion(t.Version, t.Platform), t.Sum); err != nil {
 			return 0, err
 		}
 	}
@@ -64,7 +68,7 @@ func Import(ctx context.Context, r io.Reader, k *lock.Lock, store *lock.Store) (
 	for {
 		h, err := x.tr.Next()
 		if errors.Is(err, io.EOF) {
-			return x.n, nil
+			return x.n, x.complete()
 		}
 		if err == nil {
 			err = x.one(h)
@@ -75,18 +79,36 @@ func Import(ctx context.Context, r io.Reader, k *lock.Lock, store *lock.Store) (
 	}
 }
 
-// expect notes the sum of a module's zip under its name in the file.
-func (x *importer) expect(p, version, sum string) error {
+// complete wants everything in the store that a build without network takes from there; not the proofs of where packages
+// come from and the Go toolchain, which Export may leave out.
+func (x *importer) complete() error {
+	for _, o := range objects(x.lock) {
+		if !proof(x.lock, o) && !x.store.Has(o.SHA256, o.Size) {
+			return fmt.Errorf("inputs file: ends without %s%s, and the cache has it neither: want every input of the lock", inputsStore, o.SHA256)
+		}
+	}
+	for _, name := range x.zips {
+		file := filepath.Join(x.store.GoProxy(), filepath.FromSlash(strings.TrimPrefix(name, inputsProxy)))
+		if fi, err := os.Stat(file); err != nil || !fi.Mode().IsRegular() {
+			return fmt.Errorf("inputs file: ends without %s, and the cache has it neither: want every input of the lock", name)
+		}
+	}
+	return nil
+}
+
+// expect notes the sum of a module's zip under its name in the file, and returns that.
+func (x *importer) expect(p, version, sum string) (name string, err error) {
 	ep, err := module.EscapePath(p)
 	if err != nil {
-		return fmt.Errorf("lock: %w", err)
+		return "", fmt.Errorf("lock: %w", err)
 	}
 	ev, err := module.EscapeVersion(version)
 	if err != nil {
-		return fmt.Errorf("lock: %w", err)
+		return "", fmt.Errorf("lock: %w", err)
 	}
-	x.sums[inputsProxy+ep+"/@v/"+ev+".zip"] = sum
-	return nil
+	name = inputsProxy + ep + "/@v/" + ev + ".zip"
+	x.sums[name] = sum
+	return name, nil
 }
 
 // head reads the first entry, which says what the file is. That it was made for another lock does not
