@@ -1,8 +1,8 @@
 package main
 
 import (
+	"errors"
 	"fmt"
-	"os"
 	"strconv"
 
 	"tally/internal/cli"
@@ -65,11 +65,14 @@ func measureSVSM(c *cli.Context, e *env, in snp.Input) error {
 // varsSize is the size of the variable store in bytes.
 func varsSize(c *cli.Context) (int64, error) {
 	if name := c.String("vars-file"); name != "" {
-		fi, err := os.Stat(name)
+		f, size, err := openRegular(name, "vars-file")
 		if err != nil {
 			return 0, err
 		}
-		return fi.Size(), nil
+		if size == 0 {
+			err = fmt.Errorf("%s: vars-file: 0 bytes, want a variable store", name)
+		}
+		return size, errors.Join(err, f.Close())
 	}
 	n, err := strconv.ParseInt(c.String("vars-size"), 0, 64)
 	if err != nil || n < 0 {
