@@ -143,6 +143,6 @@ func (b *builder) writeManifest(context.Context) error {
 	if _, err := ParseManifest(data); err != nil {
 		return fmt.Errorf("the manifest just made cannot be read: %w", err)
 	}
-	path := filepath.Join(b.dir, "manifest.json")
+	path := filepath.Join(b.dir, ManifestFile)
 	return errors.Join(os.WriteFile(path, data, 0o644), os.Chmod(path, 0o644), os.Chmod(filepath.Join(b.dir, "disk.raw"), 0o644), os.Chmod(filepath.Join(b.dir, "sources.tar"), 0o644), os.Chmod(filepath.Join(b.dir, "firmware"), 0o755))
 }

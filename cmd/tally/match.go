@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -245,13 +246,24 @@ func matchFiles(c *cli.Context) (firmware []measure.Firmware, sets []matchGiven,
 // matchSets hashes each file once and combines them.
 func matchSets(c *cli.Context) (sets []matchGiven, err error) {
 	hashes := map[string][32]byte{"": snp.NoInitrd()}
-	for _, name := range slices.Concat(c.StringSlice("kernel"), c.StringSlice("initrd")) {
-		if _, ok := hashes[name]; ok {
-			continue
+	hash := func(names []string, of func(context.Context, string) ([32]byte, error)) error {
+		for _, name := range names {
+			if _, ok := hashes[name]; ok {
+				continue
+			}
+			sum, err := of(c.Context, name)
+			if err != nil {
+				return err
+			}
+			hashes[name] = sum
 		}
-		if hashes[name], err = hashFile(c.Context, name); err != nil {
-			return nil, err
-		}
+		return nil
+	}
+	if err := hash(c.StringSlice("kernel"), hashKernel); err != nil {
+		return nil, err
+	}
+	if err := hash(c.StringSlice("initrd"), hashFile); err != nil {
+		return nil, err
 	}
 	initrds, cmdlines := c.StringSlice("initrd"), c.StringSlice("append")
 	if len(initrds) == 0 {

@@ -44,12 +44,7 @@ func startKernel(c *cli.Context) func() (*snp.KernelHashes, error) {
 		return func() (*snp.KernelHashes, error) { return nil, nil }
 	}
 	h := &snp.KernelHashes{Initrd: snp.NoInitrd(), Cmdline: snp.HashCmdline(c.String("append"))}
-	kernel := func() (err error) {
-		if h.Kernel, err = hashFile(c.Context, c.String("kernel")); err == nil && h.Kernel == sha256.Sum256(nil) {
-			err = fmt.Errorf("%s: kernel: 0 bytes, want a kernel", c.String("kernel"))
-		}
-		return err
-	}
+	kernel := func() (err error) { h.Kernel, err = hashKernel(c.Context, c.String("kernel")); return err }
 	first, second := kernel, func() error { return nil }
 	if c.IsSet("initrd") {
 		first, second = func() (err error) { h.Initrd, err = hashFile(c.Context, c.String("initrd")); return err }, kernel
@@ -62,6 +57,14 @@ func startKernel(c *cli.Context) func() (*snp.KernelHashes, error) {
 		}
 		return h, nil
 	}
+}
+
+// hashKernel is hashFile of a kernel, which is not empty: /dev/null is a script's missing file.
+func hashKernel(ctx context.Context, path string) (sum [32]byte, err error) {
+	if sum, err = hashFile(ctx, path); err == nil && sum == sha256.Sum256(nil) {
+		err = fmt.Errorf("%s: kernel: 0 bytes, want a kernel", path)
+	}
+	return sum, err
 }
 
 // hashFile returns the SHA-256 of a file.

@@ -85,7 +85,7 @@ func gpuEvidence(c *cli.Context, e *env) ([]byte, bool, error) {
 	path := c.Args().First()
 	data, err := readAtMost(path, gpu.MaxEvidence)
 	switch {
-	case len(data) > gpu.MaxEvidence && gpu.IsEvidence(data):
+	case len(data) > gpu.MaxEvidence && (gpu.IsEvidence(data) || gpu.IsRIM(data)):
 		return nil, false, err
 	case err != nil && len(data) <= gpu.MaxEvidence:
 		return nil, false, err

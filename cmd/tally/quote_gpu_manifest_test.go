@@ -90,6 +90,8 @@ func TestQuoteManifestFiles(t *testing.T) {
 	}{
 		"cut, verify":      {[]string{"verify", put("cut.xml", whole[:len(whole)/2])}, "cut.xml: RIM: line", 4},
 		"cut, show":        {[]string{"show", put("cut.xml", whole[:len(whole)/2])}, "cut.xml: RIM: line", 1},
+		"huge":             {[]string{"verify", put("huge.xml", strings.Repeat("<", 3<<20))}, "huge.xml: more than", 1},
+		"larger":           {[]string{"verify", put("larger.xml", strings.Repeat("<", 300000))}, "larger.xml: RIM: 300000 bytes, want at most", 4},
 		"a page":           {[]string{"verify", put("page.html", "<html></html>")}, "want SoftwareIdentity", 4},
 		"a nonce":          {[]string{"verify", gpuVectors + name, "--nonce", strings.Repeat("0", 64)}, "--nonce goes with a device", 2},
 		"show, collateral": {[]string{"show", gpuVectors + name, "--collateral", dir}, "--collateral goes with a device", 2},

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"tally/internal/atomicfile"
 	"tally/internal/cli"
 	"tally/release"
 )
@@ -83,39 +82,4 @@ func inFile(file string, refusal *release.Error) error {
 
 func failedCheck(refusal *release.Error) release.Check {
 	return release.Check{Name: string(refusal.Reason), Status: release.Failed, Got: refusal.Err.Error()}
-}
-
-// An output is a file to be written; one without path is not wanted.
-type output struct {
-	path string
-	data []byte
-}
-
-// writeAll writes files, of which none appears unless all could be written.
-func writeAll(outputs ...output) error {
-	var files []*atomicfile.File
-	defer func() {
-		for _, f := range files {
-			f.Abort()
-		}
-	}()
-	for _, o := range outputs {
-		if o.path == "" {
-			continue
-		}
-		f, err := atomicfile.Create(o.path, 0o644)
-		if err != nil {
-			return err
-		}
-		files = append(files, f)
-		if _, err := f.Write(o.data); err != nil {
-			return err
-		}
-	}
-	for _, f := range files {
-		if err := f.Commit(); err != nil {
-			return err
-		}
-	}
-	return nil
 }
