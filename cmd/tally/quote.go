@@ -61,7 +61,7 @@ func readQuote(path string, data []byte) (*quoteFile, error) {
 	if _, err := tpm.Verify(data); err == nil {
 		return &quoteFile{kind: kindTPM, report: data}, nil
 	}
-	return nil, fmt.Errorf("%s: neither an SNP report nor a TDX quote, a TPM quote that its key signed, an enclave's evidence, or NVIDIA's (a JSON array of devices, a report, or a manifest)", path)
+	return nil, fmt.Errorf("%s: neither an SNP report nor a TDX quote, a TPM quote that its key signed, an enclave's evidence, or NVIDIA's (a JSON array of devices, or a report) or manifest", path)
 }
 
 // knownPlatform refuses evidence whose report nothing here can read.
