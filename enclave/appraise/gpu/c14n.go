@@ -2,7 +2,6 @@ package gpu
 
 import (
 	"bytes"
-	"cmp"
 	"slices"
 	"strings"
 )
@@ -91,22 +90,12 @@ func (n *node) writeSpaces(b *bytes.Buffer, inherited, declared map[string]strin
 
 // writeAttrs writes attributes by namespace, then name.
 func (n *node) writeAttrs(b *bytes.Buffer) {
-	type key struct {
-		uri string
-		attr
-	}
-	keys := make([]key, 0, len(n.attrs))
-	for _, a := range n.attrs {
-		uri, _ := n.attrSpace(a)
-		keys = append(keys, key{uri, a})
-	}
-	slices.SortFunc(keys, func(x, y key) int { return cmp.Or(strings.Compare(x.uri, y.uri), strings.Compare(x.name, y.name)) })
-	for _, k := range keys {
-		name := k.name
-		if k.prefix != "" {
-			name = k.prefix + ":" + k.name
+	for _, a := range byName(n.attrs) {
+		name := a.name
+		if a.prefix != "" {
+			name = a.prefix + ":" + a.name
 		}
-		writeAttr(b, name, k.value)
+		writeAttr(b, name, a.value)
 	}
 }
 

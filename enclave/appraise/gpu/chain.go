@@ -133,8 +133,8 @@ type memo struct {
 }
 
 type link struct {
-	cert, issuer [32]byte // SHA-256
-	at           time.Time
+	pair
+	at time.Time
 }
 
 // path wants chain to be one path of certificates valid at the time, each signed by the next. The links are verified
@@ -144,23 +144,29 @@ func (m *memo) path(chain []*x509.Certificate, now time.Time) error {
 		return onePath(chain, now)
 	}
 	errs, wg := make([]error, len(chain)-1), sync.WaitGroup{}
+	issuer := sha256.Sum256(chain[0].Raw)
 	for i := range errs {
-		wg.Go(func() { errs[i] = m.signed(chain[i:i+2], now) })
+		cert := issuer
+		issuer = sha256.Sum256(chain[i+1].Raw)
+		p := pair{cert, issuer}
+		if !knownLinks()[p] || !inTime(chain[i:i+2], now) {
+			wg.Go(func() { errs[i] = m.signed(p, chain[i:i+2], now) })
+		}
 	}
 	wg.Wait()
 	return cmp.Or(errs...)
 }
 
-// signed verifies a certificate under the one that follows it.
-func (m *memo) signed(pair []*x509.Certificate, now time.Time) error {
-	key := link{sha256.Sum256(pair[0].Raw), sha256.Sum256(pair[1].Raw), now.Round(0).UTC()}
+// signed verifies the certificate of a pair under its issuer.
+func (m *memo) signed(p pair, certs []*x509.Certificate, now time.Time) error {
+	key := link{p, now.Round(0).UTC()}
 	m.mu.Lock()
 	once, ok := m.done[key]
 	if !ok {
 		if m.done == nil {
 			m.done = map[link]func() error{}
 		}
-		once = sync.OnceValue(func() error { return onePath(pair, now) })
+		once = sync.OnceValue(func() error { return onePath(certs, now) })
 		m.done[key] = once
 	}
 	m.mu.Unlock()

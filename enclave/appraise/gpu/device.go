@@ -27,6 +27,7 @@ func (d *judged) parse() (err error) {
 	if d.report, err = ParseReport(d.dev.Report); err != nil {
 		return &Error{BadReport, err}
 	}
+	d.manifestsAhead()
 	if d.certs, err = ParseChain(d.dev.Chain); err != nil {
 		return &Error{BadChain, err}
 	}
@@ -38,14 +39,12 @@ func (d *judged) parse() (err error) {
 		}
 		return report.VerifySignature(key)
 	})
-	d.ahead()
+	d.v.running.Go(func() { _ = d.signed() }) // to have it at hand when its turn comes
 	return nil
 }
 
-// ahead starts what stands for itself and takes long, to have it at hand when its turn comes: the report's signature and
-// the manifests that the report says it needs.
-func (d *judged) ahead() {
-	d.v.running.Go(func() { _ = d.signed() })
+// manifestsAhead starts on the manifests that the report says it needs, to have them at hand when their turn comes.
+func (d *judged) manifestsAhead() {
 	driver, _ := d.report.Driver()
 	vbios, _ := d.report.VBIOS()
 	for i := range d.v.rims {

@@ -21,6 +21,7 @@
 // Leaf first: the key of the firmware (FMC), the chip (BROM), its provisioner, the family's identity, NVIDIA's
 // device root. The leaf states the firmware's digest (FWID) in a DICE extension: 2.23.133.5.4.1, CompositeDeviceID (Hopper, LS10),
 // or 2.23.133.5.4.1.1, TCBInfo, of whose FWIDs the first counts (Blackwell). A report that states one too must state the same.
+// Signatures between the vendor's own authorities are known (known.go); all others are computed.
 //
 // # The manifests
 //

@@ -31,12 +31,14 @@ type RIM struct {
 }
 
 // ParseRIM reads a SWID tag in the vendor's form.
-func ParseRIM(text []byte) (*RIM, error) {
+func ParseRIM(text []byte) (*RIM, error) { return parseRIM(text, sha256.Sum256(text)) }
+
+func parseRIM(text []byte, sum [32]byte) (*RIM, error) {
 	root, err := parseXML(text)
 	if err != nil {
 		return nil, fmt.Errorf("RIM: %w", err)
 	}
-	r := &RIM{SHA256: sha256.Sum256(text), root: root, Measurements: map[int][]Digest{}}
+	r := &RIM{SHA256: sum, root: root, Measurements: map[int][]Digest{}}
 	if !root.is(swidSpace, "SoftwareIdentity") {
 		return nil, fmt.Errorf("RIM: outermost element %.40q, want SoftwareIdentity of %s", root.name, swidSpace)
 	}

@@ -98,7 +98,7 @@ func ParseRIMs(files ...[]byte) ([]*RIM, error) {
 			seen[sum] = true
 			slots <- struct{}{}
 			wg.Go(func() {
-				rims[i], errs[i] = ParseRIM(text)
+				rims[i], errs[i] = parseRIM(text, sum)
 				<-slots
 			})
 		}

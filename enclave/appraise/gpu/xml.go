@@ -2,6 +2,7 @@ package gpu
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ const (
 // the tree whose canonical form was hashed: there is no second reading that could differ.
 type node struct {
 	prefix, name string
+	uri          string // the namespace of an element or attribute; "" is none
 	spaces       []attr // namespaces declared here, by prefix
 	attrs        []attr
 	children     []*node
@@ -30,7 +32,7 @@ type node struct {
 	text         string
 }
 
-type attr struct{ prefix, name, value string }
+type attr struct{ prefix, name, value, uri string }
 
 // parseXML reads a document of elements, attributes and text. What the vendor's manifests do without and
 // canonicalization would have to care about is refused: document types, instructions, comments, attributes of
@@ -119,7 +121,7 @@ func (n *node) add(t xml.Token, first bool, depth int) (*node, int, error) {
 func newElement(t xml.StartElement, parent *node) (*node, error) {
 	n := &node{prefix: t.Name.Space, name: t.Name.Local, parent: parent, attrs: make([]attr, 0, len(t.Attr))}
 	for _, a := range t.Attr {
-		at := attr{a.Name.Space, a.Name.Local, a.Value}
+		at := attr{prefix: a.Name.Space, name: a.Name.Local, value: a.Value}
 		switch {
 		case strings.ContainsFunc(a.Value, func(r rune) bool { return r < ' ' }):
 			return nil, fmt.Errorf("attribute %.40q: control character", at.name)
@@ -128,47 +130,64 @@ func newElement(t xml.StartElement, parent *node) (*node, error) {
 		case at.prefix == "xmlns" && at.value == "" || at.prefix == "" && at.name == "xmlns" && at.value == "":
 			return nil, errors.New("namespace undeclared")
 		case at.prefix == "xmlns":
-			n.spaces = append(n.spaces, attr{"", at.name, at.value})
+			n.spaces = append(n.spaces, attr{name: at.name, value: at.value})
 		case at.prefix == "" && at.name == "xmlns":
-			n.spaces = append(n.spaces, attr{"", "", at.value})
+			n.spaces = append(n.spaces, attr{value: at.value})
 		default:
 			n.attrs = append(n.attrs, at)
 		}
 	}
-	return n, n.checkNames()
+	return n, n.resolve()
 }
 
-// checkNames wants every prefix declared and every attribute once, by namespace and not by prefix.
-func (n *node) checkNames() error {
+// resolve wants every prefix declared and every attribute once, by namespace and not by prefix, and writes down the namespaces.
+func (n *node) resolve() error {
 	if strings.Contains(n.name, ":") || n.prefix == "xmlns" {
 		return fmt.Errorf("element %.40q: no valid name", n.name)
 	}
-	seen := make(map[attr]bool, len(n.spaces)+len(n.attrs))
-	once := func(a attr) error {
-		if seen[a] {
-			return fmt.Errorf("attribute %.40q twice", a.name)
-		}
-		seen[a] = true
-		return nil
+	if again := twice(n.spaces); again != nil {
+		return fmt.Errorf("attribute %.40q twice", again.name)
 	}
-	for _, s := range n.spaces {
-		if err := once(attr{"xmlns", s.name, ""}); err != nil {
-			return err
-		}
-	}
-	if _, ok := n.space(n.prefix); !ok {
+	var ok bool
+	if n.uri, ok = n.space(n.prefix); !ok {
 		return fmt.Errorf("element %.40q: prefix %.40q not declared", n.name, n.prefix)
 	}
-	for _, a := range n.attrs {
-		uri, ok := n.attrSpace(a)
-		if !ok {
-			return fmt.Errorf("attribute %.40q: prefix %.40q not declared", a.name, a.prefix)
+	for i := range n.attrs {
+		if a := &n.attrs[i]; a.prefix != "" { // the default namespace is none of an attribute's
+			if a.uri, ok = n.space(a.prefix); !ok {
+				return fmt.Errorf("attribute %.40q: prefix %.40q not declared", a.name, a.prefix)
+			}
 		}
-		if err := once(attr{"attr " + uri, a.name, ""}); err != nil {
-			return err
+	}
+	if again := twice(n.attrs); again != nil {
+		return fmt.Errorf("attribute %.40q twice", again.name)
+	}
+	return nil
+}
+
+// twice returns an attribute that is there again.
+func twice(all []attr) *attr {
+	sorted := byName(all)
+	for i := 1; i < len(sorted); i++ {
+		if compareNames(sorted[i-1], sorted[i]) == 0 {
+			return sorted[i]
 		}
 	}
 	return nil
+}
+
+// byName returns attributes in the order of canonicalization: by namespace, then name.
+func byName(all []attr) []*attr {
+	sorted := make([]*attr, len(all))
+	for i := range all {
+		sorted[i] = &all[i]
+	}
+	slices.SortFunc(sorted, compareNames)
+	return sorted
+}
+
+func compareNames(x, y *attr) int {
+	return cmp.Or(strings.Compare(x.uri, y.uri), strings.Compare(x.name, y.name))
 }
 
 // space returns the namespace that a prefix means at n; the default one may be none.
@@ -181,23 +200,13 @@ func (n *node) space(prefix string) (string, bool) {
 	return "", prefix == ""
 }
 
-func (n *node) attrSpace(a attr) (string, bool) {
-	if a.prefix == "" {
-		return "", true
-	}
-	return n.space(a.prefix)
-}
-
 // is reports whether n is the named element of a namespace.
-func (n *node) is(uri, name string) bool {
-	got, ok := n.space(n.prefix)
-	return n.name == name && ok && got == uri
-}
+func (n *node) is(uri, name string) bool { return n.name == name && n.uri == uri }
 
 // attr returns the value of an attribute of a namespace; "" is none.
 func (n *node) attr(uri, name string) (string, bool) {
 	for _, a := range n.attrs {
-		if got, ok := n.attrSpace(a); ok && got == uri && a.name == name {
+		if a.uri == uri && a.name == name {
 			return a.value, true
 		}
 	}
