@@ -284,8 +284,11 @@ func (m *Mux) send(r Record) error {
 	return err
 }
 
-// Close ends the session with CLOSE and closes the connection. Streams that are open are truncated.
+// Close ends the session with CLOSE and closes the connection, without CLOSE where a write that the peer does not take is in
+// its way until ctx ends. Streams that are open are truncated.
 func (m *Mux) Close(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { m.conn.Abort() })
+	defer stop()
 	err := m.conn.CloseWrite(ctx)
 	if errors.Is(err, ErrClosed) {
 		err = nil

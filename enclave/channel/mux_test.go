@@ -180,6 +180,39 @@ func TestStall(t *testing.T) {
 	}
 }
 
+// TestCloseBehindWrite: a write that the peer does not take holds Close up no longer than its context.
+func TestCloseBehindWrite(t *testing.T) {
+	a, _ := session(t, config(), config()) // nobody reads at the other end
+	m := NewMux(a, MuxOptions{})
+	s, err := m.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	wrote := make(chan error)
+	go func() {
+		_, err := s.Write(make([]byte, StreamWindow))
+		wrote <- err
+	}()
+	for blocked := false; !blocked; time.Sleep(time.Millisecond) {
+		if blocked = !a.w.TryLock(); !blocked {
+			a.w.Unlock()
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if err := m.Close(ctx); err == nil {
+		t.Error("closed as if CLOSE had been sent")
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("Close took %s", took)
+	}
+	if err := <-wrote; err == nil {
+		t.Error("the write went through")
+	}
+}
+
 // TestRogueStreams: what breaks the rules of streams ends the session, and no engine takes what came for a
 // whole request.
 func TestRogueStreams(t *testing.T) {

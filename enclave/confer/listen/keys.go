@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -27,10 +26,12 @@ type key struct {
 type keyring struct {
 	opt *Options
 
-	mu    sync.Mutex
+	turn  chan struct{} // of one place: a lock that a handshake waits for no longer than it has
 	epoch uint64
 	cur   *key
 }
+
+func newKeyring(opt *Options) *keyring { return &keyring{opt: opt, turn: make(chan struct{}, 1)} }
 
 // platform is Confer's name for an attester.
 func platform(name string, insecure bool) (string, error) {
@@ -47,8 +48,12 @@ func platform(name string, insecure bool) (string, error) {
 
 // acquire returns the key for one more session. Sessions that are open keep nothing of a key that is retired.
 func (r *keyring) acquire(ctx context.Context) (*confer.StaticKey, []byte, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	select {
+	case r.turn <- struct{}{}:
+		defer func() { <-r.turn }()
+	case <-ctx.Done():
+		return nil, nil, fmt.Errorf("confer listener: waiting for the key: %w", context.Cause(ctx))
+	}
 	if k := r.cur; k == nil || k.sessions >= r.opt.KeySessions || r.opt.Now().Sub(k.made) >= r.opt.KeyLifetime {
 		next, err := r.generate(ctx)
 		if err != nil {
@@ -68,8 +73,8 @@ func (r *keyring) acquire(ctx context.Context) (*confer.StaticKey, []byte, error
 
 // drop forgets the key of an epoch when its time is over, though nobody comes.
 func (r *keyring) drop(epoch uint64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.turn <- struct{}{}
+	defer func() { <-r.turn }()
 	if r.epoch == epoch {
 		r.cur = nil
 		erase.Soon()

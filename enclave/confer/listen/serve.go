@@ -37,7 +37,7 @@ func Serve(ctx context.Context, ln net.Listener, opt Options) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s := &server{ctx: ctx, opt: opt, sessions: make(chan struct{}, opt.MaxSessions)}
-	s.keys.opt = &s.opt
+	s.keys = newKeyring(&s.opt)
 	if s.keys.cur, err = s.keys.first(ctx); err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (r *keyring) first(ctx context.Context) (*key, error) {
 type server struct {
 	ctx      context.Context
 	opt      Options
-	keys     keyring
+	keys     *keyring
 	sessions chan struct{} // one token an open session
 }
 
