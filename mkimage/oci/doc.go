@@ -17,6 +17,7 @@
 //
 // Layers are applied in order. In each, the whiteouts come first and act on the layers below alone, wherever
 // they stand in the archive: ".wh.NAME" removes NAME, ".wh..wh..opq" removes all that its directory holds.
+// A whiteout below what is no directory is passed over where the layer puts a directory there, and refused elsewhere.
 // Then the entries: a directory upon a directory changes its attributes and keeps what is in it; everything
 // else replaces what is there. A directory that no entry describes has mode 0755 and owner 0:0.
 // A name of a hard link keeps the file even when the other name is removed or replaced above.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"tally/mkimage/tree"
 )
@@ -89,8 +90,9 @@ type flat struct {
 
 // apply applies one layer, counted from 1.
 func (f *flat) apply(layer int, c *change) error {
+	gone := sync.OnceValue(c.gone)
 	for _, p := range c.emptied {
-		dir, err := f.whitedOut(p)
+		dir, err := f.whitedOut(p, gone)
 		if err != nil {
 			return err
 		}
@@ -99,7 +101,7 @@ func (f *flat) apply(layer int, c *change) error {
 		}
 	}
 	for _, p := range c.removed {
-		dir, err := f.whitedOut(tree.Parent(p))
+		dir, err := f.whitedOut(tree.Parent(p), gone)
 		if err != nil {
 			return err
 		}
@@ -115,32 +117,60 @@ func (f *flat) apply(layer int, c *change) error {
 	return nil
 }
 
-// whitedOut returns the directory at p, in which a whiteout stands; nil where there is nothing.
-func (f *flat) whitedOut(p string) (*node, error) {
-	n, err := f.find(p)
-	if err == nil && n != nil && n.kids == nil {
-		err = fmt.Errorf("path %q: holds a whiteout, but is a %s", p, n.kind())
+// gone returns the paths at which the layer has a directory or removes what is there: who replaces a file by a directory marks
+// that as opaque, too, and such a whiteout has nothing below it to remove.
+func (c *change) gone() map[string]bool {
+	paths := map[string]bool{}
+	for i := range c.entries {
+		if e := &c.entries[i]; e.Kind == tree.Dir {
+			paths[e.Path] = true
+		}
 	}
-	return n, err
+	for _, p := range c.removed {
+		paths[p] = true
+	}
+	return paths
+}
+
+// whitedOut returns the directory at p, in which a whiteout stands; nil where there is nothing, or will be nothing of the layers below.
+func (f *flat) whitedOut(p string, gone func() map[string]bool) (*node, error) {
+	n, at := f.find(p)
+	if n == nil || n.kids != nil {
+		return n, nil
+	}
+	if gone()[at] {
+		return nil, nil
+	}
+	if at != p {
+		return nil, notDirectory(p, at, n)
+	}
+	return nil, fmt.Errorf("path %q: holds a whiteout, but is a %s", p, n.kind())
+}
+
+func notDirectory(p, at string, n *node) error {
+	return fmt.Errorf("path %q: %q is a %s, not a directory", p, at, n.kind())
 }
 
 func base(p string) string { return p[strings.LastIndexByte(p, '/')+1:] }
 
-// find returns the node at p, or nil. What lies behind a link is not looked for.
-func (f *flat) find(p string) (*node, error) {
-	n := f.root
-	if p == "" {
-		return n, nil
-	}
-	for i, el := range strings.Split(p, "/") {
+// find returns the node at p and p, or nil; where something on the way is no directory, that and its path. What lies behind a link is not
+// looked for.
+func (f *flat) find(p string) (n *node, at string) {
+	n = f.root
+	for end := 0; end < len(p); {
 		if n.kids == nil {
-			return nil, fmt.Errorf("path %q: %q is a %s, not a directory", p, strings.Join(strings.Split(p, "/")[:i], "/"), n.kind())
+			return n, p[:max(end-1, 0)]
 		}
-		if n = n.kids[el]; n == nil {
-			return nil, nil
+		next := len(p)
+		if i := strings.IndexByte(p[end:], '/'); i >= 0 {
+			next = end + i
 		}
+		if n = n.kids[p[end:next]]; n == nil {
+			return nil, ""
+		}
+		end = next + 1
 	}
-	return n, nil
+	return n, p
 }
 
 // put adds one entry.
@@ -161,8 +191,8 @@ func (f *flat) put(layer int, e *tree.Entry) error {
 	case e.Kind == tree.Dir:
 		n.kids = map[string]*node{}
 	case e.Kind == tree.HardLink:
-		target, err := f.find(e.Link)
-		if err != nil || target == nil {
+		target, at := f.find(e.Link)
+		if target == nil || at != e.Link {
 			return fmt.Errorf("path %q: hard link to %q, which is not there", e.Path, e.Link)
 		}
 		if target.kids != nil {

@@ -39,7 +39,8 @@ func oracleLayers() []Layer {
 			Dir("etc/to-file/"), File("etc/to-file/x", "x"), Link(sym, "etc/to-file-too", "a"), File("zz", "last"), Node(tar.Header{Typeflag: tar.TypeFifo, Name: "etc/fifo", Mode: 0o640})},
 		{Dir("etc/"), File("etc/a", "a2"), File("etc/.wh.b", ""), Dir("etc/d/"), File("etc/d/.wh..wh..opq", ""), File("etc/d/z", "z2"), Dir("opt/"), File("opt/.wh.old", ""),
 			Dir("etc/to-dir/"), File("etc/to-dir/x", "x2"), File("etc/to-file", "now a file"), File("etc/to-file-too", "and this"), Link(hard, "aa", "zz")},
-		{Dir("etc/"), private, File("etc/private/k", "k3"), Link(hard, "etc/k-too", "etc/private/k"), File("etc/.wh.nothing", ""), Dir("opt/"), Dir("opt/old/"), File("opt/old/new", "n")},
+		{Dir("etc/"), private, File("etc/private/k", "k3"), Link(hard, "etc/k-too", "etc/private/k"), File("etc/.wh.nothing", ""), Dir("opt/"), Dir("opt/old/"), File("opt/old/new", "n"),
+			Dir("bin/"), File("bin/.wh..wh..opq", ""), File("bin/now", "a directory"), Dir("aa/"), Dir("aa/bb/"), File("aa/.wh..wh..opq", ""), File("aa/bb/.wh..wh..opq", ""), File("aa/bb/c", "c")},
 	}
 	var out []Layer
 	for _, items := range all {
