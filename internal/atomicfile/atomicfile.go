@@ -119,9 +119,10 @@ func Sweep(dir string) error {
 
 // A Dir is a temporary directory beside its destination, with the life cycle of File.
 type Dir struct {
-	Path string // where to write meanwhile
-	dst  string
-	done bool
+	Path   string // where to write meanwhile
+	dst    string
+	marker string
+	done   bool
 }
 
 // CreateDir starts filling what will become the directory dst. An existing dst is replaced by Commit
@@ -138,15 +139,8 @@ func CreateDir(dst, marker string) (*Dir, error) {
 	if base := filepath.Base(filepath.Clean(dst)); base == "." || base == ".." || base == string(filepath.Separator) {
 		return nil, fmt.Errorf("%s: another directory cannot take its place, want one with a name", dst)
 	}
-	entries, err := os.ReadDir(dst)
-	switch {
-	case errors.Is(err, fs.ErrNotExist), err == nil && len(entries) == 0:
-	case err != nil:
+	if err := replaceable(dst, dst, marker); err != nil {
 		return nil, err
-	default:
-		if _, err := os.Lstat(filepath.Join(dst, marker)); err != nil {
-			return nil, fmt.Errorf("%s: directory is not empty and has no %s of an earlier run", dst, marker)
-		}
 	}
 	if err := os.MkdirAll(filepath.Dir(filepath.Clean(dst)), 0o755); err != nil {
 		return nil, err
@@ -156,10 +150,25 @@ func CreateDir(dst, marker string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Dir{Path: tmp, dst: dst}, nil
+	return &Dir{Path: tmp, dst: dst, marker: marker}, nil
 }
 
-// Commit puts the directory in place of dst.
+// replaceable wants the directory dir, which is or was at dst, to be absent, empty or an earlier result.
+func replaceable(dir, dst, marker string) error {
+	entries, err := os.ReadDir(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), err == nil && len(entries) == 0:
+		return nil
+	case err != nil:
+		return err
+	}
+	if _, err := os.Lstat(filepath.Join(dir, marker)); err != nil {
+		return fmt.Errorf("%s: directory is not empty and has no %s of an earlier run", dst, marker)
+	}
+	return nil
+}
+
+// Commit puts the directory in place of dst, unless something has come there meanwhile that is no earlier result.
 func (d *Dir) Commit() error {
 	if d.done {
 		return errors.New("atomicfile: commit after commit or abort")
@@ -168,12 +177,18 @@ func (d *Dir) Commit() error {
 		return err
 	}
 	if exchange(d.Path, d.dst) == nil {
+		if err := replaceable(d.Path, d.dst, d.marker); err != nil {
+			return errors.Join(err, exchange(d.Path, d.dst))
+		}
 		d.done = true
 		return os.RemoveAll(d.Path) // what was there before
 	}
 	old := d.Path + ".old"
 	if err := os.Rename(d.dst, old); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
+	}
+	if err := replaceable(old, d.dst, d.marker); err != nil {
+		return errors.Join(err, os.Rename(old, d.dst))
 	}
 	if err := os.Rename(d.Path, d.dst); err != nil {
 		return errors.Join(err, os.Rename(old, d.dst))

@@ -93,6 +93,30 @@ func TestDirReplacesOnlyItsOwn(t *testing.T) {
 	}
 }
 
+// TestDirMeanwhile: what comes to a directory's place while it is filled is not lost.
+func TestDirMeanwhile(t *testing.T) {
+	dst := filepath.Join(t.TempDir(), "out")
+	d, err := CreateDir(dst, "marker")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Abort()
+	precious := filepath.Join(dst, "precious")
+	if err := os.Mkdir(dst, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(precious, []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Commit(); err == nil || !strings.Contains(err.Error(), dst+": directory is not empty and has no marker") {
+		t.Errorf("committed: %v", err)
+	}
+	d.Abort()
+	if _, err := os.Stat(precious); err != nil || len(names(t, filepath.Dir(dst))) != 1 {
+		t.Errorf("%v; left: %q", err, names(t, filepath.Dir(dst)))
+	}
+}
+
 func TestDirAbort(t *testing.T) {
 	root := t.TempDir()
 	d, err := CreateDir(filepath.Join(root, "a/b"), "marker")
