@@ -224,8 +224,18 @@ func (nopProgress) End() {}
 // Client is an HTTP client for a Fetcher: one connection a host, the caller's proxy settings.
 func Client() *http.Client {
 	t := &http.Transport{Proxy: http.ProxyFromEnvironment, MaxConnsPerHost: 1, ResponseHeaderTimeout: time.Minute, TLSHandshakeTimeout: time.Minute}
-	t.RegisterProtocol("file", http.NewFileTransport(http.Dir("/")))
+	t.RegisterProtocol("file", files{http.NewFileTransport(http.Dir("/"))})
 	return &http.Client{Transport: t}
+}
+
+// files reads what the caller names as a file, and not what a server redirects to: that is no file of its own.
+type files struct{ http.RoundTripper }
+
+func (f files) RoundTrip(r *http.Request) (*http.Response, error) {
+	if from := r.Response; from != nil && from.Request.URL.Scheme != r.URL.Scheme {
+		return nil, fmt.Errorf("%s redirects to a file of this machine, which is not read", from.Request.URL.Host)
+	}
+	return f.RoundTripper.RoundTrip(r)
 }
 
 // Sleep waits for d on the machine's clock, or until ctx ends.

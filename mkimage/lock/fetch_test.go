@@ -536,3 +536,35 @@ type countProgress struct {
 
 func (p *countProgress) Write(b []byte) (int, error) { p.n += int64(len(b)); return len(b), nil }
 func (p *countProgress) End()                        { p.ended = true }
+
+// TestClientRedirects: a server may send a client to another server, and not to a file of its machine; a file is read where it is asked
+// for.
+func TestClientRedirects(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var other *httptest.Server
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/file" {
+			http.Redirect(w, r, "file://"+file, http.StatusFound)
+			return
+		}
+		http.Redirect(w, r, other.URL, http.StatusFound)
+	}))
+	defer srv.Close()
+	other = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "public") }))
+	defer other.Close()
+	for url, want := range map[string]string{srv.URL + "/file": "", srv.URL + "/other": "public", "file://" + file: "secret"} {
+		got := ""
+		resp, err := Client().Get(url)
+		if err == nil {
+			b, _ := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			got = string(b)
+		}
+		if got != want || want == "" && (err == nil || !strings.Contains(err.Error(), "redirects to a file of this machine")) {
+			t.Errorf("%s: %q, %v, want %q", url, got, err, want)
+		}
+	}
+}
