@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 
 	"tally/internal/atomicfile"
@@ -137,7 +138,11 @@ func (b *build) run(ctx context.Context, a specArg, out string) (*mkimage.Manife
 		b.inputs = "" // once is enough for --twice
 	}
 	if err := l.Check(ctx, k); err != nil {
-		return nil, explainStale(fmt.Errorf("%s: %w", a.lock, err), a)
+		err = fmt.Errorf("%s: %w", a.lock, err)
+		if dir := sourceAround(l, out); dir != "" {
+			return nil, withHint(err, "the result would lie in %s, which the spec takes into the image: want another OUT", dir)
+		}
+		return nil, explainStale(err, a)
 	}
 	if err := b.fetcher.All(ctx, k); err != nil {
 		return nil, explainGone(err, a)
@@ -173,6 +178,27 @@ func printManifest(e *env, m *mkimage.Manifest, out string) error {
 	}
 	e.printf("root hash %s\n%s\n", m.Verity.RootHash, out)
 	return nil
+}
+
+// sourceAround returns the directory that a spec takes files from and in which out lies, or "".
+func sourceAround(l *source.Local, out string) string {
+	out, err := filepath.Abs(out)
+	if err == nil {
+		out, err = filepath.EvalSymlinks(out)
+	}
+	if err != nil {
+		return ""
+	}
+	for _, d := range l.Spec.Dirs() {
+		dir, err := filepath.EvalSymlinks(filepath.Join(l.Dir, d))
+		if err != nil {
+			continue
+		}
+		if rel, err := filepath.Rel(dir, out); err == nil && filepath.IsLocal(rel) {
+			return d
+		}
+	}
+	return ""
 }
 
 // explainStale adds what to do when an input is not what the lock pinned: not to an interruption, nor to a file that

@@ -64,3 +64,32 @@ func TestLockOfAnotherVariant(t *testing.T) {
 		t.Errorf("no such lock: %v", err)
 	}
 }
+
+// TestSourceAround: a result that lies in what the spec takes into the image is named as the reason.
+func TestSourceAround(t *testing.T) {
+	dir := t.TempDir()
+	text, err := os.ReadFile("../../examples/minimal/image.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []string{"rootfs/out/deep", "rootfs2", "elsewhere"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "image.yaml"), text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("rootfs/out", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	l, err := source.Open(filepath.Join(dir, "image.yaml"), "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for out, want := range map[string]string{"rootfs/out": "rootfs", "rootfs/out/deep": "rootfs", "rootfs": "rootfs", "link": "rootfs", "rootfs2": "", "elsewhere": "", ".": "", "rootfs/absent": ""} {
+		if got := sourceAround(l, filepath.Join(dir, out)); got != want {
+			t.Errorf("%s: %q, want %q", out, got, want)
+		}
+	}
+}
