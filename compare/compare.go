@@ -32,7 +32,7 @@ type Options struct {
 	Owner [2]func(tree Tree, path string) string
 	// PerCause is how many differences of one kind and cause are listed in full; 0 means 20, less than 0 all.
 	PerCause int
-	// Ignore names fields of directory trees that do not count: mtime, owner, mode. Images ignore nothing.
+	// Ignore names fields of directory trees that do not count: mtime, owner, mode, xattr. Images ignore nothing.
 	Ignore map[string]bool
 }
 

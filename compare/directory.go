@@ -25,12 +25,16 @@ func directories(ctx context.Context, a, b string, opt Options) (*Report, error)
 	if err := c.trees(Difference{Layer: LayerTree}, x, y); err != nil {
 		return nil, err
 	}
+	if !readsXattrs {
+		c.note("extended attributes are not read on this system and not compared")
+	}
 	return c.finish(len(c.all) == 0 && c.r.Omitted == 0), nil
 }
 
 // diskTree reads a directory; contents are opened when they are read.
 func diskTree(dir string) (*fileTree, error) {
 	var nodes []*node
+	xattrs := newXattrReader()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -47,7 +51,11 @@ func diskTree(dir string) (*fileTree, error) {
 			return err
 		}
 		n, err := diskNode(path, "/"+filepath.ToSlash(rel), info)
+		if err != nil {
+			return err
+		}
 		nodes = append(nodes, n)
+		n.xattrs, err = xattrs.read(path)
 		return err
 	})
 	return newTree(nodes), err

@@ -39,7 +39,7 @@ func (c *comparer) followsRoot(d Difference, field, a, b, cause, otherwise strin
 }
 
 func (c *comparer) record(d Difference, pending string) {
-	if d.Layer == LayerTree && c.opt.Ignore[d.Field] {
+	if field, _, _ := strings.Cut(d.Field, " "); d.Layer == LayerTree && c.opt.Ignore[field] { // "xattr NAME"
 		return
 	}
 	if len(c.all) >= maxDifferences {

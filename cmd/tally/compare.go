@@ -18,7 +18,8 @@ func compareCommand(e *env) *cli.Command {
 			"field, both values and the input that owns the path, then the names of the registers that move; their values come from\n" +
 			"'tally measure'. The verdict is bytes alone. Owners of files are known when both outputs hold image.lock and image.yaml, and,\n" +
 			"for packages, when the cache holds them unpacked. gzip, xz and zstd are looked into; what cannot be\n" +
-			"read (a compressed file system) is compared as bytes.\n\n" +
+			"read (a compressed file system) is compared as bytes. Of the extended attributes in directory trees security.capability,\n" +
+			"user.* and POSIX ACLs are compared; the others are the system's own labels and notes.\n\n" +
 			"Colour only on a terminal, and never with NO_COLOR set. Exit 0 equal, 3 different, 1 unreadable.\n\n" +
 			"--json prints tally.compare/v1: equal, reason, a, b, kind (output, tree, disk, uki, cpio, erofs, tar, file), artifacts (name,\n" +
 			"status MATCH|DIFFER|ONLY-A|ONLY-B, size_a, size_b), inputs (kind, name, a, b), causes (cause, count, example), differences\n" +
@@ -27,7 +28,7 @@ func compareCommand(e *env) *cli.Command {
 			"   tally compare released/ rebuilt/",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "all", Usage: "list every difference, not 20 of each kind and cause"},
-			&cli.StringFlag{Name: "ignore", Usage: "in directory trees, leave out `FIELDS`: mtime, owner, mode, separated by commas"},
+			&cli.StringFlag{Name: "ignore", Usage: "in directory trees, leave out `FIELDS`: mtime, owner, mode, xattr, separated by commas"},
 			cacheFlag(),
 		},
 		Action: func(c *cli.Context) error { return runCompare(c, e) },
@@ -45,8 +46,8 @@ func runCompare(c *cli.Context, e *env) error {
 	}
 	if list := c.String("ignore"); list != "" {
 		for _, f := range strings.Split(list, ",") {
-			if f != "mtime" && f != "owner" && f != "mode" {
-				return usagef("--ignore: field %.40q: want mtime, owner or mode", f)
+			if f != "mtime" && f != "owner" && f != "mode" && f != "xattr" {
+				return usagef("--ignore: field %.40q: want mtime, owner, mode or xattr", f)
 			}
 			opt.Ignore[f] = true
 		}
