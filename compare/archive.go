@@ -186,9 +186,19 @@ func tarNode(s, at source, h *tar.Header) (*node, error) {
 	n := &node{path: "/" + strings.Trim(strings.TrimPrefix(h.Name, "./"), "/"), kind: tarKinds[h.Typeflag], perm: uint32(h.Mode & 0o7777),
 		uid: uint32(h.Uid), gid: uint32(h.Gid), mtime: h.ModTime.Unix(), nsec: uint32(h.ModTime.Nanosecond()), target: h.Linkname}
 	n.extra = []field{{"user", h.Uname, "owner (the user who packed it)"}, {"group", h.Gname, "owner (the user who packed it)"}}
+	for key, value := range h.PAXRecords {
+		if name, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok {
+			if n.xattrs == nil {
+				n.xattrs = map[string]string{}
+			}
+			n.xattrs[name] = value
+		}
+	}
 	switch n.kind {
 	case "":
 		n.kind = fmt.Sprintf("type %q", h.Typeflag)
+	case "character device", "block device":
+		n.device = fmt.Sprintf("%d:%d", h.Devmajor, h.Devminor)
 	case "file":
 		if h.PAXRecords["GNU.sparse.major"] != "" {
 			return nil, errors.New("sparse files are not read")

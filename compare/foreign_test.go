@@ -1,12 +1,14 @@
 package compare_test
 
 import (
+	"archive/tar"
 	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -252,6 +254,27 @@ func TestImagesInTrees(t *testing.T) {
 		if len(r.Differences) != 1 || r.Differences[0].Where != where || r.Differences[0].Path != "/init" {
 			t.Errorf("%s: %+v", where, r.Differences)
 		}
+	}
+}
+
+// TestMembersOfTar: attributes of a member and the number of a device are told.
+func TestMembersOfTar(t *testing.T) {
+	pack := func(capability string, minor int64) []byte {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		err := errors.Join(w.WriteHeader(&tar.Header{Name: "f", PAXRecords: map[string]string{"SCHILY.xattr.security.capability": capability}}),
+			w.WriteHeader(&tar.Header{Name: "tty", Typeflag: tar.TypeChar, Devmajor: 4, Devminor: minor}), w.Close())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	var got []string
+	for _, d := range files(t, pack("a", 64), pack("b", 65)).Differences {
+		got = append(got, d.Path+" "+d.Field+" "+d.A+" "+d.B)
+	}
+	if want := []string{"/f xattr security.capability 0x61 0x62", "/tty device 4:64 4:65"}; !slices.Equal(got, want) {
+		t.Errorf("%q: want %q", got, want)
 	}
 }
 
