@@ -39,12 +39,13 @@ func refuseEmptyLists(c *cli.Context, flags ...string) error {
 // startKernel hashes --kernel and --initrd, the larger while the caller reads the firmware, and returns how to get
 // the result; nil without --kernel. It makes two tasks of it: with three, two cores would take turns at them, and
 // the initrd, which takes longest, would end later.
-func startKernel(c *cli.Context) func() (*snp.KernelHashes, error) {
+func startKernel(c *cli.Context, e *env) func() (*snp.KernelHashes, error) {
 	if !c.IsSet("kernel") {
 		return func() (*snp.KernelHashes, error) { return nil, nil }
 	}
 	h := &snp.KernelHashes{Initrd: snp.NoInitrd(), Cmdline: snp.HashCmdline(c.String("append"))}
-	kernel := func() (err error) { h.Kernel, err = hashKernel(c.Context, c.String("kernel")); return err }
+	known := false
+	kernel := func() (err error) { h.Kernel, known, err = readKernel(c.Context, c.String("kernel")); return err }
 	first, second := kernel, func() error { return nil }
 	if c.IsSet("initrd") {
 		first, second = func() (err error) { h.Initrd, err = hashFile(c.Context, c.String("initrd")); return err }, kernel
@@ -55,20 +56,47 @@ func startKernel(c *cli.Context) func() (*snp.KernelHashes, error) {
 		if err := errors.Join(second(), <-done); err != nil {
 			return nil, err
 		}
+		doubtKernel(c, e, known)
 		return h, nil
 	}
 }
 
+// doubtKernel names what is measured, since the VMM measures any bytes, and hardly meant.
+func doubtKernel(c *cli.Context, e *env, known bool) {
+	if !known {
+		e.logf("%s: neither a Linux kernel for x86 (HdrS at byte 514) nor an EFI program (MZ), measured all the same: is it the --kernel?", c.String("kernel"))
+	}
+	if n := len(c.String("append")); n > maxAppend {
+		e.logf("--append: %d bytes are measured, and a kernel for x86 takes at most %d of them", n, maxAppend)
+	}
+}
+
+// maxAppend is COMMAND_LINE_SIZE of x86 less the NUL.
+const maxAppend = 2047
+
 // hashKernel is hashFile of a kernel, which is not empty: /dev/null is a script's missing file.
 func hashKernel(ctx context.Context, path string) (sum [32]byte, err error) {
-	if sum, err = hashFile(ctx, path); err == nil && sum == sha256.Sum256(nil) {
+	sum, _, err = readKernel(ctx, path)
+	return sum, err
+}
+
+// readKernel is hashKernel, and says whether the file begins as Linux for x86 (Documentation/arch/x86/boot.rst) or
+// a UKI does.
+func readKernel(ctx context.Context, path string) (sum [32]byte, known bool, err error) {
+	head := make([]byte, 0x206)
+	if sum, err = hashHead(ctx, path, head); err == nil && sum == sha256.Sum256(nil) {
 		err = fmt.Errorf("%s: kernel: 0 bytes, want a kernel", path)
 	}
-	return sum, err
+	return sum, string(head[0x202:]) == "HdrS" || string(head[:2]) == "MZ", err
 }
 
 // hashFile returns the SHA-256 of a file.
 func hashFile(ctx context.Context, path string) (sum [32]byte, err error) {
+	return hashHead(ctx, path, nil)
+}
+
+// hashHead is hashFile, and fills head with the file's first bytes, as far as there are any.
+func hashHead(ctx context.Context, path string, head []byte) (sum [32]byte, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return sum, err
@@ -81,6 +109,7 @@ func hashFile(ctx context.Context, path string) (sum [32]byte, err error) {
 		}
 		n, err := f.Read(buf)
 		h.Write(buf[:n])
+		head = head[copy(head, buf[:n]):]
 		if err == io.EOF {
 			break
 		} else if err != nil {

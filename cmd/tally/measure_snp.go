@@ -63,7 +63,7 @@ func measureSNP(c *cli.Context, e *env) error {
 	if c.String("mode") == "snp:svsm" {
 		return measureSVSM(c, e, in)
 	}
-	kernel := startKernel(c)
+	kernel := startKernel(c, e)
 	if in.Firmware, err = readFirmware(c.String("ovmf"), c.String("snp-ovmf-hash")); err != nil {
 		return err
 	}
