@@ -27,7 +27,8 @@ func inputsCommand(e *env) *cli.Command {
 				Name: "export", Usage: "write every input of SPEC to FILE", ArgsUsage: "SPEC FILE",
 				Description: "FILE (tally.inputs/v1, a tar file) holds the packages, the signed indexes they were chosen from, blobs of container images, files of models, the Go modules and\n" +
 					"the Go toolchain, and the source archive with spec and lock: with it a rebuild works when every mirror has forgotten.\n" +
-					"The same lock gives the same file.\n\n--json prints tally.inputs/v1: file, sha256, size.\n\n   tally inputs export image.yaml inputs.tar",
+					"The same lock gives the same file.\n\n--json prints tally.inputs/v1: file, sha256, size, left_out (SHA-256 of signed indexes that are\n" +
+					"neither in the cache nor at a mirror; a build does not read them).\n\n   tally inputs export image.yaml inputs.tar",
 				Flags:  append(append(specFlags(), &cli.BoolFlag{Name: "no-toolchain", Usage: "leave the Go toolchain out (70 MB)"}), fetchFlags()...),
 				Action: func(c *cli.Context) error { return inputsExport(c, e) },
 			},
@@ -45,12 +46,13 @@ func inputsCommand(e *env) *cli.Command {
 
 // An inputsAnswer is tally.inputs/v1.
 type inputsAnswer struct {
-	Schema    string   `json:"schema"`
-	File      string   `json:"file"`
-	SHA256    string   `json:"sha256,omitempty"`
-	Size      int64    `json:"size,omitempty"`
-	Taken     *int     `json:"taken,omitempty"` // of an import, 0 too
-	Unchecked []string `json:"unchecked,omitempty"`
+	Schema    string      `json:"schema"`
+	File      string      `json:"file"`
+	SHA256    string      `json:"sha256,omitempty"`
+	Size      int64       `json:"size,omitempty"`
+	LeftOut   []lock.Hash `json:"left_out,omitempty"`
+	Taken     *int        `json:"taken,omitempty"` // of an import, 0 too
+	Unchecked []string    `json:"unchecked,omitempty"`
 }
 
 // specAndLock opens a spec and the lock that goes with it.
@@ -102,14 +104,18 @@ func exportTo(c *cli.Context, e *env, l *source.Local, k *lock.Lock, raw []byte,
 	}
 	defer f.Abort()
 	w := &hashWriter{w: f}
-	if err := l.Export(c.Context, w, k, raw, source.ExportOptions{Store: store, Toolchain: !c.Bool("no-toolchain"), Tmp: dir.Path, Log: e.logf}); err != nil {
+	left, err := l.Export(c.Context, w, k, raw, source.ExportOptions{Store: store, Toolchain: !c.Bool("no-toolchain"), Tmp: dir.Path})
+	if err != nil {
 		return err
+	}
+	for _, h := range left {
+		e.logf("left out: the index %s is not in the cache", h)
 	}
 	if err := f.Commit(); err != nil {
 		return err
 	}
 	if e.json {
-		return e.printJSON(inputsAnswer{Schema: "tally.inputs/v1", File: out, SHA256: w.sum(), Size: w.n})
+		return e.printJSON(inputsAnswer{Schema: "tally.inputs/v1", File: out, SHA256: w.sum(), Size: w.n, LeftOut: left})
 	}
 	e.printf("%s  %s (%d bytes)\n", w.sum(), out, w.n)
 	return nil

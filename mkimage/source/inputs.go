@@ -45,50 +45,58 @@ type ExportOptions struct {
 	Store     *lock.Store
 	Toolchain bool   // also the Go toolchain of this machine's platform, some 70 MB
 	Tmp       string // an empty directory of the caller's
-	Log       func(format string, args ...any)
 }
 
-// Export writes every input of k to w. Check must have been called; packages must be in the store. A
-// signed index that is not in the store is left out and named to Log: it is no input of a build, only the
-// proof of where its packages came from.
-func (l *Local) Export(ctx context.Context, w io.Writer, k *lock.Lock, rawLock []byte, o ExportOptions) error {
+// Export writes every input of k to w. Check must have been called; packages must be in the store. Signed
+// indexes, with their lists and keyrings, that are not in the store are left out, and returned: they are no
+// inputs of a build, only the proof of where its packages came from.
+func (l *Local) Export(ctx context.Context, w io.Writer, k *lock.Lock, rawLock []byte, o ExportOptions) (left []lock.Hash, err error) {
 	all := map[string]tree.Content{}
 	sizes := map[string]int64{}
-	for _, obj := range objects(k) {
-		if !o.Store.Has(obj.SHA256, obj.Size) {
-			if !proof(k, obj) {
-				return fmt.Errorf("input %s is not in the store", obj.SHA256)
-			}
-			o.Log("left out: the index %s is not in the cache", obj.SHA256)
-			continue
-		}
-		name := inputsStore + obj.SHA256.String()
-		all[name], sizes[name] = checked{ctx, o.Store, obj}, obj.Size
+	if left, err = exportStore(ctx, all, sizes, k, o.Store); err != nil {
+		return nil, err
 	}
 	if err := l.exportSources(ctx, all, rawLock, o.Tmp); err != nil {
-		return err
+		return nil, err
 	}
 	if err := l.exportGo(ctx, all, o); err != nil {
-		return err
+		return nil, err
 	}
 	tw := tar.NewWriter(w)
 	head := fmt.Appendf(nil, "%s%s\n", inputsPrefix, hashBytes(rawLock))
 	if err := writeRegular(ctx, tw, inputsHead, tree.Bytes(head), int64(len(head))); err != nil {
-		return err
+		return nil, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		size, ok := sizes[name]
 		if !ok {
-			var err error
 			if size, err = contentSize(all[name]); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		if err := writeRegular(ctx, tw, name, all[name], size); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	return tw.Close()
+	return left, tw.Close()
+}
+
+// exportStore adds what the store holds for a lock, and returns what it lacks and no build reads.
+func exportStore(ctx context.Context, all map[string]tree.Content, sizes map[string]int64, k *lock.Lock, store *lock.Store) (left []lock.Hash, err error) {
+	for _, obj := range objects(k) {
+		if !store.Has(obj.SHA256, obj.Size) {
+			if !proof(k, obj) {
+				return nil, fmt.Errorf("input %s is not in the store", obj.SHA256)
+			}
+			if !slices.Contains(left, obj.SHA256) {
+				left = append(left, obj.SHA256)
+			}
+			continue
+		}
+		name := inputsStore + obj.SHA256.String()
+		all[name], sizes[name] = checked{ctx, store, obj}, obj.Size
+	}
+	return left, nil
 }
 
 // proof says whether an object of a lock only shows where others come from.

@@ -43,14 +43,14 @@ func TestModel(t *testing.T) {
 		}
 	}
 	var b bytes.Buffer
-	if err := l.Export(ctx, &b, k, raw, ExportOptions{Store: store, Tmp: t.TempDir(), Log: func(string, ...any) {}}); err != nil {
+	if _, err := l.Export(ctx, &b, k, raw, ExportOptions{Store: store, Tmp: t.TempDir()}); err != nil {
 		t.Fatal(err)
 	}
 	fresh := lock.NewStore(t.TempDir())
 	if _, err := Import(ctx, &b, k, fresh); err != nil || !fresh.Has(k.Models[0].SHA256, k.Models[0].Size) {
 		t.Errorf("import: %v", err)
 	}
-	if err := l.Export(ctx, &b, k, raw, ExportOptions{Store: lock.NewStore(t.TempDir()), Tmp: t.TempDir(), Log: func(string, ...any) {}}); err == nil || !strings.Contains(err.Error(), "is not in the store") {
+	if _, err := l.Export(ctx, &b, k, raw, ExportOptions{Store: lock.NewStore(t.TempDir()), Tmp: t.TempDir()}); err == nil || !strings.Contains(err.Error(), "is not in the store") {
 		t.Errorf("export without the inputs: %v", err)
 	}
 	k.Models[0].URL = "https://elsewhere.example/m"
