@@ -67,6 +67,7 @@ func (f *Fetcher) All(ctx context.Context, l *Lock) error {
 			return err
 		}
 	}
+	f.Store.sweepParts() // now that every part of l has become a file
 	return nil
 }
 

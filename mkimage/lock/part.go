@@ -6,7 +6,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"time"
 
 	"tally/internal/atomicfile"
 	"tally/internal/flock"
@@ -124,4 +126,44 @@ func (p *part) Close() error {
 		os.Remove(p.Name())
 	}
 	return err
+}
+
+// forgottenAfter is how long nobody has written to a part that no lock is likely to ask for again.
+const forgottenAfter = 30 * 24 * time.Hour
+
+// partName is the name of a part; HEX.part-N is what versions before this one called a private one.
+var partName = regexp.MustCompile(`^[0-9a-f]{64}\.part(-[0-9]+)?$`)
+
+// sweepParts removes the parts of files that no lock asks for any more, or that came in another way: a model's may have
+// gigabytes.
+func (s *Store) sweepParts() {
+	dir := filepath.Join(s.dir, "sha256")
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if e.Type().IsRegular() && partName.MatchString(e.Name()) {
+			removeForgotten(filepath.Join(dir, e.Name()))
+		}
+	}
+}
+
+// removeForgotten removes a part, unless it is young or a process has it. It goes with its lock held: who opened it in
+// between finds, as in openPart, that the name is not its file's any more.
+func removeForgotten(name string) {
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if flock.Try(f) != nil {
+		return
+	}
+	fi, err := f.Stat()
+	if err != nil || time.Since(fi.ModTime()) < forgottenAfter {
+		return
+	}
+	if now, err := os.Lstat(name); err != nil || !os.SameFile(fi, now) {
+		return
+	}
+	os.Remove((&part{File: f}).from()) // first: once the part is gone, another process may write its own
+	os.Remove(name)
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // A Store keeps files by their SHA-256 below a directory: sha256/HEX. What is half downloaded lies beside
-// it as HEX.part and is taken up again. Several processes may use one store.
+// it as HEX.part and is taken up again, within 30 days. Several processes may use one store.
 type Store struct{ dir string }
 
 // NewStore returns the store in dir, which is made when something is put there.
