@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"syscall"
 )
 
@@ -55,7 +56,9 @@ func diskTree(dir string) (*fileTree, error) {
 			return err
 		}
 		nodes = append(nodes, n)
-		n.xattrs, err = xattrs.read(path)
+		if takesXattrs(runtime.GOOS, n.kind) {
+			n.xattrs, err = xattrs.read(path)
+		}
 		return err
 	})
 	return newTree(nodes), err

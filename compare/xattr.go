@@ -17,6 +17,12 @@ func comparedXattr(name string) bool {
 	return name == "security.capability" || name == "system.posix_acl_access" || name == "system.posix_acl_default" || strings.HasPrefix(name, "user.")
 }
 
+// takesXattrs says whether a system has attributes for a kind of path. macOS refuses the question for the others (EPERM;
+// vn_listxattr of XNU), which is no failure to read something.
+func takesXattrs(system, kind string) bool {
+	return system != "darwin" || kind == "file" || kind == "directory" || kind == "symlink"
+}
+
 // An xattrReader reads the extended attributes of the paths of one tree.
 type xattrReader struct {
 	list         func(path string, names []byte) (int, error) // names, each with a zero byte behind it

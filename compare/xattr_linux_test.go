@@ -21,14 +21,14 @@ func TestXattrsOfDirectories(t *testing.T) {
 	make := func(t *testing.T, path, name, value string) string {
 		t.Helper()
 		dir := t.TempDir()
-		err := errors.Join(os.Mkdir(filepath.Join(dir, "d"), 0o755), os.WriteFile(filepath.Join(dir, "d/f"), nil, 0o644))
+		err := errors.Join(os.Mkdir(filepath.Join(dir, "d"), 0o755), os.WriteFile(filepath.Join(dir, "d/f"), nil, 0o644), unix.Mkfifo(filepath.Join(dir, "p"), 0o644))
 		if name != "" && err == nil {
 			err = unix.Lsetxattr(filepath.Join(dir, path), name, []byte(value), 0)
 		}
 		if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOTSUP) {
 			t.Skipf("SKIPPED: %s: %v", name, err) // security.* and trusted.* want root
 		}
-		for _, p := range []string{"d/f", "d", "."} {
+		for _, p := range []string{"d/f", "d", "p", "."} {
 			err = errors.Join(err, os.Chtimes(filepath.Join(dir, p), time.Unix(1600000000, 0), time.Unix(1600000000, 0)))
 		}
 		if err != nil {
@@ -38,7 +38,7 @@ func TestXattrsOfDirectories(t *testing.T) {
 	}
 	for _, c := range []struct{ path, name, a, b string }{
 		{"d/f", "user.note", "one", "two"}, {"d/f", "user.note", "", "absent"}, {"d", "user.note", "x", "absent"}, {".", "user.note", "x", "absent"},
-		{"d/f", "security.capability", capability, "absent"}, {"d/f", "system.posix_acl_access", acl, "absent"},
+		{"d/f", "security.capability", capability, "absent"}, {"d/f", "system.posix_acl_access", acl, "absent"}, {"p", "system.posix_acl_access", acl, "absent"},
 		{"d/f", "trusted.note", "x", "absent"}, {"d/f", "security.note", "x", "absent"},
 	} {
 		t.Run(fmt.Sprintf("%s of %s, %q and %q", c.name, c.path, c.a, c.b), func(t *testing.T) {

@@ -40,3 +40,14 @@ func TestXattrReader(t *testing.T) {
 		t.Errorf("unreadable names: %q, %v", got, err)
 	}
 }
+
+func TestTakesXattrs(t *testing.T) {
+	for _, c := range []struct {
+		system, kind string
+		want         bool
+	}{{"darwin", "fifo", false}, {"darwin", "socket", false}, {"darwin", "device", false}, {"darwin", "file", true}, {"darwin", "directory", true}, {"darwin", "symlink", true}, {"linux", "fifo", true}} {
+		if got := takesXattrs(c.system, c.kind); got != c.want {
+			t.Errorf("%s, %s: %v", c.system, c.kind, got)
+		}
+	}
+}
