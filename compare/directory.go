@@ -97,8 +97,12 @@ func diskNode(path, name string, info fs.FileInfo) (*node, error) {
 		n.kind = "fifo"
 	case fs.ModeSocket:
 		n.kind = "socket"
+	case fs.ModeDevice | fs.ModeCharDevice:
+		n.kind, n.device = "character device", fmt.Sprintf("%#x", st.Rdev)
+	case fs.ModeDevice:
+		n.kind, n.device = "block device", fmt.Sprintf("%#x", st.Rdev)
 	default:
-		n.kind, n.device = "device", fmt.Sprintf("%#x", st.Rdev)
+		return nil, fmt.Errorf("%s: a file of unknown type %s", path, info.Mode().Type())
 	}
 	return n, nil
 }

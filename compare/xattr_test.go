@@ -45,7 +45,7 @@ func TestTakesXattrs(t *testing.T) {
 	for _, c := range []struct {
 		system, kind string
 		want         bool
-	}{{"darwin", "fifo", false}, {"darwin", "socket", false}, {"darwin", "device", false}, {"darwin", "file", true}, {"darwin", "directory", true}, {"darwin", "symlink", true}, {"linux", "fifo", true}} {
+	}{{"darwin", "fifo", false}, {"darwin", "socket", false}, {"darwin", "block device", false}, {"darwin", "file", true}, {"darwin", "directory", true}, {"darwin", "symlink", true}, {"linux", "fifo", true}} {
 		if got := takesXattrs(c.system, c.kind); got != c.want {
 			t.Errorf("%s, %s: %v", c.system, c.kind, got)
 		}

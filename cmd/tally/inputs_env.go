@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 
@@ -91,6 +92,7 @@ func newFetcher(c *cli.Context, e *env) (*lock.Fetcher, error) {
 		Client:   client,
 		Registry: registry.New(authn.DefaultKeychain, client.Transport).Repository,
 		Sleep:    lock.Sleep,
+		Now:      time.Now,
 		Progress: func(label string, total int64) lock.Progress { return e.startProgress(label, total) },
 		Log:      e.logger(),
 	}, nil

@@ -36,6 +36,7 @@ type Fetcher struct {
 	Places   Places
 	Client   Doer
 	Sleep    func(context.Context, time.Duration) error // the clock's door
+	Now      func() time.Time                           // of what nobody wants any more; nil: it stays
 	Stall    time.Duration                              // an answer that brings next to nothing for so long is given up; 0: a minute
 	Progress func(label string, total int64) Progress   // may be nil; total in bytes
 	Registry Registry                                   // may be nil: no container registry is asked
@@ -67,7 +68,9 @@ func (f *Fetcher) All(ctx context.Context, l *Lock) error {
 			return err
 		}
 	}
-	f.Store.sweepParts() // now that every part of l has become a file
+	if f.Now != nil { // by now every part of l has become a file
+		f.Store.sweepParts(f.Now())
+	}
 	return nil
 }
 

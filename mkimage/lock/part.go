@@ -136,19 +136,19 @@ var partName = regexp.MustCompile(`^[0-9a-f]{64}\.part(-[0-9]+)?$`)
 
 // sweepParts removes the parts of files that no lock asks for any more, or that came in another way: a model's may have
 // gigabytes.
-func (s *Store) sweepParts() {
+func (s *Store) sweepParts(now time.Time) {
 	dir := filepath.Join(s.dir, "sha256")
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
 		if e.Type().IsRegular() && partName.MatchString(e.Name()) {
-			removeForgotten(filepath.Join(dir, e.Name()))
+			removeForgotten(filepath.Join(dir, e.Name()), now)
 		}
 	}
 }
 
 // removeForgotten removes a part, unless it is young or a process has it. It goes with its lock held: who opened it in
 // between finds, as in openPart, that the name is not its file's any more.
-func removeForgotten(name string) {
+func removeForgotten(name string, now time.Time) {
 	f, err := os.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
 		return
@@ -158,10 +158,10 @@ func removeForgotten(name string) {
 		return
 	}
 	fi, err := f.Stat()
-	if err != nil || time.Since(fi.ModTime()) < forgottenAfter {
+	if err != nil || now.Sub(fi.ModTime()) < forgottenAfter {
 		return
 	}
-	if now, err := os.Lstat(name); err != nil || !os.SameFile(fi, now) {
+	if there, err := os.Lstat(name); err != nil || !os.SameFile(fi, there) {
 		return
 	}
 	os.Remove((&part{File: f}).from()) // first: once the part is gone, another process may write its own

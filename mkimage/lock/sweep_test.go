@@ -21,7 +21,7 @@ func TestStoreIsSwept(t *testing.T) {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, nil, 0o644), os.Chtimes(path, old, old)); err != nil {
 			t.Fatal(err)
 		}
-		if err := (&Fetcher{Store: s}).All(context.Background(), new(Lock)); err != nil {
+		if err := (&Fetcher{Store: s, Now: time.Now}).All(context.Background(), new(Lock)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := os.Lstat(path); (err == nil) != left {
@@ -63,7 +63,7 @@ func TestPartsAreSwept(t *testing.T) {
 		t.Fatalf("%+v, %v", held, err)
 	}
 	defer held.Close()
-	if err := (&Fetcher{Store: s}).All(context.Background(), new(Lock)); err != nil {
+	if err := (&Fetcher{Store: s, Now: time.Now}).All(context.Background(), new(Lock)); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range cases {
