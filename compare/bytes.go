@@ -159,3 +159,26 @@ func (f lazyFile) ReadAt(b []byte, off int64) (int, error) {
 	defer file.Close()
 	return file.ReadAt(b, off)
 }
+
+// readRegular reads a small file that came with what is compared. Its length and kind are someone else's choice:
+// a pipe would wait for ever, and a file of holes fill the memory.
+func readRegular(path string, limit int64) ([]byte, error) {
+	if st, err := os.Stat(path); err != nil {
+		return nil, err
+	} else if !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: %s: want a regular file", path, st.Mode().Type())
+	}
+	s, done, err := openFile(path)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	b, ok, err := readAll(s, limit)
+	if err == nil && !ok {
+		err = fmt.Errorf("%d bytes, want at most %d", s.Size(), limit)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return b, nil
+}

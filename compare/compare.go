@@ -3,6 +3,7 @@ package compare
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -66,8 +67,8 @@ func newComparer(ctx context.Context, a, b, kind string, opt Options) *comparer 
 		r: &Report{Schema: Schema, A: a, B: b, Kind: kind, Artifacts: []Artifact{}, Inputs: []Input{}, Causes: []Cause{}, Differences: []Difference{}, Registers: []Register{}, Notes: []string{}}}
 }
 
-// Paths compares two files or two directories; two directories with a manifest.json each are outputs of
-// builds. An error means that something could not be read at all.
+// Paths compares two files or two directories; two directories whose manifest.json is a build's are outputs.
+// An error means that something could not be read at all.
 func Paths(ctx context.Context, a, b string, opt Options) (*Report, error) {
 	x, err := os.Stat(a)
 	if err != nil {
@@ -82,15 +83,46 @@ func Paths(ctx context.Context, a, b string, opt Options) (*Report, error) {
 		return nil, fmt.Errorf("%s, %s: a directory and a file: %w", a, b, ErrKinds)
 	case !x.IsDir():
 		return files(ctx, a, b, opt)
-	case isOutput(a) && isOutput(b):
-		return outputDirs(ctx, a, b, opt)
 	}
-	return directories(ctx, a, b, opt)
+	return dirs(ctx, a, b, opt)
 }
 
-func isOutput(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, manifestName))
-	return err == nil
+// dirs compares two directories: as outputs when both are, for only there may modes, links and owners be left out.
+func dirs(ctx context.Context, a, b string, opt Options) (*Report, error) {
+	errA, errB := checkOutput(a), checkOutput(b)
+	if errA == nil && errB == nil {
+		return outputDirs(ctx, a, b, opt)
+	}
+	r, err := directories(ctx, a, b, opt)
+	if err != nil {
+		return nil, err
+	}
+	if errA == nil {
+		r.Notes = append(r.Notes, oneOutput(a, b, errB))
+	} else if errB == nil {
+		r.Notes = append(r.Notes, oneOutput(b, a, errA))
+	}
+	return r, nil
+}
+
+func oneOutput(output, other string, why error) string {
+	return fmt.Sprintf("%s is the output of a build and %s is none (%v): compared as directory trees", output, other, why)
+}
+
+// checkOutput says why a directory is no output of a build. Web projects, too, have a manifest.json.
+func checkOutput(dir string) error {
+	name := filepath.Join(dir, manifestName)
+	b, err := readRegular(name, maxJSON)
+	if err != nil {
+		return err
+	}
+	var m struct {
+		Schema string `json:"schema"`
+	}
+	if err := json.Unmarshal(b, &m); err != nil || m.Schema != manifestSchema {
+		return fmt.Errorf("%s: schema %.64q, want %q", name, m.Schema, manifestSchema)
+	}
+	return nil
 }
 
 // files compares two files of any kind.
