@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"tally/compare"
 )
@@ -63,5 +64,46 @@ func TestManifestIsNoFile(t *testing.T) {
 	}
 	if r := paths(t, a, b, compare.Options{Ignore: map[string]bool{"mtime": true}}); r.Kind != "tree" || !r.Equal {
 		t.Errorf("kind %s, equal %v, causes\n%s", r.Kind, r.Equal, causes(r))
+	}
+}
+
+// TestForeignLock: the lock of an output is read with a limit, and only when it is a file.
+func TestForeignLock(t *testing.T) {
+	make := func(lock func(name string) error) string {
+		dir := t.TempDir()
+		if err := errors.Join(os.WriteFile(filepath.Join(dir, "manifest.json"), []byte(`{"schema":"tally.manifest/v1"}`), 0o644), lock(filepath.Join(dir, "image.lock"))); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	small := make(func(name string) error { return os.WriteFile(name, []byte("{}\n"), 0o644) })
+	huge := make(func(name string) error {
+		return errors.Join(os.WriteFile(name, nil, 0o644), os.Truncate(name, 200<<30)) // more than any memory here; takes no room
+	})
+	r := paths(t, small, huge, compare.Options{})
+	if len(r.Artifacts) != 2 || r.Artifacts[0].Status != compare.Differ || r.Artifacts[1].Status != compare.Match {
+		t.Errorf("%+v", r.Artifacts)
+	}
+	pipe := make(func(name string) error { return syscall.Mkfifo(name, 0o644) })
+	done := sooner(t, func() error {
+		_, err := compare.Paths(t.Context(), small, pipe, compare.Options{})
+		return err
+	})
+	if done == nil || !strings.Contains(done.Error(), "image.lock: p---------: want a regular file") {
+		t.Errorf("pipe: %v", done)
+	}
+}
+
+// sooner is f's error, for an f that must not take minutes.
+func sooner(t *testing.T, f func() error) error {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(time.Minute):
+		t.Fatal("does not end")
+		return nil
 	}
 }

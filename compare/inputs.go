@@ -3,7 +3,6 @@ package compare
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"slices"
 	"sort"
 	"strings"
@@ -79,8 +78,8 @@ func (c *comparer) inputValues(a, b Output) (values map[inputKey][2]string, ok b
 // usersOf reads which package is for what (kernel, stub, firmware.NAME) from a lock; nothing when it cannot.
 func usersOf(path string) map[string]string {
 	users := map[string]string{}
-	data, err := os.ReadFile(path)
-	if err != nil || len(data) > maxJSON {
+	data, err := readRegular(path, maxJSON)
+	if err != nil {
 		return users
 	}
 	var l lock
