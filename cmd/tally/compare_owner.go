@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -60,22 +62,41 @@ func readOwners(p string, store *lock.Store) (*source.Owners, error) {
 	}
 	var raw [2][]byte
 	for i, name := range []string{"image.yaml", lock.FileName} {
-		name := filepath.Join(p, name)
-		st, err := os.Stat(name)
-		if err != nil {
-			return nil, err
-		}
-		if st.Size() > maxSourceFile {
-			return nil, errors.New(name + ": too large")
-		}
-		if raw[i], err = os.ReadFile(name); err != nil {
+		var err error
+		if raw[i], err = readBeside(filepath.Join(p, name)); err != nil {
 			return nil, err
 		}
 	}
-	f, err := os.Open(filepath.Join(p, "sources.tar"))
-	if err != nil {
+	f, err := openBeside(filepath.Join(p, "sources.tar"))
+	if errors.Is(err, os.ErrNotExist) {
 		return source.NewOwners(raw[0], raw[1], nil, store)
+	}
+	if err != nil {
+		return nil, err
 	}
 	defer f.Close()
 	return source.NewOwners(raw[0], raw[1], f, store)
+}
+
+func readBeside(name string) ([]byte, error) {
+	f, err := openBeside(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxSourceFile+1))
+	if err == nil && len(b) > maxSourceFile {
+		err = fmt.Errorf("%s: longer than %d bytes", name, maxSourceFile)
+	}
+	return b, err
+}
+
+// openBeside opens a file that lies beside what is compared. Anything else, such as a pipe, may be waited for for ever.
+func openBeside(name string) (*os.File, error) {
+	if st, err := os.Stat(name); err != nil {
+		return nil, err
+	} else if !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: %s: want a regular file", name, st.Mode().Type())
+	}
+	return os.Open(name)
 }
