@@ -11,6 +11,7 @@ import (
 
 	"tally/internal/cli"
 	"tally/measure"
+	"tally/measure/snp"
 	"tally/measure/tdx"
 )
 
@@ -41,9 +42,10 @@ const (
 	notComputed = "not-computed"
 )
 
-// isQuote says whether a file starts like a TDX quote: version 4 or 5, TEE type 0x81.
+// isQuote says whether a file starts like a TDX quote: version 4 or 5, TEE type 0x81. So does an SNP report of these
+// versions from a guest whose SVN is 0x81, but for its length: a quote with its signature is longer.
 func isQuote(b []byte) bool {
-	return len(b) > 8 && (b[0] == 4 || b[0] == 5) && b[1] == 0 && bytes.Equal(b[4:8], []byte{0x81, 0, 0, 0})
+	return len(b) > 8 && len(b) != snp.ReportSize && (b[0] == 4 || b[0] == 5) && b[1] == 0 && bytes.Equal(b[4:8], []byte{0x81, 0, 0, 0})
 }
 
 // matchQuote explains the registers of a quote one by one.
