@@ -12,6 +12,8 @@ const (
 	entrySize = 32
 	attrLong  = 0x0f
 	attrLabel = 0x08
+	lastLong  = 0x40    // in an entry's number: the name's last part, which is stored first
+	maxLong   = 20 * 13 // characters in the 20 entries that a long name may have
 )
 
 // A walker reads the directories; each cluster may be used once.
@@ -75,6 +77,12 @@ func (w *walker) dir(path string, b []byte, depth int) error {
 			long = nil
 			continue
 		case e[11]&0x3f == attrLong:
+			if e[0]&lastLong != 0 {
+				long = nil
+			}
+			if len(long) >= maxLong {
+				return fmt.Errorf("directory %.64q: a long name of more than %d characters", path, maxLong)
+			}
 			long = append(longPart(e), long...)
 			continue
 		case e[11]&attrLabel != 0:

@@ -145,6 +145,50 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestLongNames: a name of 20 entries is the longest; what an entry of number 0x40 and more follows is left over.
+func TestLongNames(t *testing.T) {
+	open := func(numbers ...byte) ([]Entry, error) {
+		b := tiny()
+		b = append(b[:1536:1536], append(make([]byte, 2*512), b[2048:]...)...) // a root directory of 48 entries
+		b[17] = 48
+		b[19] += 2
+		for i, n := range numbers {
+			e := b[1536+32*i:]
+			e[0], e[11] = n, attrLong
+			for j, c := range bytes.Repeat([]byte{'a' + n&0x1f}, 13) {
+				e[[]int{1, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30}[j]] = c
+			}
+		}
+		copy(b[1536+32*len(numbers):], "SHORT   TXT")
+		v, err := Open(bytes.NewReader(b), int64(len(b)))
+		if err != nil {
+			return nil, err
+		}
+		return v.Entries, nil
+	}
+	count := func(n int) (numbers []byte) {
+		for ; n > 0; n-- {
+			numbers = append(numbers, byte(n))
+		}
+		numbers[0] |= lastLong
+		return numbers
+	}
+	for want, numbers := range map[string][]byte{
+		"/bbbbbbbbbbbbbccccccccccccc": count(2),
+		"/bbbbbbbbbbbbb":              {3, lastLong | 1},
+	} {
+		if got, err := open(numbers...); err != nil || len(got) != 1 || got[0].Path != want {
+			t.Errorf("%d: want %s, got %+v, %v", numbers, want, got, err)
+		}
+	}
+	if got, err := open(count(20)...); err != nil || len(got) != 1 || len(got[0].Path) != 261 {
+		t.Errorf("20 entries: %+v, %v", got, err)
+	}
+	if _, err := open(count(21)...); err == nil || !strings.Contains(err.Error(), "a long name of more than 260 characters") {
+		t.Errorf("21 entries: %v", err)
+	}
+}
+
 func FuzzOpen(f *testing.F) {
 	f.Add(tiny())
 	f.Fuzz(func(t *testing.T, b []byte) {
