@@ -8,19 +8,24 @@ import (
 )
 
 // links compares which paths are names of one inode, once for each group of names.
+// done has the paths of the groups that were compared before, and whether they are equal.
 func (c *comparer) links(d Difference, a, b *fileTree, x, y *node, done map[string]bool) {
 	p, q := a.others(x), b.others(y)
-	if slices.Equal(p, q) {
+	equal, again := done[x.path]
+	if !again {
+		equal = slices.Equal(p, q)
+		for _, path := range slices.Concat(p, q) {
+			done[path] = equal
+		}
+	}
+	if equal {
 		if x.nlink != y.nlink && x.kind != "directory" {
 			c.add(d, "link count", fmt.Sprint(x.nlink), fmt.Sprint(y.nlink), "link count")
 		}
 		return
 	}
-	if done[x.path] {
+	if again {
 		return
-	}
-	for _, path := range slices.Concat(p, q) {
-		done[path] = true
 	}
 	cause := "other hard links"
 	switch {

@@ -43,9 +43,11 @@ type fileTree struct {
 
 func newTree(nodes []*node) *fileTree {
 	t := &fileTree{nodes: nodes, byPath: make(map[string]*node, len(nodes)), groups: map[any][]string{}, orders: map[string][]string{}}
+	last := map[string]int{} // number given to each name that an archive holds more than once
 	for _, n := range nodes {
-		for i, path := 2, n.path; t.byPath[n.path] != nil; i++ { // an archive may hold a name twice
-			n.path = fmt.Sprintf("%s (%d)", path, i)
+		for path := n.path; t.byPath[n.path] != nil; { // again: "a (2)" may be a name of its own
+			last[path] = max(last[path], 1) + 1
+			n.path = fmt.Sprintf("%s (%d)", path, last[path])
 		}
 		t.byPath[n.path] = n
 		if n.id != nil {
@@ -73,8 +75,14 @@ func (t *fileTree) others(n *node) []string {
 func (c *comparer) trees(base Difference, a, b *fileTree) error {
 	c.onlyIn(base, a, b, true)
 	c.onlyIn(base, b, a, false)
+	if err := c.ctx.Err(); err != nil {
+		return err
+	}
 	linked := map[string]bool{}
 	for _, x := range a.nodes {
+		if err := c.ctx.Err(); err != nil {
+			return err
+		}
 		y := b.byPath[x.path]
 		if y == nil {
 			continue
@@ -100,6 +108,9 @@ func (c *comparer) onlyIn(base Difference, a, b *fileTree, isA bool) {
 	below := map[string]int{}
 	var tops []*node
 	for _, n := range a.nodes {
+		if c.ctx.Err() != nil {
+			return // to a caller that asks, too
+		}
 		if b.byPath[n.path] != nil {
 			continue
 		}
