@@ -51,6 +51,7 @@ type comparer struct {
 	explained map[[2][32]byte]string // nested things that were explained already, and where
 	volume    bool                   // inside a model volume, which is measured through the root alone
 	layer     int                    // of compression
+	nested    int                    // containers that hold this one
 	models    bool                   // a model volume differs
 	isUKI     bool                   // unified kernel images were taken apart
 	parts     map[string]string      // measured parts that differ, and why
@@ -197,6 +198,12 @@ func (c *comparer) container(where string, a, b source) error {
 		c.add(d, "type", kindOf(a), kindOf(b), "another type of file")
 		return nil
 	}
+	if c.nested >= maxNested {
+		c.note("%s: within %d others: compared as bytes", orThis(where), c.nested)
+		return c.content(d, a, b)
+	}
+	c.nested++
+	defer func() { c.nested-- }()
 	if done, err := c.compressed(d, a, b, func(x, y source) error { return c.container(within(where, "decompressed"), x, y) }); done || err != nil {
 		return err
 	}

@@ -11,10 +11,12 @@ import (
 	"tally/internal/xz"
 )
 
-// Limits on what is decompressed, in bytes and in layers of compression.
+// Limits on what is decompressed, in bytes and in layers of compression, and on containers within each other: a disk
+// in an archive holds a UKI, which holds an initrd, and so on.
 const (
 	maxUnpacked = 256 << 20
 	maxLayers   = 3
+	maxNested   = 10
 )
 
 // compression names how something is compressed, by its magic number; "" for anything else.

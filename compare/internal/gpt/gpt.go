@@ -3,11 +3,13 @@
 package gpt
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf16"
 )
@@ -148,10 +150,34 @@ func (t *Table) partitions(array []byte) error {
 			name = append(name, le.Uint16(n))
 		}
 		p.Name = string(utf16.Decode(name))
-		if p.Last < p.First || p.Last >= uint64(t.DiskSize/t.SectorSize) {
-			return fmt.Errorf("gpt: partition %d: sectors %d to %d of a disk of %d", p.Number, p.First, p.Last, t.DiskSize/t.SectorSize)
+		if err := t.place(p, len(array)); err != nil {
+			return err
 		}
 		t.Partitions = append(t.Partitions, p)
+	}
+	return t.apart()
+}
+
+// place says where a partition must not lie. One that holds its own table would be a disk in itself without end.
+func (t *Table) place(p Partition, array int) error {
+	end := t.EntriesAt + (uint64(array)+uint64(t.SectorSize)-1)/uint64(t.SectorSize)
+	switch {
+	case p.Last < p.First || p.Last >= uint64(t.DiskSize/t.SectorSize):
+		return fmt.Errorf("gpt: partition %d: sectors %d to %d of a disk of %d", p.Number, p.First, p.Last, t.DiskSize/t.SectorSize)
+	case p.First < 2 || p.First < end && p.Last >= t.EntriesAt:
+		return fmt.Errorf("gpt: partition %d: sectors %d to %d: want none of the table, which is 0, 1 and %d to %d", p.Number, p.First, p.Last, t.EntriesAt, end-1)
+	}
+	return nil
+}
+
+// apart refuses partitions that share sectors (UEFI 2.10, 5.3.3): disks in each of them would be the same ones again.
+func (t *Table) apart() error {
+	all := slices.Clone(t.Partitions)
+	slices.SortFunc(all, func(p, q Partition) int { return cmp.Compare(p.First, q.First) })
+	for i := 1; i < len(all); i++ {
+		if p, q := all[i-1], all[i]; p.Last >= q.First {
+			return fmt.Errorf("gpt: partitions %d and %d: sectors %d to %d and %d to %d overlap", p.Number, q.Number, p.First, p.Last, q.First, q.Last)
+		}
 	}
 	return nil
 }

@@ -121,7 +121,8 @@ func TestRefusals(t *testing.T) {
 		want  string
 	}{
 		{512 + 12, 91, "header of 91 bytes"}, {512 + 13, 9, "header of"}, {512 + 80, 0, "0 entries"}, {512 + 82, 1, "entries of"},
-		{512 + 84, 64, "of 64 bytes"}, {512 + 72, 1, "entries at sector 1"}, {512 + 74, 1, "entries at sector"}, {1024 + 40, 2, "sectors 3 to 2"}, {1024 + 41, 2, "sectors 3 to 516"},
+		{512 + 84, 64, "of 64 bytes"}, {512 + 72, 1, "entries at sector 1"}, {512 + 74, 1, "entries at sector"}, {1024 + 32, 0, "partition 1: sectors 0 to 4: want none of the table, which is 0, 1 and 2 to 2"},
+		{1024 + 32, 1, "sectors 1 to 4: want none"}, {1024 + 32, 2, "sectors 2 to 4: want none"}, {1024 + 40, 2, "sectors 3 to 2"}, {1024 + 41, 2, "sectors 3 to 516"},
 	} {
 		b := bytes.Clone(good)
 		b[c.off] = c.value
@@ -131,6 +132,34 @@ func TestRefusals(t *testing.T) {
 	}
 	if _, err := Read(bytes.NewReader(make([]byte, 9000)), 9000); !errors.Is(err, ErrNone) {
 		t.Errorf("zeros: %v", err)
+	}
+}
+
+// TestPlaces: the table may lie behind partitions, and nothing may lie on another.
+func TestPlaces(t *testing.T) {
+	for _, c := range []struct {
+		table       int
+		first, last byte // of a second partition; the first one is 3 to 4
+		want        string
+	}{
+		{2, 5, 5, ""},
+		{2, 4, 5, "partitions 1 and 2: sectors 3 to 4 and 4 to 5 overlap"},
+		{2, 3, 3, "overlap"},
+		{5, 6, 6, ""},
+		{5, 2, 2, ""},
+		{4, 6, 6, "partition 1: sectors 3 to 4: want none of the table, which is 0, 1 and 4 to 4"},
+		{5, 5, 6, "partition 2: sectors 5 to 6: want none"},
+	} {
+		b := small(512)
+		e := bytes.Clone(b[1024:1536])
+		copy(e[128:], e[:128])
+		e[128+32], e[128+40] = c.first, c.last
+		clear(b[1024:1536])
+		copy(b[c.table*512:], e)
+		b[512+72] = byte(c.table)
+		if _, err := Read(bytes.NewReader(b), int64(len(b))); (c.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("table at %d, partition %d to %d: %v, want %q", c.table, c.first, c.last, err, c.want)
+		}
 	}
 }
 
