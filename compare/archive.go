@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"tally/compare/internal/cpio"
@@ -80,9 +81,9 @@ func restText(b []byte) string {
 }
 
 func readCPIO(s source) (*cpio.Archive, error) {
-	b, ok, err := readAll(s, maxWhole)
-	if err != nil || !ok {
-		return nil, fmt.Errorf("%d bytes: want at most %d: %w", s.Size(), maxWhole, err)
+	b, err := readWhole(s, maxWhole)
+	if err != nil {
+		return nil, err
 	}
 	return cpio.Read(b)
 }
@@ -144,8 +145,13 @@ func (c *comparer) tars(where string, a, b source) error {
 	if err != nil {
 		return unread("B", err)
 	}
+	for _, n := range slices.Concat(x.nodes, y.nodes) { // of an image's archives, the one of its disk holds nothing else
+		c.unread = c.unread || !isDiskNode(x.byPath[n.path]) || !isDiskNode(y.byPath[n.path])
+	}
 	return c.trees(Difference{Layer: LayerTree, Where: where}, x, y)
 }
+
+func isDiskNode(n *node) bool { return n != nil && n.content != nil && kindOf(n.content) == kindDisk }
 
 const maxMembers = 1 << 20
 

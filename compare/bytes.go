@@ -144,6 +144,15 @@ func readAll(s source, limit int64) (b []byte, ok bool, err error) {
 	return b, true, nil
 }
 
+// readWhole reads a source that must be of at most limit bytes.
+func readWhole(s source, limit int64) ([]byte, error) {
+	b, ok, err := readAll(s, limit)
+	if err == nil && !ok {
+		err = fmt.Errorf("%d bytes: want at most %d", s.Size(), limit)
+	}
+	return b, err
+}
+
 // sourceOfFile opens a file for each read: a tree may have more files than descriptors.
 func sourceOfFile(path string, size int64) source {
 	return io.NewSectionReader(lazyFile(path), 0, size)

@@ -3,12 +3,10 @@ package compare
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 )
 
 // maxWhole is the largest thing read into memory as a whole: a UKI, an initrd, a source archive.
@@ -48,7 +46,7 @@ type comparer struct {
 	all       []Difference
 	pending   []string               // of all: not "": follows from the root file systems if they differ, else has this cause
 	rootSeen  bool                   // root file systems were compared and differ
-	explained map[[2][32]byte]string // nested things that were explained already, and where
+	explained map[[2][32]byte]*found // nested things that were explained already
 	volume    bool                   // inside a model volume, which is measured through the root alone
 	layer     int                    // of compression
 	nested    int                    // containers that hold this one
@@ -58,13 +56,17 @@ type comparer struct {
 	changed   map[string]string      // causes of inputs that differ, by "KIND NAME"
 	buffers   [2][]byte              // for small files
 	partOwner map[string]string      // inputs that kernel, stub and firmware come from
+
+	unread bool // of what is compared now: not taken apart, or a program that is no UKI
+	gaps   bool // what differs is not all at hand
+	unsure bool // something differs of which nothing here knows whether it is measured
 }
 
 func newComparer(ctx context.Context, a, b, kind string, opt Options) *comparer {
 	if opt.PerCause == 0 {
 		opt.PerCause = 20
 	}
-	return &comparer{ctx: ctx, opt: opt, explained: map[[2][32]byte]string{}, parts: map[string]string{}, partOwner: map[string]string{}, changed: map[string]string{},
+	return &comparer{ctx: ctx, opt: opt, explained: map[[2][32]byte]*found{}, parts: map[string]string{}, partOwner: map[string]string{}, changed: map[string]string{},
 		r: &Report{Schema: Schema, A: a, B: b, Kind: kind, Artifacts: []Artifact{}, Inputs: []Input{}, Causes: []Cause{}, Differences: []Difference{}, Registers: []Register{}, Notes: []string{}}}
 }
 
@@ -106,26 +108,6 @@ func dirs(ctx context.Context, a, b string, opt Options) (*Report, error) {
 	return r, nil
 }
 
-func oneOutput(output, other string, why error) string {
-	return fmt.Sprintf("%s is the output of a build and %s is none (%v): compared as directory trees", output, other, why)
-}
-
-// checkOutput says why a directory is no output of a build. Web projects, too, have a manifest.json.
-func checkOutput(dir string) error {
-	name := filepath.Join(dir, manifestName)
-	b, err := readRegular(name, maxJSON)
-	if err != nil {
-		return err
-	}
-	var m struct {
-		Schema string `json:"schema"`
-	}
-	if err := json.Unmarshal(b, &m); err != nil || m.Schema != manifestSchema {
-		return fmt.Errorf("%s: schema %.64q, want %q", name, m.Schema, manifestSchema)
-	}
-	return nil
-}
-
 // files compares two files of any kind.
 func files(ctx context.Context, a, b string, opt Options) (*Report, error) {
 	x, closeX, err := openFile(a)
@@ -150,7 +132,7 @@ func files(ctx context.Context, a, b string, opt Options) (*Report, error) {
 		if err := c.container("", x, y); err != nil {
 			return nil, err
 		}
-		c.standalone()
+		c.standalone(x, y)
 	}
 	return c.finish(same), nil
 }
@@ -181,25 +163,46 @@ func openFile(path string) (source, func(), error) {
 	return io.NewSectionReader(f, 0, size), func() { f.Close() }, nil
 }
 
+// found is where two things were explained, and whether they were left unread.
+type found struct {
+	where  string
+	unread bool
+}
+
 // container explains two things whose bytes differ. where is "" for the two arguments themselves.
 func (c *comparer) container(where string, a, b source) error {
 	if err := c.ctx.Err(); err != nil {
 		return err
 	}
 	d := Difference{Layer: LayerArtifact, Where: where}
+	this := &found{where: where}
 	if key, ok := c.key(a, b); ok {
 		if first, again := c.explained[key]; again {
-			c.follows(d, "content", sizeText(a), sizeText(b), "the same two as in "+orThis(first))
+			c.follows(d, "content", sizeText(a), sizeText(b), "the same two as in "+orThis(first.where))
+			c.unread = c.unread || first.unread
 			return nil
 		}
-		c.explained[key] = where
+		c.explained[key] = this
 	}
+	before := c.unread
+	c.unread = false
+	err := c.apart(d, a, b)
+	this.unread = c.unread
+	c.unread = c.unread || before
+	return err
+}
+
+// apart takes two things apart that were not explained yet.
+func (c *comparer) apart(d Difference, a, b source) error {
+	where := d.Where
 	if kindOf(a) != kindOf(b) {
+		c.unread = true
 		c.add(d, "type", kindOf(a), kindOf(b), "another type of file")
 		return nil
 	}
 	if c.nested >= maxNested {
 		c.note("%s: within %d others: compared as bytes", orThis(where), c.nested)
+		c.unread = true
 		return c.content(d, a, b)
 	}
 	c.nested++
@@ -207,15 +210,16 @@ func (c *comparer) container(where string, a, b source) error {
 	if done, err := c.compressed(d, a, b, func(x, y source) error { return c.container(within(where, "decompressed"), x, y) }); done || err != nil {
 		return err
 	}
-	before := len(c.all)
+	before := len(c.all) + c.r.Omitted
 	err := c.structure(where, kindOf(a), a, b)
 	if errors.Is(err, errNotRead) {
 		c.note("%s: %v: compared as bytes", orThis(where), err)
-		err = nil
+		c.unread, err = true, nil
 	}
-	if err != nil || len(c.all) > before {
+	if err != nil || len(c.all)+c.r.Omitted > before {
 		return err
 	}
+	c.unread = true
 	return c.content(d, a, b)
 }
 

@@ -42,6 +42,7 @@ func (c *comparer) disks(where string, a, b source) error {
 	defer func(volume bool) { c.volume = volume }(c.volume)
 	c.volume = c.volume || !hasESP(x) && !hasESP(y) // no firmware boots from it, so none measures its table
 	parts := c.tables(where, a, b, x, y)
+	c.espMoved(where, x, y)
 	moved := len(parts) != len(x.Partitions) || len(parts) != len(y.Partitions) || a.Size() != b.Size()
 	for i := range parts {
 		if err := c.partition(&parts[i], parts); err != nil {
@@ -57,6 +58,21 @@ func (c *comparer) disks(where string, a, b source) error {
 
 func hasESP(t *gpt.Table) bool {
 	return slices.ContainsFunc(t.Partitions, func(p gpt.Partition) bool { return p.Type == typeESP })
+}
+
+// espMoved names the ESP as a part when a partition is one on one side only.
+func (c *comparer) espMoved(where string, x, y *gpt.Table) {
+	numbers := func(t *gpt.Table) (all []int) {
+		for _, p := range t.Partitions {
+			if p.Type == typeESP {
+				all = append(all, p.Number)
+			}
+		}
+		return all
+	}
+	if !slices.Equal(numbers(x), numbers(y)) {
+		c.part("esp", within(where, "an ESP that the other has not"))
+	}
 }
 
 // tables compares the fields of the partition tables and returns the partitions that both have by number.
@@ -206,9 +222,18 @@ func (c *comparer) partition(p *part, all []part) error {
 		}
 		return nil
 	case p.p.Type == typeESP && p.q.Type == typeESP:
-		return c.fallback(p, c.esps(p.name, p.a, p.b))
+		err := c.esps(p.name, p.a, p.b)
+		if errors.Is(err, errNotRead) {
+			c.part("esp", p.name+", which was not read")
+		}
+		return c.fallback(p, err)
 	}
-	return c.container(p.name, p.a, p.b)
+	before := c.unread
+	c.unread = false
+	err = c.container(p.name, p.a, p.b)
+	c.unsure = c.unsure || c.unread // it may be a FAT that a firmware boots from
+	c.unread = before
+	return err
 }
 
 // before is the partition in front of p: the data, when p is a hash tree.

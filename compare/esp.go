@@ -71,6 +71,9 @@ func (c *comparer) espFiles(where string, x, y *fat.Volume) error {
 		contents[pair[0]] = [2]source{pair[0].content, pair[1].content}
 		pair[0].content, pair[1].content = nil, nil
 	}
+	if err := c.espParts(where, p, q); err != nil {
+		return err
+	}
 	if err := c.trees(base, p, q); err != nil {
 		return err
 	}
@@ -83,14 +86,51 @@ func (c *comparer) espFiles(where string, x, y *fat.Volume) error {
 		if err != nil {
 			return err
 		}
-		if !same {
-			if err := c.container(within(where, n.path), pair[0], pair[1]); err != nil {
+		if same {
+			continue
+		}
+		before := c.unread
+		c.unread = false
+		if err := c.container(within(where, n.path), pair[0], pair[1]); err != nil {
+			return err
+		}
+		if n.content = pair[0]; c.unread {
+			c.espPart(where, n, nil)
+		}
+		c.unread = before
+	}
+	return nil
+}
+
+// espParts names the parts of what the two do not have alike, beside the programs that are taken apart.
+func (c *comparer) espParts(where string, p, q *fileTree) error {
+	for _, n := range p.nodes {
+		m, same := q.byPath[n.path], true
+		switch {
+		case m == nil:
+			same = n.kind != "file" // an empty directory is nothing to anyone
+		case n.kind != m.kind, shortName(n) != shortName(m):
+			same = false
+		case n.content != nil && m.content != nil:
+			var err error
+			if same, err = equal(c.ctx, n.content, m.content); err != nil {
 				return err
 			}
+		}
+		if !same {
+			c.espPart(where, n, m)
+		}
+	}
+	for _, m := range q.nodes {
+		if p.byPath[m.path] == nil && m.kind == "file" {
+			c.espPart(where, nil, m)
 		}
 	}
 	return nil
 }
+
+// shortName is the other name by which a program finds an entry.
+func shortName(n *node) string { return n.extra[len(n.extra)-1].value }
 
 func fatTree(v *fat.Volume) *fileTree {
 	var nodes []*node

@@ -33,15 +33,15 @@ type manifest struct {
 }
 
 // manifests compares what a manifest says beside digests, parameters and inputs: those are compared as such.
-func (c *comparer) manifests(d Difference, a, b source) {
+func (c *comparer) manifests(d Difference, a, b source) error {
 	x, errA := readManifest(a)
 	y, errB := readManifest(b)
 	if err := errors.Join(errA, errB); err != nil {
 		c.note("manifest.json: %v: compared as bytes", err)
 		c.add(d, "content", sizeText(a), sizeText(b), "other contents")
-		return
+		return nil
 	}
-	before := len(c.all)
+	before := len(c.all) + c.r.Omitted
 	for _, f := range []pairField{
 		{"name", x.Name, y.Name, "another name in the spec"}, {"version", x.Version, y.Version, "another version in the spec"},
 		{"epoch", fmt.Sprint(x.Epoch), fmt.Sprint(y.Epoch), "another epoch in the spec"}, {"layout", fmt.Sprint(x.Layout), fmt.Sprint(y.Layout), "another layout version"},
@@ -56,9 +56,11 @@ func (c *comparer) manifests(d Difference, a, b source) {
 		d.Text = ""
 	}
 	c.steps(d, x, y)
-	if len(c.all) == before {
-		c.follows(d, "content", sizeText(a), sizeText(b), "digests of artefacts or inputs that differ")
+	if len(c.all)+c.r.Omitted > before {
+		return nil
 	}
+	described := func(name string) bool { return name != manifestName && name != valuesName } // values are made after it
+	return c.description(d, a, b, "digests of artefacts or inputs that differ", len(c.r.Inputs) > 0 || c.anyDiffers(described))
 }
 
 // steps compares what the build steps of both manifests made, and of what.
@@ -87,9 +89,9 @@ func (c *comparer) steps(d Difference, x, y *manifest) {
 }
 
 func readManifest(s source) (*manifest, error) {
-	b, ok, err := readAll(s, maxJSON)
-	if err != nil || !ok {
-		return nil, fmt.Errorf("%d bytes: want at most %d", s.Size(), maxJSON)
+	b, err := readWhole(s, maxJSON)
+	if err != nil {
+		return nil, err
 	}
 	m := new(manifest)
 	if err := json.Unmarshal(b, m); err != nil {

@@ -2,6 +2,7 @@ package compare
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 const (
 	manifestName   = "manifest.json"
 	sbomName       = "sbom.spdx.json"
+	valuesName     = "reference-values.json"
 	manifestSchema = "tally.manifest/v1"
 	lockName       = "image.lock"
 
@@ -24,6 +26,27 @@ const (
 type Output struct {
 	Name  string            // for messages
 	Files map[string]string // name in OUT (slash-separated) to the file that holds it
+	Gaps  bool              // something that differs is not at hand: Files does not say all
+}
+
+func oneOutput(output, other string, why error) string {
+	return fmt.Sprintf("%s is the output of a build and %s is none (%v): compared as directory trees", output, other, why)
+}
+
+// checkOutput says why a directory is no output of a build. Web projects, too, have a manifest.json.
+func checkOutput(dir string) error {
+	name := filepath.Join(dir, manifestName)
+	b, err := readRegular(name, maxJSON)
+	if err != nil {
+		return err
+	}
+	var m struct {
+		Schema string `json:"schema"`
+	}
+	if err := json.Unmarshal(b, &m); err != nil || m.Schema != manifestSchema {
+		return fmt.Errorf("%s: schema %.64q, want %q", name, m.Schema, manifestSchema)
+	}
+	return nil
 }
 
 func outputDirs(ctx context.Context, a, b string, opt Options) (*Report, error) {
@@ -59,11 +82,13 @@ func listOutput(dir string) (Output, error) {
 
 // explainFirst are the artefacts that others hold: what differs in them is explained there, and the others refer
 // to it. What is not listed comes before them.
-var explainFirst = []string{"vmlinuz", "initrd", "cmdline", "uki.efi", "disk.raw", "disk.qcow2", "disk.tar.gz", "sbom.spdx.json", "reference-values.json", manifestName}
+var explainFirst = []string{"vmlinuz", "initrd", "cmdline", "uki.efi", "disk.raw", "disk.qcow2", "disk.tar.gz", sbomName, valuesName, manifestName}
 
 // Outputs compares two outputs of builds, file by file.
 func Outputs(ctx context.Context, a, b Output, opt Options) (*Report, error) {
 	c := newComparer(ctx, a.Name, b.Name, kindOutput, opt)
+	c.gaps = a.Gaps || b.Gaps
+	c.unsure = c.gaps
 	c.inputs(a, b)
 	names := unionKeys(a.Files, b.Files)
 	slices.SortStableFunc(names, func(x, y string) int { return slices.Index(explainFirst, x) - slices.Index(explainFirst, y) })
@@ -76,7 +101,11 @@ func Outputs(ctx context.Context, a, b Output, opt Options) (*Report, error) {
 		same = same && match
 	}
 	sort.Slice(c.r.Artifacts, func(i, j int) bool { return c.r.Artifacts[i].Name < c.r.Artifacts[j].Name })
-	if !same && len(c.parts) == 0 {
+	switch {
+	case same || len(c.parts) > 0:
+	case c.unsure:
+		c.note("no part that is known to be measured differs, but not all that differs was read: a register may move")
+	default:
 		c.note("no measured part differs: no register moves")
 	}
 	return c.finish(same), nil
@@ -105,17 +134,35 @@ func (c *comparer) artifact(name, a, b string) (same bool, err error) {
 	if row.Status == Match {
 		return true, nil
 	}
-	if part := map[string]string{"vmlinuz": "kernel", "initrd": "initrd", "cmdline": "cmdline"}[name]; part != "" {
-		c.part(part, name)
+	return false, c.differing(row, files[0], files[1])
+}
+
+// differing explains an artefact that differs, and names the parts that are not found inside of it.
+func (c *comparer) differing(row Artifact, a, b source) error {
+	name, unsure := row.Name, c.unsure
+	if name == "vmlinuz" || name == "initrd" || name == "cmdline" {
+		c.wholly(name, name)
 	}
 	if row.Status != Differ {
 		c.onlyOne(row)
-		return false, nil
+		return nil
 	}
 	c.volume = strings.HasPrefix(name, "models/")
 	c.models = c.models || c.volume
 	defer func() { c.volume = false }()
-	return false, c.explain(name, files[0], files[1])
+	c.unread = false
+	if err := c.explain(name, a, b); err != nil {
+		return err
+	}
+	if c.volume = false; c.unread {
+		c.wholly(name, name+", which was not read")
+	}
+	if isUnmeasured(name) {
+		c.unsure = unsure // whatever was found in it
+	} else if !isMeasured(name) {
+		c.unsure = true
+	}
+	return nil
 }
 
 // status compares the bytes of two files, either of which may be missing (nil).
@@ -135,8 +182,13 @@ func (c *comparer) status(a, b source) (Status, error) {
 
 // onlyOne records a file that one output has.
 func (c *comparer) onlyOne(row Artifact) {
-	if strings.HasPrefix(row.Name, "firmware/") {
+	switch {
+	case strings.HasPrefix(row.Name, "firmware/"):
 		c.part("firmware", row.Name)
+	case row.Name == "uki.efi", row.Name == "disk.raw":
+		c.wholly(row.Name, row.Name)
+	case !isUnmeasured(row.Name):
+		c.unsure = true
 	}
 	d := Difference{Layer: LayerArtifact, Where: row.Name}
 	text := fmt.Sprintf("%d bytes", row.SizeA+row.SizeB)
@@ -155,18 +207,17 @@ func (c *comparer) explain(name string, a, b source) error {
 		c.cmdline(d, a, b)
 		return nil
 	case name == manifestName:
-		c.manifests(d, a, b)
-		return nil
+		return c.manifests(d, a, b)
 	case name == lockName && len(c.r.Inputs) > 0, name == sbomName && len(c.r.Inputs) > 0:
 		c.follows(d, "content", sizeText(a), sizeText(b), "inputs that differ")
 		return nil
-	case name == "reference-values.json":
-		c.follows(d, "content", sizeText(a), sizeText(b), "values of artefacts that differ")
-		return nil
+	case name == valuesName:
+		return c.description(d, a, b, "values of artefacts that differ", c.anyDiffers(hasValues))
 	case name == sbomName && c.differs("disk.raw"):
 		c.follows(d, "content", sizeText(a), sizeText(b), "digest of a disk.raw that differs")
 		return nil
 	case strings.HasPrefix(name, "disk.") && name != "disk.raw" && c.differs("disk.raw"):
+		c.unsure = true // it is not taken apart, so it may be more than that
 		c.follows(d, "content", sizeText(a), sizeText(b), "another form of disk.raw")
 		return nil
 	case strings.HasPrefix(name, "firmware/"):

@@ -30,6 +30,13 @@ var moves = map[string][]move{
 	"cmdline":            {{bootDirect, []string{"SNP launch digest", "TDX RTMR2"}}},
 	"gpt":                {{bootUKI, []string{"PCR 5", "TDX RTMR1"}}},
 	"uki":                {{bootUKI, []string{"PCR 4", "TDX RTMR1"}}},
+	"uki unread":         {{bootUKI, []string{"PCR 4", "PCR 9", "PCR 11", "TDX RTMR1", "TDX RTMR2"}}},
+	// Programs of the ESP: the firmware measures those that it starts, and what stands where the UKI was decides what
+	// the stub measures. The stub takes addons (started as programs, their sections into PCR 12) and the files beside
+	// them (PCR 12 and 13); both move what the kernel gets, which it measures itself (PCR 9).
+	"esp":       {{bootUKI, []string{"PCR 4", "PCR 9", "PCR 11", "PCR 12", "PCR 13", "TDX RTMR1", "TDX RTMR2"}}},
+	"esp addon": {{bootUKI, []string{"PCR 4", "PCR 9", "PCR 12", "TDX RTMR1", "TDX RTMR2"}}},
+	"esp extra": {{bootUKI, []string{"PCR 9", "PCR 12", "PCR 13", "TDX RTMR2"}}},
 
 	"uki .linux":   {{bootUKI, []string{"PCR 4", "PCR 11", "TDX RTMR1", "TDX RTMR2"}}},
 	"uki .initrd":  {{bootUKI, []string{"PCR 9", "PCR 11", "TDX RTMR2"}}},
@@ -56,7 +63,10 @@ func (c *comparer) part(name, because string) {
 }
 
 // standalone adds the parts that a lone file is of an image.
-func (c *comparer) standalone() {
+func (c *comparer) standalone(a, b source) {
+	if c.unread && (kindOf(a) == kindDisk || kindOf(b) == kindDisk) {
+		c.diskUnread("this disk, which was not read")
+	}
 	switch c.r.Kind {
 	case kindCPIO:
 		c.part("initrd", "this initrd")

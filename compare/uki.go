@@ -19,16 +19,20 @@ var measured = map[string]string{
 
 // ukis compares two PE files whose bytes differ: sections first, headers last.
 func (c *comparer) ukis(where string, a, b source) error {
-	p, x, err := readPE(a)
-	if err != nil {
-		return unread("A", err)
+	p, x, errA := readPE(a)
+	q, y, errB := readPE(b)
+	if (errA != nil || errB != nil) && where == "" { // alone: whoever has a name for it knows what it is
+		c.part("uki unread", "this program, which was not read")
 	}
-	q, y, err := readPE(b)
-	if err != nil {
-		return unread("B", err)
+	switch {
+	case errA != nil:
+		return unread("A", errA)
+	case errB != nil:
+		return unread("B", errB)
 	}
 	isUKI := find(x, ".linux") != nil || find(y, ".linux") != nil
 	if !isUKI {
+		c.unread = true
 		return c.kernels(where, a, b, p, q)
 	}
 	c.isUKI = true
@@ -45,9 +49,9 @@ func (c *comparer) ukis(where string, a, b source) error {
 }
 
 func readPE(s source) ([]byte, *pe.File, error) {
-	b, ok, err := readAll(s, maxWhole)
-	if err != nil || !ok {
-		return nil, nil, fmt.Errorf("%d bytes: want at most %d: %w", s.Size(), maxWhole, err)
+	b, err := readWhole(s, maxWhole)
+	if err != nil {
+		return nil, nil, err
 	}
 	f, err := pe.Parse(b)
 	return b, f, err
@@ -121,6 +125,7 @@ func (c *comparer) section(d Difference, n, m *node) error {
 		c.cmdline(d, n.content, m.content)
 		return nil
 	case ".initrd", ".linux":
+		defer func(before bool) { c.unread = before }(c.unread) // a section is measured whatever is in it
 		return c.container(within(d.Where, "section "+n.path), n.content, m.content)
 	}
 	return c.content(d, n.content, m.content)
@@ -170,6 +175,7 @@ func (c *comparer) peHeaders(base Difference, x, y *pe.File, sectionsDiffer bool
 	}
 	if !bytes.Equal(x.Rest, y.Rest) {
 		c.note("%s: with Secure Boot on, the certificate that vouches for the UKI is measured, too (PCR 7, TDX RTMR0)", orThis(base.Where))
+		c.unsure = true
 		c.add(d, "bytes behind the sections", fmt.Sprintf("%d bytes", len(x.Rest)), fmt.Sprintf("%d bytes", len(y.Rest)), "signature, or something else appended")
 	}
 	if len(c.all) == before && !sectionsDiffer {

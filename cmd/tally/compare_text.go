@@ -167,7 +167,7 @@ var bootText = map[string]string{"direct": "direct boot", "uki": "UKI boot", "an
 func printRegisters(e *env, p painter, r *compare.Report) {
 	e.printf("%s\n", p.bold("registers that move (values: tally measure)"))
 	if len(r.Registers) == 0 {
-		e.printf("  none\n")
+		e.printf("  none known\n") // what was not read may move one: a note says so
 	}
 	for _, reg := range r.Registers {
 		e.printf("  %-18s %-12s %s\n", reg.Name, bootText[reg.Boot], p.faint(plain(strings.Join(reg.Because, ", "))))

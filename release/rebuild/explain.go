@@ -57,6 +57,7 @@ func Explain(ctx context.Context, r *Report, out string, find Find, opt compare.
 			b.Files[row.Name] = rebuilt
 		}
 	}
+	a.Gaps = len(notes) > 0
 	if !differ {
 		r.Notes = notes
 		return nil

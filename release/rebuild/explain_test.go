@@ -83,6 +83,32 @@ func TestExplainWithoutTheFiles(t *testing.T) {
 	}
 }
 
+// A measured file that differs and is not at hand may move registers, whatever the others say.
+func TestExplainSaysNothingOfRegistersUnseen(t *testing.T) {
+	out, dir := t.TempDir(), t.TempDir()
+	for file, text := range map[string]string{filepath.Join(out, "uki.efi"): "one", filepath.Join(out, "sources.tar"): "one", filepath.Join(dir, "sources.tar"): "two"} {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for uki, want := range map[string]bool{"one": true, "two": false} { // of the release; the rebuild has one
+		r, err := Compare(t.Context(), []Subject{{"uki.efi", sum(uki)}, {"sources.tar", sum("two")}}, os.DirFS(out))
+		if err != nil {
+			t.Fatal(err)
+		}
+		find := func(name, _ string) (string, error) {
+			_, err := os.Stat(filepath.Join(dir, name))
+			return filepath.Join(dir, name), err
+		}
+		if err := Explain(t.Context(), r, out, find, compare.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		if notes := strings.Join(r.Explanation.Notes, "\n"); strings.Contains(notes, "no register moves") != want {
+			t.Errorf("uki.efi is %s: notes %q", uki, notes)
+		}
+	}
+}
+
 // Whoever serves the released files cannot take the verdict away: what fails is a note. Only the caller's own end is an error.
 func TestExplainFails(t *testing.T) {
 	r, err := Compare(t.Context(), []Subject{{"gone", sum("gone")}, {"cmdline", sum("a=2 quiet")}}, os.DirFS(t.TempDir()))
