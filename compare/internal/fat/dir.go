@@ -111,6 +111,9 @@ func (w *walker) entry(dir, name string, e []byte, depth int) error {
 	if name == "" || strings.ContainsAny(name, "/\x00") || len(name) > 1024 {
 		return fmt.Errorf("directory %.64q: name %.64q is not allowed", dir, name)
 	}
+	if len(dir)+1+len(name) > maxPath {
+		return fmt.Errorf("path %.64q…: %d bytes, want at most %d", dir, len(dir)+1+len(name), maxPath)
+	}
 	if len(w.v.Entries) >= maxEntries {
 		return fmt.Errorf("more than %d entries", maxEntries)
 	}

@@ -15,6 +15,7 @@ const (
 	maxTable   = 256 << 20 // bytes of one FAT
 	maxEntries = 1 << 16
 	maxDepth   = 64
+	maxPath    = 4096 // bytes: entries of one deep directory would hold its path 65,536 times
 )
 
 // ErrNone is returned by Open for bytes that are no FAT file system.

@@ -204,3 +204,14 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+func TestLongPaths(t *testing.T) {
+	dir := "/" + strings.Repeat("a", maxPath-4)
+	for name, want := range map[string]bool{"bb": true, "bbb": false} {
+		w := &walker{v: &Volume{Bits: 16}}
+		err := w.entry(dir, name, make([]byte, entrySize), 0)
+		if (err == nil) != want || want != (len(w.v.Entries) == 1) {
+			t.Errorf("a path of %d bytes: %v", len(dir)+1+len(name), err)
+		}
+	}
+}
