@@ -139,6 +139,9 @@ func CreateDir(dst, marker string) (*Dir, error) {
 	if base := filepath.Base(filepath.Clean(dst)); base == "." || base == ".." || base == string(filepath.Separator) {
 		return nil, fmt.Errorf("%s: another directory cannot take its place, want one with a name", dst)
 	}
+	if why := pinned(dst, fi); why != "" {
+		return nil, fmt.Errorf("%s: is %s: another directory cannot take its place", dst, why)
+	}
 	if err := replaceable(dst, dst, marker); err != nil {
 		return nil, err
 	}
@@ -151,6 +154,21 @@ func CreateDir(dst, marker string) (*Dir, error) {
 		return nil, err
 	}
 	return &Dir{Path: tmp, dst: dst, marker: marker}, nil
+}
+
+// pinned says why a directory that is there has to stay where it is, or "". It would show at the end otherwise: after minutes, or
+// as a caller whose directory is gone.
+func pinned(dst string, fi fs.FileInfo) string {
+	if fi == nil {
+		return ""
+	}
+	if here, err := os.Stat("."); err == nil && os.SameFile(here, fi) {
+		return "the current directory"
+	}
+	if mountPoint(dst) {
+		return "a mount point"
+	}
+	return ""
 }
 
 // replaceable wants the directory dir, which is or was at dst, to be absent, empty or an earlier result.

@@ -306,3 +306,30 @@ func TestDirWithoutName(t *testing.T) {
 		t.Errorf("left behind: %q", n)
 	}
 }
+
+// TestDirThatStays: a mount point cannot be replaced, and the current directory had better not.
+func TestDirThatStays(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	wants := map[string]string{dir: "is the current directory", link: "is the current directory"}
+	if runtime.GOOS == "linux" {
+		wants["/proc"] = "is a mount point"
+	}
+	for dst, want := range wants {
+		if d, err := CreateDir(dst, "marker"); err == nil {
+			d.Abort()
+			t.Errorf("%s: would be replaced", dst)
+		} else if !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", dst, err, want)
+		}
+	}
+	if d, err := CreateDir(filepath.Join(dir, "below"), "marker"); err != nil {
+		t.Error(err)
+	} else {
+		d.Abort()
+	}
+}
