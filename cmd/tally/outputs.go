@@ -13,9 +13,13 @@ type written []*atomicfile.File
 
 // writeOutputs writes files, all or none; they have their names when they are committed.
 func writeOutputs(outputs ...output) (files written, err error) {
-	for _, o := range outputs {
+	for i, o := range outputs {
 		if o.path == "" {
 			continue
+		}
+		if err := noneAt(o.path, outputs[:i]); err != nil {
+			files.abort()
+			return nil, err
 		}
 		f, err := atomicfile.Create(o.path, 0o644)
 		if err == nil {
@@ -28,6 +32,16 @@ func writeOutputs(outputs ...output) (files written, err error) {
 		}
 	}
 	return files, nil
+}
+
+// noneAt refuses a second output at one place: one of the two would be lost.
+func noneAt(path string, others []output) error {
+	for _, o := range others {
+		if o.path != "" && sameFile(o.path, path) {
+			return usagef("%s and %s are one file, and two are to be written: want another name", o.path, path)
+		}
+	}
+	return nil
 }
 
 func (w written) commit() error {

@@ -97,7 +97,20 @@ func nextChannel(c *cli.Context, e *env, p *release.ChannelPredicate) error {
 	if err := setRevoked(c, e, p); err != nil {
 		return err
 	}
-	p.Current = slices.DeleteFunc(p.Current, func(r release.CurrentRelease) bool { return r.Sequence < p.MinimumSequence })
+	return dropBelow(c, p)
+}
+
+// dropBelow leaves out current releases below the minimum: none that --current names, and not the last one, which no later statement could
+// make current again.
+func dropBelow(c *cli.Context, p *release.ChannelPredicate) error {
+	left := slices.DeleteFunc(slices.Clone(p.Current), func(r release.CurrentRelease) bool { return r.Sequence < p.MinimumSequence })
+	switch gone := len(p.Current) - len(left); {
+	case gone > 0 && c.IsSet("current"):
+		return usagef("--current: a release below the channel's minimum sequence %d", p.MinimumSequence)
+	case gone > 0 && len(left) == 0:
+		return usagef("--minimum-sequence %d: no current release has that sequence; name with --current one that has", p.MinimumSequence)
+	}
+	p.Current = left
 	return nil
 }
 

@@ -57,6 +57,11 @@ func releasePublish(c *cli.Context, e *env) error {
 		return usagef("--output goes with --log: without it the bundle stays as it is")
 	}
 	path := c.Args().Get(0)
+	if proof := c.String("tlog-proof"); proof != "" { // before anything is logged
+		if err := noneAt(proof, []output{{path: path}, {path: c.String("output")}}); err != nil {
+			return err
+		}
+	}
 	req, err := publishRequest(c, e, path)
 	if err != nil {
 		return err
