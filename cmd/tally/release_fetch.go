@@ -71,14 +71,15 @@ func releaseFetch(c *cli.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	v, err := home.verification(c, p, now)
-	if err != nil {
-		return err
-	}
 	data, err := home.fetch(c.Context, want)
 	if err == nil {
 		data, err = fetchFurther(c.Context, p, home, want.Name, data)
 	}
+	if err != nil {
+		return err
+	}
+	// The log is asked last: it may grow meanwhile, and of an earlier checkpoint what came later would be no part.
+	v, err := home.verification(c, p, now)
 	if err != nil {
 		return err
 	}
