@@ -12,6 +12,7 @@
 package oci
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -22,6 +23,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -45,6 +47,7 @@ type Registry struct {
 	Repository string // HOST[:PORT]/PATH
 	Keychain   authn.Keychain
 	Transport  http.RoundTripper
+	Stall      time.Duration // a request that stands still for so long is given up; 0: a minute
 }
 
 func (r *Registry) open(ctx context.Context) (name.Repository, []remote.Option, error) {
@@ -52,8 +55,9 @@ func (r *Registry) open(ctx context.Context) (name.Repository, []remote.Option, 
 	if err != nil {
 		return repo, nil, fmt.Errorf("registry %.256q: want HOST[:PORT]/PATH: %w", r.Repository, err)
 	}
+	transport := documents{impatient{registry.TLSOnly(r.Transport), cmp.Or(r.Stall, defaultStall)}}
 	return repo, []remote.Option{
-		remote.WithContext(ctx), remote.WithAuthFromKeychain(r.Keychain), remote.WithTransport(documents{registry.TLSOnly(r.Transport)}),
+		remote.WithContext(ctx), remote.WithAuthFromKeychain(r.Keychain), remote.WithTransport(transport),
 		remote.WithReferrersTagFallback(true),
 	}, nil
 }
