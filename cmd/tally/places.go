@@ -5,11 +5,9 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 
-	"tally/internal/cli"
 	"tally/policy"
 	"tally/release"
 	tlog "tally/release/log"
@@ -28,9 +26,6 @@ type place interface {
 
 	// file opens a released file by its digest; its content is not checked.
 	file(ctx context.Context, d release.Digest) (io.ReadCloser, error)
-
-	// verification is what a release from there is verified against.
-	verification(c *cli.Context, p *policy.Policy, now time.Time) (*verification, error)
 }
 
 // openPlace opens a published directory, its URL, or oci://HOST/PATH.
@@ -67,10 +62,6 @@ func (d directory) file(ctx context.Context, digest release.Digest) (io.ReadClos
 	return publish.ByDigest(ctx, d.src, digest)
 }
 
-func (d directory) verification(c *cli.Context, p *policy.Policy, now time.Time) (*verification, error) {
-	return newVerificationAt(c, p, now, d.src)
-}
-
 // A registryPlace is a repository of a container registry.
 type registryPlace struct{ r *oci.Registry }
 
@@ -98,10 +89,6 @@ func (r registryPlace) revocations(ctx context.Context, _ string) ([]byte, error
 
 func (r registryPlace) file(ctx context.Context, d release.Digest) (io.ReadCloser, error) {
 	return r.r.Blob(ctx, d)
-}
-
-func (r registryPlace) verification(c *cli.Context, p *policy.Policy, now time.Time) (*verification, error) {
-	return newVerification(c, p, now)
 }
 
 // registryAt is a repository with docker's credentials.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"tally/internal/cli"
 	"tally/policy"
 	"tally/release"
+	tlog "tally/release/log"
 	"tally/release/publish"
 )
 
@@ -19,15 +21,18 @@ func releaseFetchCommand(e *env) *cli.Command {
 		Name: "fetch", Usage: "get a release from where it is published, verify it, remember it", ArgsUsage: "NAME[@VERSION|@CHANNEL]",
 		Flags: append(policyFlags(),
 			&cli.StringFlag{Name: "from", Usage: "published `DIR|URL`, or oci://HOST/PATH of a registry (default: release.log.from of the policy)"},
+			&cli.StringFlag{Name: "log", Usage: "ask the log at `DIR|URL` (default: release.log.from of the policy, else --from unless that is a registry)"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the release's bundle, and after it the channel statement's, rebuilds and revocations, to `FILE`"},
 			tlogProofFlag(),
 			&cli.StringFlag{Name: "at", Usage: "verify as of `TIME` (RFC 3339; default: now)"}),
 		Description: "NAME alone means the channel that the policy names. Of a channel the current release with the highest sequence is taken; NAME@WORD is a channel\n" +
-			"if there is one of that name. What the policy's rebuilders and revocation keys said about the release comes along. What comes is verified as by 'tally release verify', against the log as it stands there; only then is FILE written.\n" +
+			"if there is one of that name. What the policy's rebuilders and revocation keys said about the release comes along. What comes is verified as by 'tally release verify'; only then is FILE written.\n" +
+			"The log is asked last, where --log or else the policy's release.log.from says, and else at --from: for consistency, and for more rebuilds and revocations, which\n" +
+			"a mirror or a registry then cannot hide; the channel statement is the one at --from, however old max-age lets it be. A mirror may be behind the log, not ahead.\n" +
+			"When the log cannot be asked nothing is verified; whoever has a mirror alone names it in --log too.\n" +
 			"Revocations are looked for in the channel that is fetched and in NAME@" + publish.RevokedChannel + ", in no other.\n" +
 			"Printed are the checks and then reference-values.json as it was released.\n" +
-			"From a registry come the releases, channels, rebuilds and revocations that were pushed there; it is not the log, which is asked for consistency, and\n" +
-			"for more rebuilds and revocations, where the policy says (release.log.from).\n" +
+			"From a registry come the releases, channels, rebuilds and revocations that were pushed there; it is not the log.\n" +
 			tlogProofText +
 			"Exit 1: not there, or no connection. Exit 4, " + verifyReasons + " Exit 4, reason name: another release than the one asked for.\n" +
 			"--json prints tally.fetched-release/v1: the fields of tally.release-verification/v1, from, file, reference_values.\n\n" +
@@ -71,19 +76,35 @@ func releaseFetch(c *cli.Context, e *env) error {
 	if err != nil {
 		return err
 	}
+	at, err := theLog(c, p, home)
+	if err != nil {
+		return err
+	}
 	data, err := home.fetch(c.Context, want)
 	if err == nil {
-		data, err = fetchFurther(c.Context, p, home, want.Name, data)
+		data, err = fetchFurther(c.Context, p, home, at, want.Name, data)
 	}
 	if err != nil {
 		return err
 	}
 	// The log is asked last: it may grow meanwhile, and of an earlier checkpoint what came later would be no part.
-	v, err := home.verification(c, p, now)
+	v, err := newVerificationAt(c, p, now, at)
 	if err != nil {
 		return err
 	}
 	return verifyFetched(c, e, v, home.String(), want, data)
+}
+
+// theLog is where the log is asked: where the flag or the policy says, whatever is fetched from elsewhere, else the published
+// directory itself. A registry is no log.
+func theLog(c *cli.Context, p *policy.Policy, home place) (tlog.Source, error) {
+	if at := firstOf(c.String("log"), p.LogFrom); at != "" {
+		return tlog.OpenSource(at, http.DefaultClient)
+	}
+	if d, ok := home.(directory); ok {
+		return d.src, nil
+	}
+	return nil, nil
 }
 
 // fetchWant reads the argument. A word after "@" is the policy's channel, else a channel that is there, else a
@@ -114,8 +135,8 @@ func fetchWant(c *cli.Context, p *policy.Policy, home place) (publish.Want, erro
 }
 
 // fetchFurther appends what the policy's rebuilders said, wherever they log or publish, and what its revocation keys
-// did. A registry is not the log: the place of the policy's log is asked too.
-func fetchFurther(ctx context.Context, p *policy.Policy, home place, name string, data []byte) ([]byte, error) {
+// did. Who fetches from a registry or a mirror is told of it by the log too: only what stands there cannot be withheld.
+func fetchFurther(ctx context.Context, p *policy.Policy, home place, at tlog.Source, name string, data []byte) ([]byte, error) {
 	parts, err := release.Split(data)
 	if err != nil {
 		return nil, err
@@ -124,29 +145,32 @@ func fetchFurther(ctx context.Context, p *policy.Policy, home place, name string
 	if err != nil {
 		return nil, err
 	}
-	places, more := []place{home}, slices.Clone(p.RebuildsFrom)
-	if _, ok := home.(registryPlace); ok && p.LogFrom != "" {
-		more = append(more, p.LogFrom)
+	own := []place{home}
+	if at != nil && at.String() != home.String() {
+		own = append(own, directory{at})
 	}
-	for _, from := range more {
+	all := slices.Clone(own)
+	for _, from := range p.RebuildsFrom {
 		there, err := openPlace(from)
 		if err != nil {
 			return nil, err
 		}
-		places = append(places, there)
+		all = append(all, there)
 	}
 	by := rebuilders(p)
-	revocations := len(p.Release.Revokers)+len(p.Release.RevokerIdentities.List) > 0
-	for i, there := range places {
+	for _, there := range all {
 		more, err := there.rebuilds(ctx, b, by)
 		if err != nil {
 			return nil, err
 		}
 		data = appendNew(data, more)
-		if !revocations || i > 0 && there.String() != p.LogFrom {
-			continue // without one at hand the verification says what was not checked
-		}
-		if more, err = there.revocations(ctx, name); err != nil {
+	}
+	if len(p.Release.Revokers)+len(p.Release.RevokerIdentities.List) == 0 {
+		return data, nil // without one at hand the verification says what was not checked
+	}
+	for _, there := range own {
+		more, err := there.revocations(ctx, name)
+		if err != nil {
 			return nil, err
 		}
 		data = appendNew(data, more)

@@ -5,39 +5,50 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"tally/release"
 	"tally/release/log"
+	"tally/release/publish"
 	"tally/release/releasetest"
+	"tally/release/sign"
 )
 
-// A fetchWorld is a published release with a channel, and the text of a policy that names both.
+// A fetchWorld is a published release with a channel, and a policy that names both and who revokes.
 type fetchWorld struct {
 	*releasetest.World
-	policy string // file
+	revoker *sign.Key
+	policy  string // file
 }
 
 func newFetchWorld(t *testing.T) *fetchWorld {
 	t.Helper()
-	w := &fetchWorld{World: releasetest.New(t)}
+	w := &fetchWorld{World: releasetest.New(t), revoker: releasetest.Key(t)}
 	w.Channel(t, w.Key, w.Predicate(t, 1, w.Bundle))
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "key.pub"), w.Key.Public().PEM(), 0o644); err != nil {
-		t.Fatal(err)
+	for name, k := range map[string]*sign.Key{"key.pub": w.Key, "revoke.pub": w.revoker} {
+		if err := os.WriteFile(filepath.Join(dir, name), k.Public().PEM(), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	w.policy = filepath.Join(dir, "policy.yaml")
-	w.write(t, w.policy, "")
+	w.write(t, "")
 	return w
 }
 
-// write writes a policy whose entry of the log says more besides.
-func (w *fetchWorld) write(t *testing.T, file, more string) {
+// write writes the policy; from, unless it is empty, is where the log is.
+func (w *fetchWorld) write(t *testing.T, from string) {
 	t.Helper()
-	text := "schema: tally.policy/v1\nrelease:\n  signers: [{file: key.pub}]\n  log: {vkey: \"" + w.Log.String() + "\", witnesses: none" + more + "}\n" +
-		"  channel: {name: stable, max-age: 168h}\n"
-	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+	if from != "" {
+		from = ", from: " + strconv.Quote(from)
+	}
+	text := "schema: tally.policy/v1\nrelease:\n  signers: [{file: key.pub}]\n  log: {vkey: \"" + w.Log.String() + "\", witnesses: none" + from + "}\n" +
+		"  channel: {name: stable, max-age: 168h}\n  revocation-keys: [{file: revoke.pub}]\n"
+	if err := os.WriteFile(w.policy, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -62,5 +73,53 @@ func TestFetchWhileLogGrows(t *testing.T) {
 	defer srv.Close()
 	if code, out, talk := w.fetch(t, "--from", srv.URL); code != exitOK || !grown {
 		t.Errorf("exit %d, grown %v\n%s%s", code, grown, out, talk)
+	}
+}
+
+// TestFetchFromMirror: what the log that the policy names shows, a mirror does not hide; and where no log is named, or the mirror
+// itself, the mirror is enough.
+func TestFetchFromMirror(t *testing.T) {
+	t.Parallel()
+	w := newFetchWorld(t)
+	mirror, absent := filepath.Join(t.TempDir(), "mirror"), filepath.Join(t.TempDir(), "absent")
+	if err := os.CopyFS(mirror, os.DirFS(w.LogDir)); err != nil {
+		t.Fatal(err)
+	}
+	w.Channel(t, w.Key, w.Predicate(t, 2, w.Bundle))
+	w.write(t, mirror)
+	if code, out, talk := w.fetch(t, "--from", w.LogDir); code != exitUnverified || !strings.Contains(out, "reason: log-stale") {
+		t.Errorf("ahead of the log: exit %d\n%s%s", code, out, talk)
+	}
+	payload, _ := releasetest.Payload(t, w.Bundle)
+	revoked := w.Predicate(t, 1)
+	revoked.Channel, revoked.Revoked = publish.RevokedChannel, []release.Revocation{{Statement: payload, Reason: "broken", Since: releasetest.Now}}
+	w.Channel(t, w.revoker, revoked)
+	srv := httptest.NewServer(log.Handler(w.LogDir))
+	defer srv.Close()
+	for name, c := range map[string]struct {
+		policy, from, log string
+		code              int
+		says              string
+	}{
+		"no log named":        {"", mirror, "", exitOK, "VERIFIED"},
+		"the mirror itself":   {mirror, mirror, "", exitOK, "VERIFIED"},
+		"the log":             {w.LogDir, mirror, "", exitAppraisal, "reason: revoked"},
+		"the log's URL":       {srv.URL, mirror, "", exitAppraisal, "reason: revoked"}, // without a slash at its end
+		"from the log itself": {w.LogDir, "", "", exitAppraisal, "reason: revoked"},
+		"out of reach":        {absent, mirror, "", exitFailed, ""},
+		"the flag instead":    {absent, mirror, mirror, exitOK, "VERIFIED"},
+		"the flag":            {"", mirror, srv.URL, exitAppraisal, "reason: revoked"},
+	} {
+		w.write(t, c.policy)
+		var args []string
+		for flag, value := range map[string]string{"--from": c.from, "--log": c.log} {
+			if value != "" {
+				args = append(args, flag, value)
+			}
+		}
+		code, out, talk := w.fetch(t, args...)
+		if code != c.code || !strings.Contains(out, c.says) || c.says == "" && (out != "" || !strings.Contains(talk, absent)) {
+			t.Errorf("%s: exit %d, want %d\n%s%s", name, code, c.code, out, talk)
+		}
 	}
 }
