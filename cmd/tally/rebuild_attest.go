@@ -149,7 +149,10 @@ func (a *attester) store(ctx context.Context, e *env, b *release.Bundle, who sig
 		if err != nil {
 			return err
 		}
-		p, err := publish.Rebuild(ctx, l, data, who.key)
+		var p *publish.Published
+		if err = finishBegun(ctx, e, l, data); err == nil {
+			p, err = publish.Rebuild(ctx, l, data, who.key)
+		}
 		if err := errors.Join(err, l.Close()); err != nil {
 			return err
 		}

@@ -62,6 +62,9 @@ func logChannel(c *cli.Context, e *env, l *tlog.Log, seal sealer, name, channel 
 	if err := finishChannel(c, e, l, seal, key); err != nil {
 		return nil, err
 	}
+	if err := finishBegun(c.Context, e, l, nil); err != nil {
+		return nil, err
+	}
 	old, err := publish.LatestChannel(l.Dir(), key)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -36,6 +37,7 @@ func releasePublishCommand(e *env) *cli.Command {
 			"With --registry the files go to HOST/PATH as the OCI artifact that the statement names (release sign --oci), tagged with the version, and the bundle\n" +
 			"as its referrer, where stock cosign finds it; without --log the bundle must have been logged before. Credentials are docker's.\n" +
 			"The files of --output and --tlog-proof are written last: a failure leaves none. What the log has by then it keeps, and the same command goes on from there.\n" +
+			"Other releases and rebuilds that earlier runs logged in DIR and did not store are stored first; what cannot be is named.\n" +
 			"--json prints tally.release/v1 as 'release sign' does, with log: origin, index, tree_size, leaf_hash, path (of the bundle in DIR),\n" +
 			"already_published; and registry: image, tag, referrer.\n" + tlogProofText + "\n   tally release publish minimal.sigstore.json OUT --log pub --signer cosign.pub",
 		Action: func(c *cli.Context) error { return releasePublish(c, e) },
@@ -123,7 +125,10 @@ func (a *published) toLog(c *cli.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	p, err := publish.Publish(c.Context, l, a.req)
+	var p *publish.Published
+	if err = finishBegun(c.Context, e, l, a.req.Bundle); err == nil {
+		p, err = publish.Publish(c.Context, l, a.req)
+	}
 	if cerr := l.Close(); err == nil {
 		err = cerr
 	}
@@ -133,6 +138,24 @@ func (a *published) toLog(c *cli.Context, e *env) error {
 	a.stored, a.key, a.p = filepath.Join(dir, p.Path), l.Key(), p
 	a.req.Bundle = p.Bundle
 	return nil
+}
+
+// finishBegun finishes what earlier runs logged and did not store, but for the bundle that is about to be published, and names
+// what it cannot finish: nobody else would, and monitors miss the bundle.
+func finishBegun(ctx context.Context, e *env, l *tlog.Log, but []byte) error {
+	var payload release.Digest
+	if b, err := release.ParseBundle(but); err == nil { // else there is none, or publishing it says why not
+		payload = release.PayloadDigest(b)
+	}
+	all, err := publish.FinishBegun(ctx, l, payload)
+	for _, f := range all {
+		if file := filepath.Join(l.Dir(), f.Path); f.Err != nil {
+			e.complain("%s of an earlier run is not finished and stays: %v", file, f.Err)
+		} else {
+			e.logf("%s of an earlier run is finished, at index %d", file, f.Index)
+		}
+	}
+	return err
 }
 
 // toRegistry pushes the logged release. When that fails the log has it all the same, which is said; the files of the

@@ -63,7 +63,7 @@ func makeLatest(ctx context.Context, l *log.Log, b *release.Bundle, signer relea
 		err = fmt.Errorf("%w: %w", ErrOvertaken, err)
 	}
 	if err == nil && p == nil {
-		p, err = logBundle(ctx, l, b, signer, nil)
+		p, err = logBundle(ctx, l, release.PayloadDigest(b).String()+"-"+signer.ID().String(), b, signer, nil)
 	}
 	if err != nil {
 		return nil, err
@@ -74,7 +74,8 @@ func makeLatest(ctx context.Context, l *log.Log, b *release.Bundle, signer relea
 // finishLogged stores the bundle of a statement that an earlier run logged without coming to an end: its leaf is there for
 // ever, though by now it follows nothing. It returns nil when the log does not have it.
 func finishLogged(ctx context.Context, l *log.Log, b *release.Bundle, signer release.PublicKey) (*Published, error) {
-	data, err := os.ReadFile(filepath.Join(l.Dir(), pendingDir, release.PayloadDigest(b).String()+"-"+signer.ID().String()))
+	name := release.PayloadDigest(b).String() + "-" + signer.ID().String()
+	data, err := os.ReadFile(filepath.Join(l.Dir(), pendingDir, name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -85,7 +86,7 @@ func finishLogged(ctx context.Context, l *log.Log, b *release.Bundle, signer rel
 	if ok, err := l.Has(ctx, release.LeafHash(release.LeafBody(&was.Envelope, k))); err != nil || !ok {
 		return nil, err
 	}
-	return logBundle(ctx, l, b, signer, nil)
+	return logBundle(ctx, l, name, b, signer, nil)
 }
 
 // A Begun is a channel statement that an earlier run began to publish, and did not come to the end of.

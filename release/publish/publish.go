@@ -85,7 +85,7 @@ func Publish(ctx context.Context, l *log.Log, r Request) (*Published, error) {
 	switch {
 	case err != nil:
 	case p == nil:
-		p, err = publishNew(ctx, l, r, b)
+		p, err = publishNew(ctx, l, name, r, b)
 	case r.Rekor != nil:
 		err = addRekor(ctx, l.Dir(), r, p)
 	}
@@ -98,13 +98,13 @@ func Publish(ctx context.Context, l *log.Log, r Request) (*Published, error) {
 	return p, end(l.Dir(), name)
 }
 
-func publishNew(ctx context.Context, l *log.Log, r Request, b *release.Bundle) (*Published, error) {
+func publishNew(ctx context.Context, l *log.Log, name string, r Request, b *release.Bundle) (*Published, error) {
 	for _, f := range r.Files {
 		if err := store(ctx, l.Dir(), filepath.Join(r.OutDir, filepath.FromSlash(f.Name)), f); err != nil {
 			return nil, err
 		}
 	}
-	return logBundle(ctx, l, b, r.Signer, r.Rekor)
+	return logBundle(ctx, l, name, b, r.Signer, r.Rekor)
 }
 
 // nameRelease writes the index by name, last: until there is what it leads to, whoever fetches by name finds the release before.
@@ -209,11 +209,10 @@ func resume(pending []byte, b *release.Bundle, signer release.PublicKey) (*relea
 	return earlier, k
 }
 
-// logBundle appends the leaf and stores the complete bundle. A signature that was on its way into the log
+// logBundle appends the leaf and stores the complete bundle under the name of its payload and signer. A signature that was on its way into the log
 // when an earlier run died is finished, not signed over. With a Rekor its entry comes first: what is in our log is
 // published, and should be complete.
-func logBundle(ctx context.Context, l *log.Log, b *release.Bundle, signer release.PublicKey, rekor *log.Rekor) (*Published, error) {
-	name := release.PayloadDigest(b).String() + "-" + signer.ID().String()
+func logBundle(ctx context.Context, l *log.Log, name string, b *release.Bundle, signer release.PublicKey, rekor *log.Rekor) (*Published, error) {
 	pending := filepath.Join(l.Dir(), pendingDir, name)
 	if old, err := os.ReadFile(pending); err == nil {
 		b, signer = resume(old, b, signer)

@@ -47,20 +47,20 @@ func Rebuild(ctx context.Context, l *log.Log, bundle []byte, signer release.Publ
 	name := release.PayloadDigest(b).String() + "-" + signer.ID().String()
 	p, err := lookup(l.Dir(), name)
 	if err == nil && p == nil {
-		p, err = logBundle(ctx, l, b, signer, nil)
+		p, err = logBundle(ctx, l, name, b, signer, nil)
 	}
 	if err != nil {
 		return nil, err
 	}
 	// Also of an earlier run that died in between.
-	if err := addRebuild(filepath.Join(l.Dir(), rebuildPath(s.Predicate.Release.Statement, signer)), p.Leaf); err != nil {
+	if err := addRebuild(filepath.Join(l.Dir(), rebuildPath(s.Predicate.Release.Statement, signer.ID())), p.Leaf); err != nil {
 		return nil, err
 	}
 	return p, end(l.Dir(), name)
 }
 
-func rebuildPath(statement release.Digest, signer release.PublicKey) string {
-	return path.Join(rebuildDir, statement.String()+"-"+signer.ID().String())
+func rebuildPath(statement, signer release.Digest) string {
+	return path.Join(rebuildDir, statement.String()+"-"+signer.String())
 }
 
 func addRebuild(file string, leaf release.Digest) error {
@@ -98,7 +98,7 @@ func Rebuilds(ctx context.Context, src log.Source, statement release.Digest, reb
 	var all [][]byte
 	left := int64(MaxRebuilds)
 	for _, k := range rebuilders {
-		text, err := src.Read(ctx, rebuildPath(statement, k), 65*maxRebuilds)
+		text, err := src.Read(ctx, rebuildPath(statement, k.ID()), 65*maxRebuilds)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -107,7 +107,7 @@ func Rebuilds(ctx context.Context, src log.Source, statement release.Digest, reb
 		}
 		leaves, err := parseLeaves(text)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", rebuildPath(statement, k), err)
+			return nil, fmt.Errorf("%s: %w", rebuildPath(statement, k.ID()), err)
 		}
 		for _, leaf := range leaves {
 			b, err := src.Read(ctx, BundlePath(leaf), release.MaxRebuildBundle)
