@@ -1,6 +1,7 @@
 package log
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -69,9 +70,12 @@ type answers struct {
 	last map[string]string // by host
 }
 
-// RoundTrip does as http.DefaultTransport does.
+// maxAnswer is the most that a witness may say, unpacked: a few signature lines. Tessera reads whatever comes.
+const maxAnswer = 64 << 10
+
+// RoundTrip does as http.DefaultTransport does, but for answers that are too long.
 func (a *answers) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := http.DefaultTransport.RoundTrip(r)
+	resp, err := roundTrip(r)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.last == nil {
@@ -83,6 +87,24 @@ func (a *answers) RoundTrip(r *http.Request) (*http.Response, error) {
 		a.last[r.URL.Host] = fmt.Sprintf("HTTP status %d", resp.StatusCode)
 	}
 	return resp, err
+}
+
+// roundTrip returns a response whose body is read already.
+func roundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(nil, resp.Body, maxAnswer))
+	if err := errors.Join(err, resp.Body.Close()); err != nil {
+		var long *http.MaxBytesError
+		if errors.As(err, &long) {
+			err = fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
+		}
+		return nil, err
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	return resp, nil
 }
 
 func (a *answers) String() string {
