@@ -55,7 +55,7 @@ func runInit(c *cli.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	d, err := atomicfile.CreateDir(dir, "\x00") // nothing there may be replaced
+	d, err := atomicfile.CreateDir(dir, atomicfile.NoMarker)
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
+
+// NoMarker is the marker of a directory that replaces none but an empty one: no file has that name.
+const NoMarker = "\x00"
 
 // tmpMark stands in the name of a temporary file, between a dot with the destination's name and digits.
 const tmpMark = ".tmp-"
@@ -180,6 +184,9 @@ func replaceable(dir, dst, marker string) error {
 	case err != nil:
 		return err
 	}
+	if marker == NoMarker {
+		return fmt.Errorf("%s: directory is not empty", dst)
+	}
 	if _, err := os.Lstat(filepath.Join(dir, marker)); err != nil {
 		return fmt.Errorf("%s: directory is not empty and has no %s of an earlier run", dst, marker)
 	}
@@ -193,6 +200,9 @@ func (d *Dir) Commit() error {
 	}
 	if err := os.Chmod(d.Path, 0o755); err != nil {
 		return err
+	}
+	if d.marker == NoMarker {
+		return d.commitNew()
 	}
 	if exchange(d.Path, d.dst) == nil {
 		if err := replaceable(d.Path, d.dst, d.marker); err != nil {
@@ -213,6 +223,20 @@ func (d *Dir) Commit() error {
 	}
 	d.done = true
 	return os.RemoveAll(old)
+}
+
+// commitNew leaves it to the kernel, in one step, to replace only an empty directory: of many that come at once one wins, and
+// stays. os.Rename would replace none.
+func (d *Dir) commitNew() error {
+	err := syscall.Rename(d.Path, d.dst)
+	switch {
+	case errors.Is(err, syscall.ENOTEMPTY), errors.Is(err, syscall.EEXIST):
+		return fmt.Errorf("%s: directory is not empty", d.dst)
+	case err != nil:
+		return &os.LinkError{Op: "rename", Old: d.Path, New: d.dst, Err: err}
+	}
+	d.done = true
+	return nil
 }
 
 // Abort removes the temporary directory unless it was committed.

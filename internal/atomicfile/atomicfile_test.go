@@ -6,7 +6,9 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -114,6 +116,56 @@ func TestDirMeanwhile(t *testing.T) {
 	d.Abort()
 	if _, err := os.Stat(precious); err != nil || len(names(t, filepath.Dir(dst))) != 1 {
 		t.Errorf("%v; left: %q", err, names(t, filepath.Dir(dst)))
+	}
+}
+
+// TestDirNew: of many that make one directory at once, all of them beyond the first look, one wins and keeps it.
+func TestDirNew(t *testing.T) {
+	for _, there := range []bool{false, true} {
+		dst := filepath.Join(t.TempDir(), "out")
+		if there {
+			if err := os.Mkdir(dst, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		const n = 16
+		var all [n]*Dir
+		for i := range all {
+			d, err := CreateDir(dst, NoMarker)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(d.Path, "key"), []byte(strconv.Itoa(i)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			all[i] = d
+		}
+		var errs [n]error
+		var wg sync.WaitGroup
+		for i, d := range all {
+			wg.Go(func() {
+				errs[i] = d.Commit()
+				d.Abort()
+			})
+		}
+		wg.Wait()
+		won := 0
+		for i, err := range errs {
+			if err == nil {
+				won++
+				if got, err := os.ReadFile(filepath.Join(dst, "key")); err != nil || string(got) != strconv.Itoa(i) {
+					t.Errorf("%d won, and there is %q, %v", i, got, err)
+				}
+			} else if err.Error() != dst+": directory is not empty" {
+				t.Error(err)
+			}
+		}
+		if left := names(t, filepath.Dir(dst)); won != 1 || len(left) != 1 {
+			t.Errorf("%d won; left: %q", won, left)
+		}
+		if _, err := CreateDir(dst, NoMarker); err == nil || err.Error() != dst+": directory is not empty" {
+			t.Errorf("once more: %v", err)
+		}
 	}
 }
 

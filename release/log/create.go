@@ -57,7 +57,8 @@ func Create(ctx context.Context, dir string, o CreateOptions) (key release.LogKe
 	if key, err = release.ParseLogKey(vkey); err != nil {
 		return key, err
 	}
-	tmp, err := atomicfile.CreateDir(dir, CheckpointFile)
+	// An earlier log is never replaced, nor one that somebody else makes meanwhile: its private key would be left over.
+	tmp, err := atomicfile.CreateDir(dir, atomicfile.NoMarker)
 	if err != nil {
 		return key, err
 	}

@@ -1,11 +1,14 @@
 package log_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
+	"tally/release"
 	"tally/release/log"
 )
 
@@ -83,5 +86,41 @@ func TestReadKey(t *testing.T) {
 	}
 	if _, err := log.ReadKey(t.TempDir()); err == nil {
 		t.Error("a directory that is no log has a key")
+	}
+}
+
+// TestCreateAtOnce: of many who make a log in one directory at once, one says that it did, and its log and key are there.
+func TestCreateAtOnce(t *testing.T) {
+	base := t.TempDir()
+	dir := filepath.Join(base, "pub")
+	const n = 4
+	var keys [n]release.LogKey
+	var errs [n]error
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			keys[i], errs[i] = log.Create(t.Context(), dir, options(filepath.Join(base, fmt.Sprint("key", i))))
+		})
+	}
+	wg.Wait()
+	there, err := log.ReadKey(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	won := 0
+	for i, err := range errs {
+		_, kerr := os.Stat(filepath.Join(base, fmt.Sprint("key", i)))
+		switch {
+		case err != nil && (!strings.Contains(err.Error(), "is not empty") || kerr == nil):
+			t.Errorf("%v; its key: %v", err, kerr)
+		case err == nil:
+			won++
+			if kerr != nil || keys[i].String() != there.String() {
+				t.Errorf("a log was made and is gone (%v)", kerr)
+			}
+		}
+	}
+	if left, err := os.ReadDir(base); won != 1 || err != nil || len(left) != 2 {
+		t.Errorf("%d made; left: %v, %v", won, left, err)
 	}
 }

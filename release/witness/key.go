@@ -36,7 +36,8 @@ func Create(dir, name string, rand io.Reader) (release.WitnessKey, error) {
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return k, fmt.Errorf("witness: directory %q is not empty", dir)
 	}
-	tmp, err := atomicfile.CreateDir(dir, keyFile)
+	// A witness that somebody else makes meanwhile is not replaced: its key has been shown.
+	tmp, err := atomicfile.CreateDir(dir, atomicfile.NoMarker)
 	if err != nil {
 		return k, err
 	}
