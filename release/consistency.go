@@ -205,7 +205,7 @@ func (r *Result) verifyCosigned(p *LogPolicy, now time.Time) *Error {
 	switch {
 	case p.Unwitnessed:
 		r.unchecked("witnesses", "the policy asks for none: the log's owner could show you another log")
-	case age < -skew:
+	case age < -Skew:
 		return refuse(BadWitness, "the newest cosignatures are of %s, which is not yet", r.Cosigned.UTC().Format(time.RFC3339))
 	case p.MaxAge == 0:
 		r.unchecked("cosignature age", "the policy names no limit: newer checkpoints may be withheld")

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// skew is how far ahead of the verifier's clock others' clocks may be.
-const skew = 5 * time.Minute
+// Skew is how far ahead of the verifier's clock others' clocks may be.
+const Skew = 5 * time.Minute
 
 // A channelResult is a channel statement whose signature, entry and form hold.
 type channelResult struct {
@@ -101,7 +101,7 @@ func (c *channelResult) checkAge(most time.Duration, now time.Time) *Error {
 	if e := within("the signer of the channel statement", c.by.NotBefore, c.by.NotAfter, now); e != nil {
 		return e
 	}
-	if e := within("the channel statement", q.IssuedAt.Add(-skew), q.ValidUntil, now); e != nil {
+	if e := within("the channel statement", q.IssuedAt.Add(-Skew), q.ValidUntil, now); e != nil {
 		return e
 	}
 	if age := now.Sub(q.IssuedAt); most > 0 && age > most {

@@ -14,6 +14,7 @@ func logRefreshCommand(e *env) *cli.Command {
 		Flags: []cli.Flag{&cli.StringFlag{Name: "key", Usage: "the log's private key `FILE` (default: DIR.key)"}},
 		Description: "Clients want the newest cosignatures at hand to be young (cosignature-max-age of their policy), and a log that grows seldom\n" +
 			"goes stale. Run it by a timer. The witnesses are those of DIR/policy.txt; nothing changes unless their quorum is met.\n" +
+			"A cosignature older than those that are there, or over five minutes ahead of this machine's clock, does not count.\n" +
 			"--json prints tally.log/v1: origin, vkey, cosigned_at.\n\n   tally log refresh pub",
 		Action: func(c *cli.Context) error { return logRefresh(c, e) },
 	}
@@ -32,7 +33,7 @@ func logRefresh(c *cli.Context, e *env) error {
 	if keyFile == "" {
 		keyFile = dir + ".key"
 	}
-	at, err := tlog.Refresh(c.Context, dir, keyFile, e.logger())
+	at, err := tlog.Refresh(c.Context, dir, keyFile, time.Now, e.logger())
 	if err != nil {
 		return err
 	}

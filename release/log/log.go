@@ -64,6 +64,8 @@ func OpenBulk(ctx context.Context, dir, keyFile string, logger *slog.Logger) (*L
 type settings struct {
 	batch     uint          // leaves that go in together
 	republish time.Duration // above 0: a checkpoint of that age is made anew although the tree has not grown
+
+	weigh func(time.Time) error // says what is wrong with the time of a cosignature; nil: nothing ever
 }
 
 func openKey(ctx context.Context, dir, keyFile string, logger *slog.Logger, set settings) (*Log, error) {
@@ -107,7 +109,7 @@ func open(ctx context.Context, dir string, signer note.Signer, key release.LogKe
 		return nil, err
 	}
 	tesseraTo(logger.Handler())
-	trace := new(answers)
+	trace := &answers{weigh: set.weigh}
 	driver, err := posix.New(ctx, posix.Config{Path: dir, HTTPClient: &http.Client{Transport: trace, Timeout: witnessTime}})
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())

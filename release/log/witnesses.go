@@ -1,18 +1,14 @@
 package log
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/transparency-dev/tessera"
@@ -64,67 +60,20 @@ func parsePolicy(data []byte, name string, key release.LogKey) (*witnesses, erro
 	return &witnesses{p.Quorum, group}, nil
 }
 
-// answers is an HTTP transport that keeps what each witness last said, for the error message.
-type answers struct {
-	mu   sync.Mutex
-	last map[string]string // by host
-}
-
-// maxAnswer is the most that a witness may say, unpacked: a few signature lines. Tessera reads whatever comes.
-const maxAnswer = 64 << 10
-
-// RoundTrip does as http.DefaultTransport does, but for answers that are too long.
-func (a *answers) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := roundTrip(r)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.last == nil {
-		a.last = map[string]string{}
-	}
-	if err != nil {
-		a.last[r.URL.Host] = err.Error()
-	} else {
-		a.last[r.URL.Host] = fmt.Sprintf("HTTP status %d", resp.StatusCode)
-	}
-	return resp, err
-}
-
-// roundTrip returns a response whose body is read already.
-func roundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := http.DefaultTransport.RoundTrip(r)
-	if err != nil {
-		return nil, err
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(nil, resp.Body, maxAnswer))
-	if err := errors.Join(err, resp.Body.Close()); err != nil {
-		var long *http.MaxBytesError
-		if errors.As(err, &long) {
-			err = fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
-		}
-		return nil, err
-	}
-	resp.Body = io.NopCloser(bytes.NewReader(body))
-	return resp, nil
-}
-
-func (a *answers) String() string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	var all []string
-	for host, text := range a.last {
-		all = append(all, host+": "+text)
-	}
-	slices.Sort(all)
-	return strings.Join(all, "; ")
-}
-
 // unpublished says why no checkpoint came.
 func (l *Log) unpublished(ctx context.Context, what string, err error) error {
 	l.failed = true
 	if ctx.Err() == nil && !l.quorum.IsZero() && errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("log %q: %s: nothing is published that %s has not cosigned (%s); publishing again finishes it", l.dir, what, l.quorum, l.trace)
+		return fmt.Errorf("log %q: %s: nothing is published that %s has not cosigned (%s); %s", l.dir, what, l.quorum, l.trace, l.advice())
 	}
 	return fmt.Errorf("log %q: %s: %w", l.dir, what, err)
+}
+
+func (l *Log) advice() string {
+	if l.trace.weigh != nil { // a refresh
+		return "the checkpoint stays as it was"
+	}
+	return "publishing again finishes it"
 }
 
 // settle waits until the published checkpoint commits to everything in the tree.
@@ -157,26 +106,57 @@ func (l *Log) until(ctx, wait context.Context, what string, ok func(size int64, 
 }
 
 // Refresh collects new cosignatures on the log in dir without a new leaf, and returns the time since which the
-// quorum has met. A static directory goes stale otherwise: clients want young cosignatures.
-func Refresh(ctx context.Context, dir, keyFile string, logger *slog.Logger) (t time.Time, err error) {
+// quorum has met. A static directory goes stale otherwise: clients want young cosignatures. A cosignature that is
+// older than what is there, or that no client would take yet, does not count.
+func Refresh(ctx context.Context, dir, keyFile string, now func() time.Time, logger *slog.Logger) (t time.Time, err error) {
 	old, err := os.ReadFile(filepath.Join(dir, CheckpointFile))
 	if err != nil {
 		return t, err
 	}
-	l, err := openKey(ctx, dir, keyFile, logger, settings{batch: 1, republish: checkpoint})
+	weigh, err := younger(dir, old, now)
+	if err != nil {
+		return t, err
+	}
+	l, err := openKey(ctx, dir, keyFile, logger, settings{batch: 1, republish: checkpoint, weigh: weigh})
 	if err != nil {
 		return t, err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	if l.quorum.IsZero() {
-		return t, fmt.Errorf("log %q: its %s names no witnesses: there is nothing to refresh", dir, PolicyFile)
-	}
-	before, _ := l.quorum.Met(old) // zero when it never was met
 	wait, cancel := context.WithTimeout(ctx, publishTime)
 	defer cancel()
 	err = l.until(ctx, wait, "refresh", func(_ int64, text []byte) bool {
-		t, err = l.quorum.Met(text)
-		return err == nil && (t.After(before) || string(text) != string(old))
+		var unmet error
+		t, unmet = l.quorum.Met(text)
+		return unmet == nil && string(text) != string(old)
 	})
 	return t, err
+}
+
+// younger weighs a cosignature that is to take the place of those on the checkpoint old.
+func younger(dir string, old []byte, now func() time.Time) (func(time.Time) error, error) {
+	key, err := ReadKey(dir)
+	if err != nil {
+		return nil, err
+	}
+	policy, err := readPolicy(dir, key)
+	if err != nil {
+		return nil, err
+	}
+	if policy == nil {
+		return nil, fmt.Errorf("log %q: its %s names no witnesses: there is nothing to refresh", dir, PolicyFile)
+	}
+	before, err := policy.quorum.Met(old)
+	if err != nil || before.After(now().Add(release.Skew)) {
+		before = time.Time{} // what nobody takes is no better than what is older
+	}
+	return func(t time.Time) error {
+		at := t.UTC().Format(time.RFC3339)
+		switch n := now(); {
+		case t.Before(before):
+			return fmt.Errorf("its cosignature of %s is older than those that are there, of %s: is its clock slow?", at, before.UTC().Format(time.RFC3339))
+		case t.After(n.Add(release.Skew)):
+			return fmt.Errorf("its cosignature of %s is more than %s ahead of the clock here, %s: is one of them wrong?", at, release.Skew, n.UTC().Format(time.RFC3339))
+		}
+		return nil
+	}, nil
 }

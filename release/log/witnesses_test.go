@@ -116,7 +116,7 @@ func TestWitnessedLog(t *testing.T) {
 	}
 	// Refresh: younger cosignatures on the same tree.
 	time.Sleep(time.Until(met.Add(1100 * time.Millisecond)))
-	at, err := log.Refresh(t.Context(), dir, keyFile, slog.New(slog.DiscardHandler))
+	at, err := log.Refresh(t.Context(), dir, keyFile, time.Now, slog.New(slog.DiscardHandler))
 	if err != nil || !at.After(met) {
 		t.Errorf("refreshed at %s, before %s: %v", at, met, err)
 	}
@@ -157,7 +157,7 @@ func TestWitnessPolicyOfALog(t *testing.T) {
 	if _, err := log.Create(t.Context(), dir, log.CreateOptions{Origin: "log.tally.example", KeyFile: dir + ".key", Rand: rand.Reader, Now: time.Now(), Logger: slog.New(slog.DiscardHandler)}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := log.Refresh(context.Background(), dir, dir+".key", slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "no witnesses") {
+	if _, err := log.Refresh(context.Background(), dir, dir+".key", time.Now, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "no witnesses") {
 		t.Errorf("refresh: %v", err)
 	}
 	policy := filepath.Join(dir, log.PolicyFile)

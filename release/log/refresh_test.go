@@ -1,0 +1,93 @@
+package log_test
+
+import (
+	"crypto/rand"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"tally/release"
+	"tally/release/log"
+	"tally/release/witness"
+)
+
+// witnessedByOne makes a log that one witness cosigns, whose clock is off by what can be changed.
+func witnessedByOne(t *testing.T) (dir string, quorum release.Quorum, off *atomic.Int64) {
+	t.Helper()
+	base := t.TempDir()
+	dir, off = filepath.Join(base, "pub"), new(atomic.Int64)
+	k, err := witness.Create(filepath.Join(base, "w"), "w.example", rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewUnstartedServer(nil)
+	o := options(dir + ".key")
+	o.Witnesses = []byte("witness w " + k.String() + " http://" + srv.Listener.Addr().String() + "\nquorum w\n")
+	key, err := log.Create(t.Context(), dir, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := func() time.Time { return time.Now().Add(time.Duration(off.Load())) }
+	w, err := witness.Open(filepath.Join(base, "w"), witness.Options{Logs: []release.LogKey{key}, Now: now, Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.Close() })
+	srv.Config.Handler = w.Handler()
+	srv.Start()
+	t.Cleanup(srv.Close)
+	p, err := release.ParseWitnessPolicy(o.Witnesses, "p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir, p.Quorum, off
+}
+
+// TestRefreshWithWrongClocks: no cosignature is replaced by an older one, nor by one that is not yet to a client; one that
+// is not yet is replaced by any.
+func TestRefreshWithWrongClocks(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		first, then time.Duration
+		want        string // of the error
+	}{
+		"slow":        {0, -3 * time.Hour, "is older than those that are there"},
+		"fast":        {0, time.Hour, "ahead of the clock here"},
+		"a bit fast":  {0, release.Skew - time.Minute, ""},
+		"slow before": {-3 * time.Hour, -2 * time.Hour, ""},
+		"fast before": {time.Hour, 0, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir, quorum, off := witnessedByOne(t)
+			off.Store(int64(c.first))
+			e, err := appendOne(t, dir, dir+".key", "one")
+			if err != nil {
+				t.Fatal(err)
+			}
+			off.Store(int64(c.then))
+			at, err := log.Refresh(t.Context(), dir, dir+".key", time.Now, quiet)
+			text, rerr := os.ReadFile(filepath.Join(dir, log.CheckpointFile))
+			if rerr != nil {
+				t.Fatal(rerr)
+			}
+			if c.want != "" {
+				if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "the checkpoint stays as it was") {
+					t.Errorf("%s, %v, want %q", at, err, c.want)
+				}
+				if string(text) != e.Checkpoint {
+					t.Error("the checkpoint is another")
+				}
+				return
+			}
+			met, merr := quorum.Met(text)
+			if err != nil || merr != nil || !met.Equal(at) || met.Sub(time.Now().Add(c.then)).Abs() > time.Minute {
+				t.Errorf("refreshed at %s, %v; on disk %s, %v", at, err, met, merr)
+			}
+		})
+	}
+}
