@@ -28,6 +28,7 @@ func logCommand(e *env) *cli.Command {
 					"trusted_root.json (Sigstore), and can be served by any static web server. The private key stays outside.\n\n" +
 					"With --witness-policy each witness in FILE needs the URL at which it is asked, and must be told of the log's\n" +
 					"verifier key (tally log witness W --log DIR/log.vkey) before anything can be published.\n\n" +
+					"Never put an old copy of DIR back: witnesses and clients remember what came after it, and refuse a log that lost it.\n\n" +
 					"--json prints tally.log/v1: origin, vkey, key_file.\n\n   tally log create pub --origin log.example.org",
 				Action: func(c *cli.Context) error { return logCreate(c, e) },
 			},

@@ -24,7 +24,8 @@ func logWitnessCommand(e *env) *cli.Command {
 		},
 		Description: "Speaks C2SP tlog-witness (add-checkpoint) over HTTP. A checkpoint is cosigned only when it contains what was cosigned\n" +
 			"before; what was is in DIR, on disk before each answer. Who runs it should be somebody else than the log's owner. Two trees\n" +
-			"of one size that a log signed are kept in DIR/evidence.\n" +
+			"of one size that a log signed are kept in DIR/evidence. Never put an old copy of DIR back: what was cosigned since would be\n" +
+			"forgotten, and a fork of it cosigned.\n" +
 			"--json prints tally.witness/v1: name, vkey, url (absent with --create).\n\n" +
 			"   tally log witness w --create witness.example.org\n   tally log witness w --log pub/log.vkey --listen 0.0.0.0:8081",
 		Action: func(c *cli.Context) error { return logWitness(c, e) },

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -21,7 +22,14 @@ import (
 type answers struct {
 	weigh func(time.Time) error // as in settings
 	mu    sync.Mutex
-	last  map[string]string // by host
+	last  map[string]answer // by host
+}
+
+// An answer is what a witness last said.
+type answer struct {
+	text   string
+	status int
+	size   uint64 // with status 409: of the tree that it has cosigned; 0: it did not say
 }
 
 // maxAnswer is the most that a witness may say, unpacked: a few signature lines. Tessera reads whatever comes.
@@ -38,13 +46,17 @@ func (a *answers) RoundTrip(r *http.Request) (*http.Response, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.last == nil {
-		a.last = map[string]string{}
+		a.last = map[string]answer{}
 	}
 	if err != nil {
-		a.last[r.URL.Host] = err.Error()
+		a.last[r.URL.Host] = answer{text: err.Error()}
 		return nil, err
 	}
-	a.last[r.URL.Host] = fmt.Sprintf("HTTP status %d", resp.StatusCode)
+	said := answer{text: fmt.Sprintf("HTTP status %d", resp.StatusCode), status: resp.StatusCode}
+	if said.status == http.StatusConflict && resp.Header.Get("Content-Type") == "text/x.tlog.size" {
+		said.size, _ = strconv.ParseUint(strings.TrimSpace(string(body)), 10, 64)
+	}
+	a.last[r.URL.Host] = said
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	return resp, nil
 }
@@ -81,12 +93,25 @@ func cosignedAt(answer []byte) (times []time.Time) {
 	return times
 }
 
+// another says whether a witness has cosigned a tree that does not lie in the one of size leaves. That a smaller one was
+// cosigned is said to whom asks, before each consistency proof (C2SP tlog-witness).
+func (a *answers) another(size uint64) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, said := range a.last {
+		if said.status == http.StatusUnprocessableEntity || said.status == http.StatusConflict && (said.size == 0 || said.size > size) {
+			return true
+		}
+	}
+	return false
+}
+
 func (a *answers) String() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var all []string
-	for host, text := range a.last {
-		all = append(all, host+": "+text)
+	for host, said := range a.last {
+		all = append(all, host+": "+said.text)
 	}
 	slices.Sort(all)
 	return strings.Join(all, "; ")

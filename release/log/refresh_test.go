@@ -91,3 +91,24 @@ func TestRefreshWithWrongClocks(t *testing.T) {
 		})
 	}
 }
+
+// TestOldCopy: who put a log back to an old copy is told that its witness has cosigned another tree, or a longer one.
+func TestOldCopy(t *testing.T) {
+	t.Parallel()
+	dir, _, _ := witnessedByOne(t)
+	old := filepath.Join(filepath.Dir(dir), "old")
+	if err := os.CopyFS(old, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ body, status string }{{"one", "422"}, {"two", "409"}} {
+		if _, err := appendOne(t, dir, dir+".key", c.body); err != nil {
+			t.Fatal(err)
+		}
+		l := open(t, old, dir+".key")
+		_, err := l.Append(t.Context(), []byte("another"))
+		if want := "HTTP status " + c.status + "); a witness has cosigned a longer tree, or another one"; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("beside %q: %v, want %q", c.body, err, want)
+		}
+		l.Close()
+	}
+}

@@ -64,12 +64,15 @@ func parsePolicy(data []byte, name string, key release.LogKey) (*witnesses, erro
 func (l *Log) unpublished(ctx context.Context, what string, err error) error {
 	l.failed = true
 	if ctx.Err() == nil && !l.quorum.IsZero() && errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("log %q: %s: nothing is published that %s has not cosigned (%s); %s", l.dir, what, l.quorum, l.trace, l.advice())
+		return fmt.Errorf("log %q: %s: nothing is published that %s has not cosigned (%s); %s", l.dir, what, l.quorum, l.trace, l.advice(ctx))
 	}
 	return fmt.Errorf("log %q: %s: %w", l.dir, what, err)
 }
 
-func (l *Log) advice() string {
+func (l *Log) advice(ctx context.Context) string {
+	if size, err := l.reader.IntegratedSize(ctx); err == nil && l.trace.another(size) {
+		return "a witness has cosigned a longer tree, or another one, and trying again does not help: is the directory an old copy?"
+	}
 	if l.trace.weigh != nil { // a refresh
 		return "the checkpoint stays as it was"
 	}
