@@ -58,7 +58,7 @@ func (v visible) Open(name string) (http.File, error) {
 
 // Serve answers on ln until ctx ends.
 func Serve(ctx context.Context, ln net.Listener, dir string) error {
-	srv := server(ctx, dir)
+	srv := server(ctx, dir, writeTime)
 	stop := context.AfterFunc(ctx, func() { srv.Close() })
 	defer stop()
 	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
@@ -67,10 +67,32 @@ func Serve(ctx context.Context, ln net.Listener, dir string) error {
 	return nil
 }
 
+// writeTime is how long a client may take for one piece of an answer, 32 KiB of a file.
+const writeTime = 30 * time.Second
+
 // server is what Serve answers with. Its time to read is a whole request's: a body that does not come would hold a connection.
-func server(ctx context.Context, dir string) *http.Server {
+// Its time to write is a piece's: who does not read would hold one, too, and who reads slowly is to get all.
+func server(ctx context.Context, dir string, write time.Duration) *http.Server {
+	files := Handler(dir)
 	return &http.Server{
-		Handler: Handler(dir), ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			files.ServeHTTP(&renewing{w, http.NewResponseController(w), write}, r)
+		}),
+		ReadTimeout: 10 * time.Second, WriteTimeout: write, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
+}
+
+// renewing gives each piece of an answer its own time. It is no io.ReaderFrom, so that a file comes in pieces.
+type renewing struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	time    time.Duration
+}
+
+func (w *renewing) Write(p []byte) (int, error) {
+	if err := w.control.SetWriteDeadline(time.Now().Add(w.time)); err != nil {
+		return 0, err
+	}
+	return w.ResponseWriter.Write(p)
 }
