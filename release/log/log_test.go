@@ -251,7 +251,7 @@ func TestHandlerHidesAndRefuses(t *testing.T) {
 		}
 	}
 	// A browser takes nothing that is served for a page of this server's, whatever it contains.
-	for _, path := range []string{"by-digest/ab", "tile/0/000", "bundles/ab.sigstore.json"} {
+	for _, path := range []string{"by-digest/ab", "tile/0/000", "bundles/ab.sigstore.json", "channels/a/b.json", "names/a.json", "releases/a.json", "rebuilds/a.json"} {
 		file := filepath.Join(dir, path)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte("<html><script>"), 0o644)); err != nil {
 			t.Fatal(err)
@@ -259,7 +259,9 @@ func TestHandlerHidesAndRefuses(t *testing.T) {
 	}
 	immutable := "public, max-age=31536000, immutable"
 	for path, want := range map[string][2]string{ // type, caching
-		"by-digest/ab": {"application/octet-stream", ""}, "tile/0/000": {"application/octet-stream", immutable}, "bundles/ab.sigstore.json": {"application/json", ""},
+		"by-digest/ab": {"application/octet-stream", ""}, "tile/0/000": {"application/octet-stream", immutable}, "bundles/ab.sigstore.json": {"application/json", "no-cache"},
+		"channels/a/b.json": {"application/json", "no-cache"}, "names/a.json": {"application/json", "no-cache"}, "releases/a.json": {"application/json", "no-cache"},
+		"rebuilds/a.json": {"application/json", "no-cache"}, log.TrustedRootFile: {"application/json", "no-cache"},
 		log.CheckpointFile: {"text/plain; charset=utf-8", "no-cache"}, log.VKeyFile: {"text/plain; charset=utf-8", "no-cache"}, log.PolicyFile: {"text/plain; charset=utf-8", "no-cache"},
 	} {
 		w := get("HEAD", "/"+path)

@@ -27,11 +27,13 @@ func Handler(dir string) http.Handler {
 		case strings.HasPrefix(p, "/tile/"):
 			h.Set("Content-Type", "application/octet-stream")
 			h.Set("Cache-Control", "public, max-age=31536000, immutable")
-		case p == "/"+CheckpointFile, p == "/"+VKeyFile, p == "/"+PolicyFile:
-			h.Set("Content-Type", "text/plain; charset=utf-8")
-			h.Set("Cache-Control", "no-cache")
 		case strings.HasPrefix(p, "/by-digest/"):
 			h.Set("Content-Type", "application/octet-stream")
+		case p == "/"+CheckpointFile, p == "/"+VKeyFile, p == "/"+PolicyFile:
+			h.Set("Content-Type", "text/plain; charset=utf-8")
+			fallthrough
+		default: // without a word a cache would keep channels and bundles for a tenth of their age
+			h.Set("Cache-Control", "no-cache")
 		}
 		files.ServeHTTP(w, r)
 	})
