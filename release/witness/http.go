@@ -100,18 +100,23 @@ func (w *Witness) addCheckpoint(rw http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Serve answers on ln until ctx ends.
+// Serve answers on ln until ctx ends, and then finishes what was asked before, for five seconds.
 func (w *Witness) Serve(ctx context.Context, ln net.Listener) error {
 	srv := &http.Server{Handler: w.Handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
+	gone := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
+		defer close(gone)
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		srv.Shutdown(grace)
+		if srv.Shutdown(grace) != nil {
+			srv.Close()
+		}
 	})
 	defer stop()
 	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) || ctx.Err() == nil {
 		return err
 	}
+	<-gone // Serve returns when the shutdown begins
 	return nil
 }
