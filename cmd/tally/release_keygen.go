@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/term"
 
+	"tally/internal/atomicfile"
 	"tally/internal/cli"
 	"tally/release/sign"
 	"tally/release/sign/kms"
@@ -62,10 +63,10 @@ func releaseKeygen(c *cli.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	if err := createFile(private, file, 0o600); err != nil {
+	if err := atomicfile.WriteNew(private, file, 0o600); err != nil {
 		return err
 	}
-	if err := createFile(public, key.Public().PEM(), 0o644); err != nil {
+	if err := atomicfile.WriteNew(public, key.Public().PEM(), 0o644); err != nil {
 		return errors.Join(err, os.Remove(private))
 	}
 	if e.json {
@@ -88,7 +89,7 @@ func releaseKeygenRef(c *cli.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	if err := createFile(public, key.Public().PEM(), 0o644); err != nil {
+	if err := atomicfile.WriteNew(public, key.Public().PEM(), 0o644); err != nil {
 		return fmt.Errorf("the key was made, its public half not written: %w", err)
 	}
 	if e.json {
@@ -96,18 +97,6 @@ func releaseKeygenRef(c *cli.Context, e *env) error {
 	}
 	e.printf("private key %s\npublic key %s\nkey id %s\n", ref, public, key.Public().ID())
 	return nil
-}
-
-// createFile writes a file that must not exist.
-func createFile(path string, data []byte, perm os.FileMode) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
-	if err != nil {
-		return err
-	}
-	if _, err := f.Write(data); err != nil {
-		return errors.Join(err, f.Close(), os.Remove(path))
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
 
 const passwordHelp = "The password comes from --password-file (its first line), else the environment variable COSIGN_PASSWORD, else the\n" +

@@ -78,7 +78,7 @@ func Create(ctx context.Context, dir string, o CreateOptions) (key release.LogKe
 	if err := l.Close(); err != nil {
 		return key, err
 	}
-	if err := writeNew(o.KeyFile, []byte(skey+"\n")); err != nil {
+	if err := atomicfile.WriteNew(o.KeyFile, []byte(skey+"\n"), 0o600); err != nil {
 		return key, err
 	}
 	if err := tmp.Commit(); err != nil {
@@ -137,18 +137,6 @@ func writePublic(dir string, key release.LogKey, o CreateOptions) error {
 		}
 	}
 	return nil
-}
-
-// writeNew writes a secret to a file that must not exist.
-func writeNew(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	if _, err := f.Write(data); err != nil {
-		return errors.Join(err, f.Close(), os.Remove(path))
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
 
 // trustedRoot is the Sigstore trusted root that knows this log and nothing else
