@@ -258,7 +258,18 @@ func (s *State) update(change func(*file)) error {
 	if err != nil {
 		return err
 	}
-	return atomicfile.WriteFile(s.path, append(data, '\n'), 0o600)
+	if err := atomicfile.WriteFile(s.path, append(data, '\n'), 0o600); err != nil {
+		return err
+	}
+	// The new name must survive a crash too, or what was seen since could be denied.
+	dir, err := os.Open(s.dir)
+	if err != nil {
+		return err
+	}
+	if err = dir.Sync(); errors.Is(err, unix.EINVAL) {
+		err = nil // a file system that does not sync directories
+	}
+	return errors.Join(err, dir.Close())
 }
 
 // lock makes the directory its holder's until the file is closed.
