@@ -22,6 +22,9 @@ const (
 	maxFiles = 10000
 )
 
+// NoRegister is the note of a report whose differences are all known to move no register. Without it, one without registers may not know.
+const NoRegister = "no measured part differs: no register moves"
+
 // An Output is one side of a comparison of outputs: files by their names below OUT.
 type Output struct {
 	Name  string            // for messages
@@ -106,7 +109,7 @@ func Outputs(ctx context.Context, a, b Output, opt Options) (*Report, error) {
 	case c.unsure:
 		c.note("no part that is known to be measured differs, but not all that differs was read: a register may move")
 	default:
-		c.note("no measured part differs: no register moves")
+		c.note(NoRegister)
 	}
 	return c.finish(same), nil
 }

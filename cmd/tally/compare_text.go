@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -166,8 +167,12 @@ var bootText = map[string]string{"direct": "direct boot", "uki": "UKI boot", "an
 
 func printRegisters(e *env, p painter, r *compare.Report) {
 	e.printf("%s\n", p.bold("registers that move (values: tally measure)"))
-	if len(r.Registers) == 0 {
-		e.printf("  none known\n") // what was not read may move one: a note says so
+	switch {
+	case len(r.Registers) > 0:
+	case slices.Contains(r.Notes, compare.NoRegister):
+		e.printf("  none\n")
+	default: // what was not read may move one: a note says so
+		e.printf("  none known\n")
 	}
 	for _, reg := range r.Registers {
 		e.printf("  %-18s %-12s %s\n", reg.Name, bootText[reg.Boot], p.faint(plain(strings.Join(reg.Because, ", "))))
