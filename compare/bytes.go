@@ -182,10 +182,7 @@ func readRegular(path string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer done()
-	b, ok, err := readAll(s, limit)
-	if err == nil && !ok {
-		err = fmt.Errorf("%d bytes, want at most %d", s.Size(), limit)
-	}
+	b, err := readWhole(s, limit)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

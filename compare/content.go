@@ -29,16 +29,12 @@ func (c *comparer) content(d Difference, a, b source) error {
 	if done || err != nil {
 		return err
 	}
-	x, small, err := readAll(a, maxText)
-	if err != nil {
-		return err
-	}
-	y, smallToo, err := readAll(b, maxText)
+	x, y, text, err := texts(a, b)
 	if err != nil {
 		return err
 	}
 	cause := ""
-	if small && smallToo && printable(x) && printable(y) {
+	if text {
 		d.Text = lines(x, y)
 		cause = textCause(string(x), string(y))
 	}
@@ -61,6 +57,16 @@ func (c *comparer) content(d Difference, a, b source) error {
 	}
 	c.add(d, "content", c.digestText(a), c.digestText(b)+where, cause)
 	return nil
+}
+
+// texts reads two sources that are both small texts; ok is false of others.
+func texts(a, b source) (x, y []byte, ok bool, err error) {
+	x, small, err := readAll(a, maxText)
+	if err != nil || !small {
+		return nil, nil, false, err
+	}
+	y, small, err = readAll(b, maxText)
+	return x, y, err == nil && small && printable(x) && printable(y), err
 }
 
 // digestText is size and SHA-256 of something small enough to hash in passing.

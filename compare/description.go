@@ -9,15 +9,11 @@ func (c *comparer) description(d Difference, a, b source, of string, differs boo
 		c.follows(d, "content", sizeText(a), sizeText(b), of)
 		return nil
 	}
-	x, small, err := readAll(a, maxText)
+	x, y, text, err := texts(a, b)
 	if err != nil {
 		return err
 	}
-	y, smallToo, err := readAll(b, maxText)
-	if err != nil {
-		return err
-	}
-	if small && smallToo && printable(x) && printable(y) {
+	if text {
 		d.Text = lines(x, y)
 	}
 	c.add(d, "content", c.digestText(a), c.digestText(b), "changed although nothing that it describes differs: edited by hand, or made by another tally")

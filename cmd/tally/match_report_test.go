@@ -2,32 +2,17 @@ package main
 
 import (
 	"encoding/hex"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/ulikunitz/xz"
 )
 
 // TestMatchReportLikeQuote: a report whose guest SVN is the TEE type of TDX starts like a quote, and is a report.
 func TestMatchReportLikeQuote(t *testing.T) {
 	dir := t.TempDir()
 	report, firmware := filepath.Join(dir, "report"), filepath.Join(dir, "OVMF.fd")
-	f, err := os.Open("../../measure/snp/testdata/vectors/ovmf/OVMF.fd.xz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	r, err := xz.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := readXZ(t, "../../measure/snp/testdata/vectors/ovmf/OVMF.fd.xz")
 	if err := os.WriteFile(firmware, data, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -14,10 +14,10 @@ import (
 	"tally/measure/tdx"
 )
 
-// tdxReference writes the reference values of a TDX platform of two shapes and returns them.
-func tdxReference(t *testing.T, path string) *measure.ReferenceValues {
+// readXZ returns what a compressed file holds.
+func readXZ(t *testing.T, path string) []byte {
 	t.Helper()
-	f, err := os.Open("../../examples/minimal/firmware/OVMF.amdsev.fd.xz")
+	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,10 +26,17 @@ func tdxReference(t *testing.T, path string) *measure.ReferenceValues {
 	if err != nil {
 		t.Fatal(err)
 	}
-	firmware, err := io.ReadAll(r)
+	data, err := io.ReadAll(r)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return data
+}
+
+// tdxReference writes the reference values of a TDX platform of two shapes and returns them.
+func tdxReference(t *testing.T, path string) *measure.ReferenceValues {
+	t.Helper()
+	firmware := readXZ(t, "../../examples/minimal/firmware/OVMF.amdsev.fd.xz")
 	shape := func(vcpus, memory, digit string) string {
 		h := `"` + strings.Repeat(digit, 96) + `"`
 		return `{"vcpus":` + vcpus + `,"memory":` + memory + `,"acpi":{"tables":` + h + `,"loader":` + h + `,"rsdp":` + h + `,"smbios":` + h + `}}`
