@@ -22,7 +22,7 @@
 //	    witness-policy: witnesses.txt   # C2SP tlog-policy: who must have cosigned the log's checkpoints
 //	    cosignature-max-age: 168h    # optional: how long ago, on the newest checkpoint at hand
 //	    witnesses: none              # in place of the two above; every result then warns
-//	    from: https://log.example/   # optional: URL or directory that gives consistency proofs
+//	    from: https://log.example/   # optional: URL or directory where the log is asked: consistency, rebuilds, revocations
 //	  channel:                       # optional: want a channel statement beside every release
 //	    name: stable
 //	    max-age: 168h                # how old the statement may be
