@@ -220,7 +220,10 @@ func (v *verifier) manifest(s *rimState) error {
 
 func (v *verifier) checkManifest(s *rimState) error {
 	pinned := slices.Contains(v.in.Policy.RIMs, s.rim.SHA256)
-	if !pinned && !v.in.Policy.UnpinnedRIM {
+	switch {
+	case !pinned && !v.in.Policy.UnpinnedRIM && len(v.in.Policy.RIMs) == 0:
+		return refuse(RIMUnpinned, "RIM %s %s: file %x: the policy names no manifest, and does not accept any", s.rim.Product, s.rim.Version, s.rim.SHA256)
+	case !pinned && !v.in.Policy.UnpinnedRIM:
 		return refuse(RIMUnpinned, "RIM %s %s: file %x is none of the %d that are pinned", s.rim.Product, s.rim.Version, s.rim.SHA256, len(v.in.Policy.RIMs))
 	}
 	at := v.in.Now

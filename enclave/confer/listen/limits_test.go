@@ -280,6 +280,23 @@ func TestNoReport(t *testing.T) {
 	}
 }
 
+// TestEndedEarly: a listener that is ended before it has its first key ends like any other.
+func TestEndedEarly(t *testing.T) {
+	opt := Options{}
+	newWorld(t, func(o *Options) { opt = *o })
+	ended, end := context.WithCancel(t.Context())
+	end()
+	for range 50 { // a select of two that are ready takes either
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := Serve(ended, ln, opt); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestManifest: what the host gives is passed on, and what it does not give is empty.
 func TestManifest(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -39,6 +39,9 @@ func Serve(ctx context.Context, ln net.Listener, opt Options) error {
 	s := &server{ctx: ctx, opt: opt, sessions: make(chan struct{}, opt.MaxSessions)}
 	s.keys = newKeyring(&s.opt)
 	if s.keys.cur, err = s.keys.first(ctx); err != nil {
+		if ctx.Err() != nil { // whatever was waited for, it is nobody's fault that it did not come
+			return nil
+		}
 		return err
 	}
 	defer func() {
