@@ -17,7 +17,7 @@ func TestCanonical(t *testing.T) {
 		// A declaration ends with its element.
 		`<a><b xmlns:p="v"/><b xmlns:p="v"/></a>`: `<a><b xmlns:p="v"></b><b xmlns:p="v"></b></a>`,
 		// What is escaped, and what is not.
-		`<a b="&lt;&gt;&amp;&quot;&apos;">&lt;&gt;&amp;&quot;&apos;&#13;&#x41;` + "\t" + `<![CDATA[<&]]></a>`: `<a b="&lt;>&amp;&quot;'">&lt;&gt;&amp;"'&#xD;A` + "\t" + `&lt;&amp;</a>`,
+		`<a b="&lt;&gt;&amp;&quot;&apos;">&lt;&gt;&amp;&quot;&apos;&#13;&#x41;` + "\t" + `</a>`: `<a b="&lt;>&amp;&quot;'">&lt;&gt;&amp;"'&#xD;A` + "\t" + `</a>`,
 	} {
 		root, err := parseXML([]byte(in))
 		if err != nil {
@@ -61,9 +61,11 @@ func TestXMLLimits(t *testing.T) {
 		"no UTF-8":          {"<a>\xff</a>", false},
 		"deep":              {nest(maxDepth), true},
 		"deeper":            {nest(maxDepth + 1), false},
-		"many":              {"<a>" + strings.Repeat("<b/>", maxNodes/2-1) + "</a>", true},
-		"more":              {"<a>" + strings.Repeat("<b/>", maxNodes/2) + "</a>", false},
+		"many":              {"<a>" + strings.Repeat("<b/>", maxNodes-1) + "</a>", true},
+		"more":              {"<a>" + strings.Repeat("<b/>", maxNodes) + "</a>", false},
 		"spaces":            {"<a>" + strings.Repeat(`<b xmlns="u" xmlns:p="v" xmlns-p="w"/>`, maxSpaces/2) + "</a>", true},
+		"more, not empty":   {"<a>" + strings.Repeat("<b></b>", maxNodes) + "</a>", false},
+		"more texts":        {"<a>" + strings.Repeat("<b/>x", maxNodes/2) + "</a>", false},
 		"more spaces":       {`<a xmlns:p="u">` + strings.Repeat(`<b xmlns="u"/>`, maxSpaces) + "</a>", false},
 	} {
 		if _, err := parseXML([]byte(c.text)); (err == nil) != c.ok {
@@ -76,12 +78,14 @@ func TestXMLLimits(t *testing.T) {
 func TestXMLNames(t *testing.T) {
 	for text, want := range map[string]string{
 		"": "want an element", " \n": "want an element", `<?xml version="1.0"?>`: "want an element", "x": "one element and nothing else",
-		"x<a/>": "one element", "<a/>x": "one element", "<a/><b/>": "one element", "\ufeff<a/>": "one element",
-		"<a>": "EOF", "<a><b></b>": "EOF", "</a>": "not open", "<a></b>": "not open", "<a/></a>": "not open",
+		"x<a/>": "one element", "<a/>x": "one element", "<": "no valid name", "<a>]]></a>": "]]>", "<a>&x;</a>": "semicolon", `<a b="c"?>`: "behind its attributes", `<a b="c"/ >`: "behind its attributes",
+		"<a></1>": "no valid name", "<a></a b='c'>": "want >", "<a>\x01</a>": "XML does not allow", "<a>&#1;</a>": "semicolon",
+		"<a><!-- x --></a>": "elements and text only", "<a><![CDATA[x]]></a>": "elements and text only", "<!DOCTYPE a><a/>": "elements and text only", "<a/><b/>": "one element", "\ufeff<a/>": "one element",
+		"<a>": `"a" does not end`, "<a><b></b>": `"a" does not end`, "</a>": "not open", "<a></b>": "not open", "<a/></a>": "not open",
 		`<a><?xml version="1.0"?></a>`: "elements and text only", "<?x y?><a/>": "elements and text only", `<a/><?xml version="1.0"?>`: "elements and text only",
 		`<?xml version="1.0" encoding="latin1"?><a/>`: "encoding",
 		`<a xmlns:xml="u"/>`:                          "xml namespace", `<a xml="u"/>`: "xml namespace", `<a xml:lang="u"/>`: "xml namespace",
-		`<a :b="u"/>`: "no valid name", `<a b:="u"/>`: "no valid name", "<:a/>": "no valid name", "<a:/>": "no valid name", "<a:b:c/>": "syntax",
+		`<a :b="u"/>`: "no valid name", `<a b:="u"/>`: "no valid name", "<:a/>": "no valid name", "<a:/>": "no valid name", "<a:b:c/>": "no valid name",
 		`<a xmlns:p=""/>`: "undeclared", `<a xmlns=""/>`: "undeclared", `<xmlns:a xmlns:xmlns="u"/>`: "no valid name",
 		`<a xmlns:p="u" xmlns:p="v"/>`: "twice", `<a xmlns="u" xmlns="v"/>`: "twice", `<a b="1" b="1"/>`: "twice",
 		`<a xmlns:p="u" xmlns:q="u" p:b="1" q:b="1"/>`: "twice", `<p:a/>`: "not declared", `<a p:b="1"/>`: "not declared",
@@ -94,6 +98,7 @@ func TestXMLNames(t *testing.T) {
 	// An attribute of the name xmlns in a namespace declares nothing, and no namespace is another than none.
 	for text, want := range map[string]string{
 		`<a xmlns:p="u" p:xmlns="v"><b/></a>`:       `<a xmlns:p="u" p:xmlns="v"><b></b></a>`,
+		`<a b="" p:c="" xmlns:p="u"/>`:              `<a xmlns:p="u" b="" p:c=""></a>`,
 		`<a xmlns:p="u" b="1" p:b="2"/>`:            `<a xmlns:p="u" b="1" p:b="2"></a>`,
 		`<p:a xmlns:p="u" xmlns="v"><p:b/></p:a>`:   `<p:a xmlns="v" xmlns:p="u"><p:b></p:b></p:a>`,
 		`<p:a xmlns:p="u"><p:b xmlns:p="v"/></p:a>`: `<p:a xmlns:p="u"><p:b xmlns:p="v"></p:b></p:a>`,

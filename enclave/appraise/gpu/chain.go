@@ -55,27 +55,36 @@ func ParseChain(text []byte) (chain []*x509.Certificate, err error) {
 		return nil, fmt.Errorf("certificate chain: %d bytes, want at most %d", len(text), MaxChain)
 	}
 	for rest := bytes.TrimSpace(text); len(rest) > 0; rest = bytes.TrimSpace(rest) {
-		if !bytes.HasPrefix(rest, []byte("-----BEGIN CERTIFICATE-----")) {
-			return nil, fmt.Errorf("certificate %d: want PEM that starts with BEGIN CERTIFICATE", len(chain)+1)
+		if len(chain) == maxCerts {
+			return nil, fmt.Errorf("certificate chain: want at most %d certificates", maxCerts)
 		}
-		block, after := pem.Decode(rest)
-		if block == nil || block.Type != "CERTIFICATE" || len(chain) == maxCerts {
-			return nil, fmt.Errorf("certificate %d: want whole PEM, and at most %d certificates", len(chain)+1, maxCerts)
-		}
-		// The decoder looks for the next block when one is damaged, and says nothing.
-		if whole := rest[:len(rest)-len(after)]; bytes.Count(whole, []byte("-----BEGIN")) != 1 || len(block.Headers) != 0 {
-			return nil, fmt.Errorf("certificate %d: want PEM without headers and undamaged", len(chain)+1)
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
+		var c *x509.Certificate
+		if c, rest, err = firstCert(rest); err != nil {
 			return nil, fmt.Errorf("certificate %d: %w", len(chain)+1, err)
 		}
-		chain, rest = append(chain, c), after
+		chain = append(chain, c)
 	}
 	if len(chain) == 0 {
 		return nil, errors.New("certificate chain: empty")
 	}
 	return chain, nil
+}
+
+// firstCert reads the first certificate of PEM without white space before it, and returns what follows.
+func firstCert(text []byte) (*x509.Certificate, []byte, error) {
+	if !bytes.HasPrefix(text, []byte("-----BEGIN CERTIFICATE-----")) {
+		return nil, nil, errors.New("want PEM that starts with BEGIN CERTIFICATE")
+	}
+	block, rest := pem.Decode(text)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return nil, nil, errors.New("want whole PEM")
+	}
+	// The decoder looks for the next block when one is damaged, and says nothing.
+	if whole := text[:len(text)-len(rest)]; bytes.Count(whole, []byte("-----BEGIN")) != 1 || len(block.Headers) != 0 {
+		return nil, nil, errors.New("want PEM without headers and undamaged")
+	}
+	c, err := x509.ParseCertificate(block.Bytes)
+	return c, rest, err
 }
 
 // verifyChain returns the chain from leaf to root, of which the leaf has a P-384 key. Each certificate given must

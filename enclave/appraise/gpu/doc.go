@@ -30,7 +30,8 @@
 // measurements by index, from 0: RIM index i is block i+1. An active one has alternatives Hash0…HashN, of which one must
 // be what the report says. A GPU needs two manifests, its driver's and its VBIOS's; no index may be
 // active in both. A switch needs its VBIOS's. Index 35 is passed over, as the vendor's verifier
-// does, when the signed report says that NVDEC0 is disabled.
+// does, when the signed report says that NVDEC0 is disabled. Of XML a manifest may have what the vendor's have (scan.go): no
+// comments, instructions, CDATA or document types, names in ASCII, no control character in an attribute.
 //
 // # The machine
 //

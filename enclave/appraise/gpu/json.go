@@ -44,11 +44,11 @@ func ParseEvidence(data, chain []byte) ([]Device, error) {
 	if chain == nil {
 		return nil, errors.New("evidence: a bare report needs its certificate chain")
 	}
-	certs, err := ParseChain(chain)
+	leaf, _, err := firstCert(bytes.TrimSpace(chain)) // whose name says what device it is; Verify reads all of them
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("evidence: certificate chain: certificate 1: %w", err)
 	}
-	arch, err := archOf(certs[0].Subject.CommonName)
+	arch, err := archOf(leaf.Subject.CommonName)
 	return []Device{{arch, report, chain}}, err
 }
 

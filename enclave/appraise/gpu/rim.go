@@ -48,6 +48,7 @@ func parseRIM(text []byte, sum [32]byte) (*RIM, error) {
 	if err := r.readParts(); err != nil {
 		return nil, fmt.Errorf("RIM: %w", err)
 	}
+	r.sig.begin(root)
 	return r, nil
 }
 
@@ -145,7 +146,7 @@ func (r *RIM) Verify(ca *x509.Certificate, at time.Time) ([]*x509.Certificate, e
 }
 
 func (r *RIM) verify(m *memo, ca *x509.Certificate, at time.Time) ([]*x509.Certificate, error) {
-	chain, err := r.sig.verify(m, r.root, ca, at)
+	chain, err := r.sig.verify(m, ca, at)
 	if err != nil {
 		return nil, fmt.Errorf("RIM %s %.40q: %w", r.Product, r.Version, err)
 	}

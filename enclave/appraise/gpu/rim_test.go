@@ -185,3 +185,24 @@ func TestOrder(t *testing.T) {
 		t.Errorf("no root: %v", err)
 	}
 }
+
+// TestLoneManifest: by itself a manifest is judged by the same policy, of which the zero one accepts none.
+func TestLoneManifest(t *testing.T) {
+	_, rims := production(t)
+	r := rims[0]
+	for name, c := range map[string]struct {
+		policy Policy
+		want   string
+	}{
+		"zero":         {Policy{}, "the policy names no manifest"},
+		"another":      {Policy{RIMs: [][32]byte{{1}}, NoOCSP: true}, "is none of the 1 that are pinned"},
+		"no responses": {Policy{RIMs: [][32]byte{r.SHA256}}, "no response"},
+		"pinned":       {Policy{RIMs: [][32]byte{{1}, r.SHA256}, NoOCSP: true}, ""},
+		"any":          {Policy{UnpinnedRIM: true, NoOCSP: true}, ""},
+	} {
+		checks, err := VerifyRIM(Input{Roots: nvidia(t), Now: r.SignedAfter(), Policy: c.policy}, r)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) || err == nil && (len(checks) != 2 || checks[0].Status != OK) {
+			t.Errorf("%s: %v, %v; want %q", name, checks, err, c.want)
+		}
+	}
+}

@@ -1,12 +1,9 @@
 package gpu
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/xml"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -34,45 +31,27 @@ type node struct {
 
 type attr struct{ prefix, name, value, uri string }
 
-// parseXML reads a document of elements, attributes and text. What the vendor's manifests do without and
-// canonicalization would have to care about is refused: document types, instructions, comments, attributes of
-// the xml: namespace, control characters in attributes.
+// parseXML reads a document of elements, attributes and text: what a scanner takes, and of it no attribute of the xml:
+// namespace and no control character in an attribute, which canonicalization would have to care about.
 func parseXML(text []byte) (*node, error) {
 	if len(text) > MaxRIM || !utf8.Valid(text) {
 		return nil, fmt.Errorf("%d bytes, want at most %d of UTF-8", len(text), MaxRIM)
 	}
-	d := xml.NewDecoder(bytes.NewReader(text))
 	top := &node{}
-	for at, depth, n, spaces := top, 0, 0, 0; ; n++ {
-		t, err := d.RawToken()
-		if err == io.EOF && depth == 0 {
-			return documentElement(top)
-		}
-		spaces += declarations(t)
-		switch {
-		case err == nil && n == maxNodes:
-			err = fmt.Errorf("more than %d elements and texts", maxNodes)
-		case spaces > maxSpaces:
-			err = fmt.Errorf("more than %d declarations of namespaces", maxSpaces)
-		}
-		if err == nil {
-			at, depth, err = at.add(t, n == 0, depth)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("line %d: %w", 1+bytes.Count(text[:d.InputOffset()], []byte("\n")), err)
-		}
+	r := &treeReader{scanner: scanner{text: string(text)}, open: top}
+	err := r.declaration()
+	for err == nil && r.more() {
+		err = r.next()
 	}
-}
-
-// declarations counts the namespaces that a token declares.
-func declarations(t xml.Token) (n int) {
-	e, _ := t.(xml.StartElement)
-	for _, a := range e.Attr {
-		if a.Name.Space == "xmlns" || a.Name.Space == "" && a.Name.Local == "xmlns" {
-			n++
-		}
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("line %d: %w", 1+strings.Count(r.text[:r.at], "\n"), err)
+	case !isText(r.text):
+		return nil, errors.New("a character that XML does not allow")
+	case r.open != top:
+		return nil, fmt.Errorf("element %.40q does not end", r.open.name)
 	}
-	return n
+	return documentElement(top)
 }
 
 func documentElement(top *node) (*node, error) {
@@ -93,56 +72,116 @@ func documentElement(top *node) (*node, error) {
 	return root, nil
 }
 
-func (n *node) add(t xml.Token, first bool, depth int) (*node, int, error) {
-	switch t := t.(type) {
-	case xml.StartElement:
-		c, err := newElement(t, n)
-		if err == nil && depth == maxDepth {
-			err = fmt.Errorf("elements nested deeper than %d", maxDepth)
-		}
-		n.children = append(n.children, c)
-		return c, depth + 1, err
-	case xml.EndElement:
-		if depth == 0 || t.Name.Space != n.prefix || t.Name.Local != n.name {
-			return nil, 0, fmt.Errorf("end of element %.40q, which is not open", t.Name.Local)
-		}
-		return n.parent, depth - 1, nil
-	case xml.CharData:
-		n.children = append(n.children, &node{text: string(t), parent: n})
-		return n, depth, nil
-	case xml.ProcInst:
-		if first && t.Target == "xml" {
-			return n, depth, nil
-		}
-	}
-	return nil, 0, fmt.Errorf("%T: want elements and text only", t)
+// A treeReader makes nodes of a document.
+type treeReader struct {
+	scanner
+	open                 *node // the innermost element that has not ended
+	depth, nodes, spaces int
 }
 
-func newElement(t xml.StartElement, parent *node) (*node, error) {
-	n := &node{prefix: t.Name.Space, name: t.Name.Local, parent: parent, attrs: make([]attr, 0, len(t.Attr))}
-	for _, a := range t.Attr {
-		at := attr{prefix: a.Name.Space, name: a.Name.Local, value: a.Value}
+// next reads a tag or text.
+func (r *treeReader) next() error {
+	switch {
+	case r.take("</"):
+		return r.end()
+	case r.take("<"):
+		return r.start()
+	}
+	text, err := r.chars()
+	if err != nil {
+		return err
+	}
+	return r.add(&node{text: text, parent: r.open})
+}
+
+func (r *treeReader) add(n *node) error {
+	if r.nodes++; r.nodes > maxNodes {
+		return fmt.Errorf("more than %d elements and texts", maxNodes)
+	}
+	r.open.children = append(r.open.children, n)
+	return nil
+}
+
+func (r *treeReader) start() (err error) {
+	if r.more() && (r.text[r.at] == '!' || r.text[r.at] == '?') {
+		return errors.New("<! or <?: want elements and text only")
+	}
+	n := &node{parent: r.open}
+	if n.prefix, n.name, err = r.name(); err != nil {
+		return fmt.Errorf("element %w", err)
+	}
+	if err := r.attributes(); err != nil {
+		return err
+	}
+	if err := n.take(r.tag); err != nil {
+		return err
+	}
+	if r.spaces += len(n.spaces); r.spaces > maxSpaces {
+		return fmt.Errorf("more than %d declarations of namespaces", maxSpaces)
+	}
+	if r.depth == maxDepth {
+		return fmt.Errorf("elements nested deeper than %d", maxDepth)
+	}
+	empty := r.take("/")
+	if !r.take(">") {
+		return fmt.Errorf("element %.40q: want > behind its attributes", n.name)
+	}
+	if err := r.add(n); err != nil || empty {
+		return err
+	}
+	r.open, r.depth = n, r.depth+1
+	return nil
+}
+
+func (r *treeReader) end() error {
+	prefix, name, err := r.name()
+	if err != nil {
+		return fmt.Errorf("end of element %w", err)
+	}
+	if r.depth == 0 || prefix != r.open.prefix || name != r.open.name {
+		return fmt.Errorf("end of element %.40q, which is not open", name)
+	}
+	if r.space(); !r.take(">") {
+		return fmt.Errorf("end of element %.40q: want >", name)
+	}
+	r.open, r.depth = r.open.parent, r.depth-1
+	return nil
+}
+
+// take gives n its attributes, of which some declare namespaces.
+func (n *node) take(all []attr) error {
+	n.attrs = make([]attr, 0, len(all))
+	for _, a := range all {
 		switch {
-		case strings.ContainsFunc(a.Value, func(r rune) bool { return r < ' ' }):
-			return nil, fmt.Errorf("attribute %.40q: control character", at.name)
-		case at.prefix == "xml" || at.name == "xml" || strings.Contains(at.name, ":"):
-			return nil, fmt.Errorf("attribute %.40q: of the xml namespace or of no valid name", at.name)
-		case at.prefix == "xmlns" && at.value == "" || at.prefix == "" && at.name == "xmlns" && at.value == "":
-			return nil, errors.New("namespace undeclared")
-		case at.prefix == "xmlns":
-			n.spaces = append(n.spaces, attr{name: at.name, value: at.value})
-		case at.prefix == "" && at.name == "xmlns":
-			n.spaces = append(n.spaces, attr{value: at.value})
+		case control(a.value):
+			return fmt.Errorf("attribute %.40q: control character", a.name)
+		case a.prefix == "xml" || a.name == "xml":
+			return fmt.Errorf("attribute %.40q: of the xml namespace", a.name)
+		case a.prefix == "xmlns" && a.value == "" || a.prefix == "" && a.name == "xmlns" && a.value == "":
+			return errors.New("namespace undeclared")
+		case a.prefix == "xmlns":
+			n.spaces = append(n.spaces, attr{name: a.name, value: a.value})
+		case a.prefix == "" && a.name == "xmlns":
+			n.spaces = append(n.spaces, attr{value: a.value})
 		default:
-			n.attrs = append(n.attrs, at)
+			n.attrs = append(n.attrs, a)
 		}
 	}
-	return n, n.resolve()
+	return n.resolve()
+}
+
+func control(text string) bool {
+	for i := range len(text) {
+		if text[i] < ' ' {
+			return true
+		}
+	}
+	return false
 }
 
 // resolve wants every prefix declared and every attribute once, by namespace and not by prefix, and writes down the namespaces.
 func (n *node) resolve() error {
-	if strings.Contains(n.name, ":") || n.prefix == "xmlns" {
+	if n.prefix == "xmlns" {
 		return fmt.Errorf("element %.40q: no valid name", n.name)
 	}
 	if again := twice(n.spaces); again != nil {

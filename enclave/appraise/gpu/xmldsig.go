@@ -28,6 +28,14 @@ type signature struct {
 	digest  []byte
 	value   []byte
 	chain   []*x509.Certificate
+
+	outcome func() outcome // of what can be judged without knowing a root: begun when the document is read
+}
+
+// An outcome is what the signature is worth by the document alone.
+type outcome struct {
+	digest [48]byte // of the document, to be what the signature says
+	signed bool     // by the first certificate's key
 }
 
 // findSignature reads the Signature that is a child of root, and wants no other anywhere in the document.
@@ -112,19 +120,25 @@ func (s *signature) readChain(data *node) error {
 	return nil
 }
 
+// begin judges the signature by the document alone, beside what follows: most of it is P-384, and readers of several
+// files have processors that wait for the last.
+func (s *signature) begin(root *node) {
+	s.outcome = sync.OnceValue(func() outcome {
+		return outcome{sha512.Sum384(canonical(root, s.element)), s.signed()}
+	})
+	go s.outcome()
+}
+
 // verify checks the digest of the document, and the signature over the digest by the first certificate,
-// which must lead to root at the given time. The signature is computed beside the chain: most of both is P-384.
-func (s *signature) verify(m *memo, root *node, ca *x509.Certificate, at time.Time) ([]*x509.Certificate, error) {
-	if sum := sha512.Sum384(canonical(root, s.element)); !bytes.Equal(sum[:], s.digest) {
-		return nil, refuse(RIMSignature, "digest of the document is %x, the signature says %x", sum, s.digest)
-	}
-	signed := sync.OnceValue(s.signed)
-	go signed()
+// which must lead to root at the given time.
+func (s *signature) verify(m *memo, ca *x509.Certificate, at time.Time) ([]*x509.Certificate, error) {
 	chain, err := m.verifyChain(s.chain, ca, at)
-	if err != nil {
+	switch o := s.outcome(); {
+	case !bytes.Equal(o.digest[:], s.digest):
+		return nil, refuse(RIMSignature, "digest of the document is %x, the signature says %x", o.digest, s.digest)
+	case err != nil:
 		return nil, refuse(RIMChain, "%w", err)
-	}
-	if !signed() {
+	case !o.signed:
 		return nil, refuse(RIMSignature, "signature is not of certificate %q over this document", s.chain[0].Subject.CommonName)
 	}
 	return chain, nil

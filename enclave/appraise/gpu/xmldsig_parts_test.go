@@ -1,10 +1,16 @@
 package gpu
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/base64"
+	"math/big"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestSignatureParts: every part of a signature has its name, its namespace and its place.
@@ -79,6 +85,33 @@ func TestSignatureValues(t *testing.T) {
 		if _, err := r.Verify(nvidia(t).RIM, r.SignedAfter()); reasonOf(err, "") != RIMSignature || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s of zeros: %v, want %q", part, err, want)
 		}
+	}
+}
+
+// TestSignersKey: a manifest may come with a certificate of any key; one that is not on P-384 has signed nothing.
+func TestSignersKey(t *testing.T) {
+	good := string(read(t, "nvtrust/Driver_RIM_test_no_gpu.swidtag"))
+	now := time.Now()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "other"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, other, other, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := "<ds:X509Certificate>" + base64.StdEncoding.EncodeToString(der) + "</ds:X509Certificate>"
+	from, to := strings.Index(good, "<ds:X509Data>")+len("<ds:X509Data>"), strings.Index(good, "</ds:X509Data>")
+	r, err := ParseRIM([]byte(good[:from] + one + good[to:]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := r.sig.outcome(); o.signed || o.digest != [48]byte(r.sig.digest) {
+		t.Errorf("%+v, want the digest that the signature says, and that nobody signed it", o)
+	}
+	if _, err := r.Verify(nvidia(t).RIM, now); reasonOf(err, "") != RIMChain {
+		t.Errorf("%v, want %s", err, RIMChain)
 	}
 }
 

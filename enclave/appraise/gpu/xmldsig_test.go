@@ -65,7 +65,7 @@ func TestXMLRefused(t *testing.T) {
 		"comment":                        {"<ns0:Entity", "<!-- x --><ns0:Entity", "elements and text only"},
 		"instruction":                    {"<ns0:Entity", "<?x y?><ns0:Entity", "elements and text only"},
 		"xml:base":                       {"<ns0:Entity", `<ns0:Entity xml:base="x"`, "xml namespace"},
-		"unknown entity":                 {`edition="GPU"`, `edition="&gpu;"`, "entity"},
+		"unknown entity":                 {`edition="GPU"`, `edition="&gpu;"`, "a character by its number"},
 		"newline in value":               {`edition="GPU"`, `edition="G&#10;PU"`, "control character"},
 		"attribute twice":                {`edition="GPU"`, `edition="GPU" edition="GPU"`, "twice"},
 		"same attribute by two prefixes": {`ns2:Hash0="`, `xmlns:q="http://www.w3.org/2001/04/xmlenc#sha384" q:Hash0="00" ns2:Hash0="`, "twice"},
