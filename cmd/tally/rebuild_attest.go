@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 
 	"tally/internal/atomicfile"
 	"tally/internal/cli"
@@ -145,7 +146,7 @@ func (a *attester) store(ctx context.Context, e *env, b *release.Bundle, who sig
 		return err
 	}
 	if a.log != "" {
-		l, err := tlog.Open(ctx, a.log, a.logKey, e.logger())
+		l, err := tlog.Open(ctx, a.log, a.logKey, time.Now, e.logger())
 		if err != nil {
 			return err
 		}

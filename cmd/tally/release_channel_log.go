@@ -22,7 +22,7 @@ func publishChannel(c *cli.Context, e *env, name, channel string, now time.Time,
 		return err
 	}
 	dir := strings.TrimRight(c.String("log"), "/")
-	l, err := tlog.Open(c.Context, dir, firstOf(c.String("log-key"), dir+".key"), e.logger())
+	l, err := tlog.Open(c.Context, dir, firstOf(c.String("log-key"), dir+".key"), time.Now, e.logger())
 	if err != nil {
 		return err
 	}

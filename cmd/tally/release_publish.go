@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"tally/internal/cli"
 	"tally/release"
@@ -121,7 +122,7 @@ func (a *published) toLog(c *cli.Context, e *env) error {
 	if keyFile == "" {
 		keyFile = dir + ".key"
 	}
-	l, err := tlog.Open(c.Context, dir, keyFile, e.logger())
+	l, err := tlog.Open(c.Context, dir, keyFile, time.Now, e.logger())
 	if err != nil {
 		return err
 	}

@@ -38,7 +38,7 @@ func fill(ctx context.Context, pub, key string, n int) error {
 	if _, err := log.Create(ctx, pub, log.CreateOptions{Origin: "log.cost.example", KeyFile: key, Rand: rand.Reader, Now: time.Now(), Logger: quiet}); err != nil {
 		return err
 	}
-	l, err := log.OpenBulk(ctx, pub, key, quiet)
+	l, err := log.OpenBulk(ctx, pub, key, time.Now, quiet)
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ import (
 type answers struct {
 	weigh func(time.Time) error // as in settings
 	mu    sync.Mutex
-	last  map[string]answer // by host
+	last  map[string]answer // by who
 }
 
 // An answer is what a witness last said.
@@ -49,17 +49,20 @@ func (a *answers) RoundTrip(r *http.Request) (*http.Response, error) {
 		a.last = map[string]answer{}
 	}
 	if err != nil {
-		a.last[r.URL.Host] = answer{text: err.Error()}
+		a.last[who(r)] = answer{text: err.Error()}
 		return nil, err
 	}
 	said := answer{text: fmt.Sprintf("HTTP status %d", resp.StatusCode), status: resp.StatusCode}
 	if said.status == http.StatusConflict && resp.Header.Get("Content-Type") == "text/x.tlog.size" {
 		said.size, _ = strconv.ParseUint(strings.TrimSpace(string(body)), 10, 64)
 	}
-	a.last[r.URL.Host] = said
+	a.last[who(r)] = said
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	return resp, nil
 }
+
+// who is the witness that is asked. Several may live at one host.
+func who(r *http.Request) string { return r.URL.Host + strings.TrimSuffix(r.URL.Path, "/add-checkpoint") }
 
 // roundTrip returns a response and its body, which is read already.
 func roundTrip(r *http.Request) (*http.Response, []byte, error) {
@@ -110,8 +113,8 @@ func (a *answers) String() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var all []string
-	for host, said := range a.last {
-		all = append(all, host+": "+said.text)
+	for who, said := range a.last {
+		all = append(all, who+": "+said.text)
 	}
 	slices.Sort(all)
 	return strings.Join(all, "; ")

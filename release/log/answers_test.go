@@ -48,3 +48,24 @@ func TestAnswerOfAWitness(t *testing.T) {
 		srv.Close()
 	}
 }
+
+// TestAnswersOfOneHost: two witnesses at one host are told apart.
+func TestAnswersOfOneHost(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		status := map[string]int{"/a/add-checkpoint": http.StatusUnprocessableEntity, "/b/add-checkpoint": http.StatusServiceUnavailable}[r.URL.Path]
+		w.WriteHeader(status)
+	}))
+	defer srv.Close()
+	a := new(answers)
+	for _, name := range []string{"a", "b"} {
+		resp, err := (&http.Client{Transport: a}).Get(srv.URL + "/" + name + "/add-checkpoint")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+	}
+	host := strings.TrimPrefix(srv.URL, "http://")
+	if got, want := a.String(), host+"/a: HTTP status 422; "+host+"/b: HTTP status 503"; got != want || !a.another(0) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

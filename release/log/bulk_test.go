@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"tally/release/log"
 )
@@ -12,7 +13,7 @@ import (
 func TestAppendAll(t *testing.T) {
 	const n = 5000 // more than go in at once
 	dir, key := create(t)
-	l, err := log.OpenBulk(t.Context(), dir, key, quiet)
+	l, err := log.OpenBulk(t.Context(), dir, key, time.Now, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +51,7 @@ func BenchmarkAppendAll(b *testing.B) {
 		b.StopTimer()
 		dir, key := create(b)
 		b.StartTimer()
-		l, err := log.OpenBulk(b.Context(), dir, key, quiet)
+		l, err := log.OpenBulk(b.Context(), dir, key, time.Now, quiet)
 		if err != nil {
 			b.Fatal(err)
 		}

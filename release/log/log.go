@@ -43,21 +43,23 @@ type Log struct {
 	lock     *os.File
 	quorum   release.Quorum // who must cosign; zero: nobody
 	trace    *answers       // of the witnesses
+	refresh  bool           // opened for new cosignatures alone
 	failed   bool           // the quorum was not met: closing does not wait for it again
 }
 
 // Open opens the log in dir for appending with the private key in keyFile. It waits for another process
 // that has the log open, until ctx ends.
 //
-// A log whose policy.txt names witnesses publishes no checkpoint that the quorum has not cosigned.
-func Open(ctx context.Context, dir, keyFile string, logger *slog.Logger) (*Log, error) {
-	return openKey(ctx, dir, keyFile, logger, settings{batch: 1})
+// A log whose policy.txt names witnesses publishes no checkpoint that the quorum has not cosigned. A cosignature that is further
+// ahead of now than [release.Skew] does not count: no client takes it.
+func Open(ctx context.Context, dir, keyFile string, now func() time.Time, logger *slog.Logger) (*Log, error) {
+	return openKey(ctx, dir, keyFile, logger, settings{batch: 1, weigh: notAhead(now)})
 }
 
 // OpenBulk opens the log as Open does, for AppendAll: leaves go in by the thousand, and a single one waits for
 // others a moment.
-func OpenBulk(ctx context.Context, dir, keyFile string, logger *slog.Logger) (*Log, error) {
-	return openKey(ctx, dir, keyFile, logger, settings{batch: bulk})
+func OpenBulk(ctx context.Context, dir, keyFile string, now func() time.Time, logger *slog.Logger) (*Log, error) {
+	return openKey(ctx, dir, keyFile, logger, settings{batch: bulk, weigh: notAhead(now)})
 }
 
 // settings differ with what a log is opened for.
@@ -65,7 +67,7 @@ type settings struct {
 	batch     uint          // leaves that go in together
 	republish time.Duration // above 0: a checkpoint of that age is made anew although the tree has not grown
 
-	weigh func(time.Time) error // says what is wrong with the time of a cosignature; nil: nothing ever
+	weigh func(time.Time) error // says what is wrong with the time of a cosignature; nil: no witness is asked
 }
 
 func openKey(ctx context.Context, dir, keyFile string, logger *slog.Logger, set settings) (*Log, error) {
@@ -127,7 +129,7 @@ func open(ctx context.Context, dir string, signer note.Signer, key release.LogKe
 		return nil, errors.Join(fmt.Errorf("log %q: %w", dir, err), lock.Close())
 	}
 	l := &Log{
-		dir: dir, key: key, appender: app, reader: reader, shutdown: shutdown, cancel: cancel, lock: lock, trace: trace,
+		dir: dir, key: key, appender: app, reader: reader, shutdown: shutdown, cancel: cancel, lock: lock, trace: trace, refresh: set.republish > 0,
 		awaiter: tessera.NewPublicationAwaiter(run, reader.ReadCheckpoint, poll),
 	}
 	if policy != nil {

@@ -42,7 +42,7 @@ func options(key string) log.CreateOptions {
 
 func open(t *testing.T, dir, key string) *log.Log {
 	t.Helper()
-	l, err := log.Open(t.Context(), dir, key, quiet)
+	l, err := log.Open(t.Context(), dir, key, time.Now, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +183,7 @@ func TestOpenRefuses(t *testing.T) {
 		"key malformed":   {dir, bad, "want one line"},
 		"no log":          {t.TempDir(), key, "is not a log directory"},
 	} {
-		if _, err := log.Open(t.Context(), c.dir, c.key, quiet); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := log.Open(t.Context(), c.dir, c.key, time.Now, quiet); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q in it", name, err, c.want)
 		}
 	}
@@ -195,7 +195,7 @@ func TestOneWriter(t *testing.T) {
 	l := open(t, dir, key)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := log.Open(ctx, dir, key, quiet); !errors.Is(err, context.Canceled) {
+	if _, err := log.Open(ctx, dir, key, time.Now, quiet); !errors.Is(err, context.Canceled) {
 		t.Errorf("second writer: %v", err)
 	}
 	if err := l.Close(); err != nil {

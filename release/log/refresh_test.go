@@ -65,7 +65,7 @@ func TestRefreshWithWrongClocks(t *testing.T) {
 			t.Parallel()
 			dir, quorum, off := witnessedByOne(t)
 			off.Store(int64(c.first))
-			e, err := appendOne(t, dir, dir+".key", "one")
+			e, err := appendAt(t, func() time.Time { return time.Now().Add(c.first) }, dir, dir+".key", "one")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -89,6 +89,24 @@ func TestRefreshWithWrongClocks(t *testing.T) {
 				t.Errorf("refreshed at %s, %v; on disk %s, %v", at, err, met, merr)
 			}
 		})
+	}
+}
+
+// TestAppendAhead: what no client would take yet does not get its leaf published, and does when the witness's clock is right again.
+func TestAppendAhead(t *testing.T) {
+	t.Parallel()
+	dir, quorum, off := witnessedByOne(t)
+	off.Store(int64(release.Skew + time.Minute))
+	if _, err := appendOne(t, dir, dir+".key", "one"); err == nil || !strings.Contains(err.Error(), "ahead of the clock here") || !strings.Contains(err.Error(), "publishing again finishes it") {
+		t.Fatalf("%v", err)
+	}
+	off.Store(int64(release.Skew - time.Minute))
+	e, err := appendOne(t, dir, dir+".key", "one")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if met, err := quorum.Met([]byte(e.Checkpoint)); err != nil || met.After(time.Now().Add(release.Skew)) {
+		t.Errorf("cosigned at %s, %v", met, err)
 	}
 }
 

@@ -73,7 +73,7 @@ func (l *Log) advice(ctx context.Context) string {
 	if size, err := l.reader.IntegratedSize(ctx); err == nil && l.trace.another(size) {
 		return "a witness has cosigned a longer tree, or another one, and trying again does not help: is the directory an old copy?"
 	}
-	if l.trace.weigh != nil { // a refresh
+	if l.refresh {
 		return "the checkpoint stays as it was"
 	}
 	return "publishing again finishes it"
@@ -152,14 +152,21 @@ func younger(dir string, old []byte, now func() time.Time) (func(time.Time) erro
 	if err != nil || before.After(now().Add(release.Skew)) {
 		before = time.Time{} // what nobody takes is no better than what is older
 	}
+	ahead := notAhead(now)
 	return func(t time.Time) error {
-		at := t.UTC().Format(time.RFC3339)
-		switch n := now(); {
-		case t.Before(before):
-			return fmt.Errorf("its cosignature of %s is older than those that are there, of %s: is its clock slow?", at, before.UTC().Format(time.RFC3339))
-		case t.After(n.Add(release.Skew)):
-			return fmt.Errorf("its cosignature of %s is more than %s ahead of the clock here, %s: is one of them wrong?", at, release.Skew, n.UTC().Format(time.RFC3339))
+		if t.Before(before) {
+			return fmt.Errorf("its cosignature of %s is older than those that are there, of %s: is its clock slow?", t.UTC().Format(time.RFC3339), before.UTC().Format(time.RFC3339))
+		}
+		return ahead(t)
+	}, nil
+}
+
+// notAhead weighs a cosignature by the clock here.
+func notAhead(now func() time.Time) func(time.Time) error {
+	return func(t time.Time) error {
+		if n := now(); t.After(n.Add(release.Skew)) {
+			return fmt.Errorf("its cosignature of %s is more than %s ahead of the clock here, %s: is one of them wrong?", t.UTC().Format(time.RFC3339), release.Skew, n.UTC().Format(time.RFC3339))
 		}
 		return nil
-	}, nil
+	}
 }

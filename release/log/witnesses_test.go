@@ -69,7 +69,12 @@ func witnessed(t *testing.T) (dir, keyFile string, key release.LogKey, quorum re
 
 func appendOne(t *testing.T, dir, keyFile, body string) (*release.Entry, error) {
 	t.Helper()
-	l, err := log.Open(t.Context(), dir, keyFile, slog.New(slog.DiscardHandler))
+	return appendAt(t, time.Now, dir, keyFile, body)
+}
+
+func appendAt(t *testing.T, now func() time.Time, dir, keyFile, body string) (*release.Entry, error) {
+	t.Helper()
+	l, err := log.Open(t.Context(), dir, keyFile, now, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,12 +173,12 @@ func TestWitnessPolicyOfALog(t *testing.T) {
 		if err := os.WriteFile(policy, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := log.Open(t.Context(), dir, dir+".key", slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := log.Open(t.Context(), dir, dir+".key", time.Now, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("policy %.80q: %v, want %q", text, err, want)
 		}
 	}
 	os.Remove(policy)
-	if _, err := log.Open(t.Context(), dir, dir+".key", slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "must cosign") {
+	if _, err := log.Open(t.Context(), dir, dir+".key", time.Now, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "must cosign") {
 		t.Errorf("without policy: %v", err)
 	}
 }

@@ -22,7 +22,7 @@ func benchLog(b *testing.B, n int) (log.Source, release.LogKey) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	l, err := log.OpenBulk(b.Context(), pub, keyFile, quiet)
+	l, err := log.OpenBulk(b.Context(), pub, keyFile, time.Now, quiet)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -184,7 +184,7 @@ func (c counting) Read(ctx context.Context, name string, limit int64) ([]byte, e
 func TestBareLeavesInMemory(t *testing.T) {
 	defer func(most int) { maxMemory = most }(maxMemory)
 	w := rt.New(t)
-	l, err := log.OpenBulk(t.Context(), w.LogDir, w.LogKey, slog.New(slog.DiscardHandler))
+	l, err := log.OpenBulk(t.Context(), w.LogDir, w.LogKey, time.Now, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

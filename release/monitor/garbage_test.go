@@ -44,7 +44,7 @@ func (s *littered) Read(ctx context.Context, name string, limit int64) ([]byte, 
 // litter puts n leaves into the log that are nobody's.
 func litter(t *testing.T, w *rt.World, n int) {
 	t.Helper()
-	l, err := log.OpenBulk(t.Context(), w.LogDir, w.LogKey, slog.New(slog.DiscardHandler))
+	l, err := log.OpenBulk(t.Context(), w.LogDir, w.LogKey, time.Now, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"tally/release"
 	"tally/release/log"
@@ -92,7 +93,7 @@ func must[T any](v T, err error) T {
 // appendBody puts one leaf into the log, whether it has it already or not.
 func appendBody(t *testing.T, w *rt.World, body []byte) {
 	t.Helper()
-	l := must(log.OpenBulk(t.Context(), w.LogDir, w.LogKey, slog.New(slog.DiscardHandler)))
+	l := must(log.OpenBulk(t.Context(), w.LogDir, w.LogKey, time.Now, slog.New(slog.DiscardHandler)))
 	if err := l.AppendAll(t.Context(), [][]byte{body}); err != nil {
 		t.Fatal(err)
 	}

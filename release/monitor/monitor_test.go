@@ -109,7 +109,7 @@ func TestRound(t *testing.T) {
 // appendAll puts leaves into the log that no publisher would.
 func appendAll(t testing.TB, w *rt.World, n int) {
 	t.Helper()
-	l, err := log.OpenBulk(t.Context(), w.LogDir, w.LogKey, slog.New(slog.DiscardHandler))
+	l, err := log.OpenBulk(t.Context(), w.LogDir, w.LogKey, time.Now, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

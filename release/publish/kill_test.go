@@ -88,7 +88,7 @@ func (m *mortal) publish(ctx context.Context, sequence uint64) (*publish.Publish
 	if err != nil {
 		return nil, err
 	}
-	l, err := log.Open(ctx, m.logDir(), filepath.Join(m.dir, "pub.key"), slog.New(slog.DiscardHandler))
+	l, err := log.Open(ctx, m.logDir(), filepath.Join(m.dir, "pub.key"), time.Now, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}

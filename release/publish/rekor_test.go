@@ -83,7 +83,7 @@ func (r *rekor) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	body := fmt.Appendf(nil, `{"apiVersion":"0.0.2","kind":"hashedrekord","spec":{"hashedRekordV002":{"data":{"algorithm":"SHA2_256","digest":%s},`+
 		`"signature":{"content":%s,"verifier":{"keyDetails":%q,"publicKey":{"rawBytes":%s}}}}}}`,
 		b64(h.Digest), b64(h.Signature.Content), h.Signature.Verifier.KeyDetails, b64(h.Signature.Verifier.PublicKey.RawBytes))
-	l, err := log.Open(req.Context(), r.dir, r.skey, slog.New(slog.DiscardHandler))
+	l, err := log.Open(req.Context(), r.dir, r.skey, time.Now, slog.New(slog.DiscardHandler))
 	if err != nil {
 		r.t.Error(err)
 		return

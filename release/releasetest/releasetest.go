@@ -101,7 +101,7 @@ func Marshal(t testing.TB, b *release.Bundle) []byte {
 // Open opens the log; the caller closes it.
 func (w *World) Open(t testing.TB) *log.Log {
 	t.Helper()
-	l, err := log.Open(t.Context(), w.LogDir, w.LogKey, slog.New(slog.DiscardHandler))
+	l, err := log.Open(t.Context(), w.LogDir, w.LogKey, time.Now, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -104,7 +104,7 @@ func peerHandler(t *testing.T, signer note.Signer, key release.LogKey) http.Hand
 
 func appendOne(t *testing.T, dir, keyFile, body string) (*release.Entry, error) {
 	t.Helper()
-	l, err := log.Open(t.Context(), dir, keyFile, quiet)
+	l, err := log.Open(t.Context(), dir, keyFile, time.Now, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}

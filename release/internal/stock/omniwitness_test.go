@@ -112,7 +112,7 @@ func TestOmniwitness(t *testing.T) {
 		t.Fatal(err)
 	}
 	add := func(dir, body string) (*release.Entry, error) {
-		l, err := log.Open(t.Context(), dir, keyFile, quiet)
+		l, err := log.Open(t.Context(), dir, keyFile, time.Now, quiet)
 		if err != nil {
 			t.Fatal(err)
 		}

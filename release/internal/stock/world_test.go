@@ -81,7 +81,7 @@ func secondLog(t *testing.T) otherLog {
 
 func (o otherLog) append(t *testing.T, body []byte) *release.Entry {
 	t.Helper()
-	l, err := log.Open(t.Context(), o.dir, o.keyFile, quiet)
+	l, err := log.Open(t.Context(), o.dir, o.keyFile, time.Now, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
