@@ -3,6 +3,7 @@ package gpu
 import (
 	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -10,6 +11,7 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/ocsp"
@@ -22,44 +24,67 @@ const (
 	clockSkew    = 5 * time.Minute // by which a responder's clock may be ahead
 )
 
-type response struct {
-	der    []byte
-	serial *big.Int
+// responses are those at hand, by the serial number that they are about.
+type responses struct {
+	about map[string][]*ocsp.Response
+
+	mu        sync.Mutex
+	delegates map[pair]func() error // a responder has one certificate for many responses
 }
 
-// indexResponses reads responses (RFC 6960, each about one certificate) by serial number. Who signed them
-// is judged later.
-func indexResponses(all [][]byte) (map[string][]*response, error) {
-	index := map[string][]*response{}
+// indexResponses reads responses (RFC 6960, each about one certificate). Of one that comes with a responder's certificate the library
+// has verified that the responder signed it; who may respond is judged later.
+func indexResponses(all [][]byte) (*responses, error) {
 	if len(all) > MaxResponses {
 		return nil, fmt.Errorf("OCSP: %d responses, want at most %d", len(all), MaxResponses)
 	}
-	for i, der := range all {
-		if len(der) > MaxOCSP {
-			return nil, fmt.Errorf("OCSP response %d: %d bytes, want at most %d", i, len(der), MaxOCSP)
+	read, errs := make([]*ocsp.Response, len(all)), make([]error, len(all))
+	beside(len(all), func(i int) {
+		if len(all[i]) > MaxOCSP {
+			errs[i] = fmt.Errorf("%d bytes, want at most %d", len(all[i]), MaxOCSP)
+			return
 		}
-		r, err := ocsp.ParseResponse(der, nil)
+		read[i], errs[i] = ocsp.ParseResponse(all[i], nil)
+	})
+	r := &responses{about: map[string][]*ocsp.Response{}, delegates: map[pair]func() error{}}
+	for i, err := range errs {
 		if err != nil {
 			return nil, fmt.Errorf("OCSP response %d: %w", i, err)
 		}
-		key := r.SerialNumber.String()
-		index[key] = append(index[key], &response{der, r.SerialNumber})
+		serial := read[i].SerialNumber.String()
+		r.about[serial] = append(r.about[serial], read[i])
 	}
-	return index, nil
+	return r, nil
 }
 
-// checkResponse wants a response about cert, by its issuer or whom the issuer let sign responses, that says
+// signed wants a response to be signed by the issuer, or by a responder whose certificate it signed. The library would verify
+// both, and what it has verified already again, for each response.
+func (all *responses) signed(r *ocsp.Response, issuer *x509.Certificate) error {
+	c := r.Certificate
+	if c == nil {
+		return r.CheckSignatureFrom(issuer)
+	}
+	p := pair{sha256.Sum256(c.Raw), sha256.Sum256(issuer.Raw)}
+	all.mu.Lock()
+	once, ok := all.delegates[p]
+	if !ok {
+		once = sync.OnceValue(func() error {
+			return issuer.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature)
+		})
+		all.delegates[p] = once
+	}
+	all.mu.Unlock()
+	return once()
+}
+
+// check wants a response about cert, by its issuer or whom the issuer let sign responses, that says
 // good and is fresh. Of several the newest counts: an older one is no excuse.
-func checkResponse(index map[string][]*response, cert, issuer *x509.Certificate, now time.Time, maxAge time.Duration) error {
+func (all *responses) check(cert, issuer *x509.Certificate, now time.Time, maxAge time.Duration) error {
 	name := cert.Subject.CommonName
 	var newest *ocsp.Response
 	var failed error
-	for _, c := range index[cert.SerialNumber.String()] {
-		r, err := ocsp.ParseResponseForCert(c.der, cert, issuer)
-		if err == nil {
-			err = cmp.Or(checkResponder(r, issuer), checkIssuer(r, issuer))
-		}
-		if err != nil {
+	for _, r := range all.about[cert.SerialNumber.String()] {
+		if err := cmp.Or(all.signed(r, issuer), checkResponder(r, issuer), checkIssuer(r, issuer)); err != nil {
 			failed = err
 		} else if newest == nil || r.ThisUpdate.After(newest.ThisUpdate) || r.ThisUpdate.Equal(newest.ThisUpdate) && r.Status != ocsp.Good {
 			newest = r

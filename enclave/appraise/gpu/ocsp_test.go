@@ -1,6 +1,7 @@
 package gpu
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -45,7 +46,7 @@ func TestOCSPIssuer(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = checkResponse(index, &x509.Certificate{SerialNumber: big.NewInt(5)}, issuer, now, time.Hour)
+			err = index.check(&x509.Certificate{SerialNumber: big.NewInt(5)}, issuer, now, time.Hour)
 			if (err == nil) != (what == "") || err != nil && (reasonOf(err, "") != BadOCSP || !strings.Contains(err.Error(), "another issuer")) {
 				t.Errorf("other %q, %s: %v", what, hash, err)
 			}
@@ -60,7 +61,7 @@ func TestOCSPIssuer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := checkResponse(index, &x509.Certificate{SerialNumber: big.NewInt(5)}, issuer, now, time.Hour); err != nil {
+	if err := index.check(&x509.Certificate{SerialNumber: big.NewInt(5)}, issuer, now, time.Hour); err != nil {
 		t.Errorf("with the issuer's certificate: %v", err)
 	}
 }
@@ -141,7 +142,7 @@ func TestOCSPNewest(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = checkResponse(index, &x509.Certificate{SerialNumber: big.NewInt(5)}, issuer, now, 24*time.Hour)
+			err = index.check(&x509.Certificate{SerialNumber: big.NewInt(5)}, issuer, now, 24*time.Hour)
 			if reasonOf(err, "") != c.want || (err == nil) != (c.want == "") {
 				t.Errorf("%s: %v, want %q", name, err, c.want)
 			}
@@ -170,15 +171,15 @@ func TestOCSPStatus(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = checkResponse(index, &x509.Certificate{SerialNumber: big.NewInt(5)}, issuer, now, time.Hour)
+		err = index.check(&x509.Certificate{SerialNumber: big.NewInt(5)}, issuer, now, time.Hour)
 		if reasonOf(err, "") != c.reason || (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("status %d, reason %d: %v, want %q", c.status, c.code, err, c.want)
 		}
-		if err := checkResponse(index, &x509.Certificate{SerialNumber: big.NewInt(6)}, issuer, now, time.Hour); reasonOf(err, "") != BadOCSP || !strings.Contains(err.Error(), "no response") {
+		if err := index.check(&x509.Certificate{SerialNumber: big.NewInt(6)}, issuer, now, time.Hour); reasonOf(err, "") != BadOCSP || !strings.Contains(err.Error(), "no response") {
 			t.Errorf("another certificate: %v", err)
 		}
 		other := forge(t, 2, now, func(int, *x509.Certificate) {})[1]
-		if err := checkResponse(index, &x509.Certificate{SerialNumber: big.NewInt(5)}, other, now, time.Hour); reasonOf(err, "") != BadOCSP || strings.Contains(err.Error(), "no response") {
+		if err := index.check(&x509.Certificate{SerialNumber: big.NewInt(5)}, other, now, time.Hour); reasonOf(err, "") != BadOCSP || strings.Contains(err.Error(), "no response") {
 			t.Errorf("another issuer's key: %v", err)
 		}
 	}
@@ -200,5 +201,65 @@ func TestOCSPLimits(t *testing.T) {
 	}
 	if _, err := indexResponses([][]byte{one, make([]byte, MaxOCSP+1)}); err == nil || !strings.Contains(err.Error(), "response 1: 16385 bytes, want at most 16384") {
 		t.Errorf("too large: %v", err)
+	}
+}
+
+// TestOCSPDelegate: a responder whose certificate one issuer signed answers for that one alone, whoever is asked about first, and a response
+// that it did not sign is none.
+func TestOCSPDelegate(t *testing.T) {
+	now := time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC)
+	key := func() *ecdsa.PrivateKey {
+		k, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	certify := func(name string, of, by *ecdsa.PrivateKey, parent *x509.Certificate) *x509.Certificate {
+		c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour),
+			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning}, BasicConstraintsValid: true, IsCA: parent == nil}
+		if parent == nil {
+			parent = c
+		}
+		der, err := x509.CreateCertificate(rand.Reader, c, parent, of.Public(), by)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, err = x509.ParseCertificate(der); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	ownKey, otherKey, responderKey := key(), key(), key()
+	own, other := certify("own", ownKey, ownKey, nil), certify("other", otherKey, otherKey, nil)
+	responder := certify("responder", responderKey, ownKey, own)
+	respond := func(about *x509.Certificate, serial int64) []byte {
+		der, err := ocsp.CreateResponse(about, responder, ocsp.Response{SerialNumber: big.NewInt(serial), ThisUpdate: now, IssuerHash: crypto.SHA256, Certificate: responder}, responderKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return der
+	}
+	all := [][]byte{respond(own, 5), respond(other, 6), respond(own, 7)}
+	for _, order := range [][]int64{{5, 6, 7}, {7, 6, 5}, {6, 7, 5, 6}} {
+		index, err := indexResponses(all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, serial := range order {
+			issuer, want := own, Reason("")
+			if serial == 6 {
+				issuer, want = other, BadOCSP
+			}
+			if err := index.check(&x509.Certificate{SerialNumber: big.NewInt(serial)}, issuer, now, time.Hour); reasonOf(err, "") != want || (err == nil) != (want == "") {
+				t.Errorf("%v: %d: %v, want %q", order, serial, err, want)
+			}
+		}
+	}
+	at := bytes.Index(all[0], responder.Raw)
+	changed := bytes.Clone(all[0])
+	changed[at-20] ^= 1 // the end of its signature
+	if _, err := indexResponses([][]byte{all[1], changed}); err == nil || !strings.Contains(err.Error(), "OCSP response 1: ") || !strings.Contains(err.Error(), "bad signature") {
+		t.Errorf("changed: %v", err)
 	}
 }

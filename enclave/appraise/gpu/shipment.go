@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // ShipmentSchema names what an enclave hands to clients that ask for its GPUs:
@@ -91,23 +92,31 @@ func ParseShipment(data []byte) (*Shipment, error) {
 
 // ParseRIMs reads manifests, each once however often it stands there, as many at a time as there are processors.
 func ParseRIMs(files ...[]byte) ([]*RIM, error) {
-	rims, errs, seen := make([]*RIM, len(files)), make([]error, len(files)), map[[32]byte]bool{}
-	slots, wg := make(chan struct{}, runtime.GOMAXPROCS(0)), sync.WaitGroup{}
-	for i, text := range files {
-		if sum := sha256.Sum256(text); !seen[sum] {
-			seen[sum] = true
-			slots <- struct{}{}
-			wg.Go(func() {
-				rims[i], errs[i] = parseRIM(text, sum)
-				<-slots
-			})
+	rims, errs, sums := make([]*RIM, len(files)), make([]error, len(files)), make([][32]byte, len(files))
+	beside(len(files), func(i int) { sums[i] = sha256.Sum256(files[i]) })
+	beside(len(files), func(i int) {
+		if slices.Index(sums, sums[i]) == i {
+			rims[i], errs[i] = parseRIM(files[i], sums[i])
 		}
-	}
-	wg.Wait()
+	})
 	for i, err := range errs {
 		if err != nil {
 			return nil, refuse(BadRIM, "manifest %d: %w", i, err)
 		}
 	}
 	return slices.DeleteFunc(rims, func(r *RIM) bool { return r == nil }), nil
+}
+
+// beside does what is to be done for each of n, as many at a time as there are processors.
+func beside(n int, do func(i int)) {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(n, runtime.GOMAXPROCS(0)) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				do(i)
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -247,7 +247,7 @@ func TestProduction(t *testing.T) {
 // about leaves of devices.
 func TestProductionOCSP(t *testing.T) {
 	devices, rims := production(t)
-	responses := func(names ...string) (all [][]byte) {
+	answers := func(names ...string) (all [][]byte) {
 		for _, name := range names {
 			der, err := base64.StdEncoding.DecodeString(string(read(t, "go-nvattest-tools/ocsp/test_gpu_"+name+"_base64encoded_ocsp_response.dat")))
 			if err != nil {
@@ -257,7 +257,7 @@ func TestProductionOCSP(t *testing.T) {
 		}
 		return all
 	}
-	ofDevice, ofManifests := responses("certificate_l4", "certificate_l3", "certificate_l2"), responses("driver_rim_l4", "vbios_l4", "driver_rim_l3", "rim_l2")
+	ofDevice, ofManifests := answers("certificate_l4", "certificate_l3", "certificate_l2"), answers("driver_rim_l4", "vbios_l4", "driver_rim_l3", "rim_l2")
 	days := map[string]time.Time{"device": time.Date(2025, 8, 21, 12, 0, 0, 0, time.UTC), "manifests": time.Date(2025, 10, 24, 18, 0, 0, 0, time.UTC)}
 	judge := func(what string, given [][]byte, at time.Time) error {
 		v := &verifier{in: Input{Roots: nvidia(t), Now: at, Policy: pinning(rims...)}}
@@ -294,7 +294,7 @@ func TestProductionOCSP(t *testing.T) {
 		}
 	}
 	// A leaf that the root itself issued is no chip's.
-	v := &verifier{in: Input{Policy: Policy{OCSPMaxAge: time.Hour}}}
+	v := &verifier{in: Input{Policy: Policy{OCSPMaxAge: time.Hour}}, ocsp: new(responses)}
 	if err := (&judged{v: v, certs: forge(t, 2, now, func(int, *x509.Certificate) {})}).revocation(); reasonOf(err, "") != BadOCSP {
 		t.Errorf("a leaf below the root: %v", err)
 	}

@@ -90,13 +90,13 @@ type Input struct {
 // A verifier holds what devices have in common.
 type verifier struct {
 	in   Input
-	ocsp map[string][]*response
+	ocsp *responses
 	rims []rimState
 
 	deviceChains, rimChains memo
 	running                 sync.WaitGroup // of manifests
 	mu                      sync.Mutex
-	good                    map[string]error // outcome of checkResponse by certificate and issuer
+	good                    map[string]error // outcome of responses.check by certificate and issuer
 }
 
 type rimState struct {
@@ -268,7 +268,7 @@ func (v *verifier) response(cert, issuer *x509.Certificate) error {
 	if ok {
 		return err
 	}
-	err = checkResponse(v.ocsp, cert, issuer, v.in.Now, v.in.Policy.OCSPMaxAge)
+	err = v.ocsp.check(cert, issuer, v.in.Now, v.in.Policy.OCSPMaxAge)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.good == nil {
