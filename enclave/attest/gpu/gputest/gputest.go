@@ -33,6 +33,8 @@ type Vendor struct {
 	maker  *authority // provisions chips of the family
 	signer *authority
 	serial int64
+
+	responders map[*authority]*authority // by issuer: for all that it issued, as the vendor's do
 }
 
 type authority struct {
@@ -194,8 +196,9 @@ const (
 	Revoked = ocsp.Revoked
 )
 
-// OCSP returns what a vendor's responder has of a device: a response for every certificate but the leaf, which the chip itself
-// issued, the chip's first and having the given status, and, last, for the signer of the vendor's manifests.
+// OCSP returns what a vendor's responders have of a device: a response for every certificate but the leaf, which the chip itself
+// issued, the chip's first and having the given status, and, last, for the signer of the vendor's manifests. Each
+// issuer has let a responder sign, whose certificate comes along.
 func (v *Vendor) OCSP(d *Device, status int, at time.Time) ([][]byte, error) {
 	var all [][]byte
 	for _, a := range []*authority{d.leaf.up, v.maker, v.family, v.signer} {
@@ -203,7 +206,11 @@ func (v *Vendor) OCSP(d *Device, status int, at time.Time) ([][]byte, error) {
 		if a == d.leaf.up {
 			s = status
 		}
-		r, err := respond(a, a.up, nil, s, at)
+		delegate, err := v.responder(a.up)
+		if err != nil {
+			return nil, err
+		}
+		r, err := respond(a, a.up, delegate, s, at)
 		if err != nil {
 			return nil, err
 		}
@@ -212,14 +219,32 @@ func (v *Vendor) OCSP(d *Device, status int, at time.Time) ([][]byte, error) {
 	return all, nil
 }
 
-// DelegatedOCSP is [Vendor.OCSP] for the chip alone, signed by a responder that the issuer certified with or
-// without the purpose of signing responses.
-func (v *Vendor) DelegatedOCSP(d *Device, purpose bool, at time.Time) ([]byte, error) {
-	delegate, err := v.certify(v.maker, pkix.Name{CommonName: "INSECURE responder"}, false, func(c *x509.Certificate) {
+func (v *Vendor) responder(issuer *authority) (*authority, error) {
+	if v.responders == nil {
+		v.responders = map[*authority]*authority{}
+	}
+	if v.responders[issuer] == nil {
+		r, err := v.delegate(issuer, true)
+		if err != nil {
+			return nil, err
+		}
+		v.responders[issuer] = r
+	}
+	return v.responders[issuer], nil
+}
+
+// delegate makes a responder that the issuer certified with or without the purpose of signing responses.
+func (v *Vendor) delegate(issuer *authority, purpose bool) (*authority, error) {
+	return v.certify(issuer, pkix.Name{CommonName: "INSECURE responder"}, false, func(c *x509.Certificate) {
 		if purpose {
 			c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning}
 		}
 	})
+}
+
+// DelegatedOCSP is [Vendor.OCSP] for the chip alone, signed by a new responder with or without the purpose of doing so.
+func (v *Vendor) DelegatedOCSP(d *Device, purpose bool, at time.Time) ([]byte, error) {
+	delegate, err := v.delegate(v.maker, purpose)
 	if err != nil {
 		return nil, err
 	}
