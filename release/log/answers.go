@@ -62,7 +62,9 @@ func (a *answers) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // who is the witness that is asked. Several may live at one host.
-func who(r *http.Request) string { return r.URL.Host + strings.TrimSuffix(r.URL.Path, "/add-checkpoint") }
+func who(r *http.Request) string {
+	return r.URL.Host + strings.TrimSuffix(r.URL.Path, "/add-checkpoint")
+}
 
 // roundTrip returns a response and its body, which is read already.
 func roundTrip(r *http.Request) (*http.Response, []byte, error) {
