@@ -31,8 +31,8 @@ func BenchmarkH100(b *testing.B) {
 	}
 }
 
-// BenchmarkMachine is a machine of eight GPUs and four switches: fakes, with chains as long as real ones. With
-// responses, every certificate has one.
+// BenchmarkMachine is a machine of eight GPUs and four switches, from bytes to verdict: fakes, with chains as long as real ones. With
+// responses, every certificate has one, with its responder's certificate, as real ones have.
 func BenchmarkMachine(b *testing.B) {
 	f := newFixture(b)
 	machine := []*gputest.Device{f.gpu, f.sw}
@@ -64,6 +64,9 @@ func BenchmarkMachine(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			f.in.Policy.NoOCSP = !ocsp
 			for b.Loop() {
+				var err error
+				f.in.RIMs, err = ParseRIMs(f.rims...)
+				fatal(b, err)
 				if res, err := Verify(f.in); err != nil {
 					b.Fatalf("%v: %+v", err, res)
 				}

@@ -15,7 +15,7 @@ func IsRIM(data []byte) bool { return bytes.HasPrefix(bytes.TrimSpace(data), []b
 func VerifyRIM(in Input, r *RIM) ([]Check, error) {
 	v, s := &verifier{in: in}, &rimState{rim: r}
 	var err error
-	if v.ocsp, err = indexResponses(in.OCSP); err != nil {
+	if v.ocsp, err = wantedResponses(in); err != nil {
 		return nil, refuse(BadOCSP, "%w", err)
 	}
 	if err := v.manifest(s); err != nil {

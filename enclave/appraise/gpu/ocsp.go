@@ -32,6 +32,14 @@ type responses struct {
 	delegates map[pair]func() error // a responder has one certificate for many responses
 }
 
+// wantedResponses are those at hand, or none where the policy asks for none: nobody looks at them then.
+func wantedResponses(in Input) (*responses, error) {
+	if in.Policy.NoOCSP {
+		return new(responses), nil
+	}
+	return indexResponses(in.OCSP)
+}
+
 // indexResponses reads responses (RFC 6960, each about one certificate). Of one that comes with a responder's certificate the library
 // has verified that the responder signed it; who may respond is judged later.
 func indexResponses(all [][]byte) (*responses, error) {

@@ -127,7 +127,7 @@ func Verify(in Input) (*Result, error) {
 		v.rims[i].rim = r
 	}
 	var err error
-	if v.ocsp, err = indexResponses(in.OCSP); err != nil {
+	if v.ocsp, err = wantedResponses(in); err != nil {
 		return res.refused(refuse(BadOCSP, "%w", err))
 	}
 	res.Devices = v.devices()

@@ -20,6 +20,7 @@ type fixture struct {
 	gpu    *gputest.Device
 	sw     *gputest.Device
 	nonce  [32]byte
+	rims   [][]byte // in.RIMs, unread
 	in     Input
 }
 
@@ -68,7 +69,7 @@ func (f *fixture) addRIM(t testing.TB, arch Arch, version string, active ...int)
 	fatal(t, err)
 	r, err := ParseRIM(text)
 	fatal(t, err)
-	f.in.RIMs = append(f.in.RIMs, r)
+	f.rims, f.in.RIMs = append(f.rims, text), append(f.in.RIMs, r)
 	f.in.Policy.RIMs = append(f.in.Policy.RIMs, r.SHA256)
 }
 
