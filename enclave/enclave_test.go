@@ -565,12 +565,31 @@ func TestServeRefusesBadOptions(t *testing.T) {
 	} {
 		opt := options(t)
 		change(&opt)
-		if err := enclave.Serve(t.Context(), nil, insecure.Attester{}, enclave.Echo{}, opt); err == nil {
+		if err := enclave.Serve(t.Context(), newNobody(), insecure.Attester{}, enclave.Echo{}, opt); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	if err := enclave.Serve(t.Context(), nil, failing{}, enclave.Echo{}, options(t)); err == nil || !strings.Contains(err.Error(), "no report today") {
+	ln := newNobody()
+	if err := enclave.Serve(t.Context(), ln, failing{}, enclave.Echo{}, options(t)); err == nil || !strings.Contains(err.Error(), "no report today") {
 		t.Errorf("an attester that fails: %v", err)
+	}
+	if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) { // waits for ever if nobody closed it
+		t.Error(err)
+	}
+}
+
+// TestEndedEarly: an enclave that is ended before it has its first key ends like any other.
+func TestEndedEarly(t *testing.T) {
+	ended, end := context.WithCancel(t.Context())
+	end()
+	for range 20 { // a select of two that are ready takes either
+		ln := newNobody()
+		if err := enclave.Serve(ended, ln, insecure.Attester{}, enclave.Echo{}, options(t)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -352,11 +352,16 @@ func TestGPUsOnASchedule(t *testing.T) {
 }
 
 // nobody is a listener that nobody connects to.
-type nobody chan struct{}
+type nobody struct {
+	closed chan struct{}
+	once   sync.Once
+}
 
-func (n nobody) Accept() (net.Conn, error) { <-n; return nil, net.ErrClosed }
-func (n nobody) Close() error              { close(n); return nil }
-func (nobody) Addr() net.Addr              { return nil }
+func newNobody() *nobody { return &nobody{closed: make(chan struct{})} }
+
+func (n *nobody) Accept() (net.Conn, error) { <-n.closed; return nil, net.ErrClosed }
+func (n *nobody) Close() error              { n.once.Do(func() { close(n.closed) }); return nil }
+func (*nobody) Addr() net.Addr              { return nil }
 
 // TestGPULossWithoutALook: a loss that is found when the next key is made is looked at again as soon as any other.
 func TestGPULossWithoutALook(t *testing.T) {
@@ -373,7 +378,7 @@ func TestGPULossWithoutALook(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
-		go func() { done <- enclave.Serve(ctx, make(nobody), insecure.Attester{}, enclave.Echo{}, opt) }()
+		go func() { done <- enclave.Serve(ctx, newNobody(), insecure.Attester{}, enclave.Echo{}, opt) }()
 		time.Sleep(59 * time.Minute)
 		g.set(func() { g.lost = errors.New("GPU 1 fell off the bus") })
 		time.Sleep(time.Minute + time.Second) // at half the key's time the next one is made

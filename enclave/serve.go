@@ -17,8 +17,9 @@ const farewell = 2 * time.Second
 
 // Serve accepts sessions on ln until ctx ends, then closes ln and every session, with CLOSE where the
 // peer still listens, and returns nil. It returns an error when the first key cannot be attested or ln
-// fails. Nothing is accepted before there is evidence to show.
+// fails; ln is closed then, too. Nothing is accepted before there is evidence to show.
 func Serve(ctx context.Context, ln net.Listener, a Attester, e Engine, opt Options) error {
+	defer ln.Close()
 	opt, err := opt.withDefaults()
 	if err != nil {
 		return err
@@ -34,10 +35,14 @@ func Serve(ctx context.Context, ln net.Listener, a Attester, e Engine, opt Optio
 	gpus := newGPUState(opt)
 	s := &server{engine: e, opt: opt, attester: sessions, gpus: gpus, keys: newKeyring(a, opt, gpus),
 		sessions: make(chan struct{}, opt.MaxSessions), handshakes: make(chan struct{}, opt.MaxHandshakes)}
-	if err := s.keys.rotate(ctx); err != nil {
-		return err
+	err = s.keys.rotate(ctx)
+	if err == nil {
+		err = s.openGPUs(ctx)
 	}
-	if err := s.openGPUs(ctx); err != nil {
+	if ctx.Err() != nil { // whatever was waited for, it is nobody's fault that it did not come
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	ctx, end := context.WithCancel(ctx)

@@ -274,7 +274,8 @@ func TestReconnectWantsConfirmation(t *testing.T) {
 	scfg := config()
 	scfg.Timeout = 50 * time.Millisecond
 	cc, sc := tcpPair(t)
-	wait := func(context.Context, Peer) error { time.Sleep(100 * time.Millisecond); return nil }
+	// Long after the server has given up, also where both are held up for a while.
+	wait := func(context.Context, Peer) error { time.Sleep(2 * time.Second); return nil }
 	if _, sv := shakeAs(t, cc, sc, ccfg, scfg, id, wait); sv.conn != nil || !errors.Is(sv.err, context.DeadlineExceeded) {
 		t.Errorf("server: %v", sv.err)
 	}

@@ -1,6 +1,7 @@
 package gpu
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -52,6 +53,13 @@ func TestCanonicalPart(t *testing.T) {
 // TestXMLLimits shows each limit of a document, at it and beyond.
 func TestXMLLimits(t *testing.T) {
 	nest := func(n int) string { return strings.Repeat("<a>", n) + strings.Repeat("</a>", n) }
+	declared := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, " xmlns:x%d='u'", i)
+		}
+		return b.String()
+	}
 	for name, c := range map[string]struct {
 		text string
 		ok   bool
@@ -66,6 +74,8 @@ func TestXMLLimits(t *testing.T) {
 		"spaces":            {"<a>" + strings.Repeat(`<b xmlns="u" xmlns:p="v" xmlns-p="w"/>`, maxSpaces/2) + "</a>", true},
 		"more, not empty":   {"<a>" + strings.Repeat("<b></b>", maxNodes) + "</a>", false},
 		"more texts":        {"<a>" + strings.Repeat("<b/>x", maxNodes/2) + "</a>", false},
+		"spaces in a tag":   {"<a" + declared(maxSpaces) + "/>", true},
+		"more in a tag":     {"<a" + declared(maxSpaces+1) + "/>", false},
 		"more spaces":       {`<a xmlns:p="u">` + strings.Repeat(`<b xmlns="u"/>`, maxSpaces) + "</a>", false},
 	} {
 		if _, err := parseXML([]byte(c.text)); (err == nil) != c.ok {
@@ -86,7 +96,9 @@ func TestXMLNames(t *testing.T) {
 		`<?xml version="1.0" encoding="latin1"?><a/>`: "encoding",
 		`<a xmlns:xml="u"/>`:                          "xml namespace", `<a xml="u"/>`: "xml namespace", `<a xml:lang="u"/>`: "xml namespace",
 		`<a :b="u"/>`: "no valid name", `<a b:="u"/>`: "no valid name", "<:a/>": "no valid name", "<a:/>": "no valid name", "<a:b:c/>": "no valid name",
-		`<a xmlns:p=""/>`: "undeclared", `<a xmlns=""/>`: "undeclared", `<xmlns:a xmlns:xmlns="u"/>`: "no valid name",
+		`<a xmlns:p=""/>`: "undeclared", `<a xmlns=""/>`: "undeclared", `<xmlns:a/>`: "no valid name", `<a xmlns:xmlns="u"/>`: "XML's own",
+		`<a xmlns:p="http://www.w3.org/XML/1998/namespace" p:base="u"/>`: "XML's own", `<a xmlns="http://www.w3.org/2000/xmlns/"/>`: "XML's own",
+		"<a/>&#32;": "one element", "<a/>\u00a0": "one element", "\u2003<a/>": "one element", "<a/>\u0085": "one element", "<a/><![CDATA[x]]>": "elements and text only",
 		`<a xmlns:p="u" xmlns:p="v"/>`: "twice", `<a xmlns="u" xmlns="v"/>`: "twice", `<a b="1" b="1"/>`: "twice",
 		`<a xmlns:p="u" xmlns:q="u" p:b="1" q:b="1"/>`: "twice", `<p:a/>`: "not declared", `<a p:b="1"/>`: "not declared",
 		`<a><b xmlns:p="u"/><p:c/></a>`: "not declared", `<a b="&#9;"/>`: "control character",
@@ -110,5 +122,22 @@ func TestXMLNames(t *testing.T) {
 		if got := string(canonical(root, nil)); got != want {
 			t.Errorf("%s\n got %s\nwant %s", text, got, want)
 		}
+	}
+}
+
+// TestXMLWork: declarations are counted before prefixes are looked for among them, which would take seconds.
+func TestXMLWork(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("<a")
+	for i := 0; b.Len() < MaxRIM/2; i++ {
+		fmt.Fprintf(&b, " xmlns:x%d='u'", i)
+	}
+	last := strings.Count(b.String(), "xmlns:") - 1
+	for i := 0; b.Len() < MaxRIM-64; i++ {
+		fmt.Fprintf(&b, " x%d:a%d=''", last, i)
+	}
+	b.WriteString(" nobody:a=''/>") // what looking for prefixes would complain of
+	if _, err := parseXML([]byte(b.String())); err == nil || !strings.Contains(err.Error(), "declarations of namespaces") {
+		t.Errorf("%v", err)
 	}
 }

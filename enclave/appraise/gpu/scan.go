@@ -3,7 +3,6 @@ package gpu
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -192,17 +191,30 @@ func (s *scanner) declaration() error {
 	if !s.take("<?xml") {
 		return nil
 	}
+	from := s.at
 	if err := s.attributes(); err != nil {
 		return fmt.Errorf("XML declaration: %w", err)
 	}
-	for i, a := range s.tag {
-		ok := a.name == "version" && a.value == "1.0" || a.name == "encoding" && strings.EqualFold(a.value, "UTF-8") || a.name == "standalone" && (a.value == "yes" || a.value == "no")
-		if !ok || a.prefix != "" || (i == 0) != (a.name == "version") || slices.ContainsFunc(s.tag[:i], func(b attr) bool { return a.name == b.name }) {
-			return fmt.Errorf("XML declaration: %s %.40q, want version 1.0, encoding UTF-8", a.name, a.value)
+	var names []string
+	ok := !strings.Contains(s.text[from:s.at], "&")
+	for _, a := range s.tag {
+		switch a.name {
+		case "version":
+			ok = ok && a.value == "1.0"
+		case "encoding":
+			ok = ok && strings.EqualFold(a.value, "UTF-8")
+		case "standalone":
+			ok = ok && (a.value == "yes" || a.value == "no")
 		}
+		names = append(names, a.prefix+a.name)
 	}
-	if len(s.tag) == 0 || !s.take("?>") {
-		return errors.New("XML declaration: want version 1.0 and an end")
+	switch strings.Join(names, " ") {
+	case "version", "version encoding", "version standalone", "version encoding standalone":
+	default:
+		ok = false
+	}
+	if !ok || !s.take("?>") {
+		return errors.New(`XML declaration: want version="1.0", encoding="UTF-8" and an end`)
 	}
 	return nil
 }

@@ -143,6 +143,8 @@ func agree(t *testing.T, text string) {
 		t.Fatalf("taken as %q, which the library refuses: %v", got, theirs)
 	case err == nil && !slices.Equal(got, want):
 		t.Fatalf("taken as\n%q\nthe library sees\n%q", got, want)
+	case err != nil && strings.Contains(err.Error(), "semicolon") && strings.Contains(strings.Join(want, ""), "\ufffd"):
+		// The library takes a surrogate's number for the character that stands for none.
 	case err != nil && theirs == nil && !slices.ContainsFunc(withheld, func(why string) bool { return strings.Contains(err.Error(), why) }):
 		t.Fatalf("refused: %v\nthe library sees %q", err, want)
 	}
@@ -185,6 +187,7 @@ func TestScanRefused(t *testing.T) {
 		"<a b='&gpu;'/>": "semicolon", "<a>\x00</a>": "no text", "<a>\x08</a>": "no text", "<a>\x0b</a>": "no text", "<a>\x1f</a>": "no text", "<a>\ufffe</a>": "no text", "<a b='\uffff'/>": "no text",
 		"<?xml": "declaration", "<?xml?>": "declaration", `<?xml version="1.1"?>`: "declaration", `<?xml version=""?>`: "declaration", `<?xml encoding="UTF-8" version="1.0"?>`: "declaration", `<?xml encoding="UTF-8"?>`: "declaration",
 		`<?xml version="1.0" encoding="1.0"?>`: "declaration", `<?xml version="UTF-8"?>`: "declaration", `<?xml version="yes"?>`: "declaration", `<?xml version="1.0" standalone="UTF-8"?>`: "declaration", `<?xml version="1.0" x="yes"?>`: "declaration", `<?xml version="1.0" x="UTF-8"?>`: "declaration",
+		`<?xml version="1&#46;0"?>`: "declaration", `<?xml version="1.0" standalone="no" encoding="UTF-8"?>`: "declaration", `<?xml version="1.0" x:encoding="UTF-8"?>`: "declaration",
 		`<?xml version="1.0" version="1.0"?>`: "declaration", `<?xml version="1.0" encoding="UTF-8" encoding="UTF-8"?>`: "declaration", `<?xml version="1.0" encoding="UTF-16"?>`: "declaration",
 		`<?xml version="1.0" standalone="x"?>`: "declaration", `<?xml version="1.0" x="y"?>`: "declaration", `<?xml x:version="1.0"?>`: "declaration", `<?xml version="1.0">`: "declaration", `<?xmls version="1.0"?>`: "declaration", `<?xml version="1.0"`: "declaration",
 	} {

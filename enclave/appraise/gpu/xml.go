@@ -54,13 +54,14 @@ func parseXML(text []byte) (*node, error) {
 	return documentElement(top)
 }
 
+var errOneElement = errors.New("want one element and nothing else")
+
 func documentElement(top *node) (*node, error) {
 	var root *node
 	for _, c := range top.children {
 		switch {
-		case c.name == "" && strings.TrimSpace(c.text) == "":
-		case c.name == "" || root != nil:
-			return nil, errors.New("want one element and nothing else")
+		case root != nil:
+			return nil, errOneElement
 		default:
 			root = c
 		}
@@ -86,6 +87,11 @@ func (r *treeReader) next() error {
 		return r.end()
 	case r.take("<"):
 		return r.start()
+	case r.depth == 0: // where there is no text but white space, and that is none of the document's
+		if !r.space() {
+			return errOneElement
+		}
+		return nil
 	}
 	text, err := r.chars()
 	if err != nil {
@@ -119,6 +125,9 @@ func (r *treeReader) start() (err error) {
 	if r.spaces += len(n.spaces); r.spaces > maxSpaces {
 		return fmt.Errorf("more than %d declarations of namespaces", maxSpaces)
 	}
+	if err := n.resolve(); err != nil { // whose work grows with their number
+		return err
+	}
 	if r.depth == maxDepth {
 		return fmt.Errorf("elements nested deeper than %d", maxDepth)
 	}
@@ -148,6 +157,9 @@ func (r *treeReader) end() error {
 	return nil
 }
 
+// ownSpaces have prefixes that nobody declares (Namespaces in XML 1.0, section 3).
+var ownSpaces = map[string]bool{"http://www.w3.org/XML/1998/namespace": true, "http://www.w3.org/2000/xmlns/": true}
+
 // take gives n its attributes, of which some declare namespaces.
 func (n *node) take(all []attr) error {
 	n.attrs = make([]attr, 0, len(all))
@@ -157,6 +169,8 @@ func (n *node) take(all []attr) error {
 			return fmt.Errorf("attribute %.40q: control character", a.name)
 		case a.prefix == "xml" || a.name == "xml":
 			return fmt.Errorf("attribute %.40q: of the xml namespace", a.name)
+		case a.prefix == "xmlns" && (a.name == "xmlns" || ownSpaces[a.value]) || a.prefix == "" && a.name == "xmlns" && ownSpaces[a.value]:
+			return fmt.Errorf("attribute %.40q: a namespace of XML's own", a.name)
 		case a.prefix == "xmlns" && a.value == "" || a.prefix == "" && a.name == "xmlns" && a.value == "":
 			return errors.New("namespace undeclared")
 		case a.prefix == "xmlns":
@@ -167,7 +181,7 @@ func (n *node) take(all []attr) error {
 			n.attrs = append(n.attrs, a)
 		}
 	}
-	return n.resolve()
+	return nil
 }
 
 func control(text string) bool {
