@@ -90,7 +90,7 @@ func connect(c *cli.Context, e *env) error {
 	}
 	ctx, cancel := context.WithTimeout(c.Context, c.Duration("timeout"))
 	defer cancel()
-	r, err := verifyForConnect(c, e, p)
+	r, err := verifyForConnect(ctx, c, e, p)
 	if err != nil {
 		if r != nil {
 			return printVerification(e, r, err)
@@ -119,12 +119,12 @@ func clientConfig(c *cli.Context, p *policy.Policy, s *release.Statement) (cfg c
 }
 
 // verifyForConnect verifies the bundle and remembers the log's tree. A refusal comes with its Result.
-func verifyForConnect(c *cli.Context, e *env, p *policy.Policy) (*release.Result, error) {
+func verifyForConnect(ctx context.Context, c *cli.Context, e *env, p *policy.Policy) (*release.Result, error) {
 	data, err := readRelease(c, e, c.String("bundle"))
 	if err != nil {
 		return nil, err
 	}
-	v, err := newVerification(c, p, time.Now())
+	v, err := newVerification(ctx, c, p, time.Now())
 	if err != nil {
 		return nil, err
 	}

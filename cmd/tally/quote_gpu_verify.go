@@ -139,7 +139,7 @@ func gpuPolicy(c *cli.Context, e *env, p *policy.Policy, now time.Time) (gpu.Pol
 	if err != nil {
 		return gpu.Policy{}, err
 	}
-	v, err := newVerificationAt(c, p, now, nil)
+	v, err := newVerificationAt(c.Context, c, p, now, nil)
 	if err != nil {
 		return gpu.Policy{}, err
 	}

@@ -88,7 +88,7 @@ func releaseFetch(c *cli.Context, e *env) error {
 		return err
 	}
 	// The log is asked last: it may grow meanwhile, and of an earlier checkpoint what came later would be no part.
-	v, err := newVerificationAt(c, p, now, at)
+	v, err := newVerificationAt(c.Context, c, p, now, at)
 	if err != nil {
 		return err
 	}

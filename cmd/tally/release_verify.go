@@ -70,7 +70,7 @@ func releaseVerify(c *cli.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	v, err := newVerification(c, p, now)
+	v, err := newVerification(c.Context, c, p, now)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"net/http"
 	"reflect"
 	"sync"
@@ -41,7 +42,7 @@ type attested struct {
 	dialer  client.Dialer
 	address string
 
-	mu       sync.Mutex
+	turn     chan struct{} // of one place: a lock of what follows, that a request waits for no longer than it has
 	verified time.Time
 	result   *release.Result
 	cfg      client.Config
@@ -78,11 +79,13 @@ func newAttestedAt(c *cli.Context, e *env, target string) (*attested, error) {
 	if !c.IsSet("bundle") {
 		return nil, usagef("%s wants --bundle FILE: the release that the enclave should be", c.Command.Name)
 	}
-	a := &attested{c: c, e: e, dialer: dialer, address: address}
+	a := &attested{c: c, e: e, dialer: dialer, address: address, turn: make(chan struct{}, 1)}
 	if a.data, err = readRelease(c, e, c.String("bundle")); err != nil {
 		return nil, err
 	}
-	if r, err := a.verify(time.Now()); err != nil {
+	ctx, cancel := context.WithTimeout(c.Context, c.Duration("timeout"))
+	defer cancel()
+	if r, err := a.verify(ctx, time.Now()); err != nil {
 		if r != nil {
 			return nil, printVerification(e, r, err)
 		}
@@ -92,12 +95,12 @@ func newAttestedAt(c *cli.Context, e *env, target string) (*attested, error) {
 }
 
 // verify checks the release at now and sets what an enclave is appraised against.
-func (a *attested) verify(now time.Time) (*release.Result, error) {
+func (a *attested) verify(ctx context.Context, now time.Time) (*release.Result, error) {
 	p, err := loadPolicy(a.c)
 	if err != nil {
 		return nil, err
 	}
-	v, err := newVerification(a.c, p, now)
+	v, err := newVerification(ctx, a.c, p, now)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +127,7 @@ func (a *attested) verify(now time.Time) (*release.Result, error) {
 func (a *attested) open(ctx context.Context) (*client.Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.c.Duration("timeout"))
 	defer cancel()
-	cfg, _, err := a.config(time.Now())
+	cfg, _, err := a.config(ctx, time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -147,16 +150,32 @@ func verdictOf(err error) error {
 	return err
 }
 
-// config also returns how often the rules have changed.
-func (a *attested) config(now time.Time) (client.Config, int, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if age := now.Sub(a.verified); age < 0 || age > recheck {
-		if _, err := a.verify(now); err != nil {
+// config also returns how often the rules have changed. It takes no longer than ctx and --timeout let it.
+func (a *attested) config(ctx context.Context, now time.Time) (client.Config, int, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.c.Duration("timeout"))
+	defer cancel()
+	select {
+	case a.turn <- struct{}{}:
+		defer func() { <-a.turn }()
+	case <-ctx.Done():
+		return client.Config{}, 0, fmt.Errorf("waiting for the release to be verified again: %w", context.Cause(ctx))
+	}
+	if age := since(a.verified, now); age < 0 || age > recheck {
+		if _, err := a.verify(ctx, now); err != nil {
 			return client.Config{}, 0, verdictOf(err)
 		}
 	}
 	return a.cfg, a.changes, nil
+}
+
+// since is the time from then to now, less than 0 when the clock was set back. The time in which a machine slept, which the
+// monotonic clock leaves out, counts.
+func since(then, now time.Time) time.Duration {
+	wall := now.Round(0).Sub(then.Round(0))
+	if wall < 0 {
+		return wall
+	}
+	return max(wall, now.Sub(then))
 }
 
 // first opens a session and says what was checked. An enclave that is not accepted is printed.
@@ -174,16 +193,21 @@ func (a *attested) first(ctx context.Context) (*client.Session, *connectAnswer, 
 // changed, the session is a new one.
 type checked struct {
 	*client.Transport
-	check func(now time.Time) (client.Config, int, error)
+	check func(ctx context.Context, now time.Time) (client.Config, int, error)
 
 	mu      sync.Mutex
 	changes int // of the rules, by which the sessions were accepted that are open
 }
 
 func (t *checked) RoundTrip(r *http.Request) (*http.Response, error) {
-	_, changes, err := t.check(time.Now())
+	_, changes, err := t.check(r.Context(), time.Now())
 	if err != nil {
-		t.CloseIdleConnections()
+		if r.Context().Err() == nil { // else the request has gone, and the release may be as good as before
+			t.CloseIdleConnections()
+		}
+		if r.Body != nil {
+			r.Body.Close()
+		}
 		return nil, err
 	}
 	t.follow(changes)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -31,20 +32,20 @@ type verification struct {
 }
 
 // newVerification reads the state and asks the log, where flags or policy say so.
-func newVerification(c *cli.Context, p *policy.Policy, now time.Time) (*verification, error) {
+func newVerification(ctx context.Context, c *cli.Context, p *policy.Policy, now time.Time) (*verification, error) {
 	place := firstOf(c.String("log"), p.LogFrom)
 	if place == "" {
-		return newVerificationAt(c, p, now, nil)
+		return newVerificationAt(ctx, c, p, now, nil)
 	}
 	src, err := tlog.OpenSource(place, http.DefaultClient)
 	if err != nil {
 		return nil, err
 	}
-	return newVerificationAt(c, p, now, src)
+	return newVerificationAt(ctx, c, p, now, src)
 }
 
 // newVerificationAt asks the log at src, unless that is nil.
-func newVerificationAt(c *cli.Context, p *policy.Policy, now time.Time, src tlog.Source) (*verification, error) {
+func newVerificationAt(ctx context.Context, c *cli.Context, p *policy.Policy, now time.Time, src tlog.Source) (*verification, error) {
 	key := p.Release.Log.Key
 	s, err := state.Open(c.String("state"), key)
 	if err != nil {
@@ -52,7 +53,7 @@ func newVerificationAt(c *cli.Context, p *policy.Policy, now time.Time, src tlog
 	}
 	s.Fill(&p.Release)
 	if src != nil && !key.IsZero() {
-		p.Release.Log.View, err = tlog.ReadView(c.Context, src, key)
+		p.Release.Log.View, err = tlog.ReadView(ctx, src, key)
 	}
 	return &verification{p, s, now}, err
 }

@@ -102,13 +102,13 @@ func verifyEvidence(c *cli.Context, e *env) error {
 // verifyBundleAt is verifyForConnect at a given time; nothing is remembered of a time that is not now.
 func verifyBundleAt(c *cli.Context, e *env, p *policy.Policy, now time.Time) (*release.Result, error) {
 	if !c.IsSet("at") {
-		return verifyForConnect(c, e, p)
+		return verifyForConnect(c.Context, c, e, p)
 	}
 	data, err := readRelease(c, e, c.String("bundle"))
 	if err != nil {
 		return nil, err
 	}
-	v, err := newVerification(c, p, now)
+	v, err := newVerification(c.Context, c, p, now)
 	if err != nil {
 		return nil, err
 	}
