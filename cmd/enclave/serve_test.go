@@ -69,9 +69,16 @@ func quiet() enclave.Options {
 
 // TestNoEvidenceNoService: without a report nobody is told that the enclave serves.
 func TestNoEvidenceNoService(t *testing.T) {
-	err := runServer(t.Context(), nil, mute{}, enclave.Echo{}, quiet(), func() { t.Error("it says that it serves") })
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = runServer(t.Context(), ln, mute{}, enclave.Echo{}, quiet(), func() { t.Error("it says that it serves") })
 	if err == nil || !strings.Contains(err.Error(), "no report today") {
 		t.Errorf("%v", err)
+	}
+	if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("its listener: %v", err)
 	}
 }
 
