@@ -160,22 +160,12 @@ func (a *attested) config(ctx context.Context, now time.Time) (client.Config, in
 	case <-ctx.Done():
 		return client.Config{}, 0, fmt.Errorf("waiting for the release to be verified again: %w", context.Cause(ctx))
 	}
-	if age := since(a.verified, now); age < 0 || age > recheck {
+	if age := client.Age(a.verified, now); age < 0 || age > recheck {
 		if _, err := a.verify(ctx, now); err != nil {
 			return client.Config{}, 0, verdictOf(err)
 		}
 	}
 	return a.cfg, a.changes, nil
-}
-
-// since is the time from then to now, less than 0 when the clock was set back. The time in which a machine slept, which the
-// monotonic clock leaves out, counts.
-func since(then, now time.Time) time.Duration {
-	wall := now.Round(0).Sub(then.Round(0))
-	if wall < 0 {
-		return wall
-	}
-	return max(wall, now.Sub(then))
 }
 
 // first opens a session and says what was checked. An enclave that is not accepted is printed.

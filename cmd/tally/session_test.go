@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unsafe"
 )
 
 // deafLog is a log that takes connections and never answers.
@@ -65,26 +64,5 @@ func TestAbandonedCheck(t *testing.T) {
 	resp.Body.Close()
 	if took := time.Since(began); resp.StatusCode != http.StatusOK || took > 15*time.Second { // without it 30 s
 		t.Errorf("%s after %s", resp.Status, took)
-	}
-}
-
-// TestSince: the longer of both ages counts; a clock that was set back says so.
-func TestSince(t *testing.T) {
-	then := time.Now()
-	// A machine that sleeps: the wall clock goes on, the monotonic one does not (seconds above the 30 bits of nanoseconds, package time).
-	slept := then
-	*(*uint64)(unsafe.Pointer(&slept)) += 8 * 3600 << 30
-	if slept.Sub(then) != 0 || slept.Round(0).Sub(then.Round(0)) != 8*time.Hour {
-		t.Fatal("package time has another form of times: make this test anew")
-	}
-	back := then.Add(time.Minute) // and the wall clock is set back by two
-	*(*uint64)(unsafe.Pointer(&back)) -= 120 << 30
-	for name, c := range map[string]struct {
-		now  time.Time
-		want time.Duration
-	}{"asleep": {slept, 8 * time.Hour}, "awake": {then.Add(time.Hour), time.Hour}, "at once": {then, 0}, "set back": {back, -time.Minute}} {
-		if got := since(then, c.now); got != c.want {
-			t.Errorf("%s: %s, want %s", name, got, c.want)
-		}
 	}
 }

@@ -79,17 +79,26 @@ func (s *Session) renew(r *renewal) {
 	close(r.done)
 }
 
-// left is how long the last appraisal still counts. A clock that was set back says nothing, and the time in which a machine
-// slept, which the monotonic clock leaves out, counts: the longer of both ages is taken.
+// left is how long the last appraisal still counts. A clock that was set back says nothing.
 func (s *Session) left() time.Duration {
 	now := s.cfg.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	wall := now.Round(0).Sub(s.at.Round(0))
-	if wall < 0 {
+	age := Age(s.at, now)
+	if age < 0 {
 		return 0
 	}
-	return s.cfg.Policy.ReappraiseAfter() - max(wall, now.Sub(s.at))
+	return s.cfg.Policy.ReappraiseAfter() - age
+}
+
+// Age is the time from then to now, and less than 0 when the clock was set back. The time in which a machine slept, which the
+// monotonic clock leaves out, counts: the longer of both ages is taken.
+func Age(then, now time.Time) time.Duration {
+	wall := now.Round(0).Sub(then.Round(0))
+	if wall < 0 {
+		return wall
+	}
+	return max(wall, now.Sub(then))
 }
 
 // watch has the enclave judged again in time while an exchange runs, whoever sends or does not. A session without an
